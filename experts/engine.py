@@ -1,0 +1,113 @@
+"""The seam between the tier manager and whatever computes: one engine serves the experts of one family.
+
+Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain) and ``experts.simulated.SimulatedEngine``.
+One contract-test suite (``tests/experts/test_engine_contract.py``) runs over all of them.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from experts.spec import Expert
+
+EngineState = Literal["stopped", "starting", "ready", "dead"]
+Body = Mapping[str, Any]
+"""A JSON object on its way to vLLM; the gateway owns a few fields and passes the others through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What bringing an expert to the device did: bytes it now holds there, seconds it took."""
+
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """Counters since the engine started. ``resident`` names the experts on the device, ``active`` the one computing."""
+
+    active: str | None
+    resident: tuple[str, ...]
+    switches: int
+    switch_seconds: float
+    running: int
+    """Requests the engine holds, computing or waiting. Zero when nothing is left behind."""
+
+
+class Answer(Protocol):
+    """An HTTP answer of the engine whose first bytes have arrived."""
+
+    status: int
+    content_type: str
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises EngineLost when the engine goes away before the end."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the request; the engine stops computing for it. Idempotent, and safe after the end."""
+        ...
+
+
+class Engine(Protocol):
+    """One engine. Loads and unloads are called one at a time (by the tier manager); requests come concurrently.
+
+    An engine starts with one expert resident. Whatever fails in ``load`` leaves the resident ones serving.
+    """
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def state(self) -> EngineState: ...
+
+    @property
+    def resident_limit(self) -> int | None:
+        """Most experts the engine can hold whatever their size; None: only memory counts. Plain vLLM holds 1."""
+        ...
+
+    async def start(self, expert: Expert, weights: Path) -> Loaded:
+        """Starts with ``expert`` resident, reading ``weights`` (a folder as in ``Expert.folder``), warmed up.
+
+        Allowed when ``stopped`` or ``dead``. Raises EngineStartFailed with the last lines of its log.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Ends the engine and everything it started; nothing of it is left. Idempotent, also while starting."""
+        ...
+
+    async def died(self) -> str:
+        """Waits until the started engine ends without ``stop`` and returns why, with the last log lines."""
+        ...
+
+    async def load(self, expert: Expert, weights: Path) -> Loaded:
+        """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place of
+        the resident expert, which the caller has made sure nobody uses. Raises LoadFailed, EngineUnavailable.
+        Loading a resident expert again is allowed and reads the weights anew."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Gives back the device memory of a resident expert that nobody uses. Unknown names are ignored."""
+        ...
+
+    async def request(self, expert: str, path: str, body: Body) -> Answer:
+        """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``) to be computed with ``expert``.
+
+        The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
+        internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived. Raises
+        EngineUnavailable when nobody answered (nothing was computed that the client could have seen) and
+        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an Answer with its status.
+        Cancelling the caller cancels the work in the engine.
+        """
+        ...
+
+    async def alive(self) -> bool:
+        """Whether a request would reach a working engine now: asks it, within a second or two."""
+        ...
+
+    async def statistics(self) -> EngineStatistics:
+        """Raises EngineUnavailable."""
+        ...

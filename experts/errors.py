@@ -1,0 +1,63 @@
+"""Everything that can go wrong with an expert or an engine.
+
+ExpertsError
+├── CheckpointError                 preparing or reading a checkpoint
+│   ├── CheckpointMissing           the source, a file of it, or the prepared folder is not there
+│   ├── CheckpointUnreadable        a file is truncated or is not what its name says
+│   ├── CheckpointMismatch          a hash, tensor name, shape or dtype differs from what was expected
+│   └── NoSpace                     the disk cannot hold what preparation writes
+└── EngineError
+    ├── EngineStartFailed           the process ended or never became ready; carries its last log lines
+    ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
+    ├── EngineLost                  the engine went away in the middle of an answer
+    ├── LoadFailed                  an expert could not be brought to the device; those resident still serve
+    └── ExpertNotResident           a request named an expert that is not on the device
+"""
+
+
+class ExpertsError(Exception):
+    """Root of the tree. The message says what to do next."""
+
+
+class CheckpointError(ExpertsError):
+    pass
+
+
+class CheckpointMissing(CheckpointError):
+    pass
+
+
+class CheckpointUnreadable(CheckpointError):
+    pass
+
+
+class CheckpointMismatch(CheckpointError):
+    pass
+
+
+class NoSpace(CheckpointError):
+    pass
+
+
+class EngineError(ExpertsError):
+    pass
+
+
+class EngineStartFailed(EngineError):
+    pass
+
+
+class EngineUnavailable(EngineError):
+    pass
+
+
+class EngineLost(EngineError):
+    pass
+
+
+class LoadFailed(EngineError):
+    pass
+
+
+class ExpertNotResident(EngineError):
+    pass

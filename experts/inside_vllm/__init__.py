@@ -1,0 +1,1 @@
+"""What runs inside vLLM's own processes. Nothing here is imported by the gateway."""

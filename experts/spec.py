@@ -1,0 +1,144 @@
+"""What an expert is: its configuration, and what is known of it once prepared."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
+
+EngineMode = Literal["interleaved", "plain", "simulated"]
+
+
+class Strict(BaseModel):
+    """A frozen piece of the configuration tree: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CheckpointSource(Strict):
+    """Where an expert's weights come from: exactly one of ``folder``, ``huggingface`` and ``embedded``."""
+
+    folder: Path | None = None
+    """A local folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)."""
+    huggingface: str | None = None
+    """A repository name such as ``Qwen/Qwen2-7B-Instruct``. HF_HUB_OFFLINE and HF_ENDPOINT are honoured."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hugging Face repository; absent means its default branch."""
+    embedded: str | None = None
+    """``base``, or the name of an adapter shipped in ``experts/embedded`` to merge into the base."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in ("folder", "huggingface", "embedded") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of folder, huggingface, embedded")
+        if self.revision is not None and self.huggingface is None:
+            raise ValueError("revision belongs to huggingface")
+        return self
+
+
+class GenerationConfig(Strict):
+    """Sampling defaults of an expert, used where a request does not say otherwise."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    """Sampling temperature; absent means the checkpoint's generation_config.json, then vLLM's default."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling mass."""
+    top_k: int | None = Field(default=None, ge=-1)
+    """Candidates kept at each step; -1 keeps all."""
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    """Above 1 discourages repeated tokens."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer in tokens; absent means what the context leaves."""
+
+
+class ExpertConfig(Strict):
+    """One expert of the configuration; its name is its key."""
+
+    family: str
+    """Key of ``families``: experts with the same architecture, shapes, dtype and tokenizer."""
+    checkpoint: CheckpointSource
+    """Where the weights come from."""
+    description: str = ""
+    """One line for people, shown by ``coe experts list`` and ``/v1/models``."""
+    parameters_billion: float | None = Field(default=None, gt=0)
+    """Parameter count for budgets; absent means counted from the prepared checkpoint."""
+    pinned: bool = False
+    """Keep on the device always."""
+    generation: GenerationConfig = GenerationConfig()
+    """Overrides of the checkpoint's sampling defaults."""
+    chat_template: Path | None = None
+    """A Jinja file that replaces the checkpoint's chat template."""
+
+
+class SimulationConfig(Strict):
+    """Speeds of the simulated engine (development and load tests of the gateway only)."""
+
+    start_s: float = Field(default=0.0, ge=0)
+    """Seconds from start to ready."""
+    load_bytes_per_s: ByteSize = ByteSize(2 * 2**30)
+    """Bandwidth from host memory to the device."""
+    switch_s: float = Field(default=0.002, ge=0)
+    """Seconds one switch takes."""
+    tokens_per_s: float = Field(default=200.0, gt=0)
+    """Tokens a second of one stream."""
+
+
+class FamilyConfig(Strict):
+    """How the engine of one family is run."""
+
+    mode: EngineMode = "interleaved"
+    """``interleaved``: one vLLM engine, all experts token by token. ``plain``: unmodified vLLM that pauses,
+    reloads and resumes, one resident expert at a time. ``simulated``: no model, for development."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Computing type; ``auto`` is float32 on CPU and the checkpoint's own on CUDA."""
+    max_model_len: int = Field(default=2048, ge=16)
+    """Longest prompt plus answer, in tokens."""
+    kv_cache: ByteSize = ByteSize(2**30)
+    """Memory of the KV pool all experts of the family share."""
+    max_num_seqs: int = Field(default=32, ge=1)
+    """Sequences computed at once."""
+    quantum_steps: int = Field(default=8, ge=1)
+    """Steps an expert computes before another that waits may have the engine."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs one engine spans."""
+    start_timeout_s: float = Field(default=900.0, gt=0)
+    """Give up a start after this long; a process that ends is noticed at once."""
+    extra_args: tuple[str, ...] = ()
+    """More arguments for vLLM's server, as they stand."""
+    simulation: SimulationConfig = SimulationConfig()
+    """Speeds used when ``mode`` is ``simulated``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Sampling defaults and stop tokens as the gateway applies them. None: leave it to vLLM."""
+
+    stop_token_ids: tuple[int, ...] = ()
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """A prepared expert.
+
+    ``folder`` holds config.json, one or more *.safetensors, the tokenizer and generation_config.json.
+    ``weights_bytes`` is the size of the safetensors files; ``parameters`` the number of weights.
+    ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
+    shapes, dtypes and tokenizer).
+    """
+
+    name: str
+    family: str
+    folder: Path
+    weights_bytes: int
+    parameters: int
+    fingerprint: str
+    chat_template: str
+    generation: Generation = Generation()
+    description: str = ""
+    pinned: bool = False

@@ -1,0 +1,1 @@
+"""The composition root: settings, HTTP gateway and the ``coe`` command."""
