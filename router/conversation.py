@@ -1,0 +1,64 @@
+"""What the person asks, out of a conversation. Tool results, system text and earlier answers are left out."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+_OPENINGS = ("and", "but", "so", "then", "also", "or", "what about", "how about", "what if")
+_REFERENCES = frozenset(
+    re.findall(r"\w+", "it its that this those these they them their he she his her above previous former")
+)
+_TOPICLESS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a again an are can clarify continue could detail details do does elaborate else even example
+        examples exactly explain further give go great how i in is keep less long longer me mean
+        more much next no not of ok okay on one please really right shorter show simpler some step
+        steps still sure tell thank thanks the to try was way well what when where which who why
+        with would yes you
+        """,
+    )
+)
+_LONGEST_FOLLOW_UP = 6
+"""Words. A longer question brings its own topic."""
+
+
+def prompt_of(messages: Sequence[Mapping[str, object]]) -> str:
+    """The last user turn's text, or "" when there is none.
+
+    A bare follow-up ("and why?", "explain that again") says nothing about its topic, so it comes after the
+    turn it follows up on, and after the follow-ups between.
+    """
+    turns = [text for message in messages if message.get("role") == "user" and (text := _text_of(message))]
+    start = len(turns) - 1
+    while start > 0 and is_follow_up(turns[start]):
+        start -= 1
+    return "\n".join(turns[max(start, 0) :])
+
+
+def is_follow_up(text: str) -> bool:
+    """Whether a turn is short and leans on what was said before."""
+    words = re.findall(r"[^\W_]+", text.lower())
+    if len(words) > _LONGEST_FOLLOW_UP:
+        return False
+    spoken = " ".join(words)
+    return (
+        any(spoken == opening or spoken.startswith(f"{opening} ") for opening in _OPENINGS)
+        or not _REFERENCES.isdisjoint(words)
+        or _TOPICLESS.issuperset(words)
+    )
+
+
+def _text_of(message: Mapping[str, object]) -> str:
+    """A content is a string or a list of parts, of which only the text ones are language."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content.strip()
+    if not isinstance(content, Sequence):
+        return ""
+    parts = [
+        part["text"]
+        for part in content
+        if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    ]
+    return "\n".join(parts).strip()

@@ -1,0 +1,156 @@
+"""Labelled prompts from JSON lines, and their split into parts that share no question.
+
+One object a line, gzip or not:
+``{"id": "a/1", "prompt": "...", "category": "math", "scores": {"<expert>": 0..1}}``.
+``category`` and ``scores`` may be missing, as may any expert in ``scores``: missing means not graded. Other
+fields are ignored.
+"""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from router.errors import DatasetError
+
+Part = Literal["fit", "calibration", "held_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    id: str
+    prompt: str
+    category: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Expert to its grade on this prompt, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """``fit`` trains, ``calibration`` sets temperature and thresholds, ``held_out`` only measures."""
+
+    fit: tuple[Example, ...]
+    calibration: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    id: Annotated[str, Field(min_length=1)]
+    prompt: Annotated[str, Field(min_length=1)]
+    category: Annotated[str, Field(min_length=1)] | None = None
+    scores: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+
+
+def read_examples(file: Path) -> list[Example]:
+    """Every line of a .jsonl or .jsonl.gz file. Raises DatasetError with the number of the first wrong
+    line."""
+    examples: list[Example] = []
+    first_seen: dict[str, int] = {}
+    for number, line in _lines(file):
+        example = _parse(line, number)
+        if example.id in first_seen:
+            raise DatasetError(
+                f"id {example.id!r} was already used in line {first_seen[example.id]}", line=number
+            )
+        first_seen[example.id] = number
+        examples.append(example)
+    if not examples:
+        raise DatasetError(f"{file} has no lines")
+    return examples
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+            yield from ((number, line) for number, line in enumerate(stream, 1) if line.strip())
+    except (OSError, EOFError) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+
+
+def _parse(line: bytes, number: int) -> Example:
+    try:
+        parsed = _Line.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DatasetError(f"{where}: {first['msg']}" if where else first["msg"], line=number) from error
+    return Example(parsed.id, parsed.prompt, parsed.category, parsed.scores)
+
+
+_OPTIONS = re.compile(r"\n\s*(?:Options:|Choices:|\(?A[.):])", re.IGNORECASE)
+
+
+def question_of(prompt: str) -> str:
+    """The prompt without its list of options."""
+    return _OPTIONS.split(prompt, maxsplit=1)[0].strip()
+
+
+def first_sentence_of(prompt: str) -> str:
+    return re.split(r"(?<=[.?!])\s", question_of(prompt), maxsplit=1)[0].strip()
+
+
+def plain_copies(example: Example) -> list[Example]:
+    """The same prompt as people would rather write it: without options, and its first sentence alone.
+
+    Benchmarks list options and people do not; a classifier that has only seen options takes their absence
+    for a topic. Copies under four words say too little to be worth learning.
+    """
+    texts = {question_of(example.prompt): "question", first_sentence_of(example.prompt): "sentence"}
+    return [
+        Example(f"{example.id}#{kind}", text, example.category)
+        for text, kind in texts.items()
+        if text != example.prompt and len(text.split()) >= 4
+    ]
+
+
+def split(examples: Sequence[Example]) -> Split:
+    """80, 10 and 10 percent by hash of id, the same for the same ids whatever the order.
+
+    Near twins (one word or any number changed) share the first or the second half of their question's
+    words; they go to one part together, decided by the smallest id among them.
+    """
+    parts: dict[Part, list[Example]] = {"fit": [], "calibration": [], "held_out": []}
+    for example, representative in zip(examples, _twin_representatives(examples), strict=True):
+        parts[_part_of(representative)].append(example)
+    return Split(tuple(parts["fit"]), tuple(parts["calibration"]), tuple(parts["held_out"]))
+
+
+def _part_of(example_id: str) -> Part:
+    tenth = hashlib.sha256(example_id.encode()).digest()[0] % 10
+    if tenth == 0:
+        return "held_out"
+    return "calibration" if tenth == 1 else "fit"
+
+
+def _twin_representatives(examples: Iterable[Example]) -> list[str]:
+    """For each example the smallest id of those connected to it by a shared twin key."""
+    leader: dict[str, str] = {}
+
+    def find(node: str) -> str:
+        while leader.setdefault(node, node) != node:
+            leader[node] = leader[leader[node]]
+            node = leader[node]
+        return node
+
+    ids = []
+    for example in examples:
+        ids.append(f"id:{example.id}")
+        for key in _twin_keys(example.prompt):
+            low, high = sorted((find(ids[-1]), find(f"key:{key}")), key=lambda node: (node[0] != "i", node))
+            leader[high] = low
+    return [find(node).removeprefix("id:") for node in ids]
+
+
+def _twin_keys(prompt: str) -> list[str]:
+    words = re.findall(r"[^\W\d_]+", question_of(prompt).lower())
+    if len(words) < 8:
+        return [" ".join(words)] if words else []
+    middle = len(words) // 2
+    return [" ".join(words[:middle]), " ".join(words[middle:])]

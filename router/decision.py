@@ -1,0 +1,23 @@
+"""What the router decided for one prompt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    category: str
+    """The most probable category, or ``general`` when ``uncertain``."""
+    confidence: float
+    """Calibrated probability of the most probable category, also when ``uncertain``."""
+    probabilities: Mapping[str, float]
+    """Every category, most probable first; they add up to 1."""
+    uncertain: bool
+    """The confidence was too low, or the prompt too far from everything seen in training."""
+    expert: str
+    seconds: float
+    """Spent deciding."""
+
+    def __repr__(self) -> str:
+        doubt = ", uncertain" if self.uncertain else ""
+        return f"<Decision {self.category} -> {self.expert}, confidence {self.confidence:.2f}{doubt}>"

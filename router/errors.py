@@ -1,0 +1,37 @@
+"""Everything that can go wrong with the router.
+
+RouterError
+├── ArtifactError     an artifact folder is missing, damaged, or of another version
+├── EmbedderError     the embedding model is not installed or is not the file it should be
+├── DatasetError      a line of training or test data is wrong; carries its number
+├── MappingError      a category or expert of a mapping does not exist, or `general` has no expert
+└── NoEligibleError   every expert of the mapping was ruled out for this request
+"""
+
+
+class RouterError(Exception):
+    """Root of the tree. The message says what to do next."""
+
+
+class ArtifactError(RouterError):
+    pass
+
+
+class EmbedderError(RouterError):
+    pass
+
+
+class DatasetError(RouterError):
+    """``line`` counts from 1; 0 means the file as a whole."""
+
+    def __init__(self, message: str, *, line: int = 0) -> None:
+        super().__init__(f"line {line}: {message}" if line else message)
+        self.line = line
+
+
+class MappingError(RouterError):
+    pass
+
+
+class NoEligibleError(RouterError):
+    pass

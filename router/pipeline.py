@@ -1,0 +1,92 @@
+"""The router itself: embed, classify, doubt, map. What training returns and the gateway loads."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from router.artifact import Artifact
+from router.decision import Decision
+from router.embed import Embedder, embedder_named
+from router.errors import ArtifactError, NoEligibleError
+from router.mapping import GENERAL, ExpertMapping
+
+
+class Router:
+    """Immutable, and safe to call from several threads. A decision is CPU work of milliseconds: keep it off
+    the event loop.
+    """
+
+    def __init__(
+        self, artifact: Artifact, embedder: Embedder, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """Raises ArtifactError when the artifact was trained on another embedder."""
+        if embedder.sha256 != artifact.embedder.sha256:
+            raise ArtifactError(
+                f"the router was trained on embedder {artifact.embedder.name} "
+                f"({artifact.embedder.sha256[:12]}...), and this is {embedder.name} "
+                f"({embedder.sha256[:12]}...); train it again"
+            )
+        self.artifact = artifact
+        self._embedder = embedder
+        self._clock = clock
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> "Router":
+        """Verifies every file. Raises ArtifactError or EmbedderError."""
+        artifact = Artifact.read(folder)
+        return cls(artifact, embedder_named(artifact.embedder.name, threads=threads))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return self.artifact.classifier.labels
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Those the mapping can choose."""
+        return self.artifact.mapping.names()
+
+    def with_mapping(self, experts: Mapping[str, str]) -> "Router":
+        """The same router with another second step; categories left out go to the expert of ``general``.
+
+        Raises MappingError for an unknown category or when ``general`` is missing.
+        """
+        mapping = ExpertMapping.given(experts, self.categories)
+        return Router(replace(self.artifact, mapping=mapping), self._embedder, clock=self._clock)
+
+    def decide(self, prompt: str, eligible: Collection[str] | None = None) -> Decision:
+        """``eligible`` names the experts that can take the request; absent means all.
+
+        When the mapped expert is not among them, the expert of ``general`` takes over, then those of the
+        other categories, most probable first. Raises NoEligibleError when none is left.
+        """
+        started = self._clock()
+        vector = self._embedder.embed([prompt])[0]
+        probabilities = self._ranked(self.artifact.classifier.probabilities(vector))
+        best, confidence = next(iter(probabilities.items()))
+        uncertain = not prompt.strip() or self.artifact.uncertainty.doubts(confidence, vector)
+        category = GENERAL if uncertain else best
+        expert = self._first_eligible([category, GENERAL, *probabilities], eligible)
+        return Decision(category, confidence, probabilities, uncertain, expert, self._clock() - started)
+
+    def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
+        """The very decisions that ``decide`` gives one by one."""
+        return [self.decide(prompt) for prompt in prompts]
+
+    def _ranked(self, probabilities: Iterable[float]) -> dict[str, float]:
+        pairs = zip(self.categories, map(float, probabilities), strict=True)
+        return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+    def _first_eligible(self, categories: Iterable[str], eligible: Collection[str] | None) -> str:
+        for category in categories:
+            expert = self.artifact.mapping[category]
+            if eligible is None or expert in eligible:
+                return expert
+        raise NoEligibleError(
+            f"none of the router's experts ({', '.join(self.experts)}) can take this request"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Router {self._embedder.name}: {len(self.categories)} categories -> {', '.join(self.experts)}>"
+        )

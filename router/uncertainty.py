@@ -1,0 +1,64 @@
+"""When not to believe the classifier: it is unsure, or the prompt is far from everything it has seen.
+
+Confidence alone is a weak alarm: a softmax extrapolates, and out-of-domain prompts can score higher
+confidence than in-domain ones. So the distance to what was seen counts as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.classify import Targets
+from router.embed import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    centroids: NDArray[np.float32]
+    """[any number, dimension], of length one: several for each category."""
+    min_confidence: float
+    max_distance: float
+    """Distances are 1 - cosine: 0 is the same direction, 1 unrelated."""
+
+    def distance(self, vector: Vectors) -> float:
+        """To the nearest centroid."""
+        return 1.0 - float((self.centroids @ vector).max())
+
+    def doubts(self, confidence: float, vector: Vectors) -> bool:
+        return confidence < self.min_confidence or self.distance(vector) > self.max_distance
+
+
+def centroids_of(vectors: Vectors, targets: Targets, *, each: int, seed: int) -> NDArray[np.float32]:
+    """Up to ``each`` centroids for every category that occurs: spherical k-means, ten rounds."""
+    random = np.random.default_rng(seed)
+    found = [_spherical_k_means(vectors[targets == target], each, random) for target in np.unique(targets)]
+    return np.concatenate(found)
+
+
+def _spherical_k_means(vectors: Vectors, count: int, random: np.random.Generator) -> NDArray[np.float32]:
+    centroids = vectors[random.choice(len(vectors), min(count, len(vectors)), replace=False)].copy()
+    for _ in range(10):
+        nearest = (vectors @ centroids.T).argmax(axis=1)
+        for index in np.unique(nearest):
+            total = vectors[nearest == index].sum(axis=0)
+            centroids[index] = total / np.linalg.norm(total)
+    return centroids
+
+
+def thresholds_from(
+    centroids: NDArray[np.float32],
+    vectors: Vectors,
+    confidences: NDArray[np.float64],
+    *,
+    unsure_share: float,
+    far_share: float,
+) -> Uncertainty:
+    """Thresholds that doubt these shares of vectors neither the classifier nor the centroids were fitted
+    to."""
+    distances = 1.0 - (vectors @ centroids.T).max(axis=1)
+    return Uncertainty(
+        centroids,
+        min_confidence=round(float(np.quantile(confidences, unsure_share)), 4),
+        max_distance=round(float(np.quantile(distances, 1.0 - far_share)), 4),
+    )
