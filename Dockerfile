@@ -1,0 +1,22 @@
+# The gateway with the embedded composition, CPU build. For a GPU node:
+#   docker build --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 --build-arg COE_BUILD=cuda .
+ARG BASE=debian:trixie-slim
+FROM ${BASE}
+
+ARG COE_BUILD=cpu
+ENV COE_BUILD=${COE_BUILD} PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
+
+# vLLM and torch compile small kernels at run time, hence the compiler.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates curl g++ libc6-dev python3 python3-dev python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/coe
+COPY . .
+RUN scripts/install && .venv/bin/coe experts prepare --config configs/embedded.yaml
+
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10m --retries=3 \
+    CMD curl --fail --silent http://127.0.0.1:8000/ready || exit 1
+ENTRYPOINT ["scripts/serve", "--host", "0.0.0.0"]

@@ -1,0 +1,38 @@
+"""The HTTP application: which path is answered by what."""
+
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+import server.chat
+import server.routes
+from server.errors import BadRequest, GatewayError, error_response
+from server.services import Services
+
+
+def create_app(services: Services) -> FastAPI:
+    """The gateway over running ``services``, which the caller starts and ends."""
+    app = FastAPI(title="Composition of Experts", version=services.version)
+    app.state.services = services
+    app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
+    app.include_router(server.routes.router)
+    app.add_exception_handler(GatewayError, _refuse)
+    app.add_exception_handler(404, _not_found)
+    app.add_exception_handler(405, _not_found)
+    app.add_exception_handler(ClientDisconnect, _nobody_there)
+    return app
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    return error_response(error)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    message = f"{request.method} {request.url.path} is not served here; GET /openapi.json lists what is."
+    response = error_response(BadRequest(message))
+    response.status_code = getattr(error, "status_code", 404)
+    return response
+
+
+async def _nobody_there(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # the client left while sending; nobody reads this

@@ -1,0 +1,118 @@
+"""The ``coe`` command: its verbs and options. A failure is one line on standard error and exit status 1."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import server.verbs as verbs
+from experts.errors import ExpertsError
+from memory_tiers.errors import TiersError
+from router.errors import RouterError
+from server.settings import SettingsError
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "embedded.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the ``coe`` command; returns the exit status."""
+    options = parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except (SettingsError, ExpertsError, TiersError, RouterError) as error:
+        print(f"coe: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has left
+        return 1
+    except KeyboardInterrupt:
+        print("coe: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb and option of the command."""
+    top = argparse.ArgumentParser(
+        prog="coe", description="Many expert LLMs behind one OpenAI-compatible endpoint."
+    )
+    verb = top.add_subparsers(required=True, metavar="VERB")
+
+    serve = _verb(verb, "serve", verbs.serve, "serve a configuration over HTTP")
+    serve.add_argument("--host", help="address to listen on, over the configuration's")
+    serve.add_argument(
+        "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
+    )
+    serve.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
+
+    route = _verb(verb, "route", verbs.route, "print the decision for a prompt, without starting an engine")
+    route.add_argument("prompt", help="the text a person would send; - reads standard input")
+    route.add_argument("--composition", help="which composition decides; the first one by default")
+    route.add_argument("--artifact", type=Path, help="a router artifact to use instead of a configuration's")
+    route.add_argument("--json", action="store_true", help="print the decision as JSON")
+
+    experts = verb.add_parser("experts", help="prepare, list and verify checkpoints").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    prepare = _verb(
+        experts, "prepare", verbs.prepare, "fetch, convert and verify the experts of a configuration"
+    )
+    prepare.add_argument("names", nargs="*", help="experts to prepare; all by default")
+    _verb(experts, "list", verbs.list_experts, "the experts, their sizes and whether they are prepared")
+    verify = _verb(experts, "verify", verbs.verify, "hash every file of the prepared experts")
+    verify.add_argument("names", nargs="*", help="experts to verify; all by default")
+
+    router = verb.add_parser("router", help="train and evaluate routers").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    train = _verb(router, "train", verbs.train, "train an artifact from labelled prompts", config=False)
+    train.add_argument(
+        "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
+    )
+    second_step = train.add_mutually_exclusive_group(required=True)
+    second_step.add_argument("--mapping", type=Path, help="YAML file of 'category: expert' lines")
+    second_step.add_argument(
+        "--experts", help="expert names, comma-separated, to choose among by the data's scores"
+    )
+    train.add_argument("--description", default="", help="what the data is, kept in the artifact")
+    train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    train.add_argument("--seed", type=int, default=0, help="same seed, same artifact, byte for byte")
+    evaluate = _verb(
+        router, "evaluate", verbs.evaluate, "accuracy and calibration on labelled prompts", config=False
+    )
+    evaluate.add_argument("--artifact", type=Path, required=True, help="folder of the artifact")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
+
+    bench = verb.add_parser("bench", help="measure (needs a source checkout)").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    switch = _verb(bench, "switch", verbs.bench_switch, "what a switch, a load and a start cost")
+    switch.add_argument("--runs", type=int, default=5, help="repetitions; medians are reported")
+    switch.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    return top
+
+
+def _verb(
+    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help_text: str,
+    *,
+    config: bool = True,
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = parent.add_parser(name, help=help_text, description=help_text)
+    made.set_defaults(run=run)
+    if config:
+        default = Path(os.environ.get("COE_CONFIG", DEFAULT_CONFIG))
+        made.add_argument(
+            "--config", type=Path, default=default, help="configuration file; COE_CONFIG or the embedded one"
+        )
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

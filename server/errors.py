@@ -1,0 +1,127 @@
+"""What a client is told when something goes wrong: one table, OpenAI's error body.
+
+GatewayError                raised by the gateway itself
+├── BadRequest              the body is not what the endpoint takes
+├── UnknownModel            neither a composition nor an expert has this name
+├── Unauthorized            the key is missing or wrong
+└── TooLarge                the body is over the limit
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+from starlette.responses import Response
+
+from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
+from memory_tiers.errors import LeaseRejected, TiersError
+from router.errors import RouterError
+
+
+class GatewayError(Exception):
+    """Root of the gateway's own errors. ``param`` names the field of the request at fault, if one is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class BadRequest(GatewayError):
+    pass
+
+
+class UnknownModel(GatewayError):
+    pass
+
+
+class Unauthorized(GatewayError):
+    pass
+
+
+class TooLarge(GatewayError):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How an error class looks over HTTP."""
+
+    status: int
+    type: str
+    code: str | None = None
+
+
+TABLE: dict[type[Exception], Rendering] = {
+    BadRequest: Rendering(400, "invalid_request_error"),
+    Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
+    UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
+    TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+    EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
+    EngineLost: Rendering(502, "server_error", "engine_lost"),
+    ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
+    EngineError: Rendering(502, "server_error", "engine_error"),
+    ExpertsError: Rendering(500, "server_error", "expert_error"),
+    RouterError: Rendering(500, "server_error", "router_error"),
+    TiersError: Rendering(503, "server_error", "tiers_error"),
+}
+"""Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
+
+REJECTIONS: dict[str, Rendering] = {
+    "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
+    "load_failed": Rendering(503, "server_error", "load_failed"),
+    "engine_failed": Rendering(503, "server_error", "engine_failed"),
+    "shutting_down": Rendering(503, "server_error", "shutting_down"),
+    "not_resident": Rendering(503, "server_error", "not_resident"),
+    "unknown_expert": Rendering(404, "invalid_request_error", "model_not_found"),
+}
+
+INTERNAL = Rendering(500, "server_error", "internal_error")
+
+_ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
+
+
+def rendering_of(error: Exception) -> Rendering:
+    """The row for ``error``; an unmapped class is an internal error."""
+    if isinstance(error, LeaseRejected):
+        return REJECTIONS[error.reason]
+    for ancestor in type(error).__mro__:
+        if ancestor in TABLE:
+            return TABLE[ancestor]
+    return INTERNAL
+
+
+def error_body(error: Exception) -> bytes:
+    """OpenAI's error body. An internal error's text stays in the log."""
+    row = rendering_of(error)
+    message = "The gateway failed; its log has the details." if row is INTERNAL else str(error)
+    param = error.param if isinstance(error, GatewayError) else None
+    return _body(message, row.type, param, row.code)
+
+
+def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    """The HTTP answer for an error raised before the first token."""
+    extra = dict(headers or {})
+    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
+        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return Response(error_body(error), rendering_of(error).status, extra, "application/json")
+
+
+def error_event(error: Exception) -> bytes:
+    """The server-sent event that ends a stream which cannot go on."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def translated(status: int, body: bytes) -> bytes:
+    """vLLM's error body in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status)."""
+    try:
+        tree = orjson.loads(body)
+        error = tree.get("error", tree)
+        message, param = str(error["message"]), error.get("param")
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
+    code = "context_length_exceeded" if "context length" in message else None
+    return _body(message, _ENGINE_TYPES.get(status, "server_error"), param, code)
+
+
+def _body(message: str, kind: str, param: str | None, code: str | None) -> bytes:
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})

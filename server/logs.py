@@ -1,0 +1,13 @@
+"""Log lines of the gateway: one format, on standard error."""
+
+import logging
+
+
+def configure(verbose: bool) -> None:
+    """Called once by the command line."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%H:%M:%S"
+    )
+    if not verbose:
+        for name in ("httpx", "asyncio", "uvicorn.access", "huggingface_hub"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,51 @@
+"""From the ``model`` a client names to an expert: a composition is routed, an expert is taken as it is."""
+
+import asyncio
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from router.conversation import prompt_of
+from router.decision import Decision
+from router.pipeline import Router
+from server.errors import UnknownModel
+from server.openai import ChatRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The expert that answers, and the decision that chose it (None when the client named the expert)."""
+
+    expert: str
+    decision: Decision | None
+
+
+class Routing:
+    """The compositions' routers, by name."""
+
+    def __init__(
+        self,
+        routers: Mapping[str, Router],
+        experts: Collection[str],
+        observe: Callable[[str, Decision], None],
+    ) -> None:
+        self._routers = routers
+        self._experts = frozenset(experts)
+        self._observe = observe
+
+    async def route(self, request: ChatRequest) -> Route:
+        """Decides off the event loop. Raises UnknownModel, RouterError."""
+        router = self._routers.get(request.model)
+        if router is not None:
+            decision = await asyncio.to_thread(router.decide, prompt_of(request.messages))
+            self._observe(request.model, decision)
+            return Route(decision.expert, decision)
+        if request.model in self._experts:
+            return Route(request.model, None)
+        raise UnknownModel(self._no_such_model(request.model), "model")
+
+    def _no_such_model(self, name: str) -> str:
+        known = [*self._routers, *sorted(self._experts)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
+        return f"The model {name[:100]!r} does not exist. {hint}"

@@ -1,0 +1,123 @@
+"""The gateway as a process: it listens at once, says when it is ready, and drains on a signal."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from experts.errors import EngineError
+from server.app import create_app
+from server.services import Services, running
+from server.settings import Settings, SettingsError
+
+log = logging.getLogger("coe.serve")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours drain the engines too."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before anything slow starts. Raises SettingsError when it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(
+            f"cannot listen on {host}:{port}: {reason}; choose another with --port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; a second signal ends without draining.
+
+    Raises SettingsError when the port is taken, EngineError when an engine cannot start the first time,
+    and what ``running`` raises.
+    """
+    listener = listen(settings.server.host, settings.server.port)
+    with contextlib.closing(listener):
+        async with running(settings) as services:
+            server = _Server(
+                uvicorn.Config(
+                    create_app(services),
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_graceful_shutdown=max(1, round(settings.server.drain_s)),
+                )
+            )
+            with _signals(server):
+                await _serve(server, listener, services)
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
+    opening = asyncio.create_task(_open(server, listener, services))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        opening.cancel()
+        await asyncio.wait({opening})
+    if not opening.cancelled():
+        opening.result()
+
+
+async def _open(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
+    try:
+        await services.tiers.ready()
+    except EngineError:
+        server.should_exit = True
+        raise
+    print(_banner(address, services), flush=True)
+
+
+def _banner(address: str, services: Services) -> str:
+    width = max(len(name) for name in services.experts)
+    experts = [f"  {name:<{width}}  {expert.description}" for name, expert in services.experts.items()]
+    model = next(iter([*services.settings.compositions, *services.experts]))
+    body = (
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the integral of x^2?"}}]}}'
+    )
+    return "\n".join(
+        [
+            f"Ready on {address}/v1",
+            f"Composition: {', '.join(services.settings.compositions) or 'none'}. Experts:",
+            *experts,
+            "Try:",
+            f"  curl -i {address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _signals(server: uvicorn.Server) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.force_exit = server.should_exit  # the second signal does not wait for answers under way
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

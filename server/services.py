@@ -1,0 +1,126 @@
+"""The composition root: everything a gateway is made of, started in order and ended in reverse."""
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from experts.checkpoint import check_families, open_expert
+from experts.engine import Engine
+from experts.errors import EngineError
+from experts.simulated import SimulatedEngine
+from experts.spec import Expert, FamilyConfig
+from experts.vllm import VllmEngine
+from memory_tiers.host import HostStore
+from memory_tiers.manager import TierManager
+from router.pipeline import Router
+from server.auth import Keys
+from server.metrics import Metrics
+from server.routing import Routing
+from server.settings import Settings, SettingsError
+
+log = logging.getLogger("coe.services")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a request needs. Made by ``running``."""
+
+    settings: Settings
+    experts: Mapping[str, Expert]
+    engines: Mapping[str, Engine]
+    tiers: TierManager
+    routing: Routing
+    metrics: Metrics
+    keys: Keys
+    started: int
+    version: str
+
+    async def problems(self) -> dict[str, str]:
+        """Engines a request would not reach now, with what is wrong; empty when all is well."""
+        return {
+            family: engine.state if engine.state != "ready" else "does not answer"
+            for family, engine in self.engines.items()
+            if engine.state != "ready" or not await engine.alive()
+        }
+
+    async def scrape(self) -> bytes:
+        """Prometheus text with the engines' own counters as they are now."""
+        for family, engine in self.engines.items():
+            if engine.state != "ready":
+                continue
+            try:
+                self.metrics.engine(family, await engine.statistics())
+            except EngineError as error:
+                log.warning("no statistics of engine %s: %s", family, error)
+        self.metrics.tiers(self.tiers)
+        return self.metrics.text()
+
+
+def open_experts(settings: Settings) -> dict[str, Expert]:
+    """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
+    experts = {name: open_expert(name, config, settings.store) for name, config in settings.experts.items()}
+    check_families(list(experts.values()))
+    return experts
+
+
+def load_routers(settings: Settings) -> dict[str, Router]:
+    """The router of each composition, with the configuration's mapping if it has one.
+
+    Raises RouterError, and SettingsError when a router's map names an expert that is not configured.
+    """
+    routers = {}
+    for name, composition in settings.compositions.items():
+        router = Router.load(composition.artifact)
+        routers[name] = router.with_mapping(composition.mapping) if composition.mapping else router
+        missing = sorted(set(routers[name].experts) - settings.experts.keys())
+        if missing:
+            raise SettingsError(
+                f"compositions.{name}: its router chooses {', '.join(missing)}; "
+                f"define them under experts or give compositions.{name}.mapping"
+            )
+    return routers
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Services]:
+    """Starts everything; engines become ready in the background, and requests wait for them.
+
+    Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
+    Raises CheckpointError, RouterError, TiersError before anything is started.
+    """
+    experts = open_experts(settings)
+    routers = load_routers(settings)
+    metrics = Metrics(CollectorRegistry())
+    engines = {
+        family: _engine(family, config, settings)
+        for family, config in settings.families.items()
+        if any(expert.family == family for expert in experts.values())
+    }
+    host = HostStore()
+    tiers = TierManager(settings.tiers, list(experts.values()), engines, host, metrics.observe)
+    await tiers.start()
+    try:
+        yield Services(
+            settings=settings,
+            experts=experts,
+            engines=engines,
+            tiers=tiers,
+            routing=Routing(routers, experts, metrics.decided),
+            metrics=metrics,
+            keys=Keys(settings.server.api_keys),
+            started=int(time.time()),
+            version=importlib.metadata.version("composition-of-experts"),
+        )
+    finally:
+        await tiers.close(settings.server.drain_s)
+
+
+def _engine(family: str, config: FamilyConfig, settings: Settings) -> Engine:
+    if config.mode == "simulated":
+        return SimulatedEngine(family, config)
+    return VllmEngine(family, config, settings.logs)

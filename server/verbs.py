@@ -1,0 +1,175 @@
+"""What each verb of ``coe`` does: read options, call a package, print. Heavy imports stay inside."""
+
+import argparse
+import asyncio
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from server.settings import Settings, SettingsError, load
+
+
+def serve(options: argparse.Namespace) -> int:
+    import server.logs
+    from server.serve import serve as serve_forever
+
+    server.logs.configure(options.verbose)
+    given = {"host": options.host, "port": options.port}
+    settings = load(options.config)
+    changed = {name: value for name, value in given.items() if value is not None}
+    if not 0 <= changed.get("port", 0) <= 65535:
+        raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
+    listening = settings.server.model_copy(update=changed)
+    asyncio.run(serve_forever(settings.model_copy(update={"server": listening})))
+    return 0
+
+
+def route(options: argparse.Namespace) -> int:
+    from router.pipeline import Router
+
+    if options.artifact:
+        router = Router.load(options.artifact)
+    else:
+        router = _router_of(load(options.config), options.composition)
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    decision = router.decide(prompt)
+    if options.json:
+        print(json.dumps(asdict(decision), sort_keys=True))
+        return 0
+    print(f"expert      {decision.expert}")
+    uncertain = " (uncertain)" if decision.uncertain else ""
+    print(f"category    {decision.category}{uncertain}")
+    print(f"confidence  {decision.confidence:.3f}")
+    ranked = sorted(decision.probabilities.items(), key=lambda pair: -pair[1])
+    for category, probability in ranked[:5]:
+        print(f"  {probability:6.3f}  {category}")
+    print(f"decided in  {decision.seconds * 1e3:.1f} ms")
+    return 0
+
+
+def _router_of(settings: Settings, composition: str | None) -> Any:
+    from server.services import load_routers
+
+    routers = load_routers(settings)
+    name = composition or next(iter(routers), None)
+    if name not in routers:
+        raise SettingsError(f"no composition {name!r}; the configuration has: {', '.join(routers) or 'none'}")
+    return routers[name]
+
+
+def _chosen(settings: Settings, names: list[str]) -> list[str]:
+    for name in names:
+        if name not in settings.experts:
+            raise SettingsError(f"no expert {name!r}; the configuration has: {', '.join(settings.experts)}")
+    return names or list(settings.experts)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    import experts.checkpoint as checkpoint
+    from server.progress import Bars
+
+    settings = load(options.config)
+    with Bars() as bars:
+        for name in _chosen(settings, options.names):
+            checkpoint.prepare(name, settings.experts[name], settings.store, bars.of(name))
+    return 0
+
+
+def list_experts(options: argparse.Namespace) -> int:
+    import experts.checkpoint as checkpoint
+    from experts.errors import CheckpointError
+
+    settings = load(options.config)
+    table = Table("expert", "family", "parameters", "weights", "prepared", "description")
+    for name, config in settings.experts.items():
+        try:
+            expert = checkpoint.open_expert(name, config, settings.store)
+        except CheckpointError:
+            table.add_row(name, config.family, "-", "-", "no", config.description)
+            continue
+        parameters, weights = f"{expert.parameters / 1e6:.1f} M", f"{expert.weights_bytes / 1e6:.0f} MB"
+        table.add_row(name, config.family, parameters, weights, "yes", config.description)
+    Console().print(table)
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    import experts.checkpoint as checkpoint
+
+    settings = load(options.config)
+    for name in _chosen(settings, options.names):
+        checkpoint.verify(name, settings.store)
+        print(f"{name}: every file is what preparation wrote")
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    import router.train
+    from router.dataset import read_examples
+    from server.progress import Bars
+
+    mapping = _read_mapping(options.mapping) if options.mapping else None
+    with Bars() as bars:
+        made = router.train.train(
+            read_examples(options.data),
+            options.out,
+            mapping=mapping,
+            experts=options.experts.split(",") if options.experts else (),
+            seed=options.seed,
+            description=options.description,
+            progress=bars.of("router"),
+        )
+    held_out = made.artifact.held_out
+    print(f"wrote {options.out}: {made!r}")
+    if held_out is not None:
+        print(f"held out: accuracy {held_out.accuracy:.3f}, right expert {held_out.expert_accuracy:.3f}")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    import router.evaluate
+    from router.dataset import read_examples
+    from router.pipeline import Router
+    from server.progress import Bars
+
+    with Bars() as bars:
+        report = router.evaluate.evaluate(
+            Router.load(options.artifact), read_examples(options.data), progress=bars.of("router")
+        )
+    print(report)
+    _write_json(options.json, asdict(report))
+    return 0
+
+
+def bench_switch(options: argparse.Namespace) -> int:
+    try:
+        switch = importlib.import_module("benchmarks.switch")
+    except ModuleNotFoundError as error:
+        raise SettingsError("benchmarks are not installed; run this from a source checkout") from error
+    report = asyncio.run(switch.measure(load(options.config), options.runs))
+    switch.show(report)
+    _write_json(options.json, report)
+    return 0
+
+
+def _write_json(path: Path | None, report: Mapping[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read_mapping(path: Path) -> dict[str, str]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict) or not all(isinstance(v, str) for pair in tree.items() for v in pair):
+        raise SettingsError(f"{path}: expected lines of 'category: expert'")
+    return tree

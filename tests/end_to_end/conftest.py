@@ -1,0 +1,144 @@
+"""One gateway process on real vLLM for the whole folder, and what each expert says when served alone."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+import yaml
+
+from experts.spec import Expert, FamilyConfig
+from experts.vllm import VllmEngine
+from server.openai import engine_body, parse_chat
+from server.services import open_experts
+from server.settings import Settings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERTS = ("general", "math", "coding", "medicine", "law")
+PROMPTS = (
+    "Explain in two sentences why the sky is blue.",
+    "What is the derivative of x^3 + 2x?",
+    "Write a Python function that adds two numbers.",
+)
+MAX_TOKENS = 40
+
+
+@dataclass(slots=True)
+class GatewayProcess:
+    """A running ``coe serve``."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=300)
+
+    def async_client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=300)
+
+    def series(self) -> dict[str, float]:
+        """Every sample of /metrics by its name and labels."""
+        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def total(self, prefix: str) -> float:
+        return sum(value for name, value in self.series().items() if name.startswith(prefix))
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def shared_memory() -> set[str]:
+    return {entry.name for entry in Path("/dev/shm").iterdir()}
+
+
+@pytest.fixture(scope="session")
+def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded composition with room for two experts on the device and two in host memory."""
+    tree = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text(encoding="utf-8"))
+    folder = tmp_path_factory.mktemp("gateway")
+    tree["store"], tree["logs"] = str(store), str(folder / "logs")
+    tree["tiers"] |= {"device": "1250MB", "host": "1250MB"}
+    tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
+    tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def alone(configuration: Path) -> Mapping[tuple[str, str], str]:
+    """What unmodified vLLM answers, one request at a time, for each expert and prompt (temperature 0)."""
+    return asyncio.run(_answers_alone(load(configuration)))
+
+
+async def _answers_alone(settings: Settings) -> dict[tuple[str, str], str]:
+    experts = open_experts(settings)
+    plain = FamilyConfig(mode="plain", dtype="float32", kv_cache=settings.families["smollm2-135m"].kv_cache)
+    engine = VllmEngine("smollm2-135m", plain, settings.logs)
+    answers = {}
+    try:
+        await engine.start(experts[EXPERTS[0]], experts[EXPERTS[0]].folder)
+        for name in EXPERTS:
+            if name != EXPERTS[0]:
+                await engine.load(experts[name], experts[name].folder)
+            for prompt in PROMPTS:
+                answers[name, prompt] = await _answer(engine, experts[name], prompt)
+    finally:
+        await engine.stop()
+    return answers
+
+
+async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
+    import orjson
+
+    request = {
+        "model": expert.name,
+        "messages": [{"role": "user", "content": prompt}],
+        "temperature": 0,
+        "max_tokens": MAX_TOKENS,
+    }
+    body = engine_body(parse_chat(orjson.dumps(request)), expert)
+    answer = await engine.request(expert.name, "/v1/chat/completions", body)
+    whole = b"".join([chunk async for chunk in answer.chunks()])
+    await answer.close()
+    text: str = orjson.loads(whole)["choices"][0]["message"]["content"]
+    return text
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    configuration: Path, alone: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """``coe serve`` on a free port, ready. ``alone`` comes first so that two engines never run at once."""
+    log = tmp_path_factory.mktemp("serve") / "stderr.log"
+    command = [sys.executable, "-m", "server.cli", "serve", "--config", str(configuration), "--port", "0"]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
+    try:
+        yield GatewayProcess(process, _wait_until_ready(process, log), log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(120)
+        if process.stdout:
+            process.stdout.close()
+
+
+def _wait_until_ready(process: subprocess.Popen[str], log: Path) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        found = re.match(r"Ready on (http://\S+)/v1", line)
+        if found:
+            return found[1]
+    raise AssertionError(f"coe serve ended before it was ready:\n{log.read_text()[-4000:]}")

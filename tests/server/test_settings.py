@@ -1,0 +1,85 @@
+"""The configuration: strict, and a mistake in it is one line that says what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from server.settings import SettingsError, load
+
+MINIMAL = """
+tiers: {device: 1GB, host: 1GB}
+families: {small: {mode: simulated}}
+experts:
+  law: {family: small, checkpoint: {embedded: law}}
+"""
+
+
+def problem(folder: Path, text: str) -> str:
+    file = folder / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.removeprefix(f"{file}: ")
+
+
+def test_a_minimal_configuration_loads_and_its_paths_count_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(MINIMAL + "store: models\n", encoding="utf-8")
+    settings = load(file)
+    assert settings.store == tmp_path / "models"
+    assert settings.tiers.device == 10**9
+
+
+def test_a_misspelt_field_is_named_with_the_closest_valid_one(tmp_path: Path) -> None:
+    text = MINIMAL.replace("checkpoint: {", "checkpoit: {")
+    assert problem(tmp_path, text).startswith(
+        "experts.law.checkpoit: unknown field; did you mean 'checkpoint'?"
+    )
+
+
+def test_a_misspelt_field_deep_in_the_tree_is_named_too(tmp_path: Path) -> None:
+    text = MINIMAL.replace("mode: simulated", "mode: simulated, simulation: {tokens_per_sec: 5}")
+    message = "families.small.simulation.tokens_per_sec: unknown field; did you mean 'tokens_per_s'?"
+    assert problem(tmp_path, text) == message
+
+
+def test_an_unknown_top_level_field_lists_the_valid_ones(tmp_path: Path) -> None:
+    assert problem(tmp_path, MINIMAL + "zzz: 1\n").startswith("zzz: unknown field; valid fields: store, ")
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    text = MINIMAL.replace("tiers: {device: 1GB, host: 1GB}", "")
+    assert problem(tmp_path, text) == "tiers: missing; this field is required"
+
+
+def test_an_expert_of_an_undefined_family_is_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("family: small", "family: smal")
+    assert problem(tmp_path, text) == "experts.law.family: 'smal' is not defined; did you mean 'small'?"
+
+
+def test_a_mapping_to_an_undefined_expert_is_refused(tmp_path: Path) -> None:
+    text = MINIMAL + "compositions: {coe: {artifact: a, mapping: {law: laww}}}\n"
+    message = "compositions.coe.mapping.law: 'laww' is not defined; did you mean 'law'?"
+    assert problem(tmp_path, text) == message
+
+
+def test_two_checkpoint_sources_are_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{embedded: law}", "{embedded: law, folder: /x}")
+    message = "experts.law.checkpoint: give exactly one of folder, huggingface, embedded"
+    assert problem(tmp_path, text) == message
+
+
+def test_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> None:
+    assert problem(tmp_path, MINIMAL + "server: {port: high}\n").startswith("server.port: ")
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: [", "just words"])
+def test_what_is_not_a_mapping_is_one_line(tmp_path: Path, text: str) -> None:
+    assert problem(tmp_path, text)
+
+
+def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="name a configuration with --config"):
+        load(tmp_path / "absent.yaml")

@@ -1,0 +1,63 @@
+"""Every error class that can reach a client has a row in the one table."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import orjson
+import pytest
+
+from experts.errors import CheckpointError, ExpertsError
+from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
+from router.errors import RouterError
+from server.errors import INTERNAL, REJECTIONS, GatewayError, error_body, rendering_of, translated
+
+
+def tree(root: type[Exception]) -> Iterator[type[Exception]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from tree(child)
+
+
+@pytest.mark.parametrize("root", [GatewayError, ExpertsError, TiersError, RouterError])
+def test_every_class_of_a_tree_has_a_row(root: type[Exception]) -> None:
+    unmapped = [
+        kind.__name__
+        for kind in tree(root)
+        if kind not in (GatewayError, LeaseRejected)
+        and not issubclass(kind, CheckpointError)
+        and rendering_of(kind.__new__(kind)) is INTERNAL
+    ]
+    assert unmapped == []
+
+
+def test_every_reason_to_reject_a_ticket_has_a_row() -> None:
+    assert set(REJECTIONS) == set(get_args(RejectionReason))
+
+
+def test_an_unmapped_error_does_not_show_its_text() -> None:
+    tree = orjson.loads(error_body(RuntimeError("secret path /etc/x")))
+    assert tree["error"]["type"] == "server_error"
+    assert "secret" not in tree["error"]["message"]
+
+
+def test_the_engines_own_error_is_said_in_openais_words() -> None:
+    theirs = {
+        "error": {
+            "message": "maximum context length is 8",
+            "type": "BadRequestError",
+            "param": "input_tokens",
+            "code": 400,
+        }
+    }
+    ours = orjson.loads(translated(400, orjson.dumps(theirs)))["error"]
+    assert ours == {
+        "message": "maximum context length is 8",
+        "type": "invalid_request_error",
+        "param": "input_tokens",
+        "code": "context_length_exceeded",
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"error": {}}', b'{"error": null}'])
+def test_an_engine_error_of_any_shape_becomes_openais(body: bytes) -> None:
+    assert orjson.loads(translated(500, body))["error"]["type"] == "server_error"
