@@ -113,7 +113,8 @@ def _unknown(name: str, valid: Any) -> str:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
+    # A misspelt field is also a missing one; the misspelling is what to say.
+    problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"]]
     where = ".".join(location)
     if problem["type"] == "extra_forbidden":
