@@ -1,0 +1,34 @@
+"""Everything that can go wrong between a request and its lease.
+
+TiersError
+├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
+├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
+└── ManagerBroken      a bug of ours was found while serving; nothing more is granted
+"""
+
+from typing import Literal
+
+RejectionReason = Literal[
+    "queue_full", "load_failed", "engine_failed", "shutting_down", "not_resident", "unknown_expert"
+]
+
+
+class TiersError(Exception):
+    """Root of the tree. The message says what to do next."""
+
+
+class LeaseRejected(TiersError):
+    """``retry_after_s`` comes from measured moves; None where none was measured or waiting does not help."""
+
+    def __init__(self, reason: RejectionReason, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason: RejectionReason = reason
+        self.retry_after_s = retry_after_s
+
+
+class BudgetTooSmall(TiersError):
+    pass
+
+
+class ManagerBroken(TiersError):
+    pass

@@ -1,0 +1,75 @@
+"""The bytes of one tier: what every copy is charged, and what will be free soon."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Presence = Literal["absent", "arriving", "present", "leaving"]
+
+
+@dataclass(slots=True)
+class Copy:
+    """One expert's weights in one tier. ``bytes`` is the estimate until a measurement replaces it."""
+
+    bytes: int
+    measured: bool = False
+    presence: Presence = "absent"
+    charged: int = 0
+
+
+class Ledger:
+    """Charges copies to a budget: in full from the moment they begin to arrive until they have left.
+
+    A measurement may show more bytes than were planned. ``excess`` is what the measurements put above the
+    budget; it blocks every arrival until enough has left, so ``used <= capacity + excess`` always holds.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+        self.leaving = 0
+        self.excess = 0
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.used}/{self.capacity} bytes, {self.leaving} leaving>"
+
+    @property
+    def free(self) -> int:
+        return self.capacity - self.used
+
+    def arrive(self, copy: Copy, instead_of: Copy | None = None) -> None:
+        """The bytes that ``copy`` shares with the one whose place it takes are charged once, to ``copy``."""
+        assert copy.presence == "absent", copy
+        if instead_of is not None:
+            shared = min(instead_of.charged, copy.bytes)
+            instead_of.charged -= shared
+            self.used -= shared
+            self.leave(instead_of)
+        copy.presence, copy.charged = "arriving", copy.bytes
+        self.used += copy.charged
+        assert self.used <= self.capacity + self.excess, f"{self!r} after {copy!r} arrived"
+
+    def settle(self, copy: Copy, measured: int) -> None:
+        assert copy.presence == "arriving", copy
+        self.used += measured - copy.charged
+        copy.presence, copy.charged, copy.bytes, copy.measured = "present", measured, measured, True
+        self.excess = max(self.excess, self.used - self.capacity, 0)
+
+    def leave(self, copy: Copy) -> None:
+        assert copy.presence == "present", copy
+        copy.presence = "leaving"
+        self.leaving += copy.charged
+
+    def stay(self, copy: Copy) -> None:
+        """What was to leave is still there, in full: its move failed."""
+        assert copy.presence == "leaving", copy
+        self.leaving -= copy.charged
+        self.used += copy.bytes - copy.charged
+        copy.presence, copy.charged = "present", copy.bytes
+        self.excess = max(self.excess, self.used - self.capacity, 0)
+
+    def vanish(self, copy: Copy) -> None:
+        if copy.presence == "leaving":
+            self.leaving -= copy.charged
+        self.used -= copy.charged
+        copy.presence, copy.charged = "absent", 0
+        self.excess = min(self.excess, max(0, self.used - self.capacity))

@@ -1,0 +1,65 @@
+"""What the driver measured, for metrics, logs and the live page."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experts.engine import EngineState
+from memory_tiers.errors import RejectionReason
+from memory_tiers.events import MoveReason
+from memory_tiers.tiers import Tier
+
+MoveOutcome = Literal["done", "failed", "cancelled"]
+TicketOutcome = Literal["granted", "cancelled"] | RejectionReason
+
+
+@dataclass(frozen=True, slots=True)
+class MoveDone:
+    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed."""
+
+    expert: str
+    source: Tier
+    target: Tier
+    reason: MoveReason
+    outcome: MoveOutcome
+    bytes: int
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """``tier`` is where the expert was when it was asked for; ``swap_seconds`` is the part of
+    ``queue_seconds`` in which moves for this expert were under way."""
+
+    expert: str
+    tier: Tier
+    queue_seconds: float
+    swap_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    expert: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TicketEnded:
+    """Comes once for every ticket."""
+
+    expert: str
+    outcome: TicketOutcome
+    queue_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChanged:
+    """``starts`` counts the attempts so far. ``detail`` says why an engine is dead."""
+
+    family: str
+    state: EngineState
+    starts: int
+    detail: str = ""
+
+
+Observation = MoveDone | LeaseGranted | LeaseEnded | TicketEnded | EngineChanged

@@ -1,0 +1,85 @@
+"""What the tiers know of each expert and of each engine."""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from experts.engine import EngineState
+from memory_tiers.ledger import Copy
+from memory_tiers.tiers import Tier
+
+
+@dataclass(slots=True, eq=False)
+class EngineRecord:
+    """One engine. ``first`` is the expert it starts with when nobody waits: the first pinned, else the first
+    configured. ``busy`` names the expert that its one running move, or its start, is about."""
+
+    family: str
+    resident_limit: int | None
+    first: Optional["ExpertRecord"] = None
+    state: EngineState = "stopped"
+    detail: str = ""
+    busy: str | None = None
+    starts: int = 0
+    failures: int = 0
+    """Starts that failed in a row."""
+    scale: float = 1.0
+    """Device bytes for each byte of weights, from the family's latest measurement."""
+    residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
+    """Experts present, arriving or leaving on the device."""
+
+    def __repr__(self) -> str:
+        return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
+
+    @property
+    def full(self) -> bool:
+        return self.resident_limit is not None and len(self.residents) >= self.resident_limit
+
+
+@dataclass(slots=True, eq=False)
+class ExpertRecord:
+    """One expert. ``waiting`` maps tickets to their order, ``leases`` maps tickets to the engine start they
+    were granted under. ``wanted`` is the order of a wish of our own (a pin, an engine to start)."""
+
+    name: str
+    engine: EngineRecord
+    weights_bytes: int
+    pinned: bool
+    device: Copy
+    host: Copy
+    last_used: float = 0.0
+    waiting: dict[int, int] = field(default_factory=dict)
+    leases: dict[int, int] = field(default_factory=dict)
+    wanted: int | None = None
+    fatal_loads: int = 0
+    """Loads in a row during which the engine died."""
+    stuck: bool = False
+    """It could not be evicted; not tried again before it is used or somebody was rejected for it."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name} device={self.device.presence} host={self.host.presence} "
+            f"leases={len(self.leases)} waiting={len(self.waiting)}{' pinned' if self.pinned else ''}>"
+        )
+
+    @property
+    def tier(self) -> Tier:
+        """The highest tier that holds the expert now."""
+        if self.device.presence == "present":
+            return "device"
+        return "host" if self.host.presence == "present" else "disk"
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.waiting) or self.wanted is not None
+
+    @property
+    def order(self) -> int:
+        """Since when it is needed: the order of its oldest ticket or wish."""
+        oldest = next(iter(self.waiting.values()), self.wanted)
+        assert oldest is not None, f"{self!r} is not needed"
+        return oldest if self.wanted is None else min(oldest, self.wanted)
+
+    @property
+    def device_bytes(self) -> int:
+        """What it holds, or is expected to hold, on the device."""
+        return self.device.bytes if self.device.measured else round(self.weights_bytes * self.engine.scale)
