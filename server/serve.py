@@ -42,6 +42,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def server_over(services: Services) -> uvicorn.Server:
+    """The HTTP server, which ends when its ``should_exit`` is set and answers under way have had their time."""
+    config = uvicorn.Config(
+        create_app(services),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(services.settings.server.drain_s)),
+    )
+    return _Server(config)
+
+
 async def serve(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; a second signal ends without draining.
 
@@ -51,16 +64,7 @@ async def serve(settings: Settings) -> None:
     listener = listen(settings.server.host, settings.server.port)
     with contextlib.closing(listener):
         async with running(settings) as services:
-            server = _Server(
-                uvicorn.Config(
-                    create_app(services),
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    timeout_graceful_shutdown=max(1, round(settings.server.drain_s)),
-                )
-            )
+            server = server_over(services)
             with _signals(server):
                 await _serve(server, listener, services)
 

@@ -1,0 +1,108 @@
+"""A gateway on a real socket over simulated engines, with tiny checkpoints."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+
+from experts.checkpoint import prepare
+from experts.simulated import SimulatedEngine
+from server.serve import listen, server_over
+from server.services import Services, running
+from server.settings import Settings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERTS = ("general", "math", "coding", "medicine", "law")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway and a client for it."""
+
+    services: Services
+    url: str
+    http: httpx.AsyncClient
+
+    @property
+    def engine(self) -> SimulatedEngine:
+        engine = self.services.engines["small"]
+        assert isinstance(engine, SimulatedEngine)
+        return engine
+
+    async def post(self, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+        return await self.http.post("/v1/chat/completions", json=chat(**fields), headers=headers)
+
+
+def chat(**fields: Any) -> dict[str, Any]:
+    return {"model": "law", "messages": [{"role": "user", "content": "hello"}]} | fields
+
+
+Serving = Callable[..., AbstractAsyncContextManager[Gateway]]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a few bytes that no real engine could run."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_file({"weight": np.zeros(250, np.float32)}, folder / "model.safetensors")
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path, checkpoint: Path) -> Settings:
+    """Five prepared experts of some 1.1 kB; the device holds two of them and host memory two."""
+    tree = {
+        "store": str(tmp_path / "store"),
+        "logs": str(tmp_path / "logs"),
+        "tiers": {"device": "2500B", "host": "2500B"},
+        "families": {"small": {"mode": "simulated", "simulation": {"tokens_per_s": 2000}}},
+        "experts": {name: {"family": "small", "checkpoint": {"folder": str(checkpoint)}} for name in EXPERTS},
+        "compositions": {"coe": {"artifact": str(ROOT / "router" / "embedded")}},
+        "server": {"port": 0, "drain_s": 5},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    made = load(file)
+    for name, expert in made.experts.items():
+        prepare(name, expert, made.store)
+    return made
+
+
+def changed(settings: Settings, **server: Any) -> Settings:
+    return settings.model_copy(update={"server": settings.server.model_copy(update=server)})
+
+
+@pytest.fixture
+def serving() -> Serving:
+    """``async with serving(settings) as gateway``: on a free port, ready."""
+
+    @contextlib.asynccontextmanager
+    async def serve(settings: Settings) -> AsyncIterator[Gateway]:
+        with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
+                server = server_over(services)
+                serving_task = asyncio.create_task(server.serve(sockets=[listener]))
+                await services.tiers.ready()
+                try:
+                    yield Gateway(services, url, http)
+                finally:
+                    server.should_exit = True
+                    await serving_task
+
+    return serve
