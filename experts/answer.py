@@ -1,0 +1,66 @@
+"""vLLM's HTTP answer on its way to the gateway, with the expert's name in place of the internal model name."""
+
+import json
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from experts.errors import EngineLost, EngineUnavailable
+from experts.vllm_command import INTERNAL_MODEL
+
+_INTERNAL = b'"model":' + json.dumps(INTERNAL_MODEL).encode()
+"""Cannot occur inside a text: there the quotes are escaped."""
+_EVENT_END = b"\n\n"
+
+
+class VllmAnswer:
+    """Implements ``experts.engine.Answer``. Made by ``begin``."""
+
+    def __init__(self, response: aiohttp.ClientResponse, expert: str, first: bytes) -> None:
+        self.status = response.status
+        self.content_type = response.content_type
+        self._response = response
+        self._first = first
+        self._expert = b'"model":' + json.dumps(expert).encode()
+
+    @classmethod
+    async def begin(cls, response: aiohttp.ClientResponse, expert: str) -> "VllmAnswer":
+        """Waits for the first bytes of the body. Raises EngineUnavailable when they do not come."""
+        try:
+            return cls(response, expert, await response.content.readany())
+        except aiohttp.ClientError as error:
+            raise EngineUnavailable(f"the engine ended before it answered ({error}); try again") from error
+        except BaseException:
+            response.close()
+            raise
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Whole events of a stream as they come; any other body in one piece."""
+        streamed = self.content_type == "text/event-stream"
+        pending = b""
+        async for received in self._received():
+            pending += received
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed and _EVENT_END in pending else 0
+            if end:
+                yield self._renamed(pending[:end])
+                pending = pending[end:]
+        if pending:
+            yield self._renamed(pending)
+
+    async def close(self) -> None:
+        # Closing the connection, rather than returning it, is what makes vLLM abort what is still computed.
+        self._response.close()
+
+    async def _received(self) -> AsyncIterator[bytes]:
+        yield self._first
+        try:
+            async for received in self._response.content.iter_any():
+                yield received
+        except aiohttp.ClientError as error:
+            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
+
+    def _renamed(self, body: bytes) -> bytes:
+        return body.replace(_INTERNAL, self._expert)
+
+    def __repr__(self) -> str:
+        return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"

