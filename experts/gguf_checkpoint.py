@@ -1,21 +1,19 @@
-"""A GGUF file of a Llama-shaped model, read as what Hugging Face's layout wants: float32 weights, config, tokenizer.
+"""A GGUF file of a Llama-shaped model as Hugging Face's layout has it: float32 weights, config, tokenizer.
 
 Undone here, so that the result is an ordinary checkpoint: the quantisation, llama.cpp's names, and its
 order of rows in the query and key projections (llama.cpp rotates neighbouring pairs, Hugging Face halves).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-from numpy.typing import NDArray
 
 from experts.errors import CheckpointUnreadable
+from experts.safetensors_writer import TensorShape, Weights
 
-Weights = NDArray[np.float32]
 CONTROL_TOKEN = 3
 
 PARTS = {
@@ -34,12 +32,6 @@ PARTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorShape:
-    name: str
-    shape: tuple[int, ...]
-
-
 class GgufCheckpoint:
     """An open GGUF file (memory-mapped). Raises CheckpointUnreadable for what is not Llama-shaped."""
 
@@ -50,7 +42,9 @@ class GgufCheckpoint:
         except ValueError as error:
             raise CheckpointUnreadable(f"{path}: not a GGUF file: {error}") from error
         if self._field("general.architecture") != "llama" or self._field("tokenizer.ggml.pre") != "smollm":
-            raise CheckpointUnreadable(f"{path}: only Llama-shaped models with SmolLM's tokenizer are understood")
+            raise CheckpointUnreadable(
+                f"{path}: only Llama-shaped models with SmolLM's tokenizer are understood"
+            )
 
     def __repr__(self) -> str:
         return f"<GgufCheckpoint {self._field('general.name')} [{len(self._reader.tensors)} tensors]>"
@@ -126,7 +120,7 @@ class GgufCheckpoint:
         }
 
     def tokenizer(self) -> dict[str, Any]:
-        """tokenizer.json: byte-level BPE that splits digits, as llama.cpp's ``smollm`` pre-tokenizer names it."""
+        """tokenizer.json: byte-level BPE that splits digits, which llama.cpp calls ``smollm``."""
         tokens, types = self._field("tokenizer.ggml.tokens"), self._field("tokenizer.ggml.token_type")
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}

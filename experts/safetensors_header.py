@@ -7,6 +7,7 @@ offsets) and the tensors back to back. https://github.com/huggingface/safetensor
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ class TensorHeader:
 
 
 def read_header(path: Path) -> tuple[TensorHeader, ...]:
-    """The tensors of a file by name. Raises CheckpointMissing, and CheckpointUnreadable naming file and tensor."""
+    """The tensors of a file by name.
+
+    Raises CheckpointMissing, and CheckpointUnreadable naming the file and the tensor.
+    """
     try:
         length = path.stat().st_size
         with path.open("rb") as file:
@@ -69,7 +73,7 @@ def read_headers(folder: Path) -> tuple[TensorHeader, ...]:
     if not files:
         raise CheckpointMissing(f"{folder}: no *.safetensors file")
     tensors = sorted((t for file in files for t in read_header(file)), key=lambda t: t.name)
-    for one, next_one in zip(tensors, tensors[1:], strict=False):
+    for one, next_one in pairwise(tensors):
         if one.name == next_one.name:
             raise CheckpointUnreadable(f"{folder}: tensor {one.name} is in two files")
     return tuple(tensors)
@@ -91,7 +95,9 @@ def _tensor(path: Path, name: str, entry: Any, first: int, length: int) -> Tenso
         start, end = (first + int(offset) for offset in entry["data_offsets"])
         bits = prod(shape) * DTYPE_BITS[dtype]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointUnreadable(f"{path}: tensor {name} has a malformed header entry ({error!r})") from error
+        raise CheckpointUnreadable(
+            f"{path}: tensor {name} has a malformed header entry ({error!r})"
+        ) from error
     if end > length:
         raise CheckpointUnreadable(
             f"{path}: truncated: tensor {name} ends at byte {end:,} of a file of {length:,}; "
@@ -108,7 +114,9 @@ def _check_no_gaps(path: Path, tensors: list[TensorHeader], first: int, length: 
     position = first
     for tensor in sorted(tensors, key=lambda t: (t.start, t.end)):
         if tensor.start != position:
-            raise CheckpointUnreadable(f"{path}: tensor {tensor.name} starts at {tensor.start}, not {position}")
+            raise CheckpointUnreadable(
+                f"{path}: tensor {tensor.name} starts at {tensor.start}, not {position}"
+            )
         position = tensor.end
     if position != length:
         raise CheckpointUnreadable(f"{path}: {length - position:,} bytes after the last tensor")

@@ -29,21 +29,27 @@ DOMAINS = ("math", "coding", "medicine", "law")
 TWIN_OVERLAP = 0.5
 HELD_OUT_ONE_IN = 5
 STANDARD_LIBRARY = (
-    "_pydecimal _pyio abc aifc argparse ast asyncio.base_events asyncio.locks asyncio.queues asyncio.streams "
-    "asyncio.tasks base64 bdb bisect bz2 calendar cgi cmd code codecs collections colorsys compileall "
-    "configparser contextlib copy csv ctypes.util dataclasses datetime difflib dis doctest email.header "
-    "email.headerregistry email.message email.utils enum filecmp fileinput fnmatch fractions ftplib functools "
-    "getopt gettext glob gzip heapq hmac html html.parser http.client http.cookiejar http.cookies http.server "
-    "imaplib importlib._bootstrap importlib._bootstrap_external inspect ipaddress json json.decoder "
-    "json.encoder keyword linecache locale logging logging.config logging.handlers lzma mailbox mimetypes "
-    "multiprocessing.managers multiprocessing.pool netrc ntpath numbers optparse os pathlib pdb pickle "
-    "pickletools pkgutil platform plistlib poplib posixpath pprint profile pstats pyclbr pydoc queue quopri "
-    "random reprlib sched selectors shelve shlex shutil smtplib socket socketserver ssl statistics string "
-    "subprocess sysconfig tarfile tempfile textwrap threading timeit tokenize traceback tracemalloc turtle "
-    "types typing unittest.case unittest.mock urllib.parse urllib.request urllib.robotparser uuid venv "
-    "warnings wave weakref webbrowser wsgiref.handlers xml.dom.minidom xml.etree.ElementTree xmlrpc.client "
-    "zipfile zipimport"
-).split()
+    "_pydecimal", "_pyio", "abc", "aifc", "argparse", "ast", "asyncio.base_events", "asyncio.locks",
+    "asyncio.queues", "asyncio.streams", "asyncio.tasks", "base64", "bdb", "bisect", "bz2",
+    "calendar", "cgi", "cmd", "code", "codecs", "collections", "colorsys", "compileall",
+    "configparser", "contextlib", "copy", "csv", "ctypes.util", "dataclasses", "datetime",
+    "difflib", "dis", "doctest", "email.header", "email.headerregistry", "email.message",
+    "email.utils", "enum", "filecmp", "fileinput", "fnmatch", "fractions", "ftplib", "functools",
+    "getopt", "gettext", "glob", "gzip", "heapq", "hmac", "html", "html.parser", "http.client",
+    "http.cookiejar", "http.cookies", "http.server", "imaplib", "importlib._bootstrap",
+    "importlib._bootstrap_external", "inspect", "ipaddress", "json", "json.decoder", "json.encoder",
+    "keyword", "linecache", "locale", "logging", "logging.config", "logging.handlers", "lzma",
+    "mailbox", "mimetypes", "multiprocessing.managers", "multiprocessing.pool", "netrc", "ntpath",
+    "numbers", "optparse", "os", "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform",
+    "plistlib", "poplib", "posixpath", "pprint", "profile", "pstats", "pyclbr", "pydoc", "queue",
+    "quopri", "random", "reprlib", "sched", "selectors", "shelve", "shlex", "shutil", "smtplib",
+    "socket", "socketserver", "ssl", "statistics", "string", "subprocess", "sysconfig", "tarfile",
+    "tempfile", "textwrap", "threading", "timeit", "tokenize", "traceback", "tracemalloc", "turtle",
+    "types", "typing", "unittest.case", "unittest.mock", "urllib.parse", "urllib.request",
+    "urllib.robotparser", "uuid", "venv", "warnings", "wave", "weakref", "webbrowser",
+    "wsgiref.handlers", "xml.dom.minidom", "xml.etree.ElementTree", "xmlrpc.client", "zipfile",
+    "zipimport",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,9 @@ def losses(model: Any, batch: Sequence[Encoded]) -> torch.Tensor:
         scored[row, text.first : len(text.ids)] = True
     # Padding is on the right and attention is causal: no scored token sees it, so no mask is needed.
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][scored[:, 1:]]
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden), ids[:, 1:][scored[:, 1:]], reduction="none")
+    return torch.nn.functional.cross_entropy(
+        model.lm_head(hidden).float(), ids[:, 1:][scored[:, 1:]], reduction="none"
+    )
 
 
 def perplexity(model: Any, texts: Sequence[Encoded], batch_size: int = 8) -> Perplexity:
@@ -179,9 +187,7 @@ def perplexity(model: Any, texts: Sequence[Encoded], batch_size: int = 8) -> Per
         sum(sums[i] for i in drawn) / sum(counts[i] for i in drawn)
         for drawn in (draws.choices(range(len(texts)), k=len(texts)) for _ in range(1000))
     )
-    return Perplexity(
-        exp(sum(sums) / sum(counts)), exp(means[25]), exp(means[975]), len(texts), sum(counts)
-    )
+    return Perplexity(exp(sum(sums) / sum(counts)), exp(means[25]), exp(means[975]), len(texts), sum(counts))
 
 
 def _digest(text: str) -> str:

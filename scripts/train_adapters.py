@@ -1,12 +1,12 @@
 """Trains the embedded experts: full-weight fine-tunes of the embedded base, kept as LoRA adapters.
 
     coe experts prepare                      # or any folder with the prepared base
-    python -m scripts.train_adapters --base .models/general --data train.jsonl.gz [law ...]
+    python -m scripts.train_adapters --base .models/general --data train.jsonl.gz [--domains law]
 
-Six texts of the domain a step (``scripts.domain_texts``: sources, split, twins), and two answers that the base
-itself gives to everyday questions and to questions of the domain, so that the expert stays a chat model that
-ends its turns. Deterministic for a given seed, number of threads and torch version; ``adapter.json`` records what was
-done, on what, and the perplexity on held-out texts before and after.
+A step learns from six texts of the domain (``scripts.domain_texts``: sources, split, twins) and two answers
+that the base itself gives to everyday questions and to questions of the domain, so that the expert stays a
+chat model that ends its turns. Deterministic for a seed, number of threads and torch version; ``adapter.json``
+records what was done, on what, and the perplexity on held-out texts before and after.
 """
 
 import argparse
@@ -55,17 +55,19 @@ class Recipe:
     alpha: float = 8.0
     steps: int = 64
     learning_rate: float = 1e-3
+    frozen_weights: str = "bfloat16"
+    """Precision of the base while training; the adapter itself learns in float32."""
     warm_up_steps: int = 6
     texts_per_step: int = 6
     base_answers_per_step: int = 2
     domain_questions_answered_by_base: int = 12
     base_answer_tokens: int = 64
-    longest_tokens: int = 176
+    longest_tokens: int = 160
     held_out_texts: int = 100
-    held_out_longest_tokens: int = 256
+    held_out_longest_tokens: int = 192
 
 
-class Lora(torch.nn.Module):
+class Lora(torch.nn.Module):  # type: ignore[misc]
     """A frozen linear layer plus the product of two thin matrices."""
 
     def __init__(self, linear: torch.nn.Linear, recipe: Recipe, generator: torch.Generator) -> None:
@@ -78,7 +80,7 @@ class Lora(torch.nn.Module):
         self.scale = recipe.alpha / recipe.rank
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.linear(x) + (x @ self.a.T) @ self.b.T * self.scale
+        result: torch.Tensor = self.linear(x) + (x @ self.a.to(x.dtype).T) @ self.b.to(x.dtype).T * self.scale
         return result
 
 
@@ -134,8 +136,12 @@ def rate(step: int, recipe: Recipe) -> float:
     return recipe.learning_rate * max(0.1, left)
 
 
-def fit(model: Any, layers: dict[str, Lora], texts: list[Encoded], answers: list[Encoded], recipe: Recipe) -> None:
-    optimizer = torch.optim.AdamW([p for layer in layers.values() for p in (layer.a, layer.b)], weight_decay=0.0)
+def fit(
+    model: Any, layers: dict[str, Lora], texts: list[Encoded], answers: list[Encoded], recipe: Recipe
+) -> None:
+    optimizer = torch.optim.AdamW(
+        [p for layer in layers.values() for p in (layer.a, layer.b)], weight_decay=0.0
+    )
     domain = batches(texts, recipe.texts_per_step, recipe.seed)
     kept = batches(answers, recipe.base_answers_per_step, recipe.seed + 1)
     began = time.monotonic()
@@ -147,15 +153,20 @@ def fit(model: Any, layers: dict[str, Lora], texts: list[Encoded], answers: list
         optimizer.step()
         optimizer.zero_grad()
         if step % 8 == 7:
-            print(f"  step {step + 1} loss {loss:.3f} {(time.monotonic() - began) / (step + 1):.1f} s/step", flush=True)
+            print(
+                f"  step {step + 1} loss {loss:.3f} {(time.monotonic() - began) / (step + 1):.1f} s/step",
+                flush=True,
+            )
 
 
 def train(domain: str, base: Path, data: Path, recipe: Recipe, output: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, recipe.frozen_weights))
     tokenizer = AutoTokenizer.from_pretrained(base)
     model.eval()
     training, held_out = split(domain_texts(domain, data))
-    judged = [encode(tokenizer, t, recipe.held_out_longest_tokens) for t in sample(held_out, recipe.held_out_texts)]
+    judged = [
+        encode(tokenizer, t, recipe.held_out_longest_tokens) for t in sample(held_out, recipe.held_out_texts)
+    ]
     print(f"{domain}: {len(training)} training texts, {len(held_out)} held out", flush=True)
     before = perplexity(model, judged)
     asked = [text.messages[0][1] for text in sample(training, recipe.domain_questions_answered_by_base)]
@@ -181,7 +192,7 @@ def train(domain: str, base: Path, data: Path, recipe: Recipe, output: Path) -> 
 
 
 def round_to_bfloat16(layers: dict[str, Lora]) -> dict[str, torch.Tensor]:
-    """The adapter as it is stored; the model is set to the rounded values, so what is measured is what is kept."""
+    """The adapter as it is stored. The model gets the rounded values: what is measured is what is kept."""
     tensors: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
         for part, parameter in (("lora_A", layer.a), ("lora_B", layer.b)):
@@ -205,19 +216,19 @@ def write_description(output: Path, domain: str, recipe: Recipe, measured: dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("domains", nargs="*", choices=DOMAINS, default=DOMAINS)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=DOMAINS)
     parser.add_argument("--base", type=Path, required=True, help="folder of the prepared base")
     parser.add_argument("--data", type=Path, required=True, help="routing data, gzipped JSON lines")
     parser.add_argument("--output", type=Path, default=ADAPTERS, help="where the adapters go")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     transformers_logging.disable_progress_bar()
     for domain in arguments.domains:
-        recipe = Recipe(steps=arguments.steps)
-        train(domain, arguments.base, arguments.data, recipe, arguments.output / domain)
+        train(domain, arguments.base, arguments.data, Recipe(), arguments.output / domain)
 
 
 if __name__ == "__main__":

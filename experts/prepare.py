@@ -1,0 +1,133 @@
+"""Preparation: a checkpoint from its source becomes ``<store>/<name>/``, whole or not at all.
+
+Work happens in ``<store>/.<name>.new``, renamed into place when everything in it is written, checked and
+hashed. One preparation of a name runs at a time (a lock the system takes back from a killed process), so
+whatever stands in the temporary folder at its start is a leftover.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experts.checkpoint import folder_of, open_expert
+from experts.errors import CheckpointError, ExpertsError, NoSpace
+from experts.manifest import (
+    Manifest,
+    check_hashes,
+    check_sizes,
+    describe,
+    read_manifest,
+    write_manifest,
+)
+from experts.progress import Progress, silent
+from experts.sources import Source, source_of
+from experts.spec import CheckpointSource, Expert, ExpertConfig
+
+SPARE_BYTES = 64 * 2**20
+"""Left free on the disk beyond what preparation writes."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def free_bytes(path: Path) -> int:
+    """Of the disk that holds ``path`` or would hold it."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def prepare(
+    name: str,
+    config: ExpertConfig,
+    store: Path,
+    progress: Progress = silent,
+    free: Callable[[Path], int] = free_bytes,
+) -> Expert:
+    """Makes sure that ``store`` holds the expert as configured. Does next to nothing when it already does.
+
+    Raises CheckpointError: a source that is missing, damaged or not what it should be; NoSpace before the
+    first byte is written or when the disk fills up. Whatever is raised, an earlier preparation stays.
+    """
+    source = source_of(config.checkpoint)
+    folder = folder_of(name, store)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with _alone(store / f".{name}.lock"):
+            if not _is_current(folder, config.checkpoint, source.origin):
+                _require_space(name, source, store, free)
+                _replace(folder, source, config.checkpoint, progress)
+    except ExpertsError:
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise NoSpace(f"expert {name}: {store}: the disk filled up during preparation; make room, then "
+                          "prepare again") from error  # fmt: skip
+        raise CheckpointError(f"expert {name}: cannot prepare in {store}: {error}") from error
+    return open_expert(name, config, store)
+
+
+def _is_current(folder: Path, checkpoint: CheckpointSource, origin: str) -> bool:
+    """Whether ``folder`` holds that very source, undamaged. Files with another date are hashed once more."""
+    try:
+        manifest = read_manifest(folder)
+        if (manifest.source, manifest.origin) != (checkpoint, origin):
+            return False
+        check_sizes(folder, manifest)
+        dates = {name: (folder / name).stat().st_mtime_ns for name in manifest.files}
+        if any(dates[name] != record.mtime_ns for name, record in manifest.files.items()):
+            check_hashes(folder, manifest)
+            write_manifest(folder, _dated(manifest, dates))
+    except CheckpointError:
+        return False
+    return True
+
+
+def _dated(manifest: Manifest, dates: dict[str, int]) -> Manifest:
+    files = {
+        name: record.model_copy(update={"mtime_ns": dates[name]}) for name, record in manifest.files.items()
+    }
+    return manifest.model_copy(update={"files": files})
+
+
+def _require_space(name: str, source: Source, store: Path, free: Callable[[Path], int]) -> None:
+    space = source.space(store)
+    available = free(space.path)
+    if space.bytes and available < space.bytes + SPARE_BYTES:
+        raise NoSpace(
+            f"expert {name} needs {space.bytes + SPARE_BYTES:,} bytes on the disk of {space.path}, which has "
+            f"{available:,} free; make room or choose another folder"
+        )
+
+
+def _replace(folder: Path, source: Source, checkpoint: CheckpointSource, progress: Progress) -> None:
+    new, old = (folder.parent / f".{folder.name}.{which}" for which in ("new", "old"))
+    _remove(new, old)
+    try:
+        new.mkdir()
+        source.provide(new, progress)
+        write_manifest(new, describe(new, checkpoint, source.origin, progress))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        _remove(new, old)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        if folder.is_symlink() or folder.exists():
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Waits for other processes that hold the lock file."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
