@@ -68,7 +68,7 @@ def check_families(experts: Iterable[Expert]) -> None:
 
 def folder_of(name: str, store: Path) -> Path:
     """Raises CheckpointError for a name that is no folder's name."""
-    if name != Path(name).name or name.startswith("."):
+    if not name or name != Path(name).name or name.startswith("."):
         raise CheckpointError(
             f"expert name {name!r} cannot be the name of a folder; use letters, digits, . _ -"
         )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experts.checkpoint import folder_of, open_expert
-from experts.errors import CheckpointError, ExpertsError, NoSpace
+from experts.errors import CheckpointError, NoSpace
 from experts.manifest import (
     Manifest,
     check_hashes,
@@ -59,8 +59,6 @@ def prepare(
             if not _is_current(folder, config.checkpoint, source.origin):
                 _require_space(name, source, store, free)
                 _replace(folder, source, config.checkpoint, progress)
-    except ExpertsError:
-        raise
     except OSError as error:
         if error.errno in FULL:
             raise NoSpace(f"expert {name}: {store}: the disk filled up during preparation; make room, then "

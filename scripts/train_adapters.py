@@ -5,7 +5,7 @@
 
 A step learns from six texts of the domain (``scripts.domain_texts``: sources, split, twins) and two answers
 that the base itself gives to everyday questions and to questions of the domain, so that the expert stays a
-chat model that ends its turns. Deterministic for a seed, number of threads and torch version; ``adapter.json``
+chat model that ends its turns. Deterministic for a seed, threads and version of torch; ``adapter.json``
 records what was done, on what, and the perplexity on held-out texts before and after.
 """
 

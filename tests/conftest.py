@@ -1,0 +1,34 @@
+"""The embedded composition, prepared once and kept: the only files a test shares with another."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from experts.prepare import prepare
+from experts.spec import CheckpointSource, ExpertConfig
+
+EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
+"""Expert and what of ``experts/embedded`` it is made of."""
+
+
+def embedded_expert(name: str) -> ExpertConfig:
+    return ExpertConfig(family="smollm2-135m", checkpoint=CheckpointSource(embedded=EMBEDDED[name]))
+
+
+def store_path() -> Path:
+    return Path(os.environ.get("COE_STORE", Path(__file__).parents[1] / ".models"))
+
+
+@pytest.fixture(scope="session")
+def store() -> Path:
+    """``COE_STORE``, or ``.models`` of the checkout, with all embedded experts prepared."""
+    for name in EMBEDDED:
+        prepare(name, embedded_expert(name), store_path())
+    return store_path()
+
+
+@pytest.fixture(scope="session")
+def base_checkpoint() -> Path:
+    """The folder of the embedded base, ``general``."""
+    return prepare("general", embedded_expert("general"), store_path()).folder
