@@ -52,7 +52,7 @@ class Ledger:
         assert copy.presence == "arriving", copy
         self.used += measured - copy.charged
         copy.presence, copy.charged, copy.bytes, copy.measured = "present", measured, measured, True
-        self.excess = max(self.excess, self.used - self.capacity, 0)
+        self.excess = max(0, self.used - self.capacity)
 
     def leave(self, copy: Copy) -> None:
         assert copy.presence == "present", copy
@@ -65,11 +65,11 @@ class Ledger:
         self.leaving -= copy.charged
         self.used += copy.bytes - copy.charged
         copy.presence, copy.charged = "present", copy.bytes
-        self.excess = max(self.excess, self.used - self.capacity, 0)
+        self.excess = max(0, self.used - self.capacity)
 
     def vanish(self, copy: Copy) -> None:
         if copy.presence == "leaving":
             self.leaving -= copy.charged
         self.used -= copy.charged
         copy.presence, copy.charged = "absent", 0
-        self.excess = min(self.excess, max(0, self.used - self.capacity))
+        self.excess = max(0, self.used - self.capacity)

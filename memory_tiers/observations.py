@@ -9,7 +9,7 @@ from memory_tiers.events import MoveReason
 from memory_tiers.tiers import Tier
 
 MoveOutcome = Literal["done", "failed", "cancelled"]
-TicketOutcome = Literal["granted", "cancelled"] | RejectionReason
+TicketOutcome = Literal["granted", "cancelled", "broken"] | RejectionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class LeaseEnded:
 
 @dataclass(frozen=True, slots=True)
 class TicketEnded:
-    """Comes once for every ticket."""
+    """Comes once for every ticket of an expert that exists."""
 
     expert: str
     outcome: TicketOutcome
@@ -54,11 +54,13 @@ class TicketEnded:
 
 @dataclass(frozen=True, slots=True)
 class EngineChanged:
-    """``starts`` counts the attempts so far. ``detail`` says why an engine is dead."""
+    """``starts`` counts the attempts so far. ``seconds`` is what a start took; ``detail`` says why an engine
+    is dead."""
 
     family: str
     state: EngineState
     starts: int
+    seconds: float = 0.0
     detail: str = ""
 
 

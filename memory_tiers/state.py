@@ -175,7 +175,10 @@ class TierState:
         elif move.target == "host":
             books.staging = None
             books.host.vanish(expert.host)
-            books.reject(expert, "load_failed", f"expert {expert.name} could not be read: {reason}")
+            message = f"expert {expert.name} could not be read: {reason}"
+            if expert.engine.state != "ready":
+                expert.engine.detail = message
+            books.reject(expert, "load_failed", message)
         else:
             books.host.stay(expert.host)
             if move.beneficiary is not None:

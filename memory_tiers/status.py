@@ -30,11 +30,11 @@ class ExpertStatus:
 
 @dataclass(frozen=True, slots=True)
 class TierStatus:
-    """``capacity`` None: unlimited. ``used`` is above it only where measurements exceeded the estimates."""
+    """``capacity_bytes`` None: unlimited. More is used only where measurements exceeded the estimates."""
 
     tier: Tier
-    used: int
-    capacity: int | None
+    used_bytes: int
+    capacity_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from memory_tiers.tiers import TiersConfig
 
 @dataclass
 class World:
-    """A virtual driver: it does what the actions say, in an order drawn by ``chance``, and keeps its own books."""
+    """A virtual driver: does what the actions say, in an order drawn by ``chance``, with books of its own."""
 
     chance: random.Random
     state: TierState

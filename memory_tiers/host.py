@@ -1,0 +1,182 @@
+"""The host tier: copies of experts' weights in shared memory, each a folder that an engine can load."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from experts.engine import Loaded
+from experts.errors import LoadFailed
+from experts.spec import Expert
+
+PREFIX = "coe-host-"
+CHUNK_BYTES = 64 * 2**20
+THREADS = 4
+"""Readers of one load. From the page cache one is as fast as four (2 GB/s on 2 cores); disks want a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    source: Path
+    target: Path
+    start: int
+    size: int
+
+
+class HostStore:
+    """One private folder in shared memory, gone with ``close``. What a killed process left goes at start.
+
+    The owner holds a lock on its folder while it lives, so a leftover is known by its free lock whatever
+    the process number in its name says. Methods block: the driver calls them in threads. Loads and drops
+    of different experts may run at the same time; those of one expert come one after another.
+    """
+
+    def __init__(self, root: Path = Path("/dev/shm")) -> None:
+        """``root`` is a folder on a memory file system. Raises OSError where it cannot be written."""
+        _remove_leftovers(root)
+        self._folder, self._lock = _own_folder(root)
+        self._closing = threading.Event()
+        self._idle = threading.Condition()
+        self._working = 0
+
+    def __repr__(self) -> str:
+        names = sorted(path.name for path in self._folder.iterdir()) if self._folder.exists() else []
+        return f"<HostStore {self._folder} [{', '.join(names)}]>"
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def path(self, name: str) -> Path:
+        """Where the copy of the expert ``name`` is, or would be."""
+        return self._folder / f"expert-{quote(name, safe='')}"
+
+    def load(self, expert: Expert) -> Loaded:
+        """Copies the expert's safetensors files and links to its others. Raises LoadFailed and leaves no half
+        copy, also when ``close`` is called meanwhile."""
+        started = time.perf_counter()
+        partial = self._folder / f"partial-{secrets.token_hex(8)}"
+        with self._work():
+            try:
+                copied = self._copy(expert, partial)
+                partial.rename(self.path(expert.name))
+            except OSError as error:
+                raise LoadFailed(f"copying {expert.folder} to {self._folder}: {error}") from error
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        return Loaded(copied, time.perf_counter() - started)
+
+    def drop(self, name: str) -> None:
+        """Gives the memory back. Unknown names are ignored. Raises LoadFailed once closed, and OSError."""
+        with self._work():
+            path = self.path(name)
+            if path.exists():
+                shutil.rmtree(path)
+
+    def close(self) -> None:
+        """Ends the loads under way and removes everything. Idempotent."""
+        self._closing.set()
+        with self._idle:
+            self._idle.wait_for(lambda: self._working == 0)
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+                shutil.rmtree(self._folder)
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        """``close`` waits for what is inside."""
+        with self._idle:
+            if self._closing.is_set():
+                raise LoadFailed("the host tier is closed")
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._working -= 1
+                self._idle.notify_all()
+
+    def _copy(self, expert: Expert, partial: Path) -> int:
+        partial.mkdir(mode=0o700)
+        chunks: list[_Chunk] = []
+        for source in sorted(expert.folder.iterdir()):
+            target = partial / source.name
+            if source.suffix == ".safetensors":
+                chunks.extend(_chunks(source, target))
+            else:
+                target.symlink_to(source.absolute())
+        size = sum(chunk.size for chunk in chunks)
+        free = shutil.disk_usage(self._folder).free
+        if size > free:
+            raise LoadFailed(
+                f"expert {expert.name} needs {size:,} bytes in {self._folder}, which has {free:,} free: "
+                "lower tiers.host or make the shared memory larger"
+            )
+        with ThreadPoolExecutor(THREADS, "host-load") as readers:
+            for _ in readers.map(self._copy_chunk, chunks):
+                pass
+        return size
+
+    def _copy_chunk(self, chunk: _Chunk) -> None:
+        """Inside the kernel, without a buffer of ours; every reader has its own position in the target."""
+        with chunk.source.open("rb") as source, chunk.target.open("r+b", buffering=0) as target:
+            target.seek(chunk.start)
+            done = 0
+            while done < chunk.size:
+                if self._closing.is_set():
+                    raise LoadFailed("the host tier is closing")
+                sent = os.sendfile(
+                    target.fileno(), source.fileno(), chunk.start + done, min(chunk.size - done, CHUNK_BYTES)
+                )
+                if sent == 0:
+                    raise LoadFailed(f"{chunk.source} became shorter while it was read")
+                done += sent
+
+
+def _chunks(source: Path, target: Path) -> Iterator[_Chunk]:
+    size = source.stat().st_size
+    target.touch(mode=0o600)
+    os.truncate(target, size)
+    for start in range(0, size, CHUNK_BYTES):
+        yield _Chunk(source, target, start, min(CHUNK_BYTES, size - start))
+
+
+def _own_folder(root: Path) -> tuple[Path, int | None]:
+    """A new locked folder. Another process may take it for a leftover before the lock is held: try again."""
+    while True:
+        folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_leftovers(root: Path) -> None:
+    for folder in root.glob(f"{PREFIX}*"):
+        try:
+            if folder.stat().st_uid == os.getuid():
+                _remove_if_left(folder)
+        except FileNotFoundError:
+            continue
+
+
+def _remove_if_left(folder: Path) -> None:
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(lock)

@@ -1,0 +1,310 @@
+"""The asyncio driver: carries out what TierState decides and tells it what happened."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import assert_never
+
+from experts.engine import Engine, EngineState
+from experts.errors import EngineStartFailed as StartFailed
+from experts.spec import Expert
+from memory_tiers.costs import MoveCosts
+from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.events import (
+    Action,
+    DrainRequested,
+    EngineDied,
+    EngineStarted,
+    EngineStartFailed,
+    Event,
+    Grant,
+    LeaseReleased,
+    Move,
+    MoveFailed,
+    Opened,
+    Reject,
+    StartEngine,
+    TicketAsked,
+    TicketCancelled,
+)
+from memory_tiers.host import HostStore
+from memory_tiers.lease import Lease as Lease
+from memory_tiers.mover import Mover
+from memory_tiers.observations import (
+    EngineChanged,
+    LeaseEnded,
+    LeaseGranted,
+    Observation,
+    TicketEnded,
+    TicketOutcome,
+)
+from memory_tiers.state import TierState
+from memory_tiers.status import Counts, ExpertStatus, Readiness, TierStatus
+from memory_tiers.ticket import Ticket
+from memory_tiers.tiers import TiersConfig
+
+log = logging.getLogger("coe.tiers")
+
+DEATH_NOTICE_S = 5.0
+"""How long a move that could not reach its engine waits for the news that the engine is dead."""
+
+
+def ignore(observation: Observation) -> None:
+    """Observes nothing."""
+
+
+class TierManager:
+    """Owns the engines and the host store from ``start`` to ``close``. One event loop, no locks: every event
+    goes through ``_feed``, which never awaits."""
+
+    def __init__(
+        self,
+        config: TiersConfig,
+        experts: Sequence[Expert],
+        engines: Mapping[str, Engine],
+        host: HostStore,
+        observe: Callable[[Observation], None] = ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Every family of ``experts`` has an engine. Raises BudgetTooSmall."""
+        limits = {family: engine.resident_limit for family, engine in engines.items()}
+        self._state = TierState(config, experts, limits)
+        self._experts = {expert.name: expert for expert in experts}
+        self._engines = engines
+        self._host = host
+        self._observe = observe
+        self._clock = clock
+        self._costs = MoveCosts()
+        self._mover = Mover(self._experts, engines, host, self._costs, self._say, clock, self._death_noticed)
+        self._numbers = itertools.count(1)
+        self._tickets: dict[int, Ticket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._broken: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
+
+    async def start(self) -> None:
+        """Engines start and pinned experts load in the background; whoever asks meanwhile waits."""
+        self._feed(Opened(self._clock()))
+
+    async def ready(self) -> Readiness:
+        """Waits until every engine runs and what is pinned is loaded. Raises EngineStartFailed when an engine
+        was given up for now; the next ticket of its family starts it again."""
+        await self._until(lambda: self._state.settled)
+        for engine in self._state.engines():
+            if engine.state != "ready":
+                raise StartFailed(f"the engine of family {engine.family} does not run: {engine.detail}")
+        return self.readiness
+
+    @property
+    def readiness(self) -> Readiness:
+        engines = self._state.engines()
+        ready = self._broken is None and all(engine.state == "ready" for engine in engines)
+        return Readiness(ready, engines)
+
+    async def lease(self, expert: str, *, fail_fast: bool = False) -> Lease:
+        """Waits for the expert to be on the device. With ``fail_fast`` it refuses to wait, and loads nothing.
+        Cancelling the caller gives back the ticket, or the lease just granted. Raises LeaseRejected."""
+        number, asked = next(self._numbers), self._clock()
+        if self._broken is not None:
+            raise _broken()
+        ticket = Ticket(number, expert, self._state.tier(expert), asked)
+        self._tickets[number] = ticket
+        self._feed(TicketAsked(number, expert, asked, fail_fast))
+        try:
+            return await ticket.answer
+        except asyncio.CancelledError:
+            self._client_left(ticket)
+            raise
+
+    def _client_left(self, ticket: Ticket) -> None:
+        if ticket.lease is not None:
+            ticket.lease.release()
+        elif ticket.number in self._tickets:
+            self._ended(ticket, "cancelled")
+            self._feed(TicketCancelled(ticket.number, self._clock()))
+
+    def status(self) -> tuple[ExpertStatus, ...]:
+        return self._state.experts()
+
+    def usage(self) -> tuple[TierStatus, ...]:
+        return self._state.tiers()
+
+    def counts(self) -> Counts:
+        return self._state.counts
+
+    async def close(self, drain_s: float) -> None:
+        """Rejects whoever waits or comes, lets leases end for at most ``drain_s``, then ends moves, engines
+        and the host store. Raises what ending them raised, once all were tried."""
+        try:
+            self._feed(DrainRequested(self._clock()))
+            async with asyncio.timeout(drain_s):
+                await self._until(lambda: self._state.counts.leases == 0)
+        except TimeoutError:
+            log.warning("%d leases are still held after %.1f s of drain", self._state.counts.leases, drain_s)
+        finally:
+            await self._end_everything()
+
+    async def _end_everything(self) -> None:
+        await asyncio.sleep(0)  # a task cancelled before it began could not tell the state
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        stops = [engine.stop() for engine in self._engines.values()]
+        results = await asyncio.gather(*stops, asyncio.to_thread(self._host.close), return_exceptions=True)
+        for family in self._engines:
+            self._engine_changed(family, "stopped")
+        errors = [result for result in results if isinstance(result, Exception)]
+        if errors:
+            raise ExceptionGroup("not everything could be ended", errors)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds() and self._broken is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _feed(self, event: Event) -> None:
+        """The only way to the state. An error in it is a bug: nobody may wait for ever because of it."""
+        if self._broken is None:
+            try:
+                actions = self._state.handle(event)
+                self._state.check()
+                for action in actions:
+                    self._carry_out(action)
+            except Exception as error:
+                self._break(error)
+        self._changed.set()
+
+    def _break(self, error: Exception) -> None:
+        log.critical("the tier manager is broken: restart the server", exc_info=error)
+        self._broken = error
+        for ticket in [*self._tickets.values()]:
+            self._ended(ticket, "broken")
+            ticket.refuse(_broken())
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Grant(number):
+                self._grant(self._tickets[number])
+            case Reject():
+                self._reject(self._tickets[action.ticket], action)
+            case StartEngine():
+                self._engine_changed(action.family, "starting")
+                self._spawn(self._start(action), f"start {action.family}")
+            case Move():
+                self._spawn(self._move(action), f"move {action.expert} to {action.target}")
+            case _:
+                assert_never(action)
+
+    def _grant(self, ticket: Ticket) -> None:
+        granted = self._clock()
+        queue_seconds = granted - ticket.asked
+        swap_seconds = min(ticket.swap_seconds, queue_seconds)
+
+        def ended() -> None:
+            now = self._clock()
+            self._feed(LeaseReleased(ticket.number, now))
+            self._say(LeaseEnded(ticket.expert, now - granted))
+
+        engine = self._engines[self._experts[ticket.expert].family]
+        self._ended(ticket, "granted")
+        self._say(LeaseGranted(ticket.expert, ticket.tier, queue_seconds, swap_seconds))
+        ticket.grant(Lease(ticket.expert, engine, ticket.tier, queue_seconds, swap_seconds, ended))
+
+    def _reject(self, ticket: Ticket, rejection: Reject) -> None:
+        self._ended(ticket, rejection.reason)
+        retry_after_s = None
+        if rejection.reason in ("queue_full", "not_resident"):
+            size = self._experts[ticket.expert].weights_bytes
+            retry_after_s = self._costs.seconds(size, ticket.tier)
+        ticket.refuse(LeaseRejected(rejection.reason, rejection.message, retry_after_s))
+
+    def _ended(self, ticket: Ticket, outcome: TicketOutcome) -> None:
+        del self._tickets[ticket.number]
+        if ticket.expert in self._experts:
+            self._say(TicketEnded(ticket.expert, outcome, self._clock() - ticket.asked))
+
+    async def _start(self, action: StartEngine) -> None:
+        started = self._clock()
+        try:
+            event = await self._mover.start(action)
+        except asyncio.CancelledError:
+            self._feed(EngineStartFailed(action.family, action.expert, "shutting down", self._clock()))
+            raise
+        for ticket in self._tickets.values():
+            if ticket.expert in self._experts and self._experts[ticket.expert].family == action.family:
+                ticket.waited_for_move(started, event.at)
+        seconds = event.at - started
+        if isinstance(event, EngineStarted):
+            self._watches[action.family] = self._spawn(self._watch(action.family), f"watch {action.family}")
+            self._engine_changed(action.family, "ready", seconds)
+        else:
+            self._engine_changed(action.family, "dead", seconds, event.reason)
+        self._feed(event)
+
+    async def _move(self, move: Move) -> None:
+        started = self._clock()
+        try:
+            event = await self._mover.move(move)
+        except asyncio.CancelledError:
+            self._feed(MoveFailed(move, "shutting down", self._clock()))
+            raise
+        for ticket in self._tickets.values():
+            if ticket.expert in (move.expert, move.beneficiary):
+                ticket.waited_for_move(started, event.at)
+        self._feed(event)
+
+    async def _watch(self, family: str) -> None:
+        """Waits for the death of a started engine and tells the state."""
+        engine = self._engines[family]
+        try:
+            reason = await engine.died()
+        except Exception as error:
+            log.error("engine %s cannot be watched and is stopped", family, exc_info=error)
+            await engine.stop()
+            reason = f"{type(error).__name__}: {error}"
+        log.error("engine %s died: %s", family, reason)
+        self._engine_changed(family, "dead", detail=reason)
+        self._feed(EngineDied(family, reason, self._clock()))
+
+    async def _death_noticed(self, family: str) -> None:
+        watch = self._watches.get(family)
+        if watch is not None:
+            await asyncio.wait({watch}, timeout=DEATH_NOTICE_S)
+
+    def _engine_changed(
+        self, family: str, state: EngineState, seconds: float = 0.0, detail: str = ""
+    ) -> None:
+        starts = next(engine.starts for engine in self._state.engines() if engine.family == family)
+        self._say(EngineChanged(family, state, starts, seconds, detail))
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, Exception):
+                self._break(error)
+                self._changed.set()
+
+    def _say(self, observation: Observation) -> None:
+        """An observer's bug must not stop the tiers; the log has it."""
+        try:
+            self._observe(observation)
+        except Exception:
+            log.exception("observing %r failed", observation)
+
+
+def _broken() -> ManagerBroken:
+    return ManagerBroken("the tier manager found an error of its own: see the log, restart the server")
