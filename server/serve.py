@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server_over(services: Services) -> uvicorn.Server:
-    """The HTTP server, which ends when its ``should_exit`` is set and answers under way have had their time."""
+    """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     config = uvicorn.Config(
         create_app(services),
         lifespan="off",

@@ -122,5 +122,5 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
 
 def _engine(family: str, config: FamilyConfig, settings: Settings) -> Engine:
     if config.mode == "simulated":
-        return SimulatedEngine(family, config)
+        return SimulatedEngine(family, config.simulation)
     return VllmEngine(family, config, settings.logs)

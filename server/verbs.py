@@ -73,13 +73,13 @@ def _chosen(settings: Settings, names: list[str]) -> list[str]:
 
 
 def prepare(options: argparse.Namespace) -> int:
-    import experts.checkpoint as checkpoint
+    from experts.prepare import prepare as prepare_expert
     from server.progress import Bars
 
     settings = load(options.config)
     with Bars() as bars:
         for name in _chosen(settings, options.names):
-            checkpoint.prepare(name, settings.experts[name], settings.store, bars.of(name))
+            prepare_expert(name, settings.experts[name], settings.store, bars.of(name))
     return 0
 
 

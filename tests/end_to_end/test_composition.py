@@ -217,9 +217,8 @@ def test_a_port_in_use_is_one_line_and_a_failure(gateway: GatewayProcess) -> Non
 
 def test_ctrl_c_leaves_no_process_socket_or_shared_memory(gateway: GatewayProcess) -> None:
     started = gateway.descendants()
-    sockets = [
-        c.laddr for p in started for c in p.net_connections("unix") if c.laddr and os.path.exists(c.laddr)
-    ]
+    addresses = [str(c.laddr) for process in started for c in process.net_connections("unix")]
+    sockets = [address for address in addresses if address and os.path.exists(address)]
     assert sockets
     ours = {name for name in shared_memory() if f"{gateway.process.pid}" in name}
     assert ours

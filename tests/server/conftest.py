@@ -15,7 +15,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from experts.checkpoint import prepare
+from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
 from server.serve import listen, server_over
 from server.services import Services, running
