@@ -258,8 +258,9 @@ class VllmEngine:
             raise LoadFailed(f"{name}: {error}") from error
 
     async def _reload_from(self, weights: Path) -> None:
-        call = {"method": "reload_weights", "kwargs": {"weights_path": str(weights.absolute())}}
-        await self._expect_ok("/collective_rpc", call)
+        report = await self._worker("coe_reload", str(weights.absolute()))
+        if "error" in report:
+            raise LoadFailed(report["error"])
         await self._expect_ok("/reset_prefix_cache")
 
     def _addressed(self, expert: str, resident: _Resident, body: Body) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def command(
         case "interleaved":
             arguments += _interleaving(config, expert)
         case "plain":
-            pass
+            arguments += ["--worker-extension-cls", "experts.inside_vllm.reload.ReloadExtension"]
         case unreachable:
             assert_never(unreachable)
     return [*arguments, *config.extra_args]
@@ -74,6 +74,8 @@ def environment(mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
         # Pinning puts every engine on the same first core, where OpenMP's spinning starves the others.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "KMP_BLOCKTIME": "1",
+        # Weights in huge pages: a tenth of the page faults when an expert is loaded.
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     if mode == "interleaved":
         # Runner V2 has a slot for each running request and max_num_seqs of them; hidden ones would overflow it.

@@ -22,6 +22,9 @@ import torch
 Fill = Callable[[], None]
 """Writes an expert's weights into the model's present tensors, in place."""
 
+KERNEL = "cpu_linear"
+"""The attribute where vLLM keeps a linear layer's packed weight on CPU (``dispatch_cpu_unquantized_gemm``)."""
+
 
 class Images(ABC):
     def __init__(self, model: torch.nn.Module, name: str) -> None:
@@ -64,14 +67,11 @@ class _Pointers:
 class PointerImages(Images):
     """Images the model's tensors point at."""
 
-    _KERNEL = "cpu_linear"
-    """The attribute where vLLM keeps a linear layer's packed weight (``dispatch_cpu_unquantized_gemm``)."""
-
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         super().__init__(model, name)
         self._weights = weights_of(model)
         self._sizes = tuple(weight.size() for weight in self._weights)
-        self._packed = [module for module in model.modules() if self._KERNEL in vars(module)]
+        self._packed = [module for module in model.modules() if KERNEL in vars(module)]
         self._images = {name: self._capture()}
 
     @property
@@ -83,7 +83,7 @@ class PointerImages(Images):
         for weight, data in zip(self._weights, image.data, strict=True):
             weight.data = data
         for module, kernel in zip(self._packed, image.kernels, strict=True):
-            vars(module)[self._KERNEL] = kernel  # Module.__setattr__ would cost more than all the rest
+            vars(module)[KERNEL] = kernel  # Module.__setattr__ would cost more than all the rest
         self._active = name
 
     def load(self, name: str, fill: Fill) -> None:
@@ -102,7 +102,7 @@ class PointerImages(Images):
             self._leave(None)
 
     def _capture(self) -> _Pointers:
-        kernels = tuple(vars(module)[self._KERNEL] for module in self._packed)
+        kernels = tuple(vars(module)[KERNEL] for module in self._packed)
         return _Pointers(tuple(weight.data for weight in self._weights), kernels)
 
     def _detach(self, sizes: tuple[torch.Size, ...]) -> None:
@@ -115,7 +115,7 @@ class PointerImages(Images):
             return self.activate(active)
         self._detach((torch.Size([0]),) * len(self._weights))
         for module in self._packed:
-            vars(module)[self._KERNEL] = None
+            vars(module)[KERNEL] = None
         return None
 
 

@@ -7,18 +7,16 @@ of several workers would leave the others waiting for it.
 
 import ctypes
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
 from vllm.logger import init_logger
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
+from experts.inside_vllm.reload import reload_from, share_kernel, tied_layers
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -37,8 +35,10 @@ class ExpertWorker(PlatformWorker):
     def load_model(self, **kwargs: Any) -> None:
         super().load_model(**kwargs)
         (first,) = self.vllm_config.additional_config["resident"]
-        kind = PointerImages if current_platform.is_cpu() else CopyImages
-        self._images: Images = kind(self.model_runner.get_model(), first)
+        model = self.model_runner.get_model()
+        for layers in tied_layers(model):
+            share_kernel(layers, layers[0])
+        self._images: Images = (PointerImages if current_platform.is_cpu() else CopyImages)(model, first)
         self._family = read_headers(Path(self.model_config.model))
         self._switches, self._switch_seconds = 0, 0.0
 
@@ -81,7 +81,7 @@ class ExpertWorker(PlatformWorker):
 
     def _fill(self, folder: Path) -> None:
         try:
-            self.reload_weights(weights_iterator=checkpoint_tensors(folder))
+            reload_from(self, folder)
         except BaseException:
             for module in self.model_runner.get_model().modules():
                 get_layerwise_info(module).reset()  # or the next reload takes it for one under way
@@ -95,13 +95,6 @@ class ExpertWorker(PlatformWorker):
             "switch_seconds": self._switch_seconds,
             **more,
         }
-
-
-def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                yield name, tensors.get_tensor(name)
 
 
 def _give_memory_back() -> None:
