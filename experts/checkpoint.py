@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from experts.errors import CheckpointError, CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.fingerprint import differences, fingerprint, read_json
 from experts.manifest import AGAIN, check_hashes, check_sizes, read_manifest
@@ -90,17 +92,21 @@ def chat_template(folder: Path, override: Path | None) -> str:
 
 def generation(folder: Path, override: GenerationConfig) -> Generation:
     """Sampling defaults of generation_config.json under the configuration's; every end token stops."""
-    saved = _optional_json(folder / "generation_config.json")
+    path = folder / "generation_config.json"
+    saved = _optional_json(path)
     end = saved.get("eos_token_id", read_json(folder / "config.json").get("eos_token_id"))
-    top_k = saved.get("top_k")
-    own = {
-        "temperature": saved.get("temperature"),
-        "top_p": saved.get("top_p"),
-        "top_k": -1 if top_k == 0 else top_k,
-        "repetition_penalty": saved.get("repetition_penalty"),
-    }
-    values: dict[str, Any] = own | override.model_dump(exclude_none=True)
-    return Generation(stop_token_ids=_token_ids(end), **values)
+    try:
+        own = GenerationConfig(
+            temperature=saved.get("temperature"),
+            top_p=saved.get("top_p"),
+            top_k=-1 if saved.get("top_k") == 0 else saved.get("top_k"),
+            repetition_penalty=saved.get("repetition_penalty"),
+        )
+        stop = _token_ids(end)
+    except (TypeError, ValueError) as error:
+        raise CheckpointUnreadable(f"{path}: {_first_line(error)}; correct the file") from None
+    values: dict[str, Any] = own.model_dump() | override.model_dump(exclude_none=True)
+    return Generation(stop_token_ids=stop, **values)
 
 
 def _token_ids(end: Any) -> tuple[int, ...]:
@@ -112,10 +118,18 @@ def _token_ids(end: Any) -> tuple[int, ...]:
     return tuple(int(token) for token in end)
 
 
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return str(error)
+
+
 def _named(template: Any) -> str | None:
     """A checkpoint may carry several templates; the one called ``default`` is for chat."""
     if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
     return template if isinstance(template, str) else None
 
 

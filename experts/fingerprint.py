@@ -71,6 +71,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointMissing(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointUnreadable(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise CheckpointUnreadable(f"{path}: not JSON: {error}") from None
     if not isinstance(content, dict):

@@ -67,6 +67,8 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointMissing(f"expert {folder.name} is not prepared in {folder.parent}; {AGAIN}") from None
+    except OSError as error:
+        raise CheckpointUnreadable(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         raise CheckpointUnreadable(
             f"{path}: not a manifest of this version ({error.error_count()} errors); {AGAIN}"
@@ -90,6 +92,8 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             found = (folder / name).stat().st_size
         except FileNotFoundError:
             raise CheckpointMissing(f"{folder / name}: the file is gone; {AGAIN}") from None
+        except OSError as error:
+            raise CheckpointUnreadable(f"{folder / name}: cannot be read: {error.strerror}") from None
         if found != record.bytes:
             raise CheckpointUnreadable(f"{folder / name}: {found:,} bytes, not {record.bytes:,}; {AGAIN}")
 
@@ -97,7 +101,10 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
 def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) -> None:
     """The thorough check. Raises CheckpointMismatch naming the first file whose content changed."""
     sizes = {name: record.bytes for name, record in manifest.files.items()}
-    hashes = hash_files(folder, sizes, progress)
+    try:
+        hashes = hash_files(folder, sizes, progress)
+    except OSError as error:
+        raise CheckpointUnreadable(f"{error.filename}: cannot be read: {error.strerror}") from None
     for name, record in manifest.files.items():
         if hashes[name] != record.sha256:
             raise CheckpointMismatch(

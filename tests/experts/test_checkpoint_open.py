@@ -103,6 +103,29 @@ def test_the_configuration_s_sampling_defaults_win(tmp_path: Path) -> None:
     assert expert.generation == Generation((2,), temperature=0, top_p=0.8, max_tokens=100)
 
 
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"temperature": "hot"}, "temperature: Input should be a valid number"),
+        ({"top_p": 3}, "top_p: Input should be less than or equal to 1"),
+        ({"eos_token_id": ["end"]}, "invalid literal"),
+    ],
+)
+def test_malformed_sampling_defaults_name_the_file_and_the_field(
+    tmp_path: Path, saved: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CheckpointUnreadable, match=rf"generation_config.json: {said}"):
+        make(tmp_path, files={"generation_config.json": json.dumps(saved)})
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    expert, config = make(tmp_path)
+    (expert.folder / "tokenizer.json").unlink()
+    (expert.folder / "tokenizer.json").symlink_to("tokenizer.json")
+    with pytest.raises(CheckpointUnreadable, match=r"tokenizer.json: cannot be read: Too many levels"):
+        open_expert("tiny", config, tmp_path / "store")
+
+
 def test_a_chat_template_in_the_tokenizer_s_configuration_is_found(tmp_path: Path) -> None:
     saved = {"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}
     expert, config = make(tmp_path, files={"tokenizer_config.json": json.dumps(saved)})

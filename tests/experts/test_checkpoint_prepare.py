@@ -4,6 +4,10 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -134,6 +138,41 @@ def test_a_failure_in_the_middle_leaves_the_earlier_preparation(tmp_path: Path) 
             Recorded("hash", OSError(errno.ENOSPC, "No space left on device")),
         )  # fmt: skip
     assert open_expert("tiny", one, store) == expert
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from pathlib import Path
+from experts.prepare import prepare
+from experts.spec import ExpertConfig
+
+config = ExpertConfig.model_validate_json(sys.argv[1])
+prepare("tiny", config, Path(sys.argv[2]), lambda *progress: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_a_killed_preparation_leaves_no_expert_and_no_lock(tmp_path: Path) -> None:
+    config, store = configured(a_checkpoint(tmp_path / "source")), tmp_path / "store"
+    finished = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, config.model_dump_json(), str(store)],
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert finished.returncode == -signal.SIGKILL
+    assert names(store) == {".tiny.lock", ".tiny.new"}
+    with pytest.raises(CheckpointMissing):
+        open_expert("tiny", config, store)
+    prepare("tiny", config, store)
+    assert names(store) == {".tiny.lock", "tiny"}
+
+
+def test_two_preparations_at_once_do_the_work_once(tmp_path: Path) -> None:
+    config, store = configured(a_checkpoint(tmp_path / "source")), tmp_path / "store"
+    progresses = [Recorded(), Recorded()]
+    with ThreadPoolExecutor() as pool:
+        experts = list(pool.map(lambda progress: prepare("tiny", config, store, progress), progresses))
+    assert experts[0] == experts[1]
+    assert sorted(bool(progress.stages) for progress in progresses) == [False, True]
 
 
 def test_what_a_killed_preparation_left_is_cleaned(tmp_path: Path) -> None:
