@@ -1,0 +1,140 @@
+"""Host copies in a private folder: whole or not at all, and gone afterwards."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from experts.errors import LoadFailed
+from experts.spec import Expert
+from memory_tiers.host import CHUNK_BYTES, PREFIX, HostStore
+
+
+def a_checkpoint(folder: Path, *, size: int = 1000) -> Expert:
+    folder.mkdir(parents=True)
+    (folder / "model-00001.safetensors").write_bytes(os.urandom(size))
+    (folder / "model-00002.safetensors").write_bytes(os.urandom(10))
+    (folder / "config.json").write_text("{}")
+    return Expert(folder.name, "f", folder, size + 10, 0, "f", "")
+
+
+def test_a_copy_is_a_folder_like_the_checkpoint(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    store = HostStore(tmp_path)
+    loaded = store.load(expert)
+    copy = store.path("a")
+    assert loaded.bytes == 1010
+    for name in ("model-00001.safetensors", "model-00002.safetensors"):
+        assert (copy / name).read_bytes() == (expert.folder / name).read_bytes()
+        assert not (copy / name).is_symlink()
+    assert (copy / "config.json").resolve() == expert.folder / "config.json"
+    store.close()
+
+
+def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    with (expert.folder / "model-00001.safetensors").open("r+b") as file:
+        for place in (0, CHUNK_BYTES - 4, CHUNK_BYTES + 5):
+            file.seek(place)
+            file.write(f"at {place}".encode())
+    store = HostStore(tmp_path)
+    store.load(expert)
+    copied = (store.path("a") / "model-00001.safetensors").read_bytes()
+    assert copied == (expert.folder / "model-00001.safetensors").read_bytes()
+    store.close()
+
+
+def test_the_folder_is_private(tmp_path: Path) -> None:
+    store = HostStore(tmp_path)
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    store.close()
+
+
+def test_dropping_gives_back_the_copy_and_ignores_unknown_names(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    store = HostStore(tmp_path)
+    store.load(expert)
+    store.drop("a")
+    store.drop("nobody")
+    assert list(store.folder.iterdir()) == []
+    store.load(expert)
+    store.close()
+
+
+def test_a_name_with_slashes_stays_inside_the_folder(tmp_path: Path) -> None:
+    store = HostStore(tmp_path)
+    assert store.path("../Qwen/Qwen2").parent == store.folder
+    store.close()
+
+
+def test_closing_removes_everything_and_may_be_repeated(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    store = HostStore(tmp_path)
+    store.load(expert)
+    store.close()
+    store.close()
+    assert not store.folder.exists()
+    assert expert.folder.exists(), "links are removed, not what they point to"
+    assert (expert.folder / "config.json").exists()
+    with pytest.raises(LoadFailed, match="closed"):
+        store.load(expert)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, pathlib; from memory_tiers.host import HostStore;"
+        "HostStore(pathlib.Path(sys.argv[1])); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (left,) = tmp_path.glob(f"{PREFIX}*")
+    living = HostStore(tmp_path)
+    assert not left.exists()
+    other = HostStore(tmp_path)
+    assert living.folder.exists()
+    other.close()
+    living.close()
+
+
+def test_no_room_is_a_clear_failure_that_leaves_nothing(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    with (expert.folder / "model-00001.safetensors").open("r+b") as file:
+        file.truncate(2**42)
+    store = HostStore(tmp_path)
+    with pytest.raises(LoadFailed, match=r"needs 4,398,046,511,114 bytes .* free: lower tiers.host"):
+        store.load(expert)
+    assert list(store.folder.iterdir()) == []
+    store.close()
+
+
+def test_an_unreadable_file_is_a_failed_load_that_leaves_nothing(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a")
+    (expert.folder / "model-00003.safetensors").symlink_to(tmp_path / "nowhere")
+    store = HostStore(tmp_path)
+    with pytest.raises(LoadFailed, match="model-00003"):
+        store.load(expert)
+    assert list(store.folder.iterdir()) == []
+    store.close()
+
+
+def test_a_missing_checkpoint_is_a_failed_load(tmp_path: Path) -> None:
+    store = HostStore(tmp_path)
+    with pytest.raises(LoadFailed, match="No such file"):
+        store.load(Expert("a", "f", tmp_path / "a", 1, 0, "f", ""))
+    store.close()
+
+
+def test_several_experts_are_loaded_at_once(tmp_path: Path) -> None:
+    experts = [a_checkpoint(tmp_path / name, size=100_000) for name in "abcd"]
+    store = HostStore(tmp_path)
+    threads = [threading.Thread(target=store.load, args=(expert,)) for expert in experts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for expert in experts:
+        copied = store.path(expert.name) / "model-00001.safetensors"
+        assert copied.read_bytes() == (expert.folder / "model-00001.safetensors").read_bytes()
+    store.close()

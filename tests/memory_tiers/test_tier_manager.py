@@ -1,0 +1,419 @@
+"""The driver: leases come and go, whatever clients, engines and disks do, and nothing is left behind."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from experts.errors import EngineStartFailed, LoadFailed
+from experts.spec import Expert
+from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.host import HostStore
+from memory_tiers.manager import TierManager, ignore
+from memory_tiers.observations import (
+    EngineChanged,
+    LeaseEnded,
+    LeaseGranted,
+    MoveDone,
+    Observation,
+    TicketEnded,
+)
+from memory_tiers.status import Counts
+from memory_tiers.tiers import TiersConfig
+from tests.memory_tiers.engine_in_hand import EngineInHand
+
+NOTHING = Counts(waiting=0, leases=0, moves=0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class House:
+    """A manager over one engine in hand and a host store in a temporary folder."""
+
+    manager: TierManager
+    engine: EngineInHand
+    host: HostStore
+    clock: Clock
+    seen: list[Observation]
+    react: Callable[[Observation], None] = ignore
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():  # noqa: ASYNC110 - what is waited for is not all told by events
+                await asyncio.sleep(0)
+
+    async def at_rest(self) -> None:
+        await self.until(lambda: self.manager.counts() == NOTHING)
+
+    def outcomes(self) -> list[str]:
+        return [each.outcome for each in self.seen if isinstance(each, TicketEnded)]
+
+
+@contextlib.asynccontextmanager
+async def a_house(
+    tmp_path: Path,
+    names: str = "abc",
+    *,
+    device: int = 20,
+    host: int = 0,
+    limit: int | None = None,
+    max_queue: int = 100,
+) -> AsyncIterator[House]:
+    """Experts of 10 bytes each; started and, unless the engine's gate is shut, ready."""
+    experts = []
+    for name in names:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(bytes(10))
+        experts.append(Expert(name, "f", folder, 10, 0, "f", ""))
+    config = TiersConfig.model_validate({"device": device, "host": host, "max_queue": max_queue})
+    engine, store, clock = EngineInHand(resident_limit=limit), HostStore(tmp_path), Clock()
+    seen: list[Observation] = []
+
+    def observe(observation: Observation) -> None:
+        seen.append(observation)
+        house.react(observation)
+
+    manager = TierManager(config, experts, {"f": engine}, store, observe, clock)
+    house = House(manager, engine, store, clock, seen)
+    before = asyncio.all_tasks()
+    await manager.start()
+    await manager.ready()
+    try:
+        yield house
+    finally:
+        await manager.close(drain_s=0.0)
+        assert asyncio.all_tasks() <= before, "a task is left"
+        assert not store.folder.exists()
+        assert engine.state == "stopped"
+
+
+async def test_a_lease_names_its_expert_and_engine_and_where_the_expert_was(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        with await house.manager.lease("a") as lease:
+            assert (lease.expert, lease.engine, lease.tier) == ("a", house.engine, "device")
+            assert house.manager.counts().leases == 1
+        with await house.manager.lease("b") as lease:
+            assert lease.tier == "disk"
+        assert house.manager.counts() == NOTHING
+
+
+async def test_releasing_twice_counts_once(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        lease = await house.manager.lease("a")
+        lease.release()
+        lease.release()
+        assert house.manager.counts() == NOTHING
+        assert sum(isinstance(each, LeaseEnded) for each in house.seen) == 1
+
+
+async def test_waiting_and_swapping_are_measured(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: "load b" in house.engine.calls)
+        house.clock.now += 3.0
+        late = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: house.manager.counts().waiting == 2)
+        house.clock.now += 2.0
+        house.engine.gate.set()
+        first, second = await waiting, await late
+        assert (first.queue_seconds, first.swap_seconds) == (5.0, 5.0)
+        assert (second.queue_seconds, second.swap_seconds) == (2.0, 2.0)
+        assert house.engine.calls.count("load b") == 1
+        first.release()
+        second.release()
+
+
+async def test_requests_before_the_engine_is_ready_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    engine, store = EngineInHand(), HostStore(tmp_path)
+    config = TiersConfig.model_validate({"device": 20})
+    manager = TierManager(config, [Expert("a", "f", folder, 10, 0, "f", "")], {"f": engine}, store)
+    engine.gate.clear()
+    await manager.start()
+    assert not manager.readiness.ready
+    waiting = asyncio.create_task(manager.lease("a"))
+    ready = asyncio.create_task(manager.ready())
+    await asyncio.sleep(0)
+    engine.gate.set()
+    assert (await ready).ready
+    (await waiting).release()
+    await manager.close(1.0)
+
+
+async def test_weights_are_read_from_the_host_copy(tmp_path: Path) -> None:
+    async with a_house(tmp_path, host=30) as house:
+        (await house.manager.lease("b")).release()
+        assert house.engine.resident["b"] == house.host.path("b")
+        moves = [(each.source, each.target) for each in house.seen if isinstance(each, MoveDone)]
+        assert moves == [("disk", "host"), ("disk", "host"), ("host", "device")]
+
+
+async def test_an_eviction_unloads_the_victim(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10) as house:
+        (await house.manager.lease("b")).release()
+        assert house.engine.calls == ["start a", "unload a", "load b"]
+        assert [status.tier for status in house.manager.status()] == ["disk", "device", "disk"]
+        assert house.manager.usage()[0].used_bytes == 10
+
+
+async def test_a_plain_engine_takes_the_next_expert_in_place(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10, limit=1) as house:
+        (await house.manager.lease("b")).release()
+        assert house.engine.calls == ["start a", "load b"]
+
+
+async def test_a_client_that_leaves_while_waiting_gives_its_ticket_back(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: house.manager.counts().waiting == 1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert house.manager.counts() == Counts(waiting=0, leases=0, moves=1)
+        house.engine.gate.set()
+        await house.at_rest()
+        assert "b" in house.engine.resident, "the load outlives the client"
+        assert house.outcomes() == ["cancelled"]
+
+
+async def test_a_grant_that_crosses_a_cancellation_is_given_back(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        clients = [asyncio.create_task(house.manager.lease("b")) for _ in range(2)]
+        await house.until(lambda: house.manager.counts().waiting == 2)
+
+        def leave(observation: Observation) -> None:
+            """While the second is being granted: the first has its lease and has not woken up yet."""
+            if house.outcomes() == ["granted", "granted"]:
+                for client in clients:
+                    client.cancel()
+
+        house.react = leave
+        house.engine.gate.set()
+        await asyncio.wait(clients)
+        assert all(client.cancelled() for client in clients)
+        assert house.manager.counts() == NOTHING
+        assert sum(isinstance(each, LeaseGranted) for each in house.seen) == 2
+        assert sum(isinstance(each, LeaseEnded) for each in house.seen) == 2
+
+
+async def test_a_failed_load_tells_everybody_who_waited_and_the_next_one_tries_again(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.failures.append(LoadFailed("no such tensor"))
+        answers = await asyncio.gather(*(house.manager.lease("b") for _ in range(3)), return_exceptions=True)
+        assert [answer.reason for answer in answers if isinstance(answer, LeaseRejected)] == [
+            "load_failed"
+        ] * 3
+        assert "no such tensor" in str(answers[0])
+        (await house.manager.lease("a")).release()
+        (await house.manager.lease("b")).release()
+        failed = [each for each in house.seen if isinstance(each, MoveDone) and each.outcome == "failed"]
+        assert [each.detail for each in failed] == ["no such tensor"]
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_a_failed_load(tmp_path: Path) -> None:
+    async with a_house(tmp_path, host=30) as house:
+        (tmp_path / "b" / "model.safetensors").unlink()
+        (tmp_path / "b" / "model.safetensors").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(LeaseRejected, match="could not be read"):
+            await house.manager.lease("b")
+
+
+async def test_a_bug_in_an_engine_is_logged_and_rejects_the_ticket(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.failures.append(ZeroDivisionError("oh"))
+        with pytest.raises(LeaseRejected, match="ZeroDivisionError: oh"):
+            await house.manager.lease("b")
+        assert "failed unexpectedly" in caplog.text
+
+
+async def test_a_killed_engine_is_restarted_and_those_who_wait_are_served(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        held = await house.manager.lease("a")
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: "load b" in house.engine.calls)
+        house.engine.die("signal 9")
+        await house.until(lambda: not house.manager.readiness.ready)
+        assert house.manager.readiness.engines[0].detail == "signal 9"
+        held.release()
+        house.engine.gate.set()
+        (await waiting).release()
+        assert house.engine.calls == ["start a", "load b", "start b"]
+        assert house.manager.readiness.ready
+        states = [each.state for each in house.seen if isinstance(each, EngineChanged)]
+        assert states == ["starting", "ready", "dead", "starting", "ready"]
+
+
+async def test_a_move_that_learns_of_the_death_first_waits_for_the_news(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: "load b" in house.engine.calls)
+        house.engine.gate.set()
+        house.engine.die()
+        (await waiting).release()
+
+
+async def test_an_engine_that_does_not_start_rejects_who_waits_and_is_tried_again(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.failures.extend([EngineStartFailed("no memory")] * 2)
+        house.engine.die()
+        with pytest.raises(LeaseRejected, match="does not start: no memory") as rejection:
+            await house.manager.lease("b")
+        assert rejection.value.reason == "engine_failed"
+        with pytest.raises(EngineStartFailed, match="no memory"):
+            await house.manager.ready()
+        (await house.manager.lease("b")).release()
+        assert (await house.manager.ready()).engines[0].starts == 4
+
+
+async def test_failing_fast_says_when_to_come_back_from_what_moves_cost(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        with pytest.raises(LeaseRejected) as rejection:
+            await house.manager.lease("b", fail_fast=True)
+        assert rejection.value.reason == "not_resident"
+        assert rejection.value.retry_after_s is None, "nothing was measured yet"
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: "load b" in house.engine.calls)
+        house.clock.now += 4.0
+        house.engine.gate.set()
+        (await waiting).release()
+        with pytest.raises(LeaseRejected) as rejection:
+            await house.manager.lease("c", fail_fast=True)
+        assert rejection.value.retry_after_s == pytest.approx(4.0)
+
+
+async def test_the_queue_is_bounded_and_unknown_experts_are_rejected(tmp_path: Path) -> None:
+    async with a_house(tmp_path, max_queue=0) as house:
+        with pytest.raises(LeaseRejected) as rejection:
+            await house.manager.lease("b")
+        assert rejection.value.reason == "queue_full"
+        with pytest.raises(LeaseRejected) as rejection:
+            await house.manager.lease("nobody")
+        assert rejection.value.reason == "unknown_expert"
+        assert house.outcomes() == ["queue_full"], "what clients make up is no label"
+
+
+async def test_closing_waits_for_leases_and_rejects_who_comes(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        lease = await house.manager.lease("a")
+        closing = asyncio.create_task(house.manager.close(drain_s=60.0))
+        await asyncio.sleep(0)
+        with pytest.raises(LeaseRejected) as rejection:
+            await house.manager.lease("a")
+        assert rejection.value.reason == "shutting_down"
+        assert house.engine.stops == 0
+        lease.release()
+        await closing
+        assert house.engine.stops == 1
+
+
+async def test_closing_gives_up_on_leases_after_the_drain_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_house(tmp_path) as house:
+        lease = await house.manager.lease("a")
+        with caplog.at_level(logging.WARNING):
+            await house.manager.close(drain_s=0.0)
+        assert "1 leases are still held" in caplog.text
+        lease.release()
+        assert house.manager.counts() == NOTHING
+
+
+async def test_closing_in_the_middle_of_a_move_leaves_nothing(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: "load b" in house.engine.calls)
+        await house.manager.close(drain_s=0.0)
+        with pytest.raises(LeaseRejected):
+            await waiting
+        assert house.manager.counts() == NOTHING
+        cancelled = [
+            each for each in house.seen if isinstance(each, MoveDone) and each.outcome == "cancelled"
+        ]
+        assert len(cancelled) == 1
+
+
+async def test_an_error_of_our_own_reaches_everybody_who_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_house(tmp_path) as house:
+        house.engine.gate.clear()
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: house.manager.counts().waiting == 1)
+        house.manager._state._books.device.used += 1
+        with pytest.raises(ManagerBroken):
+            await house.manager.lease("c")
+        with pytest.raises(ManagerBroken):
+            await waiting
+        with pytest.raises(ManagerBroken):
+            await house.manager.lease("a")
+        assert not house.manager.readiness.ready
+        assert "restart the server" in caplog.text
+
+
+async def test_an_observer_that_fails_does_not_stop_the_tiers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(observation: Observation) -> None:
+        raise ValueError("no")
+
+    folder = tmp_path / "a"
+    folder.mkdir()
+    engine, store = EngineInHand(), HostStore(tmp_path)
+    config = TiersConfig.model_validate({"device": 20})
+    manager = TierManager(config, [Expert("a", "f", folder, 10, 0, "f", "")], {"f": engine}, store, fail)
+    await manager.start()
+    (await manager.lease("a")).release()
+    await manager.close(1.0)
+    assert "observing" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_crowd_of_clients_that_come_and_go_leaves_nothing(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def client(manager: TierManager) -> str:
+        expert = chance.choice("abcdefgh")
+        try:
+            async with asyncio.timeout(chance.choice([0.0, 0.001, 30.0, 30.0])):
+                with await manager.lease(expert) as lease:
+                    for _ in range(chance.randrange(4)):
+                        await asyncio.sleep(0)
+                    return lease.expert
+        except TimeoutError:
+            return "left"
+        except LeaseRejected as rejection:
+            return rejection.reason
+
+    async with a_house(tmp_path, "abcdefgh", device=30, host=50) as house:
+        for number in range(8):
+            if number == 4:
+                house.engine.die()
+            elif number == 6:
+                house.engine.failures.append(LoadFailed("once"))
+            ends = await asyncio.gather(*(client(house.manager) for _ in range(25)))
+            assert len(ends) == 25
+        await house.at_rest()
+        assert len(house.outcomes()) == 200

@@ -1,0 +1,540 @@
+"""The cases of the tiers' decision, one by one."""
+
+from pathlib import Path
+
+import pytest
+
+from experts.spec import Expert
+from memory_tiers.errors import BudgetTooSmall
+from memory_tiers.events import (
+    Action,
+    DrainRequested,
+    EngineDied,
+    EngineStarted,
+    EngineStartFailed,
+    Event,
+    Grant,
+    LeaseReleased,
+    Move,
+    MoveFailed,
+    MoveFinished,
+    Opened,
+    Reject,
+    StartEngine,
+    TicketAsked,
+    TicketCancelled,
+)
+from memory_tiers.state import TierState
+from memory_tiers.tiers import TiersConfig
+
+
+class Script:
+    """Feeds a TierState, checks it after every event and ends moves when told to."""
+
+    def __init__(self, state: TierState) -> None:
+        self.state = state
+        self.at = 0.0
+        self.tickets = 0
+
+    def feed(self, event: Event) -> list[Action]:
+        actions = self.state.handle(event)
+        self.state.check()
+        return actions
+
+    def now(self) -> float:
+        self.at += 1.0
+        return self.at
+
+    def ask(self, expert: str, *, fail_fast: bool = False) -> list[Action]:
+        self.tickets += 1
+        return self.feed(TicketAsked(self.tickets, expert, self.now(), fail_fast))
+
+    def cancel(self, ticket: int) -> list[Action]:
+        return self.feed(TicketCancelled(ticket, self.now()))
+
+    def release(self, ticket: int) -> list[Action]:
+        return self.feed(LeaseReleased(ticket, self.now()))
+
+    def done(self, action: Action, size: int = 10) -> list[Action]:
+        if isinstance(action, StartEngine):
+            return self.feed(EngineStarted(action.family, action.expert, size, self.now()))
+        assert isinstance(action, Move)
+        held = 0 if action.source == "device" or action.target == "disk" else size
+        return self.feed(MoveFinished(action, held, self.now()))
+
+    def fail(self, action: Action, reason: str = "bad luck") -> list[Action]:
+        if isinstance(action, StartEngine):
+            return self.feed(EngineStartFailed(action.family, action.expert, reason, self.now()))
+        assert isinstance(action, Move)
+        return self.feed(MoveFailed(action, reason, self.now()))
+
+    def die(self, family: str = "f") -> list[Action]:
+        return self.feed(EngineDied(family, "killed", self.now()))
+
+    def settle(self, actions: list[Action]) -> list[Action]:
+        """Lets all moves succeed until there are none; returns every action on the way."""
+        seen = list(actions)
+        pending = list(actions)
+        while pending:
+            action = pending.pop(0)
+            if isinstance(action, Move | StartEngine):
+                more = self.done(action)
+                seen += more
+                pending += more
+        return seen
+
+    def where(self, expert: str) -> str:
+        return self.state.tier(expert)
+
+
+def an_expert(name: str, *, family: str = "f", size: int = 10, pinned: bool = False) -> Expert:
+    return Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned)
+
+
+def a_config(device: int, host: int = 0, disk: int | None = None, max_queue: int = 100) -> TiersConfig:
+    tree = {"device": device, "host": host, "disk": disk, "max_queue": max_queue}
+    return TiersConfig.model_validate(tree)
+
+
+def opened(
+    names: str,
+    *,
+    device: int,
+    host: int = 0,
+    limit: int | None = None,
+    max_queue: int = 100,
+    pinned: str = "",
+) -> Script:
+    """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with."""
+    experts = [an_expert(name, pinned=name in pinned) for name in names]
+    script = Script(TierState(a_config(device, host, max_queue=max_queue), experts, {"f": limit}))
+    script.settle(script.feed(Opened(script.now())))
+    return script
+
+
+def test_an_engine_starts_with_its_first_pinned_expert_and_then_loads_the_other_pins() -> None:
+    experts = [an_expert("a"), an_expert("b", pinned=True), an_expert("c", pinned=True)]
+    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    actions = script.feed(Opened(0.0))
+    assert actions == [StartEngine("f", "b", "disk")]
+    assert script.done(actions[0]) == [Move("c", "disk", "device", "preload")]
+
+
+def test_engines_start_one_after_another() -> None:
+    experts = [an_expert("a", family="f"), an_expert("b", family="g")]
+    script = Script(TierState(a_config(device=40), experts, {"f": None, "g": None}))
+    actions = script.feed(Opened(0.0))
+    assert actions == [StartEngine("f", "a", "disk")]
+    assert script.done(actions[0]) == [StartEngine("g", "b", "disk")]
+    assert not script.state.settled
+    script.settle([StartEngine("g", "b", "disk")])
+    assert script.state.settled
+
+
+def test_who_asks_for_a_resident_expert_gets_the_lease_at_once() -> None:
+    script = opened("ab", device=20)
+    assert script.ask("a") == [Grant(1)]
+
+
+def test_one_load_serves_everybody_who_waits() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    assert load == Move("b", "disk", "device", "ticket")
+    assert script.ask("b") == []
+    assert script.done(load) == [Grant(1), Grant(2)]
+
+
+def test_a_load_outlives_the_ticket_that_caused_it() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    script.cancel(1)
+    assert script.done(load) == []
+    assert script.ask("b") == [Grant(2)]
+
+
+def test_weights_go_over_the_host_and_stay_there() -> None:
+    script = opened("ab", device=20, host=20)
+    (read,) = script.ask("b")
+    assert read == Move("b", "disk", "host", "ticket")
+    (load,) = script.done(read)
+    assert load == Move("b", "host", "device", "ticket")
+    assert script.done(load) == [Grant(1)]
+    assert script.state.tiers()[1].used_bytes == 20
+
+
+def test_a_move_is_charged_to_both_ends_until_it_ends() -> None:
+    script = opened("ab", device=20, host=20)
+    (read,) = script.ask("b")
+    script.done(read)
+    device, host, _ = script.state.tiers()
+    assert (device.used_bytes, host.used_bytes) == (20, 20)
+
+
+def test_an_expert_larger_than_the_host_tier_is_read_straight_from_disk() -> None:
+    script = opened("ab", device=20, host=5)
+    assert script.ask("b") == [Move("b", "disk", "device", "ticket")]
+
+
+def test_the_least_recently_used_idle_expert_leaves() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    script.ask("a")
+    script.release(2)
+    (eviction,) = script.ask("c")
+    assert eviction == Move("b", "device", "disk", "eviction", "c")
+    (load,) = script.done(eviction)
+    assert load == Move("c", "disk", "device", "ticket")
+
+
+def test_an_evicted_expert_comes_back_from_its_host_copy() -> None:
+    script = opened("ab", device=10, host=20)
+    seen = script.settle(script.ask("b"))
+    assert Move("a", "device", "host", "eviction", "b") in seen
+    assert script.where("a") == "host"
+    script.release(1)
+    assert Move("a", "host", "device", "ticket") in script.settle(script.ask("a"))
+
+
+def test_the_host_tier_drops_the_copy_used_least_recently_and_not_needed() -> None:
+    script = opened("abc", device=10, host=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    first = script.ask("c")
+    assert first == [Move("a", "host", "disk", "eviction", "c")]
+    assert script.done(first[0]) == [Move("c", "disk", "host", "ticket")]
+
+
+def test_an_expert_under_a_lease_stays_until_it_is_released() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    assert script.ask("b") == []
+    assert script.release(1) == [Move("a", "device", "disk", "eviction", "b")]
+
+
+def test_a_claimed_expert_gets_no_new_leases_so_the_older_ticket_is_served_first() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    assert script.ask("a") == []
+    seen = script.settle(script.release(1))
+    assert [action for action in seen if isinstance(action, Grant)] == [Grant(2)]
+    assert Grant(3) in script.settle(script.release(2))
+
+
+def test_a_stream_of_requests_to_one_expert_does_not_starve_another() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    for _ in range(50):
+        script.ask("a")
+    assert Grant(2) in script.settle(script.release(1))
+
+
+def test_leases_are_granted_again_when_the_claim_ends_with_its_ticket() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    script.ask("a")
+    assert script.cancel(2) == [Grant(3)]
+
+
+def test_an_idle_expert_is_a_better_victim_than_one_claimed_under_a_lease() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("a"))
+    script.settle(script.ask("b"))
+    script.ask("c")
+    assert script.ask("a") == []
+    assert script.release(2) == [Move("b", "device", "disk", "eviction", "c"), Grant(4)]
+
+
+def test_a_chosen_victim_is_not_revived_while_it_leaves() -> None:
+    script = opened("ab", device=10)
+    (eviction,) = script.ask("b")
+    script.cancel(1)
+    assert script.ask("a") == []
+    (load,) = script.done(eviction)
+    assert load == Move("a", "disk", "device", "ticket")
+
+
+def test_loading_and_pinned_experts_are_never_victims() -> None:
+    script = opened("abc", device=20, pinned="a")
+    (load,) = script.ask("b")
+    assert script.ask("c") == []
+    assert script.done(load) == [Grant(1)]
+    assert script.release(1) == [Move("b", "device", "disk", "eviction", "c")]
+
+
+def test_room_an_older_ticket_counts_on_is_not_given_to_a_younger_one() -> None:
+    experts = [an_expert("a", size=20), an_expert("big", size=40), an_expert("b", size=20)]
+    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    (start,) = script.feed(Opened(0.0))
+    script.done(start, 20)
+    script.ask("a")
+    script.ask("big")
+    assert script.ask("b") == [], "20 bytes are free, but they are promised"
+
+
+def test_staging_on_the_host_goes_on_while_the_engine_is_busy() -> None:
+    script = opened("abc", device=30, host=30)
+    (read,) = script.ask("b")
+    (load,) = script.done(read)
+    assert script.ask("c") == [Move("c", "disk", "host", "ticket")]
+    assert script.done(load) == [Grant(1)]
+
+
+def test_an_engine_has_one_move_at_a_time() -> None:
+    script = opened("abc", device=30)
+    (load,) = script.ask("b")
+    assert script.ask("c") == []
+    assert script.done(load) == [Grant(1), Move("c", "disk", "device", "ticket")]
+
+
+def test_an_engine_full_by_count_takes_the_next_expert_in_place_of_its_idle_one() -> None:
+    script = opened("ab", device=10, limit=1)
+    script.ask("a")
+    assert script.ask("b") == []
+    (load,) = script.release(1)
+    assert load == Move("b", "disk", "device", "ticket", replaces="a")
+    assert script.state.tiers()[0].used_bytes == 10
+    assert script.done(load) == [Grant(2)]
+    assert script.where("a") == "disk"
+
+
+def test_a_failed_load_rejects_its_tickets_and_changes_nothing_else() -> None:
+    script = opened("ab", device=20)
+    script.ask("a")
+    (load,) = script.ask("b")
+    (rejection,) = script.fail(load, "no such tensor")
+    assert rejection == Reject(2, "load_failed", "expert b could not be loaded: no such tensor")
+    assert script.where("a") == "device"
+    assert script.ask("b") == [load], "the next ticket tries again"
+
+
+def test_a_failed_load_in_place_leaves_the_old_expert_serving() -> None:
+    script = opened("ab", device=10, limit=1)
+    (load,) = script.ask("b")
+    script.fail(load)
+    assert script.ask("a") == [Grant(2)]
+
+
+def test_an_expert_that_cannot_be_read_is_rejected_with_the_reason() -> None:
+    script = opened("ab", device=20, host=20)
+    (read,) = script.ask("b")
+    (rejection,) = script.fail(read, "truncated")
+    assert rejection == Reject(1, "load_failed", "expert b could not be read: truncated")
+
+
+def test_a_failed_eviction_makes_way_for_another_victim() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (eviction,) = script.ask("c")
+    assert script.fail(eviction) == [Move("b", "device", "disk", "eviction", "c")]
+    assert script.ask("a") == [Grant(3)]
+
+
+def test_when_no_victim_can_be_evicted_the_ticket_is_rejected() -> None:
+    script = opened("ab", device=10)
+    (eviction,) = script.ask("b")
+    (rejection,) = script.fail(eviction)
+    assert isinstance(rejection, Reject)
+    assert rejection.reason == "load_failed"
+    assert script.ask("b") == [eviction]
+
+
+def test_a_failed_drop_on_the_host_rejects_whom_it_was_for() -> None:
+    script = opened("abc", device=10, host=10)
+    (drop,) = script.ask("b")
+    assert drop == Move("a", "host", "disk", "eviction", "b")
+    (rejection,) = script.fail(drop, "busy")
+    assert rejection == Reject(1, "load_failed", "no room on the host for expert b: busy")
+
+
+def test_a_dead_engine_is_restarted_for_the_oldest_ticket_and_serves_those_who_waited() -> None:
+    script = opened("abc", device=20)
+    (load,) = script.ask("b")
+    assert script.die() == [], "the move under way ends first"
+    (start,) = script.fail(load, "connection refused")
+    assert start == StartEngine("f", "b", "disk")
+    assert script.done(start) == [Grant(1)]
+
+
+def test_a_dead_engine_is_restarted_when_nobody_waits() -> None:
+    script = opened("ab", device=20)
+    assert script.die() == [StartEngine("f", "a", "disk")]
+
+
+def test_leases_of_a_dead_engine_count_until_they_are_released() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.settle(script.die())
+    assert script.state.counts.leases == 1
+    assert script.ask("b") == []
+    assert script.release(1) == [Move("a", "device", "disk", "eviction", "b")]
+
+
+def test_pinned_experts_come_back_after_a_restart() -> None:
+    script = opened("abc", device=30, pinned="ab")
+    script.settle(script.die())
+    assert (script.where("a"), script.where("b"), script.where("c")) == ("device", "device", "disk")
+
+
+def test_an_engine_that_fails_to_start_twice_rejects_those_who_wait_and_tries_again_with_the_next() -> None:
+    script = Script(TierState(a_config(device=20), [an_expert("a"), an_expert("b")], {"f": None}))
+    (start,) = script.ask("b")
+    assert start == StartEngine("f", "b", "disk")
+    (again,) = script.fail(start)
+    assert again == start
+    (rejection,) = script.fail(again, "no memory")
+    assert rejection == Reject(1, "engine_failed", "the engine of family f does not start: no memory")
+    assert script.state.settled
+    assert script.ask("b") == [start]
+
+
+def test_an_expert_whose_load_kills_the_engine_twice_is_rejected() -> None:
+    script = opened("abc", device=30)
+    (load,) = script.ask("b")
+    script.cancel(1)
+    script.ask("c")
+    script.ask("b")
+    script.die()
+    (start,) = script.fail(load)
+    assert start == StartEngine("f", "c", "disk")
+    assert script.done(start) == [Grant(2), load]
+    script.die()
+    rejection, restart = script.fail(load, "out of memory")
+    assert rejection == Reject(3, "load_failed", "loading expert b killed its engine: out of memory")
+    assert restart == StartEngine("f", "a", "disk")
+
+
+def test_measured_bytes_replace_the_estimate_and_teach_the_family() -> None:
+    experts = [an_expert("a"), an_expert("b"), an_expert("c")]
+    script = Script(TierState(a_config(device=45), experts, {"f": None}))
+    (start,) = script.feed(Opened(0.0))
+    script.done(start, 20)
+    (load,) = script.ask("b")
+    script.done(load, 20)
+    assert script.state.tiers()[0].used_bytes == 40
+    assert script.ask("c") == [Move("a", "device", "disk", "eviction", "c")]
+
+
+def test_a_measurement_over_the_budget_evicts_until_it_holds() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    assert script.done(load, 15) == [Grant(1), Move("a", "device", "disk", "over_budget")]
+
+
+def test_an_expert_measured_larger_than_the_budget_is_refused_with_the_numbers() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    (_, eviction) = script.done(load, 25)
+    script.done(eviction)
+    (eviction,) = script.release(1)
+    script.done(eviction)
+    (rejection,) = script.ask("b")
+    assert isinstance(rejection, Reject)
+    assert rejection.reason == "load_failed"
+    assert "25 bytes" in rejection.message
+    assert "budget of 20" in rejection.message
+
+
+def test_the_queue_is_bounded() -> None:
+    script = opened("ab", device=20, max_queue=1)
+    script.ask("b")
+    (rejection,) = script.ask("b")
+    assert isinstance(rejection, Reject)
+    assert rejection.reason == "queue_full"
+    assert script.ask("a") == [Grant(3)], "who need not wait is not in the queue"
+
+
+def test_failing_fast_loads_nothing() -> None:
+    script = opened("ab", device=20)
+    (rejection,) = script.ask("b", fail_fast=True)
+    assert isinstance(rejection, Reject)
+    assert rejection.reason == "not_resident"
+    assert script.ask("a", fail_fast=True) == [Grant(2)]
+
+
+def test_an_unknown_expert_is_rejected() -> None:
+    (rejection,) = opened("a", device=20).ask("nobody")
+    assert isinstance(rejection, Reject)
+    assert rejection.reason == "unknown_expert"
+
+
+def test_draining_rejects_who_waits_and_who_comes_and_lets_leases_end() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    (rejection,) = script.feed(DrainRequested(9.0))
+    assert isinstance(rejection, Reject)
+    assert (rejection.ticket, rejection.reason) == (2, "shutting_down")
+    (rejection,) = script.ask("a")
+    assert isinstance(rejection, Reject)
+    assert script.release(1) == []
+    assert script.die() == [], "nothing is restarted"
+
+
+def test_engines_of_two_families_share_the_device_budget() -> None:
+    experts = [an_expert("a", family="f"), an_expert("b", family="g")]
+    script = Script(TierState(a_config(device=10), experts, {"f": None, "g": None}))
+    seen = script.settle(script.feed(Opened(0.0)))
+    assert seen == [
+        StartEngine("f", "a", "disk"),
+        Move("a", "device", "disk", "eviction", "b"),
+        StartEngine("g", "b", "disk"),
+    ]
+    assert script.ask("a") == [Move("b", "device", "disk", "eviction", "a")]
+
+
+@pytest.mark.parametrize(
+    ("experts", "device", "says"),
+    [
+        ([an_expert("a", size=30)], 20, "expert a needs 30 bytes, over tiers.device of 20 bytes"),
+        (
+            [an_expert("a"), an_expert("b", pinned=True)],
+            15,
+            "expert a needs 10 bytes beside 10 bytes that never leave, over tiers.device of 15 bytes",
+        ),
+    ],
+)
+def test_a_budget_that_can_never_work_is_refused_with_the_numbers(
+    experts: list[Expert], device: int, says: str
+) -> None:
+    with pytest.raises(BudgetTooSmall) as refusal:
+        TierState(a_config(device=device), experts, {"f": None})
+    assert says in str(refusal.value)
+
+
+def test_a_pin_in_an_engine_of_one_expert_is_refused_when_others_would_never_load() -> None:
+    with pytest.raises(BudgetTooSmall, match="could never load"):
+        TierState(a_config(device=50), [an_expert("a", pinned=True), an_expert("b")], {"f": 1})
+
+
+def test_an_engine_limited_by_count_keeps_its_place_from_other_families() -> None:
+    experts = [an_expert("a", family="plain"), an_expert("b", family="f")]
+    with pytest.raises(BudgetTooSmall, match="beside 10 bytes that never leave"):
+        TierState(a_config(device=15), experts, {"plain": 1, "f": None})
+
+
+def test_checkpoints_over_the_disk_budget_are_refused() -> None:
+    with pytest.raises(BudgetTooSmall, match=r"tiers\.disk"):
+        TierState(a_config(device=50, disk=15), [an_expert("a"), an_expert("b")], {"f": None})
+
+
+def test_the_state_shows_itself_in_one_line() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    shown = repr(script.state)
+    assert "claims=[a for b]" in shown
+    assert "<a device=present host=absent leases=1 waiting=0>" in shown
+    assert "\n" not in shown
+
+
+def test_a_broken_invariant_is_shown_with_the_state() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.state._books.device.used = 3
+    with pytest.raises(AssertionError, match="does not add up in <TierState"):
+        script.state.check()
