@@ -165,7 +165,7 @@ class VllmEngine:
             return False
 
     async def statistics(self) -> EngineStatistics:
-        status, body = await self._call("GET", "/metrics")
+        status, body = await self.call("GET", "/metrics")
         if status != 200:
             raise EngineUnavailable(f"engine of {self._family} answers {status} to /metrics")
         running = int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
@@ -182,12 +182,22 @@ class VllmEngine:
             running=running,
         )
 
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        """Any path of the server, nothing added. Raises EngineUnavailable when it does not answer."""
+        try:
+            async with self._open_session().request(method, _LOCAL + path, json=body) as response:
+                return response.status, await response.read()
+        except aiohttp.ClientError as error:
+            raise EngineUnavailable(f"engine of {self._family} did not answer {path}: {error}") from error
+
     async def _start(self, expert: Expert, weights: Path) -> None:
         arguments = command(self._config, self._mode, self._platform, expert.name, weights)
         process = await EngineProcess.launch(arguments, environment(self._mode), self._log)
         self._process = process
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(process.socket), limit=0),
+            # A connection of its own for each request: one kept open may be closed by the server just then,
+            # and opening one on a Unix socket costs nothing.
+            connector=aiohttp.UnixConnector(str(process.socket), limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
             json_serialize=lambda value: orjson.dumps(value).decode(),
         )
@@ -287,21 +297,14 @@ class VllmEngine:
         return next((report for report in reports if "error" in report), reports[0])
 
     async def _expect_ok(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        status, answer = await self._call("POST", path, body)
+        status, answer = await self.call("POST", path, body)
         if status != 200:
             raise LoadFailed(f"engine of {self._family} answers {status} to {path}: {answer.decode()[:500]}")
         return answer
 
-    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
-        try:
-            async with self._open_session().request(method, _LOCAL + path, json=body) as response:
-                return response.status, await response.read()
-        except aiohttp.ClientError as error:
-            raise EngineUnavailable(f"engine of {self._family} did not answer {path}: {error}") from error
-
     async def _healthy(self) -> bool:
         try:
-            return (await self._call("GET", "/health"))[0] == 200
+            return (await self.call("GET", "/health"))[0] == 200
         except EngineUnavailable:
             return False
 

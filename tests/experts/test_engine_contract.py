@@ -1,0 +1,402 @@
+"""What every engine promises (``experts.engine``), over the simulated one and real vLLM in both modes.
+
+Tests of one engine run in the order of this file and share it: a start takes from 20 seconds to minutes.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import pytest
+import pytest_asyncio
+from safetensors.numpy import load_file, save_file
+
+from experts.engine import Answer, Engine
+from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
+from experts.process import session_members
+from experts.simulated import SimulatedEngine
+from experts.spec import Expert, FamilyConfig, SimulationConfig
+from experts.vllm import VllmEngine
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Kind = Literal["simulated", "plain", "interleaved"]
+PATH = "/v1/chat/completions"
+PROMPTS = ("What is the capital of France?", "Tell me about the sea.", "How do I sort a list in Python?")
+
+
+@dataclass
+class Bench:
+    """An engine and what its tests share."""
+
+    kind: Kind
+    engine: Engine
+    general: Expert
+    other: Expert
+    answers: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def real(self) -> bool:
+        return self.kind != "simulated"
+
+    async def has_both(self) -> None:
+        """Both experts resident, as far as the engine can: plain vLLM then holds ``other``."""
+        for expert in (self.general, self.other):
+            await self.engine.load(expert, expert.folder)
+
+
+@pytest.fixture(scope="module")
+def general(base_checkpoint: Path) -> Expert:
+    return expert_at("general", base_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def other(base_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Expert:
+    """The base with noise on its feed-forward weights and on the embedding its output layer is tied to."""
+    folder = tmp_path_factory.mktemp("other") / "checkpoint"
+    shutil.copytree(base_checkpoint, folder)
+    tensors = load_file(base_checkpoint / "model.safetensors")
+    noise = np.random.default_rng(7)
+    for name in sorted(tensors):
+        if "mlp" in name or "embed" in name:
+            spread = 0.1 * tensors[name].std()
+            tensors[name] += spread * noise.standard_normal(tensors[name].shape, dtype=np.float32)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return expert_at("other", folder)
+
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[
+        "simulated",
+        pytest.param("plain", marks=pytest.mark.engine),
+        pytest.param("interleaved", marks=pytest.mark.engine),
+    ],
+)
+async def bench(
+    request: pytest.FixtureRequest, general: Expert, other: Expert, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
+    kind: Kind = request.param
+    engine: Engine
+    if kind == "simulated":
+        engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
+    else:
+        config = FamilyConfig.model_validate({"mode": kind, "max_model_len": 512, "kv_cache": "256MiB"})
+        engine = VllmEngine("f", config, tmp_path_factory.mktemp("logs"))
+    await engine.start(general, general.folder)
+    yield Bench(kind, engine, general, other)
+    await engine.stop()
+
+
+async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
+    assert bench.engine.state == "ready"
+    assert await bench.engine.alive()
+    statistics = await bench.engine.statistics()
+    assert (statistics.resident, statistics.active, statistics.running) == (("general",), "general", 0)
+    bench.answers["general"] = await answers(bench.engine, "general")
+
+
+async def test_a_running_engine_is_not_started_again(bench: Bench) -> None:
+    with pytest.raises(EngineStartFailed, match="stop it first"):
+        await bench.engine.start(bench.other, bench.other.folder)
+
+
+async def test_a_stream_carries_what_the_whole_answer_says(bench: Bench) -> None:
+    answer = await bench.engine.request("general", PATH, asking(PROMPTS[0], stream=True))
+    assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    events = [event async for event in events_of(answer)]
+    assert "".join(text_of(event) for event in events) == bench.answers["general"][0]
+    assert {event["model"] for event in events} == {"general"}
+
+
+async def test_an_answer_names_the_expert_as_its_model(bench: Bench) -> None:
+    answer = await bench.engine.request("general", PATH, asking(PROMPTS[0]))
+    completion = orjson.loads(await read(answer))
+    assert completion["model"] == "general"
+    assert completion["usage"]["completion_tokens"] > 0
+
+
+async def test_an_expert_that_is_not_resident_is_refused(bench: Bench) -> None:
+    with pytest.raises(ExpertNotResident, match="other"):
+        await bench.engine.request("other", PATH, asking(PROMPTS[0]))
+
+
+async def test_a_loaded_expert_answers_as_itself(bench: Bench) -> None:
+    loaded = await bench.engine.load(bench.other, bench.other.folder)
+    assert loaded.bytes > 0.9 * bench.other.weights_bytes
+    bench.answers["other"] = await answers(bench.engine, "other")
+    assert bench.answers["other"] != bench.answers["general"]
+    if bench.engine.resident_limit == 1:
+        with pytest.raises(ExpertNotResident):
+            await bench.engine.request("general", PATH, asking(PROMPTS[0]))
+        await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_loading_a_resident_expert_again_changes_nothing(bench: Bench) -> None:
+    await bench.engine.load(bench.general, bench.general.folder)
+    await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong shape", "tensor missing"])
+async def test_a_bad_checkpoint_leaves_the_others_serving(bench: Bench, damage: str, tmp_path: Path) -> None:
+    if not bench.real and damage != "missing":
+        pytest.skip("a simulated engine reads no weights")
+    bad = damaged(damage, bench.general, tmp_path / "bad")
+    with pytest.raises(LoadFailed, match="bad"):
+        await bench.engine.load(bad, bad.folder)
+    with pytest.raises(ExpertNotResident):
+        await bench.engine.request("bad", PATH, asking(PROMPTS[0]))
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_weights_that_change_under_a_name_do_not_meet_old_prefixes(bench: Bench) -> None:
+    disguised = expert_at("general", bench.other.folder)
+    await bench.engine.load(disguised, disguised.folder)
+    got = await answers(bench.engine, "general")
+    await bench.engine.load(bench.general, bench.general.folder)
+    if bench.real:
+        assert got == bench.answers["other"]
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_closing_an_answer_ends_its_work(bench: Bench) -> None:
+    answer = await bench.engine.request("general", PATH, endless())
+    await anext(answer.chunks())
+    assert (await bench.engine.statistics()).running == 1
+    await answer.close()
+    await answer.close()
+    await until_idle(bench.engine)
+
+
+async def test_cancelling_a_request_ends_its_work(bench: Bench) -> None:
+    asked = asyncio.create_task(bench.engine.request("general", PATH, {**endless(), "stream": False}))
+    await eventually(lambda: running(bench.engine), 1)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await until_idle(bench.engine)
+
+
+async def test_an_unloaded_expert_is_refused_and_comes_back(bench: Bench) -> None:
+    await bench.engine.unload("nobody")
+    await bench.engine.unload("general")
+    with pytest.raises(ExpertNotResident):
+        await bench.engine.request("general", PATH, asking(PROMPTS[0]))
+    assert "general" not in (await bench.engine.statistics()).resident
+    await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_an_engine_without_any_expert_takes_one(bench: Bench) -> None:
+    for name in (await bench.engine.statistics()).resident:
+        await bench.engine.unload(name)
+    assert (await bench.engine.statistics()).resident == ()
+    await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_switches_are_counted(bench: Bench) -> None:
+    before = await bench.engine.statistics()
+    await bench.has_both()
+    for name in ("other",) if bench.engine.resident_limit == 1 else ("general", "other"):
+        await answers(bench.engine, name)
+    after = await bench.engine.statistics()
+    assert after.active == "other"
+    assert after.switches > before.switches
+    assert not bench.real or after.switch_seconds > before.switch_seconds
+
+
+async def test_experts_that_stream_at_once_take_turns_and_stay_themselves(bench: Bench) -> None:
+    if bench.engine.resident_limit == 1:
+        pytest.skip("holds one expert")
+    await bench.has_both()
+    order: list[str] = []
+
+    async def stream(name: str, prompt: str) -> str:
+        answer = await bench.engine.request(name, PATH, asking(prompt, stream=True))
+        text = ""
+        async for event in events_of(answer):
+            assert event["model"] == name
+            text += text_of(event)
+            order.append(name)
+        return text
+
+    names = ("general", "other")
+    texts = await asyncio.gather(*(stream(name, prompt) for prompt in PROMPTS for name in names))
+    assert list(texts[0::2]) == bench.answers["general"]
+    assert list(texts[1::2]) == bench.answers["other"]
+    assert sum(one != after for one, after in zip(order, order[1:], strict=False)) >= 4
+
+
+async def test_the_engine_itself_refuses_an_expert_it_does_not_hold(bench: Bench) -> None:
+    if bench.kind != "interleaved":
+        pytest.skip("only this engine is told which expert")
+    # A resident name on its way out: the request says "general", the client's own field says otherwise.
+    assert isinstance(bench.engine, VllmEngine)
+    await bench.has_both()
+    streaming = await bench.engine.request("other", PATH, {**endless(), "max_tokens": 60})
+    status, body = await bench.engine.call(
+        "POST", PATH, {**asking(PROMPTS[0]), "model": "coe-engine", "vllm_xargs": {"expert": "nobody"}}
+    )
+    assert status == 500
+    assert b"error" in body
+    assert len([event async for event in events_of(streaming)]) > 30
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+    await until_idle(bench.engine)
+
+
+async def test_a_dead_engine_is_noticed_and_starts_again(bench: Bench) -> None:
+    await bench.has_both()
+    death = asyncio.create_task(bench.engine.died())
+    answer = await bench.engine.request("other", PATH, endless())
+    chunks = answer.chunks()
+    await anext(chunks)
+    begun = time.monotonic()
+    kill(bench)
+    with pytest.raises(EngineLost):
+        while True:
+            await anext(chunks)
+    assert "engine of f" in await death
+    assert time.monotonic() - begun < 10
+    assert bench.engine.state == "dead"
+    assert not await bench.engine.alive()
+    with pytest.raises(EngineUnavailable):
+        await bench.engine.statistics()
+    await bench.engine.start(bench.other, bench.other.folder)
+    assert await answers(bench.engine, "other") == bench.answers["other"], "loaded beside is as served alone"
+
+
+async def test_stop_leaves_no_process_socket_or_segment(bench: Bench) -> None:
+    server = server_of(bench) if bench.real else 0
+    folder = Path(os.readlink(f"/proc/{server}/cwd")) if bench.real else Path("/nowhere")
+    before = set(os.listdir("/dev/shm"))
+    await bench.engine.stop()
+    await bench.engine.stop()
+    assert bench.engine.state == "stopped"
+    assert not bench.real or list(session_members(server)) == []
+    assert not folder.exists()
+    assert set(os.listdir("/dev/shm")) <= before
+    with pytest.raises((EngineUnavailable, ExpertNotResident)):
+        await bench.engine.request("other", PATH, asking(PROMPTS[0]))
+
+
+async def test_a_start_that_fails_says_why_and_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
+    missing = expert_at("missing", tmp_path)
+    with pytest.raises(EngineStartFailed, match=r"config\.json"):
+        await bench.engine.start(missing, missing.folder)
+    assert bench.engine.state == "stopped"
+    assert not bench.real or servers() == []
+
+
+def expert_at(name: str, folder: Path) -> Expert:
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return Expert(name, "f", folder, size, size // 4, "fingerprint", "")
+
+
+def damaged(damage: str, source: Expert, folder: Path) -> Expert:
+    if damage == "missing":
+        return expert_at("bad", folder)
+    shutil.copytree(source.folder, folder)
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        with weights.open("r+b") as file:
+            file.truncate(weights.stat().st_size // 2)
+        return expert_at("bad", folder)
+    tensors = load_file(weights)
+    name = "model.layers.3.mlp.up_proj.weight"
+    if damage == "wrong shape":
+        tensors[name] = np.ascontiguousarray(tensors[name].T)
+    else:
+        del tensors[name]
+    save_file(tensors, weights, {"format": "pt"})
+    return expert_at("bad", folder)
+
+
+def asking(prompt: str, **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}]
+    return {"messages": messages, "temperature": 0, "max_tokens": 24, **more}
+
+
+def endless() -> dict[str, Any]:
+    return asking(PROMPTS[1], stream=True, max_tokens=400, ignore_eos=True)
+
+
+async def answers(engine: Engine, expert: str) -> list[str]:
+    """The texts for all prompts, asked at once."""
+    bodies = await asyncio.gather(*(_whole(engine, expert, prompt) for prompt in PROMPTS))
+    return [body["choices"][0]["message"]["content"] for body in bodies]
+
+
+async def _whole(engine: Engine, expert: str, prompt: str) -> dict[str, Any]:
+    answer = await engine.request(expert, PATH, asking(prompt))
+    body: dict[str, Any] = orjson.loads(await read(answer))
+    assert answer.status == 200, body
+    return body
+
+
+async def read(answer: Answer) -> bytes:
+    return b"".join([chunk async for chunk in answer.chunks()])
+
+
+async def events_of(answer: Answer) -> AsyncIterator[dict[str, Any]]:
+    async for chunk in answer.chunks():
+        for event in chunk.decode().split("\n\n"):
+            if event.startswith("data: {"):
+                yield orjson.loads(event.removeprefix("data: "))
+
+
+def text_of(event: dict[str, Any]) -> str:
+    return event["choices"][0]["delta"].get("content") or "" if event["choices"] else ""
+
+
+async def running(engine: Engine) -> int:
+    return (await engine.statistics()).running
+
+
+async def until_idle(engine: Engine) -> None:
+    await eventually(lambda: running(engine), 0)
+
+
+async def eventually(value: Callable[[], Any], wanted: int) -> None:
+    async with asyncio.timeout(60):
+        while await value() != wanted:
+            await asyncio.sleep(0.01)
+
+
+def kill(bench: Bench) -> None:
+    """Plain: the server. Interleaved: its engine core, which the server would outlive by seconds."""
+    if isinstance(bench.engine, SimulatedEngine):
+        return bench.engine.crash()
+    server = server_of(bench)
+    victim = server
+    if bench.kind == "interleaved":
+        victim = next(pid for pid in session_members(server) if "EngineCore" in _command_line(pid))
+    os.kill(victim, signal.SIGKILL)
+    return None
+
+
+def server_of(bench: Bench) -> int:
+    (server,) = servers()
+    return server
+
+
+def servers() -> list[int]:
+    """Servers this process has started."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    pids = [int(pid) for file in children for pid in file.read_text().split()]
+    return [pid for pid in pids if "vllm.entrypoints" in _command_line(pid)]
+
+
+def _command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
