@@ -43,9 +43,8 @@ def _held(expert: Expert, family: str, limit: int | None, experts: Sequence[Expe
     others = [other for other in experts if other.family == family and other is not expert]
     if limit is None:
         return sum(other.weights_bytes for other in others if other.pinned)
-    if family == expert.family:
-        return 0
-    return sum(sorted((other.weights_bytes for other in others), reverse=True)[:limit])
+    kept = limit - 1 if family == expert.family else limit
+    return sum(sorted((other.weights_bytes for other in others), reverse=True)[:kept])
 
 
 def _size(count: int) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from experts.engine import Loaded
 from experts.errors import LoadFailed
 from experts.spec import Expert
+from memory_tiers.errors import HostUnavailable
 
 PREFIX = "coe-host-"
 CHUNK_BYTES = 64 * 2**20
@@ -32,44 +33,57 @@ class _Chunk:
 
 
 class HostStore:
-    """One private folder in shared memory, gone with ``close``. What a killed process left goes at start.
+    """One private folder in shared memory, from ``open`` (or the first load) to ``close``.
 
-    The owner holds a lock on its folder while it lives, so a leftover is known by its free lock whatever
-    the process number in its name says. Methods block: the driver calls them in threads. Loads and drops
-    of different experts may run at the same time; those of one expert come one after another.
+    Opening removes what killed processes left: an owner locks its folder while it lives, so a leftover is
+    known by its free lock, whatever the process number in its name says. Methods block: the driver calls
+    them in threads. Loads and drops of different experts may run at the same time; those of one expert come
+    one after another.
     """
 
     def __init__(self, root: Path = Path("/dev/shm")) -> None:
-        """``root`` is a folder on a memory file system. Raises OSError where it cannot be written."""
-        _remove_leftovers(root)
-        self._folder, self._lock = _own_folder(root)
+        """``root`` is a folder on a memory file system."""
+        self._root = root
+        self._opened: Path | None = None
+        self._lock = -1
         self._closing = threading.Event()
         self._idle = threading.Condition()
         self._working = 0
 
     def __repr__(self) -> str:
-        names = sorted(path.name for path in self._folder.iterdir()) if self._folder.exists() else []
-        return f"<HostStore {self._folder} [{', '.join(names)}]>"
+        return f"<HostStore {self._opened or 'not open'}>"
+
+    def open(self) -> None:
+        """Idempotent. Raises HostUnavailable."""
+        with self._idle:
+            if self._opened is not None:
+                return
+            try:
+                _remove_leftovers(self._root)
+                self._opened, self._lock = _own_folder(self._root)
+            except OSError as error:
+                raise HostUnavailable(f"no host tier in {self._root}: {error}; make it writable") from error
 
     @property
     def folder(self) -> Path:
-        return self._folder
+        assert self._opened is not None, "open comes first"
+        return self._opened
 
     def path(self, name: str) -> Path:
         """Where the copy of the expert ``name`` is, or would be."""
-        return self._folder / f"expert-{quote(name, safe='')}"
+        return self.folder / f"expert-{quote(name, safe='')}"
 
     def load(self, expert: Expert) -> Loaded:
         """Copies the expert's safetensors files and links to its others. Raises LoadFailed and leaves no half
         copy, also when ``close`` is called meanwhile."""
         started = time.perf_counter()
-        partial = self._folder / f"partial-{secrets.token_hex(8)}"
         with self._work():
+            partial = self.folder / f"partial-{secrets.token_hex(8)}"
             try:
                 copied = self._copy(expert, partial)
                 partial.rename(self.path(expert.name))
             except OSError as error:
-                raise LoadFailed(f"copying {expert.folder} to {self._folder}: {error}") from error
+                raise LoadFailed(f"copying {expert.folder} to {self.folder}: {error}") from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return Loaded(copied, time.perf_counter() - started)
@@ -86,10 +100,10 @@ class HostStore:
         self._closing.set()
         with self._idle:
             self._idle.wait_for(lambda: self._working == 0)
-            if self._lock is not None:
+            if self._opened is not None:
+                shutil.rmtree(self._opened)
                 os.close(self._lock)
-                self._lock = None
-                shutil.rmtree(self._folder)
+                self._opened = None
 
     @contextmanager
     def _work(self) -> Iterator[None]:
@@ -97,6 +111,7 @@ class HostStore:
         with self._idle:
             if self._closing.is_set():
                 raise LoadFailed("the host tier is closed")
+            self.open()
             self._working += 1
         try:
             yield
@@ -115,10 +130,10 @@ class HostStore:
             else:
                 target.symlink_to(source.absolute())
         size = sum(chunk.size for chunk in chunks)
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         if size > free:
             raise LoadFailed(
-                f"expert {expert.name} needs {size:,} bytes in {self._folder}, which has {free:,} free: "
+                f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has {free:,} free: "
                 "lower tiers.host or make the shared memory larger"
             )
         with ThreadPoolExecutor(THREADS, "host-load") as readers:
@@ -150,7 +165,7 @@ def _chunks(source: Path, target: Path) -> Iterator[_Chunk]:
         yield _Chunk(source, target, start, min(CHUNK_BYTES, size - start))
 
 
-def _own_folder(root: Path) -> tuple[Path, int | None]:
+def _own_folder(root: Path) -> tuple[Path, int]:
     """A new locked folder. Another process may take it for a leftover before the lock is held: try again."""
     while True:
         folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"

@@ -89,7 +89,9 @@ class TierManager:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
 
     async def start(self) -> None:
-        """Engines start and pinned experts load in the background; whoever asks meanwhile waits."""
+        """Engines start and pinned experts load in the background; whoever asks meanwhile waits. Raises
+        HostUnavailable, with nothing started."""
+        await asyncio.to_thread(self._host.open)
         self._feed(Opened(self._clock()))
 
     async def ready(self) -> Readiness:

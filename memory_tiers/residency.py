@@ -1,5 +1,8 @@
 """The one decision: who gets a lease, who moves, who has to go."""
 
+from collections import deque
+from collections.abc import Iterable
+
 from memory_tiers.books import Books
 from memory_tiers.events import Move, MoveReason, StartEngine
 from memory_tiers.policy import Policy
@@ -26,6 +29,7 @@ class Residency:
         self._books = books
         self._policy = policy
         self._previous: dict[str, str | None] = {}
+        self._candidates: deque[ExpertRecord] | None = None
         self._room = 0
         self._host_promised = False
 
@@ -36,11 +40,11 @@ class Residency:
         self._drop_stale_claims()
         self._grant()
         self._previous, books.claims = books.claims, {}
+        self._candidates = None
         self._room = books.device.free + books.device.leaving
         self._host_promised = books.staging is not None
         if self._room < 0:
-            self._claim_room(None, 0)
-            self._evict_claimed(None)
+            self._evict(self._claim_room(None, 0), None)
         for expert in sorted(books.needed.values(), key=lambda expert: expert.order):
             if expert.device.presence == "absent" and self._staged(expert):
                 self._bring(expert)
@@ -107,43 +111,45 @@ class Residency:
         size = expert.device_bytes
         needs = max(0, size - replaced.device.charged) if replaced else size
         before = self._room
-        self._claim_room(expert.name, needs)
+        victims = self._claim_room(expert.name, needs)
         if self._room < 0 and self._never_fits(expert, size):
             self._refuse(expert, size)
             self._room = before
             return
-        self._evict_claimed(expert.name)
+        self._evict(victims, expert.name)
         has_room = self._room >= 0 and books.device.free >= needs
         if has_room and engine.busy is None and not (replaced and replaced.leases):
             self._load(expert, replaced)
 
     def _replaced(self, expert: ExpertRecord) -> ExpertRecord | None:
         """Claims the expert whose place this one takes in an engine that is full by count."""
-        for victim in self._victims(expert.engine):
-            self._books.claims[victim.name] = expert.name
-            return victim
-        return None
+        victims = self._ordered([expert.engine])
+        if not victims:
+            return None
+        self._books.claims[victims[0].name] = expert.name
+        return victims[0]
 
-    def _claim_room(self, rival: str | None, needs: int) -> None:
-        """Claims victims until ``needs`` bytes are free or will be, and sets them aside from ``_room``."""
+    def _claim_room(self, rival: str | None, needs: int) -> list[ExpertRecord]:
+        """Claims victims until ``needs`` bytes are free or will be, and sets those bytes aside."""
         self._room -= needs
-        if self._room >= 0:
-            return
-        for victim in self._victims():
+        victims: list[ExpertRecord] = []
+        if self._room < 0 and self._candidates is None:
+            engines = [engine for engine in self._books.engines.values() if engine.resident_limit is None]
+            self._candidates = deque(self._ordered(engines))
+        while self._room < 0 and self._candidates:
+            victim = self._candidates.popleft()
             self._books.claims[victim.name] = rival
             self._room += victim.device.charged
-            if self._room >= 0:
-                return
+            victims.append(victim)
+        return victims
 
-    def _victims(self, engine: EngineRecord | None = None) -> list[ExpertRecord]:
-        """Who may have to leave ``engine`` (None: any engine that gives back memory without being stopped),
-        best first: idle ones, then those claimed before so that a choice is kept, then by policy."""
-        everywhere = [one for one in self._books.engines.values() if one.resident_limit is None]
-        engines = everywhere if engine is None else [engine]
+    def _ordered(self, engines: Iterable[EngineRecord]) -> list[ExpertRecord]:
+        """Who of ``engines`` may have to leave, best first: idle ones, then those claimed before, so that a
+        choice is kept, then by policy."""
         candidates = [
             expert
-            for one in engines
-            for expert in one.residents.values()
+            for engine in engines
+            for expert in engine.residents.values()
             if expert.device.presence == "present"
             and not expert.pinned
             and not expert.stuck
@@ -170,27 +176,28 @@ class Residency:
         )
 
     def _refuse(self, expert: ExpertRecord, size: int) -> None:
+        """Rejects who waits for what can never fit, and gives up its claims."""
+        books = self._books
         message = (
             f"expert {expert.name} needs {size:,} bytes on the device beside {self._immovable(expert):,} "
-            f"that cannot leave, over the budget of {self._books.device.capacity:,}: raise tiers.device"
+            f"that cannot leave, over the budget of {books.device.capacity:,}: raise tiers.device"
         )
-        for other in self._books.experts.values():
+        for other in books.experts.values():
             other.stuck = False
-        self._books.claims = {
-            victim: rival for victim, rival in self._books.claims.items() if rival != expert.name
-        }
-        self._books.reject(expert, "load_failed", message)
+        books.claims = {victim: rival for victim, rival in books.claims.items() if rival != expert.name}
+        self._candidates = None
+        books.reject(expert, "load_failed", message)
 
-    def _evict_claimed(self, rival: str | None) -> None:
-        for name in [victim for victim, claimer in self._books.claims.items() if claimer == rival]:
-            victim = self._books.experts[name]
-            if victim.leases or victim.engine.busy or victim.engine.resident_limit is not None:
+    def _evict(self, victims: Iterable[ExpertRecord], rival: str | None) -> None:
+        """Those without leases, one move per engine at a time."""
+        reason: MoveReason = "over_budget" if rival is None else "eviction"
+        for victim in victims:
+            if victim.leases or victim.engine.busy:
                 continue
-            victim.engine.busy = name
+            victim.engine.busy = victim.name
             self._books.device.leave(victim.device)
-            del self._books.claims[name]
-            reason: MoveReason = "over_budget" if rival is None else "eviction"
-            self._books.actions.append(Move(name, "device", _below(victim), reason, rival))
+            del self._books.claims[victim.name]
+            self._books.actions.append(Move(victim.name, "device", _below(victim), reason, rival))
 
     def _load(self, expert: ExpertRecord, replaced: ExpertRecord | None) -> None:
         books, engine, source = self._books, expert.engine, _below(expert)

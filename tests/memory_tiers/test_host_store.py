@@ -10,6 +10,7 @@ import pytest
 
 from experts.errors import LoadFailed
 from experts.spec import Expert
+from memory_tiers.errors import HostUnavailable
 from memory_tiers.host import CHUNK_BYTES, PREFIX, HostStore
 
 
@@ -21,9 +22,15 @@ def a_checkpoint(folder: Path, *, size: int = 1000) -> Expert:
     return Expert(folder.name, "f", folder, size + 10, 0, "f", "")
 
 
+def a_store(root: Path) -> HostStore:
+    store = HostStore(root)
+    store.open()
+    return store
+
+
 def test_a_copy_is_a_folder_like_the_checkpoint(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     loaded = store.load(expert)
     copy = store.path("a")
     assert loaded.bytes == 1010
@@ -40,7 +47,7 @@ def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> No
         for place in (0, CHUNK_BYTES - 4, CHUNK_BYTES + 5):
             file.seek(place)
             file.write(f"at {place}".encode())
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     store.load(expert)
     copied = (store.path("a") / "model-00001.safetensors").read_bytes()
     assert copied == (expert.folder / "model-00001.safetensors").read_bytes()
@@ -48,14 +55,14 @@ def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> No
 
 
 def test_the_folder_is_private(tmp_path: Path) -> None:
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     assert store.folder.stat().st_mode & 0o777 == 0o700
     store.close()
 
 
 def test_dropping_gives_back_the_copy_and_ignores_unknown_names(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     store.load(expert)
     store.drop("a")
     store.drop("nobody")
@@ -65,18 +72,19 @@ def test_dropping_gives_back_the_copy_and_ignores_unknown_names(tmp_path: Path) 
 
 
 def test_a_name_with_slashes_stays_inside_the_folder(tmp_path: Path) -> None:
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     assert store.path("../Qwen/Qwen2").parent == store.folder
     store.close()
 
 
 def test_closing_removes_everything_and_may_be_repeated(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     store.load(expert)
+    folder = store.folder
     store.close()
     store.close()
-    assert not store.folder.exists()
+    assert not folder.exists()
     assert expert.folder.exists(), "links are removed, not what they point to"
     assert (expert.folder / "config.json").exists()
     with pytest.raises(LoadFailed, match="closed"):
@@ -86,13 +94,13 @@ def test_closing_removes_everything_and_may_be_repeated(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_is_not(tmp_path: Path) -> None:
     code = (
         "import os, sys, pathlib; from memory_tiers.host import HostStore;"
-        "HostStore(pathlib.Path(sys.argv[1])); os._exit(9)"
+        "HostStore(pathlib.Path(sys.argv[1])).open(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     (left,) = tmp_path.glob(f"{PREFIX}*")
-    living = HostStore(tmp_path)
+    living = a_store(tmp_path)
     assert not left.exists()
-    other = HostStore(tmp_path)
+    other = a_store(tmp_path)
     assert living.folder.exists()
     other.close()
     living.close()
@@ -102,7 +110,7 @@ def test_no_room_is_a_clear_failure_that_leaves_nothing(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
     with (expert.folder / "model-00001.safetensors").open("r+b") as file:
         file.truncate(2**42)
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     with pytest.raises(LoadFailed, match=r"needs 4,398,046,511,114 bytes .* free: lower tiers.host"):
         store.load(expert)
     assert list(store.folder.iterdir()) == []
@@ -112,7 +120,7 @@ def test_no_room_is_a_clear_failure_that_leaves_nothing(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_a_failed_load_that_leaves_nothing(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
     (expert.folder / "model-00003.safetensors").symlink_to(tmp_path / "nowhere")
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     with pytest.raises(LoadFailed, match="model-00003"):
         store.load(expert)
     assert list(store.folder.iterdir()) == []
@@ -120,7 +128,7 @@ def test_an_unreadable_file_is_a_failed_load_that_leaves_nothing(tmp_path: Path)
 
 
 def test_a_missing_checkpoint_is_a_failed_load(tmp_path: Path) -> None:
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     with pytest.raises(LoadFailed, match="No such file"):
         store.load(Expert("a", "f", tmp_path / "a", 1, 0, "f", ""))
     store.close()
@@ -128,7 +136,7 @@ def test_a_missing_checkpoint_is_a_failed_load(tmp_path: Path) -> None:
 
 def test_several_experts_are_loaded_at_once(tmp_path: Path) -> None:
     experts = [a_checkpoint(tmp_path / name, size=100_000) for name in "abcd"]
-    store = HostStore(tmp_path)
+    store = a_store(tmp_path)
     threads = [threading.Thread(target=store.load, args=(expert,)) for expert in experts]
     for thread in threads:
         thread.start()
@@ -138,3 +146,8 @@ def test_several_experts_are_loaded_at_once(tmp_path: Path) -> None:
         copied = store.path(expert.name) / "model-00001.safetensors"
         assert copied.read_bytes() == (expert.folder / "model-00001.safetensors").read_bytes()
     store.close()
+
+
+def test_a_root_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(HostUnavailable, match="no host tier in"):
+        HostStore(tmp_path / "nowhere").open()

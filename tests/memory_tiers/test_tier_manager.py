@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from experts.errors import EngineStartFailed, LoadFailed
-from experts.spec import Expert
+from experts.simulated import SimulatedEngine
+from experts.spec import Expert, SimulationConfig
 from memory_tiers.errors import LeaseRejected, ManagerBroken
-from memory_tiers.host import HostStore
+from memory_tiers.host import PREFIX, HostStore
 from memory_tiers.manager import TierManager, ignore
 from memory_tiers.observations import (
     EngineChanged,
@@ -96,7 +98,7 @@ async def a_house(
     finally:
         await manager.close(drain_s=0.0)
         assert asyncio.all_tasks() <= before, "a task is left"
-        assert not store.folder.exists()
+        assert not [name for name in os.listdir(tmp_path) if name.startswith(PREFIX)]
         assert engine.state == "stopped"
 
 
@@ -417,3 +419,26 @@ async def test_a_crowd_of_clients_that_come_and_go_leaves_nothing(tmp_path: Path
             assert len(ends) == 25
         await house.at_rest()
         assert len(house.outcomes()) == 200
+
+
+async def test_the_simulated_engine_serves_more_experts_than_it_holds(tmp_path: Path) -> None:
+    experts = []
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(10))
+        (tmp_path / name / "config.json").write_text("{}")
+        experts.append(Expert(name, "f", tmp_path / name, 10, 0, "f", ""))
+    engine, store = SimulatedEngine("f", SimulationConfig()), HostStore(tmp_path)
+    config = TiersConfig.model_validate({"device": 20, "host": 30})
+    manager = TierManager(config, experts, {"f": engine}, store)
+    await manager.start()
+
+    async def client(expert: str) -> None:
+        with await manager.lease(expert) as lease:
+            assert expert in (await lease.engine.statistics()).resident
+
+    await asyncio.gather(*(client(expert) for expert in "abcdeedcbaaebdc"))
+    engine.crash()
+    await asyncio.gather(*(client(expert) for expert in "abcde"))
+    await manager.close(5.0)
+    assert manager.counts() == NOTHING
