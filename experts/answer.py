@@ -1,4 +1,4 @@
-"""vLLM's HTTP answer on its way to the gateway, with the expert's name in place of the internal model name."""
+"""vLLM's HTTP answer on its way to the gateway, the internal model name replaced by the expert's."""
 
 import json
 from collections.abc import AsyncIterator

@@ -21,7 +21,7 @@ same place and are not the engine's to remove."""
 
 
 class EngineProcess:
-    """One run of an engine. Made by ``launch``; over once ``ended`` returns, and then nothing of it is left."""
+    """One run of an engine, made by ``launch``. Once ``ended`` returns nothing of it is left."""
 
     def __init__(self, process: asyncio.subprocess.Process, folder: Path, log: Path) -> None:
         self._process = process
@@ -36,12 +36,11 @@ class EngineProcess:
     async def launch(
         cls, command: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> "EngineProcess":
-        """Runs ``command`` with ``{socket}`` in it replaced by the path of ``socket``, adding ``environment`` to
-        ours and writing its output to ``log`` (the previous one stays beside it as ``.1``)."""
+        """Runs ``command`` with ``{socket}`` in it replaced by the path of ``socket``, adding
+        ``environment`` to ours and writing its output to ``log`` (the previous one stays beside it as
+        ``.1``)."""
         folder = Path(tempfile.mkdtemp(prefix="coe-", dir=_runtime_folder()))  # mode 0700
-        log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists():
-            log.replace(log.with_name(log.name + ".1"))
+        _rotate(log)
         tethered = [sys.executable, "-m", _TETHER, str(os.getpid()), *command]
         try:
             with log.open("wb") as output:
@@ -81,8 +80,8 @@ class EngineProcess:
             return ""
 
     def expect_all(self) -> None:
-        """From now on the run is over as soon as any of its present processes ends: vLLM's server outlives its
-        engine core by many seconds, in which it takes requests that nobody will answer."""
+        """From now on the run is over as soon as any of its present processes ends: vLLM's server outlives
+        its engine core by many seconds, in which it takes requests that nobody will answer."""
         loop = asyncio.get_running_loop()
         for pid in self._members():
             try:
@@ -98,7 +97,7 @@ class EngineProcess:
         return self._reason
 
     async def stop(self, grace_s: float = 10.0) -> None:
-        """Ends every process of the run: politely, after ``grace_s`` by force. Idempotent; holds when cancelled."""
+        """Ends all processes of the run: politely, by force after ``grace_s`` or if cancelled. Idempotent."""
         self._note_segments()
         self._expect_none()
         self._signal_session(signal.SIGTERM)
@@ -124,7 +123,8 @@ class EngineProcess:
             self._note_segments()
             self._signal_session(signal.SIGKILL)
             await asyncio.sleep(0.02)
-        self._reason = f"the engine's process {_exit_words(code)}; last lines of {self._log}:\n{self.log_tail()}"
+        exit_words = _exit_words(code)
+        self._reason = f"the engine's process {exit_words}; last lines of {self._log}:\n{self.log_tail()}"
         for segment in self._segments:
             segment.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -170,6 +170,12 @@ def _segments_of(pid: int) -> Iterator[Path]:
         path = Path(line.partition(str(_SHARED_MEMORY) + "/")[2].removesuffix(" (deleted)"))
         if path.name.startswith(_SHARED_MEMORY_PREFIXES) and path.name == str(path):
             yield _SHARED_MEMORY / path
+
+
+def _rotate(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists():
+        log.replace(log.with_name(log.name + ".1"))
 
 
 def _runtime_folder() -> Path:

@@ -1,4 +1,4 @@
-"""An engine without a model: same protocol, deterministic text, set speeds. For development and load tests."""
+"""An engine without a model: same protocol, deterministic text, set speeds; to develop and load-test with."""
 
 import asyncio
 import hashlib
@@ -145,7 +145,8 @@ class SimulatedEngine:
 
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
-        return f"<SimulatedEngine {self._family} [{self._state}, resident: {names}, running: {len(self._running)}]>"
+        running = len(self._running)
+        return f"<SimulatedEngine {self._family} [{self._state}, resident: {names}, running: {running}]>"
 
 
 @dataclass(frozen=True, slots=True)

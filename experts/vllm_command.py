@@ -1,4 +1,4 @@
-"""How vLLM's server is started: its command line, its environment, and the version our seams were verified on."""
+"""How vLLM's server is started: command line, environment, and the versions our seams were verified on."""
 
 import json
 import sys
@@ -62,7 +62,7 @@ def command(
     return [*arguments, *config.extra_args]
 
 
-def environment(mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
+def environment(config: FamilyConfig, mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
     """What the server's environment holds beside ours."""
     more = {
         "VLLM_SERVER_DEV_MODE": "1",  # for /pause and /collective_rpc; only because the socket is private
@@ -77,8 +77,10 @@ def environment(mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
         # Weights in huge pages: a tenth of the page faults when an expert is loaded.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
+    if config.devices:
+        more["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in config.devices)
     if mode == "interleaved":
-        # Runner V2 has a slot for each running request and max_num_seqs of them; hidden ones would overflow it.
+        # Runner V2 has max_num_seqs slots, one for each running request: hidden ones would overflow it.
         more["VLLM_USE_V2_MODEL_RUNNER"] = "0"
     return more
 

@@ -23,7 +23,7 @@ Fill = Callable[[], None]
 """Writes an expert's weights into the model's present tensors, in place."""
 
 KERNEL = "cpu_linear"
-"""The attribute where vLLM keeps a linear layer's packed weight on CPU (``dispatch_cpu_unquantized_gemm``)."""
+"""Where vLLM keeps a linear layer's packed weight on CPU (``dispatch_cpu_unquantized_gemm``)."""
 
 
 class Images(ABC):
@@ -170,7 +170,7 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
 
 @contextmanager
 def registered_tensors_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Afterwards the model's modules hold the tensors they held before; a reload that fails halfway leaves others."""
+    """Afterwards the modules hold the tensors they held before; a reload that fails halfway leaves others."""
     kept = [(module, dict(module._parameters), dict(module._buffers)) for module in model.modules()]
     try:
         yield

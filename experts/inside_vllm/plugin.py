@@ -19,7 +19,7 @@ def register() -> None:
 
 
 def _avoid_amx() -> None:
-    """Virtual CPUs advertise AMX tiles that give garbage or an illegal instruction; without them bf16 is right."""
+    """Some virtual CPUs advertise AMX that gives garbage or an illegal instruction; bf16 does without."""
     import torch
 
     torch.cpu._is_amx_tile_supported = lambda: False

@@ -26,8 +26,8 @@ class ReloadExtension:
 def reload_from(worker: Any, folder: Path) -> None:
     """vLLM's own ``reload_weights``, after which tied layers compute with the new weights too.
 
-    vLLM 0.32 packs a linear layer's weight for the CPU when the layer's weights have been read; an output layer
-    tied to the embedding reads none, and would go on with the weights it was packed from.
+    vLLM 0.32 packs a linear layer's weight for the CPU when the layer's weights have been read; an output
+    layer tied to the embedding reads none, and would go on with the weights it was packed from.
     """
     model = worker.model_runner.get_model()
     before = {module: vars(module).get(KERNEL) for module in model.modules()}

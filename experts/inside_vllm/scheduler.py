@@ -1,8 +1,8 @@
 """A vLLM scheduler that lets each step compute for one expert only.
 
-Around vLLM's own ``schedule()`` the requests of the other experts are taken out of its queues; their KV blocks
-stay, and so does their state in the model runner. Only the order of requests of the *same* expert matters to
-``schedule()``, so requests shown again go behind those just scheduled.
+Around vLLM's own ``schedule()`` the requests of the other experts are taken out of its queues; their KV
+blocks stay, and so does their state in the model runner. Only the order of requests of the *same* expert
+matters to ``schedule()``, so requests shown again go behind those just scheduled.
 
 1. *Not resident.* Requests whose expert the workers do not hold end with an error and are never scheduled.
 2. *KV pool full.* When an expert whose turn it is can compute nothing, it gives up the turn, and until it has
@@ -35,6 +35,8 @@ def expert_of(request: Request) -> str:
 class ExpertScheduler(Scheduler):
     """``additional_config`` holds ``quantum_steps`` and ``resident`` (kept by the executor)."""
 
+    running: list[Request]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._turns = Turns(self.vllm_config.additional_config["quantum_steps"])
@@ -61,7 +63,9 @@ class ExpertScheduler(Scheduler):
     def update_from_output(
         self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
     ) -> dict[int, EngineCoreOutputs]:
-        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
+            scheduler_output, model_runner_output
+        )
         for request in self._refused:
             answer = EngineCoreOutput(
                 request_id=request.request_id,
@@ -98,7 +102,7 @@ class ExpertScheduler(Scheduler):
 
     @contextmanager
     def _only(self, expert: str | None) -> Iterator[None]:
-        """Within, the queues hold ``expert``'s requests only; its waiting ones not while another is blocked."""
+        """Within, the queues hold ``expert``'s requests; its waiting ones only while no other is blocked."""
         hidden_running = [r for r in self.running if expert_of(r) != expert]
         hidden_holding = [r for r in self.kv_holding_waiting if expert_of(r) != expert]
         admitting = self._blocked in (None, expert)

@@ -7,8 +7,9 @@ class Turns:
     """An expert computes for a quantum of steps while others wait; then the one that waited longest goes.
 
     1. The active expert keeps the engine while it has work and its quantum lasts, or nobody else has work.
-    2. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first seen,
-       or from the end of the expert's last turn; of equals the one named first by the caller goes first.
+    2. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first
+       seen, or from the end of the expert's last turn; of equals the one named first by the caller goes
+       first.
     3. An expert that could not compute (``stalled``) gives up the rest of its quantum.
 
     So with E experts at work nobody waits longer than ``(E - 1) * quantum_steps`` steps.
@@ -49,4 +50,5 @@ class Turns:
         self._left = 0  # 3
 
     def __repr__(self) -> str:
-        return f"<Turns [active: {self._active}, steps left: {self._left}, waiting since: {self._waiting_since}]>"
+        waiting = ", ".join(name for name in self._waiting_since if name != self._active)
+        return f"<Turns [active: {self._active}, steps left: {self._left}, waiting: {waiting}]>"

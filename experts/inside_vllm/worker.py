@@ -1,8 +1,8 @@
 """A vLLM worker that holds several experts and computes each step with the one the scheduler names.
 
 Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each answers with what the
-worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception in one
-of several workers would leave the others waiting for it.
+worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception
+in one of several workers would leave the others waiting for it.
 """
 
 import ctypes
@@ -44,12 +44,16 @@ class ExpertWorker(PlatformWorker):
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
         expert = getattr(scheduler_output, "coe_expert", None)
-        if expert != self._images.active and scheduler_output.total_num_scheduled_tokens > 0:
+        if (
+            expert is not None
+            and expert != self._images.active
+            and scheduler_output.total_num_scheduled_tokens > 0
+        ):
             self._switch(expert)
         return super().execute_model(scheduler_output)
 
     def coe_load(self, name: str, weights: str) -> Report:
-        """Holds ``name`` with the weights of the folder ``weights``; whatever fails, the others stay as they are."""
+        """Holds ``name`` with the weights of the folder; whatever fails, the others stay as they are."""
         begun = time.perf_counter()
         folder = Path(weights)
         try:

@@ -8,7 +8,7 @@ from experts.inside_vllm.images import KERNEL, CopyImages, Images, PointerImages
 Linear = torch.nn.functional.linear
 
 
-class Model(torch.nn.Module):
+class Model(torch.nn.Module):  # type: ignore[misc]
     """An embedding and a layer with a packed kernel, as vLLM has them on CPU."""
 
     def __init__(self, value: float) -> None:
@@ -20,7 +20,8 @@ class Model(torch.nn.Module):
         fill(self, value)()
 
     def forward(self) -> float:
-        return float((vars(self.layer)[KERNEL](self.embedding(torch.tensor([0]))).sum() * self.scale).detach())
+        hidden = self.embedding(torch.tensor([0])) * self.scale
+        return float(vars(self.layer)[KERNEL](hidden).sum().detach())
 
 
 def fill(model: Model, value: float) -> Callable[[], None]:

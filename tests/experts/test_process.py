@@ -16,9 +16,9 @@ SERVER = """
     import os, subprocess, sys, time
     from multiprocessing import shared_memory
     segment = shared_memory.SharedMemory(create=True, size=4096)
-    child = subprocess.Popen([sys.executable, "-c", "import time; print('child', flush=True); time.sleep(600)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     open("{socket}", "w").close()
-    print("ready", os.getcwd(), segment._name, child.pid, flush=True)
+    print("ready", os.getcwd(), segment._name, flush=True)
     time.sleep(600)
 """
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

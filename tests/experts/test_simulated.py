@@ -62,7 +62,8 @@ async def test_a_stream_ends_with_usage_when_asked(tmp_path: Path) -> None:
     parsed = [orjson.loads(event.removeprefix(b"data: ")) for event in events]
     assert last == b"data: [DONE]\n\n"
     assert parsed[-1]["usage"]["completion_tokens"] == 3
-    assert [p["choices"][0]["delta"].get("content") for p in parsed[:-1]] == ["Simulated", " answer", " of", None]
+    texts = [event["choices"][0]["delta"].get("content") for event in parsed[:-1]]
+    assert texts == ["Simulated", " answer", " of", None]
     assert parsed[-2]["choices"][0]["finish_reason"] == "length"
 
 

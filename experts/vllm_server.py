@@ -1,0 +1,87 @@
+"""A running vLLM server: its processes, and HTTP over its private Unix socket."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from experts.answer import VllmAnswer
+from experts.errors import EngineUnavailable, LoadFailed
+from experts.process import EngineProcess
+
+_LOCAL = "http://engine"
+"""Names nothing: every connection goes to the socket."""
+_NOBODY_ANSWERS = (aiohttp.ClientError, RuntimeError)
+"""aiohttp raises RuntimeError where the session has been closed."""
+
+
+class VllmServer:
+    """Made by ``launch``, which does not wait for it to answer.
+
+    Every call raises EngineUnavailable when nobody answers.
+    """
+
+    def __init__(self, process: EngineProcess) -> None:
+        self.process = process
+        self._session = aiohttp.ClientSession(
+            # A connection of its own for each request: one kept open may be closed by the server just then,
+            # and opening one on a Unix socket costs nothing.
+            connector=aiohttp.UnixConnector(str(process.socket), limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None),
+            json_serialize=lambda value: orjson.dumps(value).decode(),
+        )
+
+    @classmethod
+    async def launch(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "VllmServer":
+        return cls(await EngineProcess.launch(command, environment, log))
+
+    async def close(self) -> None:
+        """Ends the server; answers under way raise EngineLost."""
+        await self._session.close()
+        await self.process.stop()
+
+    async def healthy(self) -> bool:
+        try:
+            return (await self.call("GET", "/health"))[0] == 200
+        except EngineUnavailable:
+            return False
+
+    async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmAnswer:
+        """The answer, once its first bytes are there."""
+        try:
+            response = await self._session.post(_LOCAL + path, json=body)
+        except _NOBODY_ANSWERS as error:
+            raise self._unavailable(path, error) from error
+        return await VllmAnswer.begin(response, expert)
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        """Status and whole body of any path."""
+        try:
+            async with self._session.request(method, _LOCAL + path, json=body) as response:
+                return response.status, await response.read()
+        except _NOBODY_ANSWERS as error:
+            raise self._unavailable(path, error) from error
+
+    async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Posts to one of vLLM's paths for operators. Raises LoadFailed when it refuses."""
+        status, answer = await self.call("POST", path, body)
+        if status != 200:
+            raise LoadFailed(f"the engine answers {status} to {path}: {answer.decode()[:500]}")
+        return answer
+
+    async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
+        """What the first worker answers, or the first that failed. Raises LoadFailed with its ``error``."""
+        body = await self.command("/collective_rpc", {"method": method, "args": arguments})
+        reports: list[dict[str, Any]] = orjson.loads(body)["results"]
+        for report in reports:
+            if "error" in report:
+                raise LoadFailed(report["error"])
+        return reports[0]
+
+    def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")
+
+    def __repr__(self) -> str:
+        return f"<VllmServer [{self.process}]>"
