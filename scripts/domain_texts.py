@@ -95,7 +95,7 @@ def prompt_texts(data: Path, categories: Sequence[str]) -> list[Text]:
 
 
 def library_texts() -> list[Text]:
-    """Documented functions of the standard library that are neither trivial nor long."""
+    """Documented functions of the standard library that are neither methods, nor trivial, nor long."""
     return [text for module in STANDARD_LIBRARY for text in _functions(module)]
 
 
@@ -104,7 +104,7 @@ def _functions(module: str) -> Iterable[Text]:
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return
     for node in ast.walk(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.FunctionDef) or len(node.body) < 2:
+        if not isinstance(node, ast.FunctionDef) or len(node.body) < 2 or _is_method(node):
             continue
         documentation = ast.get_docstring(node)
         if documentation is None:
@@ -115,6 +115,12 @@ def _functions(module: str) -> Iterable[Text]:
             request = f"Write a Python function `{node.name}`: {documentation.split(chr(10) * 2)[0]}"
             answer = f"```python\n{code}\n```"
             yield Text(f"{module}:{node.lineno}", (("user", request), ("assistant", answer)))
+
+
+def _is_method(node: ast.FunctionDef) -> bool:
+    """Methods make no sense to someone who asked for a function."""
+    first = [*node.args.posonlyargs, *node.args.args][:1]
+    return any(argument.arg in ("self", "cls") for argument in first)
 
 
 def split(texts: Sequence[Text]) -> tuple[list[Text], list[Text]]:

@@ -1,6 +1,6 @@
 """Perplexity of every embedded expert on held-out texts of every domain, as JSON and as a Markdown table.
 
-    python -m scripts.measure_perplexity --store .models --data train.jsonl.gz --output perplexity.json
+    python -m scripts.measure_perplexity --store .models --data train.jsonl.gz
 
 The experts are the prepared checkpoints that an engine serves, computed in float32. The texts are those that
 ``scripts.train_adapters`` held out, cut at the same length.
@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from experts.embedded import PERPLEXITY
 from scripts.domain_texts import DOMAINS, Perplexity, domain_texts, encode, perplexity, sample, split
 from scripts.train_adapters import Recipe
 
@@ -66,7 +67,7 @@ def main() -> None:
     )
     parser.add_argument("--store", type=Path, required=True, help="where the experts are prepared")
     parser.add_argument("--data", type=Path, required=True, help="routing data, gzipped JSON lines")
-    parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--output", type=Path, default=PERPLEXITY, help="the JSON file to write")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

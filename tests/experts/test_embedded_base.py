@@ -1,6 +1,7 @@
 """The embedded composition on its real files: the base computes, the experts differ and are one family."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from experts.checkpoint import check_families, open_expert, verify
-from experts.embedded import ADAPTERS, BASE_SHA256
+from experts.embedded import ADAPTERS, BASE_SHA256, PERPLEXITY
 from experts.errors import CheckpointUnreadable
 from experts.gguf_checkpoint import halves, hugging_face_name
 from experts.lora import read_adapter
@@ -92,6 +93,19 @@ def test_the_adapters_are_small_and_better_than_the_base_on_their_domain() -> No
     for description in ADAPTERS.glob("*/adapter.json"):
         measured = json.loads(description.read_text())["perplexity_held_out"]
         assert measured["expert"]["high"] < measured["base"]["value"], description
+
+
+def test_each_expert_is_the_best_on_its_domain_and_the_documentation_says_so() -> None:
+    """As ``scripts/measure_perplexity.py`` found on the prepared checkpoints, in float32."""
+    table = json.loads(PERPLEXITY.read_text())
+    document = (Path(__file__).parents[2] / "docs" / "experts.md").read_text()
+    for domain in ("math", "coding", "medicine", "law"):
+        column = {expert: row[domain]["value"] for expert, row in table.items()}
+        assert min(column, key=column.__getitem__) == domain
+        assert column[domain] < 0.85 * column["general"]
+    for expert, row in table.items():
+        cells = [f"{found['value']:.2f}" for found in row.values()]
+        assert re.search(rf"^\| {expert} \|.*" + ".*".join(map(re.escape, cells)), document, re.MULTILINE)
 
 
 def test_query_rows_go_from_pairs_to_halves() -> None:
