@@ -28,10 +28,12 @@ class VllmAnswer:
         """Waits for the first bytes of the body. Raises EngineUnavailable when they do not come."""
         try:
             return cls(response, expert, await response.content.readany())
-        except aiohttp.ClientError as error:
-            raise EngineUnavailable(f"the engine ended before it answered ({error}); try again") from error
-        except BaseException:
+        except BaseException as error:
             response.close()
+            if isinstance(error, aiohttp.ClientError):
+                raise EngineUnavailable(
+                    f"the engine ended before it answered ({error}); try again"
+                ) from error
             raise
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -57,6 +59,7 @@ class VllmAnswer:
             async for received in self._response.content.iter_any():
                 yield received
         except aiohttp.ClientError as error:
+            self._response.close()
             raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
 
     def _renamed(self, body: bytes) -> bytes:

@@ -1,0 +1,73 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from experts.answer import VllmAnswer
+from experts.errors import EngineLost, EngineUnavailable
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[aiohttp.ClientResponse]:
+    app = web.Application()
+    app.router.add_post("/", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, str(socket)).start()
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
+        yield await session.post("http://engine/")
+    await runner.cleanup()
+
+
+def events(*pieces: bytes, cut: bool = False) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0.01)
+        if cut:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    return handler
+
+
+async def test_the_expert_is_named_however_the_stream_is_cut(tmp_path: Path) -> None:
+    whole = b'data: {"model":"coe-engine","n":1}\n\ndata: {"model":"coe-engine","n":2}\n\ndata: [DONE]\n\n'
+    pieces = [whole[at : at + 5] for at in range(0, len(whole), 5)]
+    async with answered_by(events(*pieces), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, 'la"w')
+        chunks = [chunk async for chunk in answer.chunks()]
+    assert b"".join(chunks) == whole.replace(b'"coe-engine"', b'"la\\"w"')
+    assert all(chunk.endswith(b"\n\n") for chunk in chunks)
+
+
+async def test_a_text_that_mentions_the_internal_name_stays_as_it_is(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(text=r'{"model":"coe-engine","content":"\"model\":\"coe-engine\""}')
+
+    async with answered_by(handler, tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law")
+        (body,) = [chunk async for chunk in answer.chunks()]
+    assert body == rb'{"model":"law","content":"\"model\":\"coe-engine\""}'
+
+
+async def test_an_end_before_the_first_byte_may_be_tried_again(tmp_path: Path) -> None:
+    async with answered_by(events(cut=True), tmp_path / "s") as response:
+        with pytest.raises(EngineUnavailable):
+            await VllmAnswer.begin(response, "law")
+
+
+async def test_an_end_in_the_middle_loses_the_answer(tmp_path: Path) -> None:
+    async with answered_by(events(b"data: 1\n\n", cut=True), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law")
+        with pytest.raises(EngineLost):
+            _ = [chunk async for chunk in answer.chunks()]
