@@ -10,7 +10,6 @@ records what was done, on what, and the perplexity on held-out texts before and 
 """
 
 import argparse
-import hashlib
 import json
 import platform
 import random
@@ -26,8 +25,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from experts.embedded import ADAPTERS, BASE_SHA256
+from experts.hashing import sha256
 from scripts.domain_texts import (
+    CATEGORIES,
     DOMAINS,
+    HELD_OUT_ONE_IN,
+    TWIN_OVERLAP,
     Encoded,
     Text,
     domain_texts,
@@ -185,10 +188,18 @@ def train(domain: str, base: Path, data: Path, recipe: Recipe, output: Path) -> 
     output.mkdir(parents=True, exist_ok=True)
     save_file(tensors, output / "adapter.safetensors")
     write_description(output, domain, recipe, {
+        "data": origin(domain, data),
+        "split": f"one twin group in {HELD_OUT_ONE_IN} held out, twins share over {TWIN_OVERLAP:.0%} of words",
         "training_texts": len(training),
         "held_out_texts": len(held_out),
         "perplexity_held_out": {"base": asdict(before), "expert": asdict(after)},
     })  # fmt: skip
+
+
+def origin(domain: str, data: Path) -> dict[str, Any]:
+    if domain == "coding":
+        return {"standard_library_of_python": platform.python_version()}
+    return {"categories": CATEGORIES[domain], "sha256": sha256(data)}
 
 
 def round_to_bfloat16(layers: dict[str, Lora]) -> dict[str, torch.Tensor]:
@@ -205,7 +216,7 @@ def write_description(output: Path, domain: str, recipe: Recipe, measured: dict[
     description = {
         "name": domain,
         "base_sha256": BASE_SHA256,
-        "adapter_sha256": hashlib.sha256((output / "adapter.safetensors").read_bytes()).hexdigest(),
+        "adapter_sha256": sha256(output / "adapter.safetensors"),
         "rank": recipe.rank,
         "scale": recipe.alpha / recipe.rank,
         "recipe": asdict(recipe),
