@@ -189,7 +189,7 @@ def train(domain: str, base: Path, data: Path, recipe: Recipe, output: Path) -> 
     save_file(tensors, output / "adapter.safetensors")
     write_description(output, domain, recipe, {
         "data": origin(domain, data),
-        "split": f"one twin group in {HELD_OUT_ONE_IN} held out, twins share over {TWIN_OVERLAP:.0%} of words",
+        "split": f"1 twin group in {HELD_OUT_ONE_IN} held out, twins share over {TWIN_OVERLAP:.0%} of words",
         "training_texts": len(training),
         "held_out_texts": len(held_out),
         "perplexity_held_out": {"base": asdict(before), "expert": asdict(after)},
