@@ -35,6 +35,8 @@ def _check_expert(books: Books, expert: ExpertRecord) -> None:
     # 2. A lease of the running engine keeps the expert on the device.
     current = expert.engine.state == "ready" and expert.engine.starts in expert.leases.values()
     assert not current or device == "present", f"{expert!r} left under a lease"
+    # 4. A copy that a load reads is not given back.
+    assert not (device == "arriving" and expert.host.presence == "leaving"), f"{expert!r} is read and dropped"
     # 5. Victims are present and not pinned; a pinned expert never leaves.
     assert not (expert.pinned and device == "leaving"), f"{expert!r} is pinned and leaves"
     claimed = expert.name in books.claims

@@ -1,5 +1,6 @@
 """Host copies in a private folder: whole or not at all, and gone afterwards."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -146,6 +147,22 @@ def test_several_experts_are_loaded_at_once(tmp_path: Path) -> None:
         copied = store.path(expert.name) / "model-00001.safetensors"
         assert copied.read_bytes() == (expert.folder / "model-00001.safetensors").read_bytes()
     store.close()
+
+
+def test_closing_during_loads_leaves_nothing(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "a", size=1_000_000)
+    for _ in range(20):
+        store = a_store(tmp_path)
+
+        def load(store: HostStore = store) -> None:
+            with contextlib.suppress(LoadFailed):
+                store.load(expert)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        store.close()
+        thread.join()
+        assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
 def test_a_root_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -357,6 +357,17 @@ async def test_closing_in_the_middle_of_a_move_leaves_nothing(tmp_path: Path) ->
         assert len(cancelled) == 1
 
 
+async def test_closing_before_a_move_has_begun_leaves_nothing(tmp_path: Path) -> None:
+    async with a_house(tmp_path) as house:
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await asyncio.sleep(0)
+        assert house.manager.counts().moves == 1
+        await house.manager.close(drain_s=0.0)
+        with pytest.raises(LeaseRejected):
+            await waiting
+        assert house.manager.counts() == NOTHING
+
+
 async def test_an_error_of_our_own_reaches_everybody_who_waits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

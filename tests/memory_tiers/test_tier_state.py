@@ -187,6 +187,15 @@ def test_the_least_recently_used_idle_expert_leaves() -> None:
     assert load == Move("c", "disk", "device", "ticket")
 
 
+def test_an_expert_counts_as_used_when_its_lease_ends() -> None:
+    script = opened("abc", device=20)
+    script.ask("a")
+    script.settle(script.ask("b"))
+    script.release(2)
+    script.release(1)
+    assert script.ask("c") == [Move("b", "device", "disk", "eviction", "c")]
+
+
 def test_an_evicted_expert_comes_back_from_its_host_copy() -> None:
     script = opened("ab", device=10, host=20)
     seen = script.settle(script.ask("b"))
@@ -203,6 +212,27 @@ def test_the_host_tier_drops_the_copy_used_least_recently_and_not_needed() -> No
     first = script.ask("c")
     assert first == [Move("a", "host", "disk", "eviction", "c")]
     assert script.done(first[0]) == [Move("c", "disk", "host", "ticket")]
+
+
+def test_a_host_copy_that_a_load_reads_is_not_dropped() -> None:
+    script = opened("abc", device=30, host=10)
+    seen = script.ask("b")
+    while not any(isinstance(action, Move) and action.target == "device" for action in seen):
+        (move,) = seen
+        seen = script.done(move)
+    assert seen == [Move("b", "host", "device", "ticket")]
+    assert script.ask("c") == []
+    assert script.done(seen[0]) == [Grant(1), Move("b", "host", "disk", "eviction", "c")]
+
+
+def test_a_host_copy_that_somebody_waits_for_is_not_dropped() -> None:
+    script = opened("abc", device=10, host=10)
+    script.ask("a")
+    (drop,) = script.ask("b")
+    (read,) = script.done(drop)
+    script.done(read)
+    assert script.ask("c") == []
+    assert script.where("b") == "host"
 
 
 def test_an_expert_under_a_lease_stays_until_it_is_released() -> None:
@@ -246,6 +276,17 @@ def test_an_idle_expert_is_a_better_victim_than_one_claimed_under_a_lease() -> N
     script.ask("c")
     assert script.ask("a") == []
     assert script.release(2) == [Move("b", "device", "disk", "eviction", "c"), Grant(4)]
+
+
+def test_a_claim_stays_with_its_victim_while_the_victim_is_still_used() -> None:
+    script = opened("abc", device=20)
+    script.ask("a")
+    script.ask("a")
+    script.settle(script.ask("b"))
+    script.ask("c")
+    script.release(1)
+    assert script.ask("b") == [Grant(5)]
+    assert script.ask("a") == []
 
 
 def test_a_chosen_victim_is_not_revived_while_it_leaves() -> None:
@@ -437,6 +478,18 @@ def test_an_expert_measured_larger_than_the_budget_is_refused_with_the_numbers()
     assert rejection.reason == "load_failed"
     assert "25 bytes" in rejection.message
     assert "budget of 20" in rejection.message
+
+
+def test_a_ticket_behind_one_that_can_never_fit_is_served() -> None:
+    experts = [an_expert("a"), an_expert("b", size=30), an_expert("c", size=5)]
+    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    (start,) = script.feed(Opened(0.0))
+    script.ask("b")
+    script.ask("c")
+    rejection, load = script.done(start, 15)
+    assert isinstance(rejection, Reject)
+    assert (rejection.ticket, rejection.reason) == (1, "load_failed")
+    assert load == Move("c", "disk", "device", "ticket")
 
 
 def test_the_queue_is_bounded() -> None:
