@@ -149,6 +149,7 @@ class EmbeddedSource:
 
     name: str
     base_file: Path | None = None
+    adapters: Path = ADAPTERS
 
     @property
     def origin(self) -> str:
@@ -184,10 +185,13 @@ class EmbeddedSource:
     def _adapter(self) -> lora.Adapter | None:
         if self.name == "base":
             return None
-        known = sorted(folder.parent.name for folder in ADAPTERS.glob("*/adapter.json"))
+        known = sorted(folder.parent.name for folder in self.adapters.glob("*/adapter.json"))
         if self.name not in known:
             raise CheckpointMissing(f"no embedded expert {self.name!r}; there are base, {', '.join(known)}")
-        return lora.read_adapter(ADAPTERS / self.name)
+        adapter = lora.read_adapter(self.adapters / self.name)
+        if adapter.description.base_sha256 != BASE_SHA256:
+            raise CheckpointMismatch(f"{adapter.folder}: made for another base; train it again on this one")
+        return adapter
 
 
 def installed_base() -> Path:

@@ -24,6 +24,7 @@ from experts.errors import (
     CheckpointUnreadable,
     NoSpace,
 )
+from experts.hashing import sha256
 from experts.prepare import free_bytes, prepare
 from experts.progress import Stage
 from experts.sources import EmbeddedSource, HuggingFaceSource
@@ -143,6 +144,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_preparation(tmp_path: Path) 
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
+from experts.hashing import sha256
 from experts.prepare import prepare
 from experts.spec import ExpertConfig
 
@@ -248,6 +250,17 @@ def test_an_unknown_embedded_expert_is_answered_with_the_known_ones(tmp_path: Pa
     unknown = ExpertConfig(family="f", checkpoint=CheckpointSource(embedded="poetry"))
     with pytest.raises(CheckpointMissing, match=r"'poetry'; there are base, coding, law, math, medicine"):
         prepare("poetry", unknown, tmp_path / "store")
+
+
+def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
+    adapter = tmp_path / "poetry"
+    adapter.mkdir()
+    matrices = {"q.lora_A": np.ones((1, 2), np.float32), "q.lora_B": np.ones((2, 1), np.float32)}
+    save_file(matrices, adapter / "adapter.safetensors")
+    description = {"base_sha256": "0", "adapter_sha256": sha256(adapter / "adapter.safetensors"), "scale": 1}
+    (adapter / "adapter.json").write_text(json.dumps(description))
+    with pytest.raises(CheckpointMismatch, match="made for another base"):
+        EmbeddedSource("poetry", adapters=tmp_path).provide(tmp_path, Recorded())
 
 
 def a_cached_repository(cache: Path) -> Path:
