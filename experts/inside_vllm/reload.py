@@ -53,6 +53,12 @@ def share_kernel(layers: list[torch.nn.Module], source: torch.nn.Module) -> None
         vars(layer)[KERNEL] = vars(source)[KERNEL]
 
 
+def bytes_packed_beside(model: torch.nn.Module) -> int:
+    """What packed kernels take where the weight they were packed from is kept as well (embeddings)."""
+    packed = {id(vars(module)[KERNEL]): module for module in model.modules() if KERNEL in vars(module)}
+    return sum(module.weight.nbytes for module in packed.values())
+
+
 def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:

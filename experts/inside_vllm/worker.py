@@ -16,7 +16,7 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
-from experts.inside_vllm.reload import reload_from, share_kernel, tied_layers
+from experts.inside_vllm.reload import bytes_packed_beside, reload_from, share_kernel, tied_layers
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -40,6 +40,9 @@ class ExpertWorker(PlatformWorker):
             share_kernel(layers, layers[0])
         self._images: Images = (PointerImages if current_platform.is_cpu() else CopyImages)(model, first)
         self._family = read_headers(Path(self.model_config.model))
+        elements = sum(tensor.parameters for tensor in self._family)
+        held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
+        self._image_bytes = held + bytes_packed_beside(model)
         self._switches, self._switch_seconds = 0, 0.0
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
@@ -64,9 +67,7 @@ class ExpertWorker(PlatformWorker):
             return self._report(error=f"{type(error).__name__}: {error}")
         finally:
             _give_memory_back()
-        elements = sum(tensor.parameters for tensor in self._family)
-        size = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
-        return self._report(bytes=size, seconds=time.perf_counter() - begun)
+        return self._report(bytes=self._image_bytes, seconds=time.perf_counter() - begun)
 
     def coe_unload(self, name: str) -> Report:
         """Frees the memory of ``name``, if it is held."""
