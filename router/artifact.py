@@ -92,7 +92,7 @@ class Artifact:
             {
                 "weights": self.classifier.weights,
                 "bias": self.classifier.bias,
-                "centroids": self.uncertainty.centroids,
+                "landmarks": self.uncertainty.landmarks.astype(np.float16),
             }
         )
         digest = hashlib.sha256(arrays).hexdigest()
@@ -141,7 +141,7 @@ class Artifact:
         cls, folder: Path, manifest: _Manifest, arrays: Mapping[str, NDArray[np.float32]]
     ) -> "Artifact":
         count, dimension = len(manifest.categories), manifest.embedder.dimension
-        expected = {"weights": (count, dimension), "bias": (count,), "centroids": (None, dimension)}
+        expected = {"weights": (count, dimension), "bias": (count,), "landmarks": (None, dimension)}
         for name, shape in expected.items():
             found = arrays[name].shape if name in arrays else ()
             if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):
@@ -153,7 +153,9 @@ class Artifact:
         return cls(
             manifest.embedder,
             LinearClassifier(manifest.categories, arrays["weights"], arrays["bias"], manifest.temperature),
-            Uncertainty(arrays["centroids"], manifest.min_confidence, manifest.max_distance),
+            Uncertainty(
+                arrays["landmarks"].astype(np.float32), manifest.min_confidence, manifest.max_distance
+            ),
             ExpertMapping(manifest.mapping),
             manifest.training,
             manifest.held_out,

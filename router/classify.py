@@ -37,27 +37,28 @@ class LinearClassifier:
 
 
 def fit_linear(
-    vectors: Vectors, targets: Targets, labels: Sequence[str], *, importance: Floats, strength: float = 20.0
+    vectors: Vectors, targets: Targets, labels: Sequence[str], *, importance: Floats, strength: float = 3.0
 ) -> LinearClassifier:
     """Minimises importance-weighted log loss + |weights|^2 / (2 strength). Deterministic: starts from
     zero."""
     count, dimension = len(labels), vectors.shape[1]
-    inputs = np.hstack([vectors.astype(np.float64), np.ones((len(vectors), 1))])
+    inputs = np.hstack([vectors, np.ones((len(vectors), 1), dtype=np.float32)])
     rows = np.arange(len(targets))
 
     def loss_and_gradient(flat: Floats) -> tuple[float, Floats]:
         parameters = flat.reshape(count, dimension + 1)
-        log_probabilities = _log_softmax(inputs @ parameters.T)
+        # float32 halves the time of the two products that are nearly all of it; sums stay in float64.
+        log_probabilities = _log_softmax((inputs @ parameters.T.astype(np.float32)).astype(np.float64))
         loss = -float(importance @ log_probabilities[rows, targets])
         error = np.exp(log_probabilities)
         error[rows, targets] -= 1
-        gradient = (error * importance[:, None]).T @ inputs
+        gradient = ((error * importance[:, None]).T.astype(np.float32) @ inputs).astype(np.float64)
         weights = parameters[:, :-1]
         gradient[:, :-1] += weights / strength
         return loss + float((weights**2).sum()) / (2 * strength), gradient.ravel()
 
     start = np.zeros(count * (dimension + 1))
-    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    found = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
     parameters = found.x.reshape(count, dimension + 1).astype(np.float32)
     return LinearClassifier(tuple(labels), parameters[:, :-1].copy(), parameters[:, -1].copy())
 

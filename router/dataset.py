@@ -28,6 +28,9 @@ class Example:
     category: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     """Expert to its grade on this prompt, 0 to 1."""
+    importance: float = 1.0
+    """How much it counts in fitting. Never read from a file: the shipped plain prompts count more, copies
+    less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,16 @@ def plain_copies(example: Example) -> list[Example]:
     Benchmarks list options and people do not; a classifier that has only seen options takes their absence
     for a topic. Copies under four words say too little to be worth learning.
     """
-    texts = {question_of(example.prompt): "question", first_sentence_of(example.prompt): "sentence"}
+    question, sentence = question_of(example.prompt), first_sentence_of(example.prompt)
+    copies = [
+        Example(f"{example.id}#question", question, example.category, importance=0.5 * example.importance),
+        Example(f"{example.id}#sentence", sentence, example.category, importance=0.3 * example.importance),
+    ]
+    texts = [example.prompt, question, sentence]
     return [
-        Example(f"{example.id}#{kind}", text, example.category)
-        for text, kind in texts.items()
-        if text != example.prompt and len(text.split()) >= 4
+        copy
+        for index, copy in enumerate(copies, 1)
+        if copy.prompt not in texts[:index] and len(copy.prompt.split()) >= 4
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.artifact import Artifact, EmbedderRecord, HeldOutMetrics, TrainingRecord
 from router.classify import Floats, LinearClassifier, Targets, calibrated, fit_linear
@@ -19,10 +20,6 @@ from router.mapping import GENERAL, ExpertMapping
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
 from router.uncertainty import Uncertainty, centroids_of, thresholds_from
-
-PLAIN_IMPORTANCE = 4.0
-"""A shipped plain prompt counts as so many of the data's: there are few, and they look like what people
-send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +105,27 @@ def _fit(
     classifier = calibrated(classifier, calibration.vectors, calibration.targets)
     confidences = np.array([classifier.probabilities(vector).max() for vector in calibration.vectors])
     uncertainty = thresholds_from(
-        centroids_of(fit.vectors, fit.targets, each=8, seed=seed),
+        _landmarks(fit, seed),
         calibration.vectors,
         confidences,
+        importance=calibration.importance,
         unsure_share=0.05,
-        far_share=0.01,
+        far_share=0.03,
     )
     return classifier, uncertainty
+
+
+def _landmarks(fit: _Part, seed: int) -> NDArray[np.float32]:
+    """Sixteen centroids for each category, and every plain prompt: those are spread too thin to have a
+    centre."""
+    plain = fit.importance > 1
+    return (
+        np.concatenate(
+            [centroids_of(fit.vectors[~plain], fit.targets[~plain], each=16, seed=seed), fit.vectors[plain]]
+        )
+        .astype(np.float16)
+        .astype(np.float32)
+    )
 
 
 def _with_copies(examples: Sequence[Example]) -> list[Example]:
@@ -134,7 +145,7 @@ def _embedded(
     return _Part(
         np.concatenate(blocks),
         np.array([labels.index(example.category or GENERAL) for example in examples]),
-        np.array([PLAIN_IMPORTANCE if example.id.startswith("plain/") else 1.0 for example in examples]),
+        np.array([example.importance for example in examples]),
     )
 
 

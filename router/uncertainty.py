@@ -15,15 +15,15 @@ from router.embed import Vectors
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    centroids: NDArray[np.float32]
-    """[any number, dimension], of length one: several for each category."""
+    landmarks: NDArray[np.float32]
+    """[any number, dimension], of length one: centroids of what was seen, and single prompts of it."""
     min_confidence: float
     max_distance: float
     """Distances are 1 - cosine: 0 is the same direction, 1 unrelated."""
 
     def distance(self, vector: Vectors) -> float:
-        """To the nearest centroid."""
-        return 1.0 - float((self.centroids @ vector).max())
+        """To the nearest landmark."""
+        return 1.0 - float((self.landmarks @ vector).max())
 
     def doubts(self, confidence: float, vector: Vectors) -> bool:
         return confidence < self.min_confidence or self.distance(vector) > self.max_distance
@@ -47,18 +47,26 @@ def _spherical_k_means(vectors: Vectors, count: int, random: np.random.Generator
 
 
 def thresholds_from(
-    centroids: NDArray[np.float32],
+    landmarks: NDArray[np.float32],
     vectors: Vectors,
     confidences: NDArray[np.float64],
     *,
+    importance: NDArray[np.float64],
     unsure_share: float,
     far_share: float,
 ) -> Uncertainty:
-    """Thresholds that doubt these shares of vectors neither the classifier nor the centroids were fitted
-    to."""
-    distances = 1.0 - (vectors @ centroids.T).max(axis=1)
+    """Thresholds that doubt these shares of vectors that neither the classifier nor the landmarks were
+    fitted to, each counted by its importance.
+    """
+    distances = 1.0 - (vectors @ landmarks.T).max(axis=1)
     return Uncertainty(
-        centroids,
-        min_confidence=round(float(np.quantile(confidences, unsure_share)), 4),
-        max_distance=round(float(np.quantile(distances, 1.0 - far_share)), 4),
+        landmarks,
+        min_confidence=round(_quantile(confidences, importance, unsure_share), 4),
+        max_distance=round(_quantile(distances, importance, 1.0 - far_share), 4),
     )
+
+
+def _quantile(values: NDArray[np.float64], importance: NDArray[np.float64], share: float) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(importance[order]) / importance.sum()
+    return float(values[order][np.searchsorted(reached, share)])
