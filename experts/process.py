@@ -10,14 +10,13 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _TETHER = "experts.inside_vllm.tether"
-_SHARED_MEMORY = Path("/dev/shm")
-_SHARED_MEMORY_PREFIXES = ("psm_", "sem.mp-", "torch_")
-"""What Python's and torch's multiprocessing call their segments. An expert's weights may be mapped from the
-same place and are not the engine's to remove."""
+_TRACKER = b"multiprocessing.resource_tracker"
+"""Python's janitor: when the processes it works for have ended, it removes their shared memory and ends."""
+_TRACKER_GRACE_S = 5.0
 
 
 class EngineProcess:
@@ -27,7 +26,6 @@ class EngineProcess:
         self._process = process
         self._folder = folder
         self._log = log
-        self._segments: set[Path] = set()
         self._descriptors: list[int] = []
         self._reason = ""
         self._watch = asyncio.create_task(self._until_gone(), name=f"watch engine {process.pid}")
@@ -39,7 +37,7 @@ class EngineProcess:
         """Runs ``command`` with ``{socket}`` in it replaced by the path of ``socket``, adding
         ``environment`` to ours and writing its output to ``log`` (the previous one stays beside it as
         ``.1``)."""
-        folder = Path(tempfile.mkdtemp(prefix="coe-", dir=_runtime_folder()))  # mode 0700
+        folder = _private_folder()
         _rotate(log)
         tethered = [sys.executable, "-m", _TETHER, str(os.getpid()), *command]
         try:
@@ -89,7 +87,7 @@ class EngineProcess:
             except ProcessLookupError:
                 continue
             self._descriptors.append(descriptor)
-            loop.add_reader(descriptor, self._signal_session, signal.SIGKILL)
+            loop.add_reader(descriptor, self._kill)
 
     async def ended(self) -> str:
         """Waits until the run is over and says how it ended, with the last lines of the log."""
@@ -98,16 +96,15 @@ class EngineProcess:
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """Ends all processes of the run: politely, by force after ``grace_s`` or if cancelled. Idempotent."""
-        self._note_segments()
         self._expect_none()
-        self._signal_session(signal.SIGTERM)
+        _signal(self._members(), signal.SIGTERM)
         try:
             await asyncio.wait_for(asyncio.shield(self._watch), grace_s)
         except TimeoutError:
-            self._signal_session(signal.SIGKILL)
+            self._kill()
             await asyncio.shield(self._watch)
         except asyncio.CancelledError:
-            self._signal_session(signal.SIGKILL)
+            self._kill()
             raise
 
     def _expect_none(self) -> None:
@@ -119,29 +116,22 @@ class EngineProcess:
     async def _until_gone(self) -> None:
         code = await self._process.wait()
         self._expect_none()
-        while self._members():  # engine core and workers: without their server they are of no use
-            self._note_segments()
-            self._signal_session(signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _TRACKER_GRACE_S
+        while members := self._members():  # engine core and workers: without their server they are of no use
+            self._kill()
+            if loop.time() > deadline:
+                _signal(members, signal.SIGKILL)
             await asyncio.sleep(0.02)
         exit_words = _exit_words(code)
         self._reason = f"the engine's process {exit_words}; last lines of {self._log}:\n{self.log_tail()}"
-        for segment in self._segments:
-            segment.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _members(self) -> list[int]:
         return list(session_members(self._process.pid))
 
-    def _signal_session(self, number: signal.Signals) -> None:
-        for pid in self._members():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-
-    def _note_segments(self) -> None:
-        for pid in self._members():
-            self._segments.update(_segments_of(pid))
+    def _kill(self) -> None:
+        _signal([pid for pid in self._members() if not _is_tracker(pid)], signal.SIGKILL)
 
     def __repr__(self) -> str:
         return f"<EngineProcess {self.pid} [running: {self.running}, folder: {self._folder}]>"
@@ -161,21 +151,35 @@ def session_members(session: int) -> Iterator[int]:
             yield int(entry.name)
 
 
-def _segments_of(pid: int) -> Iterator[Path]:
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _is_tracker(pid: int) -> bool:
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return
-    for line in maps.splitlines():
-        path = Path(line.partition(str(_SHARED_MEMORY) + "/")[2].removesuffix(" (deleted)"))
-        if path.name.startswith(_SHARED_MEMORY_PREFIXES) and path.name == str(path):
-            yield _SHARED_MEMORY / path
+        return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _rotate(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
+
+
+def _private_folder() -> Path:
+    """Mode 0700, named after this process; those of gateways that were killed go."""
+    runtime = _runtime_folder()
+    for folder in runtime.glob("coe-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"coe-{os.getpid()}-", dir=runtime))
 
 
 def _runtime_folder() -> Path:

@@ -21,7 +21,14 @@ from experts.errors import (
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 from experts.spec import Expert, FamilyConfig
-from experts.vllm_command import INTERNAL_MODEL, VERIFIED, command, environment, installed_vllm
+from experts.vllm_command import (
+    INTERNAL_MODEL,
+    VERIFIED,
+    InstalledVllm,
+    command,
+    environment,
+    installed_vllm,
+)
 from experts.vllm_server import VllmServer
 
 logger = logging.getLogger(__name__)
@@ -50,9 +57,12 @@ class VllmEngine:
     verified on, ``interleaved`` falls back to ``plain`` and says so.
     """
 
-    def __init__(self, family: str, config: FamilyConfig, log_folder: Path) -> None:
-        """Starts nothing. The server writes to ``log_folder/<family>.log``."""
-        vllm = installed_vllm()
+    def __init__(
+        self, family: str, config: FamilyConfig, log_folder: Path, vllm: InstalledVllm | None = None
+    ) -> None:
+        """Starts nothing. The server writes to ``log_folder/<family>.log``. ``vllm``: absent means what is
+        installed."""
+        vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
         self._mode: Literal["interleaved", "plain"] = "plain" if config.mode == "plain" else "interleaved"
         if self._mode == "interleaved" and vllm is not None and not vllm.verified:

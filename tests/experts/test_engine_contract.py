@@ -280,13 +280,13 @@ async def test_a_dead_engine_is_noticed_and_starts_again(bench: Bench) -> None:
 async def test_stop_leaves_no_process_socket_or_segment(bench: Bench) -> None:
     server = server_of(bench) if bench.real else 0
     folder = Path(os.readlink(f"/proc/{server}/cwd")) if bench.real else Path("/nowhere")
-    before = set(os.listdir("/dev/shm"))
+    segments = shared_memory_of(server) if bench.real else []
     await bench.engine.stop()
     await bench.engine.stop()
     assert bench.engine.state == "stopped"
     assert not bench.real or list(session_members(server)) == []
     assert not folder.exists()
-    assert set(os.listdir("/dev/shm")) <= before
+    assert not any(segment.exists() for segment in segments)
     with pytest.raises((EngineUnavailable, ExpertNotResident)):
         await bench.engine.request("other", PATH, asking(PROMPTS[0]))
 
@@ -396,6 +396,12 @@ def servers() -> list[int]:
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = [int(pid) for file in children for pid in file.read_text().split()]
     return [pid for pid in pids if "vllm.entrypoints" in _command_line(pid)]
+
+
+def shared_memory_of(session: int) -> list[Path]:
+    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in session_members(session)]
+    names = {line.split()[-1] for lines in maps for line in lines.splitlines() if "/dev/shm/psm_" in line}
+    return [Path(name) for name in names]
 
 
 def _command_line(pid: int) -> str:

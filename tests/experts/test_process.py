@@ -40,13 +40,13 @@ async def test_an_engine_has_a_private_folder_and_a_session_of_its_own(tmp_path:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert f"ready {folder} " in process.log_tail()
     assert len(str(process.socket)) < 100
-    assert len(list(session_members(process.pid))) >= 2
+    assert len(list(session_members(process.pid))) == 3, "server, child, resource tracker"
     await process.stop()
 
 
 async def test_stop_leaves_no_process_folder_or_segment(tmp_path: Path) -> None:
     process = await launched(tmp_path / "e.log", textwrap.dedent(STUBBORN) + textwrap.dedent(SERVER))
-    segment = Path("/dev/shm") / re.findall(r"psm_\w+", process.log_tail())[0]
+    segment = segment_of(process)
     assert segment.exists()
     await process.stop(grace_s=0.2)
     await process.stop()
@@ -58,17 +58,19 @@ async def test_stop_leaves_no_process_folder_or_segment(tmp_path: Path) -> None:
 
 async def test_the_end_of_the_server_ends_its_children_and_tells_why(tmp_path: Path) -> None:
     process = await launched(tmp_path / "e.log")
+    segment = segment_of(process)
     os.kill(process.pid, signal.SIGKILL)
     reason = await asyncio.wait_for(process.ended(), 10)
     assert "SIGKILL" in reason
     assert "ready" in reason
     assert list(session_members(process.pid)) == []
+    assert not segment.exists()
 
 
 async def test_the_end_of_an_expected_child_ends_the_run(tmp_path: Path) -> None:
     process = await launched(tmp_path / "e.log")
     process.expect_all()
-    child = next(pid for pid in session_members(process.pid) if pid != process.pid)
+    child = max(session_members(process.pid))
     os.kill(child, signal.SIGKILL)
     await asyncio.wait_for(process.ended(), 10)
     assert list(session_members(process.pid)) == []
@@ -101,17 +103,29 @@ def test_a_killed_gateway_takes_the_engine_with_it(tmp_path: Path) -> None:
         from experts.process import EngineProcess
         async def main():
             process = await EngineProcess.launch([sys.executable, "-c", {server!r}], {{}}, Path({str(log)!r}))
-            print(process.pid, flush=True)
+            print(process.pid, process.socket.parent, flush=True)
             await process.ended()
         asyncio.run(main())
     """
     command = [sys.executable, "-c", textwrap.dedent(gateway)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        session = int(running.stdout.readline())
+        session, folder = running.stdout.readline().split()
         wait_until(lambda: log.exists() and log.read_text().count("ready") == 2)
         running.kill()
-    wait_until(lambda: list(session_members(session)) == [])
+    wait_until(lambda: list(session_members(int(session))) == [])
+    asyncio.run(run_nothing(log))
+    assert not Path(folder).exists(), "what a killed gateway leaves the next one removes"
+
+
+async def run_nothing(log: Path) -> None:
+    process = await EngineProcess.launch([sys.executable, "-c", ""], {}, log)
+    await process.ended()
+
+
+def segment_of(process: EngineProcess) -> Path:
+    name: str = re.findall(r"psm_\w+", process.log_tail())[0]
+    return Path("/dev/shm", name)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,64 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from experts.spec import FamilyConfig
+from experts.vllm import VllmEngine
+from experts.vllm_command import InstalledVllm, command, environment
+
+WEIGHTS = Path("/models/law")
+
+
+def flag(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def test_on_cpu_auto_is_float32_and_nothing_is_compiled() -> None:
+    arguments = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert flag(arguments, "--dtype") == "float32"
+    assert "--enforce-eager" in arguments
+
+
+def test_on_cuda_auto_is_the_checkpoints_own_type() -> None:
+    arguments = command(FamilyConfig(), "plain", "cuda", "law", WEIGHTS)
+    assert flag(arguments, "--dtype") == "auto"
+    assert "--enforce-eager" not in arguments
+
+
+def test_plain_mode_leaves_scheduler_and_worker_as_they_are() -> None:
+    arguments = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert not {"--scheduler-cls", "--worker-cls", "--distributed-executor-backend"} & set(arguments)
+
+
+def test_interleaving_names_the_first_expert_and_the_quantum() -> None:
+    arguments = command(FamilyConfig(quantum_steps=5), "interleaved", "cpu", "law", WEIGHTS)
+    assert json.loads(flag(arguments, "--additional-config")) == {"resident": ["law"], "quantum_steps": 5}
+
+
+def test_several_devices_have_a_worker_each() -> None:
+    config = FamilyConfig(tensor_parallel_size=2, devices=(2, 3))
+    arguments = command(config, "interleaved", "cuda", "law", WEIGHTS)
+    assert flag(arguments, "--distributed-executor-backend").endswith("ExpertMultiprocExecutor")
+    assert environment(config, "interleaved")["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_more_arguments_come_last() -> None:
+    config = FamilyConfig(extra_args=("--swap-space", "0"))
+    assert command(config, "plain", "cpu", "law", WEIGHTS)[-2:] == ["--swap-space", "0"]
+
+
+def test_on_a_vllm_not_verified_interleaving_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        engine = VllmEngine("f", FamilyConfig(), tmp_path, InstalledVllm("cpu", "0.33.1"))
+    assert (engine.mode, engine.resident_limit) == ("plain", 1)
+    assert "0.33.1" in caplog.text
+    assert "falling back" in caplog.text
+
+
+def test_on_a_verified_vllm_it_interleaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = VllmEngine("f", FamilyConfig(), tmp_path, InstalledVllm("cuda", "0.32.4"))
+    assert (engine.mode, engine.resident_limit, caplog.text) == ("interleaved", None, "")
