@@ -48,6 +48,11 @@ class SimulatedEngine:
     def resident_limit(self) -> int | None:
         return None
 
+    @property
+    def running(self) -> int:
+        """Answers under way."""
+        return len(self._running)
+
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         if self._state not in ("stopped", "dead"):
             raise EngineStartFailed(f"engine of {self._family} is {self._state}; stop it first")
@@ -116,9 +121,7 @@ class SimulatedEngine:
     async def statistics(self) -> EngineStatistics:
         self._expect_ready()
         seconds = self._switches * self._speeds.switch_s
-        return EngineStatistics(
-            self._active, tuple(self._resident), self._switches, seconds, len(self._running)
-        )
+        return EngineStatistics(self._active, tuple(self._resident), self._switches, seconds, self.running)
 
     async def step(self, answer: "SimulatedAnswer", expert: str) -> None:
         """Computes one token of an answer. Raises EngineLost when the engine has ended meanwhile."""
@@ -145,8 +148,7 @@ class SimulatedEngine:
 
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
-        running = len(self._running)
-        return f"<SimulatedEngine {self._family} [{self._state}, resident: {names}, running: {running}]>"
+        return f"<SimulatedEngine {self._family} [{self._state}, resident: {names}, running: {self.running}]>"
 
 
 @dataclass(frozen=True, slots=True)

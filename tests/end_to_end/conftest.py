@@ -72,7 +72,7 @@ def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
     tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
     file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return file
 
 

@@ -76,7 +76,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
         "server": {"port": 0, "drain_s": 5},
     }
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(tree))
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
     made = load(file)
     for name, expert in made.experts.items():
         prepare(name, expert, made.store)
@@ -85,6 +85,15 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
 
 def changed(settings: Settings, **server: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=server)})
+
+
+def simulated(settings: Settings, **speeds: Any) -> Settings:
+    """The same with other speeds of the simulated engine."""
+    family = settings.families["small"]
+    speed = family.simulation.model_copy(update=speeds)
+    return settings.model_copy(
+        update={"families": {"small": family.model_copy(update={"simulation": speed})}}
+    )
 
 
 @pytest.fixture
