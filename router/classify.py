@@ -71,7 +71,8 @@ def calibrated(classifier: LinearClassifier, vectors: Vectors, targets: Targets)
     def loss(log_temperature: float) -> float:
         return -float(_log_softmax(logits / np.exp(log_temperature))[rows, targets].mean())
 
-    found = minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded")
+    # A small set that is classified without error would ask for a temperature of zero.
+    found = minimize_scalar(loss, bounds=(np.log(0.5), np.log(8.0)), method="bounded")
     return replace(classifier, temperature=round(float(np.exp(found.x)), 4))
 
 

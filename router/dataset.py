@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from router.errors import DatasetError
 
 Part = Literal["fit", "calibration", "held_out"]
+Kind = Literal["data", "question", "sentence", "plain"]
+"""``data`` comes from a file, ``question`` and ``sentence`` are copies of a part of it, ``plain`` ships
+with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,7 @@ class Example:
     category: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     """Expert to its grade on this prompt, 0 to 1."""
-    importance: float = 1.0
-    """How much it counts in fitting. Never read from a file: the shipped plain prompts count more, copies
-    less."""
+    kind: Kind = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ def plain_copies(example: Example) -> list[Example]:
     """
     question, sentence = question_of(example.prompt), first_sentence_of(example.prompt)
     copies = [
-        Example(f"{example.id}#question", question, example.category, importance=0.5 * example.importance),
-        Example(f"{example.id}#sentence", sentence, example.category, importance=0.3 * example.importance),
+        Example(f"{example.id}#question", question, example.category, kind="question"),
+        Example(f"{example.id}#sentence", sentence, example.category, kind="sentence"),
     ]
     texts = [example.prompt, question, sentence]
     return [

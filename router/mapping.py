@@ -54,6 +54,10 @@ class ExpertMapping:
         A mean is shrunk towards the expert's mean over all prompts by ``prior`` imagined prompts, so that a
         category of five prompts does not choose by luck. Raises MappingError for an expert without any score.
         """
+        if not experts:
+            raise MappingError(
+                "the training names no expert: give a mapping, or experts that the data grades"
+            )
         graded = [example for example in examples if example.scores]
         overall = {expert: _mean_score(graded, expert) for expert in experts}
         by_category: dict[str, list[Example]] = {category: [] for category in categories}

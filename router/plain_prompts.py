@@ -9,11 +9,6 @@ from pathlib import Path
 from router.dataset import Example
 from router.errors import DatasetError
 
-IMPORTANCE = 20.0
-"""A plain prompt counts as so many of the data's: there are few, and they look like what people send. With
-20 instead of 10, 89.2 instead of 86.6 % of plain prompts kept out of fitting reached the right expert, and
-benchmark accuracy moved by 0.1 points."""
-
 _SHIPPED = Path(__file__).with_name("plain_prompts.txt")
 
 
@@ -28,5 +23,5 @@ def plain_prompts(file: Path = _SHIPPED) -> list[Example]:
         elif text and category is None:
             raise DatasetError("a prompt comes before the first [category]", line=number)
         elif text:
-            examples.append(Example(f"plain/{category}/{number}", text, category, importance=IMPORTANCE))
+            examples.append(Example(f"plain/{category}/{number}", text, category, kind="plain"))
     return examples

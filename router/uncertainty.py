@@ -56,12 +56,13 @@ def thresholds_from(
     far_share: float,
 ) -> Uncertainty:
     """Thresholds that doubt these shares of vectors that neither the classifier nor the landmarks were
-    fitted to, each counted by its importance.
+    fitted to, each counted by its importance. A confidence above one half is never doubted: that category
+    is likelier than all others together.
     """
     distances = 1.0 - (vectors @ landmarks.T).max(axis=1)
     return Uncertainty(
         landmarks,
-        min_confidence=round(_quantile(confidences, importance, unsure_share), 4),
+        min_confidence=min(round(_quantile(confidences, importance, unsure_share), 4), 0.5),
         max_distance=round(_quantile(distances, importance, 1.0 - far_share), 4),
     )
 

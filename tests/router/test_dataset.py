@@ -17,12 +17,12 @@ def written(tmp_path: Path, *lines: str) -> Path:
 def test_lines_become_examples_and_other_fields_are_ignored(tmp_path: Path) -> None:
     file = written(
         tmp_path,
-        '{"id": "a", "prompt": "Add 1 and 2.", "category": "math", "scores": {"small": 0, "large": 0.5}, "x": []}',
+        '{"id": "a", "prompt": "Add 1.", "category": "math", "scores": {"small": 0, "large": 0.5}, "x": 1}',
         "",
         '{"id": "b", "prompt": "Hello"}',
     )
     assert read_examples(file) == [
-        Example("a", "Add 1 and 2.", "math", {"small": 0.0, "large": 0.5}),
+        Example("a", "Add 1.", "math", {"small": 0.0, "large": 0.5}),
         Example("b", "Hello"),
     ]
 
@@ -80,10 +80,12 @@ def test_a_sentence_that_begins_with_a_letter_is_no_option() -> None:
 
 
 def test_copies_are_the_question_and_its_first_sentence_in_the_same_category() -> None:
-    example = Example("e", "A ball falls from a tower. How fast is it?\nA. 1\nB. 2", "physics", {"large": 1.0})
+    example = Example(
+        "e", "A ball falls from a tower. How fast is it?\nA. 1\nB. 2", "physics", {"large": 1.0}
+    )
     assert plain_copies(example) == [
-        Example("e#question", "A ball falls from a tower. How fast is it?", "physics"),
-        Example("e#sentence", "A ball falls from a tower.", "physics"),
+        Example("e#question", "A ball falls from a tower. How fast is it?", "physics", kind="question"),
+        Example("e#sentence", "A ball falls from a tower.", "physics", kind="sentence"),
     ]
 
 

@@ -19,7 +19,9 @@ TEXTS = [
 ]
 
 every_embedder = pytest.mark.parametrize(
-    "make", [MiniLmOnnx, HashedWords, lambda: EmbeddingCache(HashedWords())], ids=["minilm", "hashed", "cached"]
+    "make",
+    [MiniLmOnnx, HashedWords, lambda: EmbeddingCache(HashedWords())],
+    ids=["minilm", "hashed", "cached"],
 )
 
 
@@ -65,7 +67,11 @@ def test_threads_get_the_vectors_that_one_thread_gets(make: Callable[[], Embedde
 
 def test_minilm_places_a_paraphrase_nearer_than_another_topic() -> None:
     one, same, other = MiniLmOnnx().embed(
-        ["My landlord wants me out", "I am being evicted from my flat", "The cell membrane is a lipid bilayer"]
+        [
+            "My landlord wants me out",
+            "I am being evicted from my flat",
+            "The cell membrane is a lipid bilayer",
+        ]
     )
     assert one @ same > one @ other + 0.2
 

@@ -1,0 +1,96 @@
+"""The router committed for the embedded composition, on prompts it was not trained on."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import router
+from router.decision import Decision
+from router.pipeline import Router
+from router.plain_prompts import plain_prompts
+
+EMBEDDED = Path(router.__file__).parent / "embedded"
+HELD_OUT = Path(__file__).with_name("plain_prompts_held_out.txt")
+
+
+@cache
+def embedded() -> Router:
+    return Router.load(EMBEDDED)
+
+
+@cache
+def decided(prompt: str) -> Decision:
+    return embedded().decide(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "category", "expert"),
+    [
+        ("What is the integral of x^2?", "math", "math"),
+        ("Write a Python function that reverses a list.", "code", "coding"),
+        ("What are the symptoms of pneumonia?", "health", "medicine"),
+        ("Can my landlord evict me without notice?", "law", "law"),
+        ("What is the capital of Italy?", "general", "general"),
+    ],
+)
+def test_a_plain_prompt_reaches_its_expert(prompt: str, category: str, expert: str) -> None:
+    decision = decided(prompt)
+    assert (decision.category, decision.expert, decision.uncertain) == (category, expert, False)
+
+
+def test_most_held_out_plain_prompts_reach_their_category_and_expert() -> None:
+    examples = plain_prompts(HELD_OUT)
+    categories = [decided(example.prompt).category == example.category for example in examples]
+    experts = [
+        decided(example.prompt).expert == embedded().artifact.mapping[example.category or ""]
+        for example in examples
+    ]
+    assert len(examples) >= 60
+    assert sum(categories) / len(examples) >= 0.85
+    assert sum(experts) / len(examples) >= 0.85
+
+
+def test_held_out_prompts_are_not_among_those_trained_on() -> None:
+    assert not {e.prompt for e in plain_prompts(HELD_OUT)} & {e.prompt for e in plain_prompts()}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "   \n", "xkcd blorf gnarp wibble", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
+)
+def test_gibberish_and_nothing_go_to_general(prompt: str) -> None:
+    assert decided(prompt).category == "general"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["The quarterback threw a touchdown in overtime", "Best strategy to beat the final boss in Elden Ring"],
+)
+def test_a_domain_it_has_not_seen_is_uncertain(prompt: str) -> None:
+    decision = decided(prompt)
+    assert decision.uncertain
+    assert decision.expert == "general"
+
+
+def test_several_prompts_are_decided_like_each_alone() -> None:
+    prompts = [example.prompt for example in plain_prompts(HELD_OUT)[:12]]
+    for prompt, decision in zip(prompts, embedded().decide_many(prompts), strict=True):
+        alone = decided(prompt)
+        assert decision.probabilities == alone.probabilities
+        assert (decision.category, decision.expert) == (alone.category, alone.expert)
+
+
+def test_its_manifest_says_what_was_measured_and_its_folder_is_small() -> None:
+    measured = embedded().artifact.held_out
+    assert measured is not None
+    assert measured.accuracy > 0.8
+    assert measured.expected_calibration_error < 0.05
+    assert sum(file.stat().st_size for file in EMBEDDED.iterdir()) < 700_000
+
+
+def test_its_experts_are_those_of_the_embedded_composition() -> None:
+    assert embedded().experts == ("coding", "general", "law", "math", "medicine")
+    assert repr(embedded()) == (
+        "<Router minilm-l6-int8: 17 categories -> coding, general, law, math, medicine>"
+    )
