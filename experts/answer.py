@@ -1,7 +1,7 @@
 """vLLM's HTTP answer on its way to the gateway, the internal model name replaced by the expert's."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 
@@ -11,23 +11,30 @@ from experts.vllm_command import INTERNAL_MODEL
 _INTERNAL = b'"model":' + json.dumps(INTERNAL_MODEL).encode()
 """Cannot occur inside a text: there the quotes are escaped."""
 _EVENT_END = b"\n\n"
+_ERROR_EVENT = b'data: {"error"'
+Intact = Callable[[], bool]
+"""Whether all of the engine lives: its server outlives its core by a moment, and ends answers in good form."""
 
 
 class VllmAnswer:
     """Implements ``experts.engine.Answer``. Made by ``begin``."""
 
-    def __init__(self, response: aiohttp.ClientResponse, expert: str, first: bytes) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, expert: str, first: bytes, intact: Intact) -> None:
         self.status = response.status
         self.content_type = response.content_type
         self._response = response
         self._first = first
+        self._intact = intact
         self._expert = b'"model":' + json.dumps(expert).encode()
 
     @classmethod
-    async def begin(cls, response: aiohttp.ClientResponse, expert: str) -> "VllmAnswer":
+    async def begin(cls, response: aiohttp.ClientResponse, expert: str, intact: Intact) -> "VllmAnswer":
         """Waits for the first bytes of the body. Raises EngineUnavailable when they do not come."""
         try:
-            return cls(response, expert, await response.content.readany())
+            first = await response.content.readany()
+            if (response.status >= 500 or first.startswith(_ERROR_EVENT)) and not intact():
+                raise EngineUnavailable("the engine ended before it answered; try again")
+            return cls(response, expert, first, intact)
         except BaseException as error:
             response.close()
             if isinstance(error, aiohttp.ClientError):
@@ -44,6 +51,9 @@ class VllmAnswer:
             pending += received
             end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed and _EVENT_END in pending else 0
             if end:
+                if _ERROR_EVENT in pending and not self._intact():
+                    self._response.close()
+                    raise EngineLost("the engine went away in the middle of an answer")
                 yield self._renamed(pending[:end])
                 pending = pending[end:]
         if pending:

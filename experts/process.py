@@ -5,6 +5,7 @@ Linux only: it reads ``/proc``, and the gateway's death reaches the processes by
 
 import asyncio
 import os
+import select
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ class EngineProcess:
         self._folder = folder
         self._log = log
         self._descriptors: list[int] = []
+        self._ending = False
         self._reason = ""
         self._watch = asyncio.create_task(self._until_gone(), name=f"watch engine {process.pid}")
 
@@ -69,6 +71,14 @@ class EngineProcess:
     def running(self) -> bool:
         return not self._watch.done()
 
+    @property
+    def intact(self) -> bool:
+        """False from the moment an expected process has ended, whoever has noticed so far."""
+        ended = select.poll()
+        for descriptor in self._descriptors:
+            ended.register(descriptor)
+        return not self._ending and not ended.poll(0)
+
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the output so far."""
         try:
@@ -108,6 +118,7 @@ class EngineProcess:
             raise
 
     def _expect_none(self) -> None:
+        self._ending = True
         for descriptor in self._descriptors:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)

@@ -18,7 +18,7 @@ from experts.errors import (
     ExpertNotResident,
     LoadFailed,
 )
-from experts.safetensors_header import read_headers
+from experts.safetensors_header import TensorHeader, read_headers
 from experts.same_family import check_same_family
 from experts.spec import Expert, FamilyConfig
 from experts.vllm_command import (
@@ -38,9 +38,8 @@ _NOTHING_YET = EngineStatistics(active=None, resident=(), switches=0, switch_sec
 
 @dataclass(frozen=True, slots=True)
 class _Resident:
-    weights: Path
     stamp: str
-    """Changes when the files at ``weights`` do."""
+    """Changes when the files its weights were read from do."""
 
     def salt(self, expert: str, own: str) -> str:
         """Keeps prefixes computed with other weights out of reach, also those of an expert's earlier weights.
@@ -78,7 +77,9 @@ class VllmEngine:
         self._state: EngineState = "stopped"
         self._running: VllmServer | None = None
         self._resident: dict[str, _Resident] = {}
-        self._first_weights = Path()
+        self._family_tensors: tuple[TensorHeader, ...] = ()
+        self._computing = Path()
+        """Plain mode: the weights in the model, also when their expert has been unloaded."""
         self._reloads = _NOTHING_YET
         self._died = asyncio.Event()
         self._reason = ""
@@ -151,7 +152,7 @@ class VllmEngine:
                 held = await self._load_instead(expert, weights)
         except (LoadFailed, CheckpointError) as error:
             raise LoadFailed(f"{expert.name}: {error}") from error
-        self._resident[expert.name] = _Resident(weights, _stamp(weights))
+        self._resident[expert.name] = _Resident(_stamp(weights))
         return Loaded(held, time.monotonic() - begun)
 
     async def unload(self, name: str) -> None:
@@ -202,9 +203,13 @@ class VllmEngine:
                 reason = await server.process.ended()
                 raise EngineStartFailed(f"engine of {self._family} did not start: {reason}")
             await asyncio.sleep(0.1)
-        self._first_weights = weights
+        try:
+            self._family_tensors = await asyncio.to_thread(read_headers, weights)
+        except CheckpointError as error:
+            raise EngineStartFailed(f"engine of {self._family}: {error}") from error
         self._reloads = _NOTHING_YET
-        self._resident = {expert.name: _Resident(weights, _stamp(weights))}
+        self._computing = weights
+        self._resident = {expert.name: _Resident(_stamp(weights))}
         await self._warm_up(expert.name)
         server.process.expect_all()
         self._watcher = asyncio.create_task(self._watch(server), name=f"watch {self._family}")
@@ -229,20 +234,21 @@ class VllmEngine:
 
     async def _load_instead(self, expert: Expert, weights: Path) -> int:
         """Pause, reload, resume."""
-        expected = await asyncio.to_thread(read_headers, self._first_weights)
-        check_same_family(weights, expected, await asyncio.to_thread(read_headers, weights))
-        server, old = self.server, next(iter(self._resident.values()), None)
+        found = await asyncio.to_thread(read_headers, weights)
+        check_same_family(weights, self._family_tensors, found)
+        server, old = self.server, self._computing
         begun = time.monotonic()
         await server.command("/pause?mode=wait")
         try:
             await self._reload(server, weights)
         except LoadFailed:  # half of the weights may be overwritten
-            await self._reload_or_end(server, old.weights if old else self._first_weights)
+            await self._reload_or_end(server, old)
             raise
         finally:
             if server.process.running:
                 await server.command("/resume")
         self._resident.clear()
+        self._computing = weights
         seconds = self._reloads.switch_seconds + time.monotonic() - begun
         self._reloads = replace(self._reloads, switches=self._reloads.switches + 1, switch_seconds=seconds)
         return expert.weights_bytes

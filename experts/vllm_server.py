@@ -54,7 +54,7 @@ class VllmServer:
             response = await self._session.post(_LOCAL + path, json=body)
         except _NOBODY_ANSWERS as error:
             raise self._unavailable(path, error) from error
-        return await VllmAnswer.begin(response, expert)
+        return await VllmAnswer.begin(response, expert, lambda: self.process.intact)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Status and whole body of any path."""

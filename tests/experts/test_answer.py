@@ -10,6 +10,7 @@ from aiohttp import web
 from experts.answer import VllmAnswer
 from experts.errors import EngineLost, EngineUnavailable
 
+ERROR = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -23,6 +24,14 @@ async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[aiohttp.C
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
         yield await session.post("http://engine/")
     await runner.cleanup()
+
+
+def whole_engine() -> bool:
+    return True
+
+
+def broken_engine() -> bool:
+    return False
 
 
 def events(*pieces: bytes, cut: bool = False) -> Handler:
@@ -44,7 +53,7 @@ async def test_the_expert_is_named_however_the_stream_is_cut(tmp_path: Path) -> 
     whole = b'data: {"model":"coe-engine","n":1}\n\ndata: {"model":"coe-engine","n":2}\n\ndata: [DONE]\n\n'
     pieces = [whole[at : at + 5] for at in range(0, len(whole), 5)]
     async with answered_by(events(*pieces), tmp_path / "s") as response:
-        answer = await VllmAnswer.begin(response, 'la"w')
+        answer = await VllmAnswer.begin(response, 'la"w', whole_engine)
         chunks = [chunk async for chunk in answer.chunks()]
     assert b"".join(chunks) == whole.replace(b'"coe-engine"', b'"la\\"w"')
     assert all(chunk.endswith(b"\n\n") for chunk in chunks)
@@ -55,7 +64,7 @@ async def test_a_text_that_mentions_the_internal_name_stays_as_it_is(tmp_path: P
         return web.json_response(text=r'{"model":"coe-engine","content":"\"model\":\"coe-engine\""}')
 
     async with answered_by(handler, tmp_path / "s") as response:
-        answer = await VllmAnswer.begin(response, "law")
+        answer = await VllmAnswer.begin(response, "law", whole_engine)
         (body,) = [chunk async for chunk in answer.chunks()]
     assert body == rb'{"model":"law","content":"\"model\":\"coe-engine\""}'
 
@@ -63,11 +72,34 @@ async def test_a_text_that_mentions_the_internal_name_stays_as_it_is(tmp_path: P
 async def test_an_end_before_the_first_byte_may_be_tried_again(tmp_path: Path) -> None:
     async with answered_by(events(cut=True), tmp_path / "s") as response:
         with pytest.raises(EngineUnavailable):
-            await VllmAnswer.begin(response, "law")
+            await VllmAnswer.begin(response, "law", whole_engine)
 
 
 async def test_an_end_in_the_middle_loses_the_answer(tmp_path: Path) -> None:
     async with answered_by(events(b"data: 1\n\n", cut=True), tmp_path / "s") as response:
-        answer = await VllmAnswer.begin(response, "law")
+        answer = await VllmAnswer.begin(response, "law", whole_engine)
         with pytest.raises(EngineLost):
             _ = [chunk async for chunk in answer.chunks()]
+
+
+async def test_an_error_event_of_a_broken_engine_loses_the_answer(tmp_path: Path) -> None:
+    async with answered_by(events(b"data: 1\n\n", ERROR, b"data: [DONE]\n\n"), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", broken_engine)
+        with pytest.raises(EngineLost):
+            _ = [chunk async for chunk in answer.chunks()]
+
+
+async def test_an_error_event_of_a_whole_engine_is_passed_on(tmp_path: Path) -> None:
+    async with answered_by(events(b"data: 1\n\n", ERROR), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", whole_engine)
+        assert ERROR in b"".join([chunk async for chunk in answer.chunks()])
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_an_error_of_a_broken_engine_may_be_tried_again(tmp_path: Path, status: int) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response({"error": {}}, status=status)
+
+    async with answered_by(handler, tmp_path / "s") as response:
+        with pytest.raises(EngineUnavailable):
+            await VllmAnswer.begin(response, "law", broken_engine)

@@ -71,7 +71,9 @@ async def test_the_end_of_an_expected_child_ends_the_run(tmp_path: Path) -> None
     process = await launched(tmp_path / "e.log")
     process.expect_all()
     child = max(session_members(process.pid))
+    assert process.intact
     os.kill(child, signal.SIGKILL)
+    wait_until(lambda: not process.intact)  # without the event loop, which has not been told
     await asyncio.wait_for(process.ended(), 10)
     assert list(session_members(process.pid)) == []
 
