@@ -13,7 +13,7 @@ _INTERNAL = b'"model":' + json.dumps(INTERNAL_MODEL).encode()
 _EVENT_END = b"\n\n"
 _ERROR_EVENT = b'data: {"error"'
 Intact = Callable[[], bool]
-"""Whether all of the engine lives: its server outlives its core by a moment, and ends answers in good form."""
+"""Whether all of the engine lives: its server outlives its core by a moment and ends answers in good form."""
 
 
 class VllmAnswer:
