@@ -1,6 +1,7 @@
 """The seam between the tier manager and whatever computes: one engine serves the experts of one family.
 
-Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain) and ``experts.simulated.SimulatedEngine``.
+Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain) and
+``experts.simulated.SimulatedEngine``.
 One contract-test suite (``tests/experts/test_engine_contract.py``) runs over all of them.
 """
 
@@ -26,7 +27,8 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """Counters since the engine started. ``resident`` names the experts on the device, ``active`` the one computing."""
+    """Counters since the engine started. ``resident``: the experts on the device; ``active``: the one
+    computing now."""
 
     active: str | None
     resident: tuple[str, ...]
@@ -52,7 +54,7 @@ class Answer(Protocol):
 
 
 class Engine(Protocol):
-    """One engine. Loads and unloads are called one at a time (by the tier manager); requests come concurrently.
+    """One engine. The tier manager calls loads and unloads one at a time; requests come concurrently.
 
     An engine starts with one expert resident. Whatever fails in ``load`` leaves the resident ones serving.
     """
@@ -65,7 +67,7 @@ class Engine(Protocol):
 
     @property
     def resident_limit(self) -> int | None:
-        """Most experts the engine can hold whatever their size; None: only memory counts. Plain vLLM holds 1."""
+        """Most experts the engine can hold whatever their size (plain vLLM: 1); None: only memory counts."""
         ...
 
     async def start(self, expert: Expert, weights: Path) -> Loaded:
@@ -76,7 +78,7 @@ class Engine(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Ends the engine and everything it started; nothing of it is left. Idempotent, also while starting."""
+        """Ends the engine and everything it started; leaves nothing. Idempotent, also while starting."""
         ...
 
     async def died(self) -> str:
@@ -84,8 +86,8 @@ class Engine(Protocol):
         ...
 
     async def load(self, expert: Expert, weights: Path) -> Loaded:
-        """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place of
-        the resident expert, which the caller has made sure nobody uses. Raises LoadFailed, EngineUnavailable.
+        """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place
+        of the resident expert, which the caller has made sure nobody uses. Raises LoadFailed, EngineUnavailable.
         Loading a resident expert again is allowed and reads the weights anew."""
         ...
 
@@ -94,12 +96,13 @@ class Engine(Protocol):
         ...
 
     async def request(self, expert: str, path: str, body: Body) -> Answer:
-        """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``) to be computed with ``expert``.
+        """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``), computed with ``expert``.
 
         The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
-        internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived. Raises
-        EngineUnavailable when nobody answered (nothing was computed that the client could have seen) and
-        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an Answer with its status.
+        internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
+        Raises EngineUnavailable when nobody answered (nothing was computed that the client could have seen) and
+        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an
+        Answer with its status.
         Cancelling the caller cancels the work in the engine.
         """
         ...

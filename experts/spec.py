@@ -103,7 +103,7 @@ class FamilyConfig(Strict):
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs one engine spans."""
     devices: tuple[int, ...] = ()
-    """Numbers of the GPUs the engine may use (CUDA_VISIBLE_DEVICES); empty leaves the environment as it is."""
+    """Numbers of the GPUs the engine may use (CUDA_VISIBLE_DEVICES); empty: whatever the environment says."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Give up a start after this long; a process that ends is noticed at once."""
     extra_args: tuple[str, ...] = ()
