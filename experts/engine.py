@@ -87,8 +87,8 @@ class Engine(Protocol):
 
     async def load(self, expert: Expert, weights: Path) -> Loaded:
         """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place
-        of the resident expert, which the caller has made sure nobody uses. Raises LoadFailed, EngineUnavailable.
-        Loading a resident expert again is allowed and reads the weights anew."""
+        of the resident expert, which the caller has made sure nobody uses. Loading a resident expert
+        again is allowed and reads the weights anew. Raises LoadFailed, EngineUnavailable."""
         ...
 
     async def unload(self, name: str) -> None:
@@ -100,10 +100,9 @@ class Engine(Protocol):
 
         The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
         internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
-        Raises EngineUnavailable when nobody answered (nothing was computed that the client could have seen) and
-        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an
-        Answer with its status.
-        Cancelling the caller cancels the work in the engine.
+        Raises EngineUnavailable when nobody answered (the client can have seen nothing) and
+        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an Answer with its
+        status. Cancelling the caller cancels the work in the engine.
         """
         ...
 
