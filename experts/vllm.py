@@ -5,6 +5,7 @@ import hashlib
 import logging
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -117,7 +118,7 @@ class VllmEngine:
         self._died.clear()
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                await self._start(expert, weights)
+                held = await self._start(expert, weights)
         except TimeoutError:
             tail = self._running.process.log_tail() if self._running else ""
             await self.stop()
@@ -129,7 +130,7 @@ class VllmEngine:
             await self.stop()
             raise
         self._state = "ready"
-        return Loaded(expert.weights_bytes, time.monotonic() - begun)
+        return Loaded(held, time.monotonic() - begun)
 
     async def stop(self) -> None:
         self._state = "stopped"
@@ -147,7 +148,7 @@ class VllmEngine:
         begun = time.monotonic()
         try:
             if self._mode == "interleaved":
-                held = int((await self.server.worker("coe_load", expert.name, _path(weights)))["bytes"])
+                held = _image_bytes(await self.server.worker("coe_load", expert.name, _path(weights)))
             else:
                 held = await self._load_instead(expert, weights)
         except (LoadFailed, CheckpointError) as error:
@@ -194,7 +195,8 @@ class VllmEngine:
             running=running,
         )
 
-    async def _start(self, expert: Expert, weights: Path) -> None:
+    async def _start(self, expert: Expert, weights: Path) -> int:
+        """Returns the bytes ``expert`` holds."""
         arguments = command(self._config, self._mode, self._platform, expert.name, weights)
         server = await VllmServer.launch(arguments, environment(self._config, self._mode), self._log)
         self._running = server
@@ -210,20 +212,29 @@ class VllmEngine:
         self._reloads = _NOTHING_YET
         self._computing = weights
         self._resident = {expert.name: _Resident(_stamp(weights))}
-        await self._warm_up(expert.name)
+        held = await self._warm_up(expert)
         server.process.expect_all()
         self._watcher = asyncio.create_task(self._watch(server), name=f"watch {self._family}")
+        return held
 
-    async def _warm_up(self, expert: str) -> None:
-        """The first request may compile for many seconds; and an engine that never answered is not ready."""
+    async def _warm_up(self, expert: Expert) -> int:
+        """The first request may compile for many seconds; and an engine that never answered is not ready.
+        Returns the bytes ``expert`` holds."""
         body = {"prompt": "Hello", "max_tokens": 2, "temperature": 0}
         try:
-            answer = await self.request(expert, "/v1/completions", body)
+            answer = await self.request(expert.name, "/v1/completions", body)
             text = b"".join([chunk async for chunk in answer.chunks()])
+            interleaved = self._mode == "interleaved"
+            held = (
+                _image_bytes(await self.server.worker("coe_statistics"))
+                if interleaved
+                else expert.weights_bytes
+            )
         except EngineUnavailable as error:
             raise EngineStartFailed(f"engine of {self._family}: {error}") from error
         if answer.status != 200:
             raise EngineStartFailed(f"engine of {self._family} fails a first request: {text.decode()}")
+        return held
 
     async def _watch(self, server: VllmServer) -> None:
         reason = await server.process.ended()
@@ -279,6 +290,10 @@ class VllmEngine:
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
         return f"<VllmEngine {self._family} [{self._mode}, {self._state}, resident: {names}]>"
+
+
+def _image_bytes(report: Mapping[str, Any]) -> int:
+    return int(report["image_bytes"])
 
 
 def _path(weights: Path) -> str:

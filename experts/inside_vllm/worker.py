@@ -57,7 +57,6 @@ class ExpertWorker(PlatformWorker):
 
     def coe_load(self, name: str, weights: str) -> Report:
         """Holds ``name`` with the weights of the folder; whatever fails, the others stay as they are."""
-        begun = time.perf_counter()
         folder = Path(weights)
         try:
             check_same_family(folder, self._family, read_headers(folder))
@@ -67,7 +66,7 @@ class ExpertWorker(PlatformWorker):
             return self._report(error=f"{type(error).__name__}: {error}")
         finally:
             _give_memory_back()
-        return self._report(bytes=self._image_bytes, seconds=time.perf_counter() - begun)
+        return self._report()
 
     def coe_unload(self, name: str) -> Report:
         """Frees the memory of ``name``, if it is held."""
@@ -98,6 +97,7 @@ class ExpertWorker(PlatformWorker):
             "resident": list(self._images.names),
             "switches": self._switches,
             "switch_seconds": self._switch_seconds,
+            "image_bytes": self._image_bytes,
             **more,
         }
 

@@ -68,7 +68,7 @@ def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     tree = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text(encoding="utf-8"))
     folder = tmp_path_factory.mktemp("gateway")
     tree["store"], tree["logs"] = str(store), str(folder / "logs")
-    tree["tiers"] |= {"device": "1250MB", "host": "1250MB"}
+    tree["tiers"] |= {"device": "1400MB", "host": "1250MB"}
     tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
     tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
     file = folder / "config.yaml"

@@ -52,6 +52,8 @@ def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> No
     store.load(expert)
     copied = (store.path("a") / "model-00001.safetensors").read_bytes()
     assert copied == (expert.folder / "model-00001.safetensors").read_bytes()
+    dates = [folder.stat().st_mtime_ns for folder in (store.path("a").iterdir())]
+    assert dates == [(expert.folder / file.name).stat().st_mtime_ns for file in store.path("a").iterdir()]
     store.close()
 
 
