@@ -128,6 +128,14 @@ class EngineDied:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartDue:
+    """Time to try an engine again whose starts failed, though nobody asks for it."""
+
+    family: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """No new tickets, no new moves; leases may end in peace."""
 
@@ -144,5 +152,6 @@ Event = (
     | EngineStarted
     | EngineStartFailed
     | EngineDied
+    | RestartDue
     | DrainRequested
 )

@@ -25,6 +25,7 @@ from memory_tiers.events import (
     MoveFailed,
     Opened,
     Reject,
+    RestartDue,
     StartEngine,
     TicketAsked,
     TicketCancelled,
@@ -47,6 +48,9 @@ from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
 
+RESTART_PAUSE_S = 30.0
+"""How long after its last failed start an engine is tried again though nobody asks for it: whoever watches
+``/ready`` sends nobody meanwhile."""
 DEATH_NOTICE_S = 5.0
 """How long a move that could not reach its engine waits for the news that the engine is dead."""
 
@@ -67,6 +71,7 @@ class TierManager:
         host: HostStore,
         observe: Callable[[Observation], None] = ignore,
         clock: Callable[[], float] = time.monotonic,
+        restart_pause_s: float = RESTART_PAUSE_S,
     ) -> None:
         """Every family of ``experts`` has an engine. Raises BudgetTooSmall."""
         limits = {family: engine.resident_limit for family, engine in engines.items()}
@@ -76,6 +81,7 @@ class TierManager:
         self._host = host
         self._observe = observe
         self._clock = clock
+        self._restart_pause_s = restart_pause_s
         self._costs = MoveCosts()
         self._mover = Mover(self._experts, engines, host, self._costs, self._say, clock, self._death_noticed)
         self._numbers = itertools.count(1)
@@ -248,7 +254,12 @@ class TierManager:
             self._engine_changed(action.family, "ready", seconds)
         else:
             self._engine_changed(action.family, "dead", seconds, event.reason)
+            self._spawn(self._restart_later(action.family), f"restart {action.family}")
         self._feed(event)
+
+    async def _restart_later(self, family: str) -> None:
+        await asyncio.sleep(self._restart_pause_s)
+        self._feed(RestartDue(family, self._clock()))
 
     async def _move(self, move: Move) -> None:
         started = self._clock()

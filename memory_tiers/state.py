@@ -21,6 +21,7 @@ from memory_tiers.events import (
     MoveFinished,
     Opened,
     Reject,
+    RestartDue,
     TicketAsked,
     TicketCancelled,
 )
@@ -32,7 +33,7 @@ from memory_tiers.tiers import Tier, TiersConfig
 
 ATTEMPTS = 2
 """How often in a row an engine's start may fail, or an expert's load kill its engine, before those who wait
-are rejected. The next ticket tries again."""
+are rejected. The next ticket tries again; an engine is tried again after a pause without one."""
 
 
 class TierState:
@@ -100,6 +101,8 @@ class TierState:
                 self._start_failed(self._books.engines[family], self._books.experts[expert], reason)
             case EngineDied(family, reason):
                 self._died(self._books.engines[family], reason)
+            case RestartDue(family):
+                self._restart(self._books.engines[family])
             case DrainRequested():
                 self._drain()
             case _:
@@ -235,6 +238,10 @@ class TierState:
             if expert.device.presence == "present":
                 self._books.leave_device(expert)
         if not self._books.closing:
+            self._want_engine(engine)
+
+    def _restart(self, engine: EngineRecord) -> None:
+        if engine.state == "dead" and not self._books.closing:
             self._want_engine(engine)
 
     def _drain(self) -> None:

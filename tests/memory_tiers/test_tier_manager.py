@@ -72,6 +72,7 @@ async def a_house(
     host: int = 0,
     limit: int | None = None,
     max_queue: int = 100,
+    restart_pause_s: float = 1e6,
 ) -> AsyncIterator[House]:
     """Experts of 10 bytes each; started and, unless the engine's gate is shut, ready."""
     experts = []
@@ -88,7 +89,7 @@ async def a_house(
         seen.append(observation)
         house.react(observation)
 
-    manager = TierManager(config, experts, {"f": engine}, store, observe, clock)
+    manager = TierManager(config, experts, {"f": engine}, store, observe, clock, restart_pause_s)
     house = House(manager, engine, store, clock, seen)
     before = asyncio.all_tasks()
     await manager.start()
@@ -286,6 +287,14 @@ async def test_an_engine_that_does_not_start_rejects_who_waits_and_is_tried_agai
             await house.manager.ready()
         (await house.manager.lease("b")).release()
         assert (await house.manager.ready()).engines[0].starts == 4
+
+
+async def test_an_engine_that_was_given_up_is_tried_again_though_nobody_asks(tmp_path: Path) -> None:
+    async with a_house(tmp_path, restart_pause_s=0.0) as house:
+        house.engine.failures.extend([EngineStartFailed("no memory")] * 3)
+        house.engine.die()
+        await house.until(lambda: house.engine.calls.count("start a") == 5)
+        await house.until(lambda: house.manager.readiness.ready)
 
 
 async def test_failing_fast_says_when_to_come_back_from_what_moves_cost(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from memory_tiers.events import (
     MoveFinished,
     Opened,
     Reject,
+    RestartDue,
     StartEngine,
     TicketAsked,
     TicketCancelled,
@@ -119,6 +120,9 @@ class World:
             self.running.remove(family)
             self.feed(EngineDied(family, "chance", self.clock()))
 
+    def restart(self) -> None:
+        self.feed(RestartDue(self.chance.choice(sorted({*self.families.values()})), self.clock()))
+
     def settle(self) -> None:
         """With nothing failing any more and everybody giving back what they hold, nobody is left waiting."""
         self.failing = 0.0
@@ -158,8 +162,8 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
 
 
 def walk(world: World, steps: int, deaths: float) -> None:
-    weights = [6, 1, 5, 6, deaths]
-    steps_taken = [world.ask, world.cancel, world.release, world.finish, world.die]
+    weights = [6, 1, 5, 6, deaths, deaths]
+    steps_taken = [world.ask, world.cancel, world.release, world.finish, world.die, world.restart]
     world.feed(Opened(world.clock()))
     for step in world.chance.choices(steps_taken, weights, k=steps):
         step()
