@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     second_step.add_argument(
         "--experts", help="expert names, comma-separated, to choose among by the data's scores"
     )
+    train.add_argument("--cache", type=Path, metavar="FILE", help="keep embeddings there between runs")
     train.add_argument("--description", default="", help="what the data is, kept in the artifact")
     train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     train.add_argument("--seed", type=int, default=0, help="same seed, same artifact, byte for byte")

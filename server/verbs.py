@@ -125,6 +125,7 @@ def train(options: argparse.Namespace) -> int:
             experts=options.experts.split(",") if options.experts else (),
             seed=options.seed,
             description=options.description,
+            cache=options.cache,
             progress=bars.of("router"),
         )
     held_out = made.artifact.held_out
