@@ -122,7 +122,7 @@ async def _from_disk(engine: Engine, host: HostStore, expert: Expert, runs: int)
         host.drop(expert.name)
         _forget_cached(expert.folder)
         seconds.append(await _timed(bring))
-    return Row("disk to device (page cache dropped)", tuple(seconds), expert.weights_bytes)
+    return Row("from disk, page cache dropped", tuple(seconds), expert.weights_bytes)
 
 
 async def _from_host(engine: Engine, host: HostStore, expert: Expert, runs: int) -> Row:
@@ -130,7 +130,7 @@ async def _from_host(engine: Engine, host: HostStore, expert: Expert, runs: int)
     for _ in range(runs):
         await engine.unload(expert.name)
         seconds.append(await _timed(lambda: engine.load(expert, host.path(expert.name))))
-    return Row("host to device", tuple(seconds), expert.weights_bytes)
+    return Row("from host", tuple(seconds), expert.weights_bytes)
 
 
 async def _switches(engine: Engine, first: Expert, second: Expert, runs: int) -> list[Row]:
@@ -151,8 +151,8 @@ async def _switches(engine: Engine, first: Expert, second: Expert, runs: int) ->
         in_worker.append((after.switch_seconds - before.switch_seconds) / switches)
         end_to_end.append(statistics.median(alternate) - statistics.median(stay))
     return [
-        Row("switch on the device, in the worker", tuple(in_worker), 0),
-        Row("switch on the device, as a request sees it", tuple(end_to_end), 0),
+        Row("switch, by the worker's clock", tuple(in_worker), 0),
+        Row("switch, as a request sees it", tuple(end_to_end), 0),
     ]
 
 
@@ -176,7 +176,7 @@ def _plain_copy(size: int, runs: int) -> Row:
         began = time.perf_counter()
         np.copyto(target, source)
         seconds.append(time.perf_counter() - began)
-    return Row("plain copy in memory", tuple(seconds), size)
+    return Row("plain copy", tuple(seconds), size)
 
 
 def _forget_cached(folder: Path) -> None:
