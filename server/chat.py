@@ -171,7 +171,7 @@ class Exchange(Response):
         seconds = time.monotonic() - self.began
         self.services.metrics.request_done(self.expert, outcome, seconds)
         log.info(
-            "%s model=%s expert=%s outcome=%s seconds=%.3f",
+            "%s model=%.100r expert=%s outcome=%s seconds=%.3f",
             self.headers_out["x-request-id"],
             self.chat.model,
             self.expert or "-",
