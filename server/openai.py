@@ -43,6 +43,8 @@ def parse_chat(raw: bytes) -> ChatRequest:
             "'chat_template' is refused: each expert is served with its own template; leave it out.",
             "chat_template",
         )
+    if not isinstance(body.get("vllm_xargs"), dict | None):
+        raise BadRequest("'vllm_xargs' must be an object.", "vllm_xargs")
     return ChatRequest(model, tuple(messages), bool(stream), body)
 
 
@@ -64,6 +66,8 @@ def engine_body(request: ChatRequest, expert: Expert) -> dict[str, Any]:
             body[field] = value
     own_stops = body.get("stop_token_ids")
     if isinstance(own_stops, list | None):  # anything else is vLLM's to refuse
-        stops = [*(own_stops or ()), *generation.stop_token_ids]
-        body["stop_token_ids"] = list(dict.fromkeys(stops))
+        own_stops = own_stops or []
+        body["stop_token_ids"] = own_stops + [
+            stop for stop in generation.stop_token_ids if stop not in own_stops
+        ]
     return body

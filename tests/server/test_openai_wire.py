@@ -43,6 +43,7 @@ def body(**fields: Any) -> bytes:
         (body(messages=[{"role": "user", "content": "a"}, {"content": "b"}]), "messages[1]"),
         (body(stream="yes"), "stream"),
         (body(chat_template="{{ 1 }}"), "chat_template"),
+        (body(vllm_xargs="expert"), "vllm_xargs"),
     ],
 )
 def test_a_bad_body_is_refused_and_the_field_is_named(raw: bytes, param: str | None) -> None:
@@ -70,6 +71,12 @@ def test_what_the_client_says_wins_over_the_defaults() -> None:
     assert made["temperature"] == 0
     assert "max_tokens" not in made
     assert made["stop_token_ids"] == [9, 2, 0]
+
+
+@pytest.mark.parametrize("stops", ["text", 5, [[1]], [{"a": 1}]])
+def test_stop_tokens_of_a_wrong_type_are_the_engines_to_refuse(stops: Any) -> None:
+    made = engine_body(parse_chat(body(stop_token_ids=stops)), EXPERT)
+    assert made["stop_token_ids"] == (stops + [2, 0] if isinstance(stops, list) else stops)
 
 
 def test_the_clients_own_body_is_left_alone() -> None:
