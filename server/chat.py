@@ -90,8 +90,8 @@ async def _open(lease: Lease, body: Mapping[str, Any], whole: bool) -> Begun:
             head = b"".join([chunk async for chunk in chunks])
         else:
             head = await anext(chunks, b"")
-        if answer.status >= 500:
-            raise EngineUnavailable(f"The engine of {lease.expert!r} answered {answer.status}.")
+        if answer.status >= 500 and not await lease.engine.alive():
+            raise EngineUnavailable(f"The engine of {lease.expert!r} answered {answer.status} and is gone.")
     except BaseException:
         await answer.close()
         raise

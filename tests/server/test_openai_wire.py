@@ -76,7 +76,7 @@ def test_what_the_client_says_wins_over_the_defaults() -> None:
 @pytest.mark.parametrize("stops", ["text", 5, [[1]], [{"a": 1}]])
 def test_stop_tokens_of_a_wrong_type_are_the_engines_to_refuse(stops: Any) -> None:
     made = engine_body(parse_chat(body(stop_token_ids=stops)), EXPERT)
-    assert made["stop_token_ids"] == (stops + [2, 0] if isinstance(stops, list) else stops)
+    assert made["stop_token_ids"] == ([*stops, 2, 0] if isinstance(stops, list) else stops)
 
 
 def test_the_clients_own_body_is_left_alone() -> None:
