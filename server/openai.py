@@ -65,7 +65,8 @@ def engine_body(request: ChatRequest, expert: Expert) -> dict[str, Any]:
         if value is not None and body.get(field) is None:
             body[field] = value
     own_stops = body.get("stop_token_ids")
-    if isinstance(own_stops, list | None):  # anything else is vLLM's to refuse
+    # What is not a list is vLLM's to refuse; and these are end-of-text tokens, which ignore_eos is about.
+    if isinstance(own_stops, list | None) and not body.get("ignore_eos"):
         own_stops = own_stops or []
         body["stop_token_ids"] = own_stops + [
             stop for stop in generation.stop_token_ids if stop not in own_stops

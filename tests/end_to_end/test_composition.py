@@ -142,7 +142,7 @@ def test_clients_that_leave_give_everything_back(gateway: GatewayProcess) -> Non
                 messages=[{"role": "user", "content": "Count to a thousand."}],
                 max_tokens=1500,
                 stream=True,
-                extra_body={"ignore_eos": True, "stop_token_ids": []},
+                extra_body={"ignore_eos": True},
             )
             if not after:
                 with pytest.raises(asyncio.TimeoutError):

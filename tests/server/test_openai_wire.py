@@ -79,6 +79,10 @@ def test_stop_tokens_of_a_wrong_type_are_the_engines_to_refuse(stops: Any) -> No
     assert made["stop_token_ids"] == ([*stops, 2, 0] if isinstance(stops, list) else stops)
 
 
+def test_a_client_that_ignores_the_end_of_text_gets_no_stop_tokens_of_the_experts() -> None:
+    assert "stop_token_ids" not in engine_body(parse_chat(body(ignore_eos=True)), EXPERT)
+
+
 def test_the_clients_own_body_is_left_alone() -> None:
     request = parse_chat(body())
     engine_body(request, EXPERT)
