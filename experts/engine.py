@@ -34,6 +34,8 @@ class EngineStatistics:
     resident: tuple[str, ...]
     switches: int
     switch_seconds: float
+    busy_seconds: float | None
+    """Seconds of all steps, switches included; None where they are not measured (plain vLLM)."""
     running: int
     """Requests the engine holds, computing or waiting. Zero when nothing is left behind."""
 

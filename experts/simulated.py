@@ -31,6 +31,7 @@ class SimulatedEngine:
         self._resident: dict[str, None] = {}
         self._active: str | None = None
         self._switches = 0
+        self._busy_seconds = 0.0
         self._running: set[SimulatedAnswer] = set()
         self._numbers = itertools.count(1)
         self._died = asyncio.Event()
@@ -59,6 +60,7 @@ class SimulatedEngine:
         self._state = "starting"
         self._died.clear()
         self._resident, self._active, self._switches = {}, expert.name, 0
+        self._busy_seconds = 0.0
         try:
             await self._sleep(self._speeds.start_s)
             _check(expert, weights)
@@ -121,7 +123,10 @@ class SimulatedEngine:
     async def statistics(self) -> EngineStatistics:
         self._expect_ready()
         seconds = self._switches * self._speeds.switch_s
-        return EngineStatistics(self._active, tuple(self._resident), self._switches, seconds, self.running)
+        resident = tuple(self._resident)
+        return EngineStatistics(
+            self._active, resident, self._switches, seconds, self._busy_seconds, self.running
+        )
 
     async def step(self, answer: "SimulatedAnswer", expert: str) -> None:
         """Computes one token of an answer. Raises EngineLost when the engine has ended meanwhile."""
@@ -130,6 +135,7 @@ class SimulatedEngine:
             self._active = expert
             self._switches += 1
             seconds += self._speeds.switch_s
+        self._busy_seconds += seconds
         await self._sleep(seconds)
         if answer not in self._running:
             raise EngineLost(f"engine of {self._family} went away in the middle of an answer")

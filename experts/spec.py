@@ -98,8 +98,12 @@ class FamilyConfig(Strict):
     """Memory of the KV pool all experts of the family share."""
     max_num_seqs: int = Field(default=32, ge=1)
     """Sequences computed at once."""
-    quantum_steps: int = Field(default=8, ge=1)
-    """Steps an expert computes before another that waits may have the engine."""
+    switch_overhead: float = Field(default=0.1, gt=0, le=1)
+    """Largest share of the engine's time that switches between experts with work may take. An expert keeps
+    the engine until its switch is paid for by what it computed, then the longest waiting has its turn."""
+    max_turn_wait_s: float = Field(default=1.0, gt=0)
+    """Longest wait of a resident expert for its turn while another admits the requests that piled up for
+    it. Where experts are too many or switches too dear to keep switch_overhead too, switch_overhead wins."""
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs one engine spans."""
     devices: tuple[int, ...] = ()

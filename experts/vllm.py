@@ -34,7 +34,9 @@ from experts.vllm_server import VllmServer
 
 logger = logging.getLogger(__name__)
 _REQUEST_GAUGES = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
-_NOTHING_YET = EngineStatistics(active=None, resident=(), switches=0, switch_seconds=0.0, running=0)
+_NOTHING_YET = EngineStatistics(
+    active=None, resident=(), switches=0, switch_seconds=0.0, busy_seconds=None, running=0
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ class VllmEngine:
             resident=tuple(report["resident"]),
             switches=report["switches"],
             switch_seconds=report["switch_seconds"],
+            busy_seconds=report["busy_seconds"],
             running=running,
         )
 

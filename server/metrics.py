@@ -81,6 +81,9 @@ class Metrics:
         self._switch_seconds = Gauge(
             "coe_engine_switch_seconds", "Seconds of those switches", ["family"], registry=registry
         )
+        self._busy_seconds = Gauge(
+            "coe_engine_busy_seconds", "Seconds of steps, switches included", ["family"], registry=registry
+        )
         self._running = Gauge(
             "coe_engine_requests", "Requests the engine holds", ["family"], registry=registry
         )
@@ -124,6 +127,8 @@ class Metrics:
         """Takes over an engine's own counters."""
         self._switches.labels(family).set(statistics.switches)
         self._switch_seconds.labels(family).set(statistics.switch_seconds)
+        if statistics.busy_seconds is not None:
+            self._busy_seconds.labels(family).set(statistics.busy_seconds)
         self._running.labels(family).set(statistics.running)
 
     def tiers(self, manager: TierManager) -> None:

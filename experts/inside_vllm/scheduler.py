@@ -10,7 +10,8 @@ matters to ``schedule()``, so requests shown again go behind those just schedule
    them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +22,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from experts.inside_vllm.turns import Turns
+from experts.inside_vllm.turns import Cost, Limits, Turns
 
 logger = init_logger(__name__)
 
@@ -32,21 +33,32 @@ def expert_of(request: Request) -> str:
     return str((parameters.extra_args or {}).get("expert", "")) if parameters else ""
 
 
+def _prefills(request: Request, expert: str | None) -> bool:
+    """Whether it is ``expert``'s and its prompt has not been computed to the end."""
+    return expert_of(request) == expert and request.num_computed_tokens < request.num_prompt_tokens
+
+
 class ExpertScheduler(Scheduler):
-    """``additional_config`` holds ``quantum_steps`` and ``resident`` (kept by the executor)."""
+    """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s`` and ``resident`` (kept by the
+    executor)."""
 
     running: list[Request]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._turns = Turns(self.vllm_config.additional_config["quantum_steps"])
+        ours = self.vllm_config.additional_config
+        self._turns = Turns(Limits(ours["switch_overhead"], ours["max_turn_wait_s"]))
+        self._newcomers: set[str] = set()
         self._blocked: str | None = None
         self._refused: list[Request] = []
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         self._refuse_not_resident()
         working = self._working()
-        expert = self._turns.next(working)
+        before = self._turns.active
+        expert = self._turns.next(time.perf_counter(), working)
+        if expert != before:
+            self._newcomers = {r.request_id for r in self._unfinished() if _prefills(r, expert)}
         with self._only(expert):
             output = super().schedule(*args, **kwargs)
             computed = output.total_num_scheduled_tokens > 0
@@ -66,6 +78,9 @@ class ExpertScheduler(Scheduler):
         outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
             scheduler_output, model_runner_output
         )
+        cost: Cost | None = getattr(model_runner_output, "coe_cost", None)
+        if cost is not None:
+            self._turns.computed(cost, self._admits(scheduler_output.num_scheduled_tokens))
         for request in self._refused:
             answer = EngineCoreOutput(
                 request_id=request.request_id,
@@ -77,6 +92,13 @@ class ExpertScheduler(Scheduler):
             outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(answer)
         self._refused = []
         return outputs
+
+    def _admits(self, scheduled: Iterable[str]) -> bool:
+        """Whether the step got on with requests that waited when the turn began, and some are left."""
+        went_on = not self._newcomers.isdisjoint(scheduled)
+        newcomers = (self.requests.get(name) for name in self._newcomers)
+        self._newcomers = {r.request_id for r in newcomers if r is not None and _prefills(r, expert_of(r))}
+        return went_on and bool(self._newcomers)
 
     def _refuse_not_resident(self) -> None:
         resident = self.vllm_config.additional_config["resident"]

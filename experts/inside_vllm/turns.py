@@ -1,54 +1,145 @@
-"""Whose step it is: the policy by which the experts of one engine share its steps. Pure; knows only names."""
+"""Whose step it is: the policy by which the experts of one engine share its time.
+
+Pure: it knows names and reads no clock; times are arguments, in seconds. So a trace of steps replays.
+"""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+_WEIGHT = 1 / 8
+"""Of a new measurement in a smoothed one. What is charged for switches adds up to what they took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``switch_overhead``: share of a turn that the switch before it may cost. ``max_wait_s``: see Turns."""
+
+    switch_overhead: float
+    max_wait_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.switch_overhead <= 1:
+            raise ValueError("switch_overhead must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step took: ``seconds`` in all, of them ``switch_seconds`` for the switch (0: there was none)."""
+
+    seconds: float
+    switch_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision and what became of it; ``cost`` is None when nothing could be computed."""
+
+    now: float
+    working: tuple[str, ...]
+    expert: str | None
+    cost: Cost | None
+    admitting: bool = False
 
 
 class Turns:
-    """An expert computes for a quantum of steps while others wait; then the one that waited longest goes.
+    """Every step: ``next``, then ``computed`` or ``stalled``.
 
-    1. The active expert keeps the engine while it has work and its quantum lasts, or nobody else has work.
-    2. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first
+    1. The active expert keeps the engine while nobody else has work.
+    2. It keeps it until its turn is *paid for*: a switch costs at most ``switch_overhead`` of the turn that
+       follows. The cost is the measured one, smoothed; a turn that began without a switch owes nothing.
+    3. It keeps it while requests that waited when the turn began are being admitted, so that they share
+       their batches from then on, unless one of those who wait would then wait longer than ``max_wait_s``.
+    4. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first
        seen, or from the end of the expert's last turn; of equals the one named first by the caller goes
        first.
-    3. An expert that could not compute (``stalled``) gives up the rest of its quantum.
+    5. An expert without work, or one that could not compute (``stalled``), gives up its turn at once.
 
-    So with E experts at work nobody waits longer than ``(E - 1) * quantum_steps`` steps.
+    So turns are as short as the overhead allows, and with E experts at work nobody waits longer than the
+    greater of ``max_wait_s`` and E - 1 turns that are just paid for. Where many experts or dear switches
+    make the second one greater, *the overhead wins*: switching more often would cost everybody more than it
+    brings one. Before both comes that the engine is never idle while anybody has work (5): the turns of
+    experts that have little to compute can be too short to be paid for.
     """
 
-    def __init__(self, quantum_steps: int) -> None:
-        if quantum_steps < 1:
-            raise ValueError("quantum_steps must be at least 1")
-        self._quantum = quantum_steps
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._active: str | None = None
-        self._left = 0
-        self._clock = 0
-        self._waiting_since: dict[str, int] = {}
+        self._queue: dict[str, float] = {}
+        """The others with work, who waits longest first, and since when."""
+        self._switch_s: float | None = None
+        self._step_s: float | None = None
+        self._begin_turn(None)
 
     @property
     def active(self) -> str | None:
         return self._active
 
-    def next(self, working: Iterable[str]) -> str | None:
+    def next(self, now: float, working: Iterable[str]) -> str | None:
         """The expert to compute for in this step, of those with work; None when nobody has any."""
-        names = list(dict.fromkeys(working))
-        self._clock += 1
-        self._waiting_since = {name: self._waiting_since.get(name, self._clock) for name in names}
-        others = [name for name in names if name != self._active]
-        if self._active in names and (self._left > 0 or not others):  # 1
-            self._left -= 1
-        elif others:  # 2
-            self._active = min(others, key=self._waiting_since.__getitem__)
-            self._left = self._quantum - 1
-        else:
-            self._active, self._left = None, 0
-        if self._active is not None:
-            self._waiting_since[self._active] = self._clock + 1  # waits again once its turn has ended
-        return self._active
+        names = dict.fromkeys(working)
+        self._queue = {name: since for name, since in self._queue.items() if name in names}
+        for name in names:
+            if name != self._active:
+                self._queue.setdefault(name, now)
+        if self._active in names and (not self._queue or self._keeps(now)):  # 1
+            return self._active
+        if self._active in names:
+            self._queue[self._active] = now
+        first = next(iter(self._queue), None)
+        self._begin_turn(first)  # 4
+        if first is not None:
+            del self._queue[first]
+        return first
+
+    def computed(self, cost: Cost, admitting: bool = False) -> None:
+        """What the step just decided took; ``admitting``: see 3."""
+        if cost.switch_seconds > 0:
+            self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
+            self._owed_s = self._switch_s / self._limits.switch_overhead
+        self._step_s = _smoothed(self._step_s, cost.seconds)
+        self._last_step_s = cost.seconds
+        self._turn_s += cost.seconds
+        self._admitting = admitting
 
     def stalled(self) -> None:
         """The step just decided computed nothing."""
-        self._left = 0  # 3
+        self._owed_s, self._admitting = 0.0, False  # 5
+
+    def _keeps(self, now: float) -> bool:
+        return self._turn_s < self._owed_s or (self._admitting and self._leaves_time(now))  # 2, 3
+
+    def _leaves_time(self, now: float) -> bool:
+        """Whether all who wait can have their turns in time after one more step like the last."""
+        turn = (self._switch_s or 0.0) / self._limits.switch_overhead + (self._step_s or 0.0)
+        begins = now + self._last_step_s
+        for since in self._queue.values():
+            if begins > since + self._limits.max_wait_s:
+                return False
+            begins += turn
+        return True
+
+    def _begin_turn(self, expert: str | None) -> None:
+        self._active = expert
+        self._turn_s, self._owed_s, self._last_step_s = 0.0, 0.0, 0.0
+        self._admitting = False
 
     def __repr__(self) -> str:
-        waiting = ", ".join(name for name in self._waiting_since if name != self._active)
-        return f"<Turns [active: {self._active}, steps left: {self._left}, waiting: {waiting}]>"
+        waiting = ", ".join(self._queue)
+        return f"<Turns [active: {self._active} for {self._turn_s:.3f} s, waiting: {waiting}]>"
+
+
+def replay(limits: Limits, trace: Iterable[Step]) -> list[str | None]:
+    """The decisions of an engine whose steps, from its first one on, were these."""
+    turns = Turns(limits)
+    decisions = []
+    for step in trace:
+        decisions.append(turns.next(step.now, step.working))
+        if step.cost is None:
+            turns.stalled()
+        else:
+            turns.computed(step.cost, step.admitting)
+    return decisions
+
+
+def _smoothed(value: float | None, measured: float) -> float:
+    return measured if value is None else value + _WEIGHT * (measured - value)

@@ -14,9 +14,11 @@ from vllm.logger import init_logger
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.outputs import ModelRunnerOutput
 
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
 from experts.inside_vllm.reload import bytes_packed_beside, reload_from, share_kernel, tied_layers
+from experts.inside_vllm.turns import Cost
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -43,9 +45,10 @@ class ExpertWorker(PlatformWorker):
         elements = sum(tensor.parameters for tensor in self._family)
         held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
         self._image_bytes = held + bytes_packed_beside(model)
-        self._switches, self._switch_seconds = 0, 0.0
+        self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
+        self._step_begun, self._step_switch_seconds = time.perf_counter(), self._switch_seconds
         expert = getattr(scheduler_output, "coe_expert", None)
         if (
             expert is not None
@@ -53,7 +56,10 @@ class ExpertWorker(PlatformWorker):
             and scheduler_output.total_num_scheduled_tokens > 0
         ):
             self._switch(expert)
-        return super().execute_model(scheduler_output)
+        return self._timed(super().execute_model(scheduler_output))
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        return self._timed(super().sample_tokens(grammar_output))
 
     def coe_load(self, name: str, weights: str) -> Report:
         """Holds ``name`` with the weights of the folder; whatever fails, the others stay as they are."""
@@ -77,6 +83,16 @@ class ExpertWorker(PlatformWorker):
     def coe_statistics(self) -> Report:
         return self._report()
 
+    def _timed(self, output: Any) -> Any:
+        """The cost of a step goes to the scheduler with its output. None: the step goes on in
+        ``sample_tokens``; without requests it is vLLM's one shared empty output: nothing was computed."""
+        if isinstance(output, ModelRunnerOutput) and output.req_ids:
+            seconds = time.perf_counter() - self._step_begun
+            self._busy_seconds += seconds
+            switching = self._switch_seconds - self._step_switch_seconds
+            output.coe_cost = Cost(seconds, switching)
+        return output
+
     def _switch(self, expert: str) -> None:
         begun = time.perf_counter()
         self._images.activate(expert)
@@ -97,6 +113,7 @@ class ExpertWorker(PlatformWorker):
             "resident": list(self._images.names),
             "switches": self._switches,
             "switch_seconds": self._switch_seconds,
+            "busy_seconds": self._busy_seconds,
             "image_bytes": self._image_bytes,
             **more,
         }

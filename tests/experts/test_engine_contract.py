@@ -216,6 +216,8 @@ async def test_switches_are_counted(bench: Bench) -> None:
     assert after.active == "other"
     assert after.switches > before.switches
     assert not bench.real or after.switch_seconds > before.switch_seconds
+    if before.busy_seconds is not None and after.busy_seconds is not None:
+        assert after.busy_seconds - before.busy_seconds > after.switch_seconds - before.switch_seconds
 
 
 async def test_experts_that_stream_at_once_take_turns_and_stay_themselves(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """vLLM's real scheduler under ours, with a worker that answers every request with token 7."""
 
+import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,14 +9,20 @@ from typing import Any
 
 import pytest
 
+from experts.inside_vllm.turns import Cost
+
 BLOCK = 16
+OVERHEAD = 0.5
 Build = Callable[..., "Pool"]
 
 
 class Pool:
-    """A scheduler over ``blocks`` blocks of KV cache; ``step`` computes one step and remembers for whom."""
+    """A scheduler over ``blocks`` blocks of KV cache; ``step`` computes one step and remembers for whom.
 
-    def __init__(self, config: Any, blocks: int) -> None:
+    A step says that it took a second, and a switch costs what ``quantum`` steps pay for.
+    """
+
+    def __init__(self, config: Any, blocks: int, quantum: int) -> None:
         import torch
         from vllm.utils.hashing import sha256
         from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
@@ -37,6 +44,8 @@ class Pool:
             structured_output_manager=StructuredOutputManager(config),
             block_size=BLOCK,
         )
+        self._switch_s = quantum * OVERHEAD
+        self._holds: str | None = None
         self.steps: list[tuple[str | None, int]] = []
         self.tokens: Counter[str] = Counter()
         self.finished: dict[str, str] = {}
@@ -76,6 +85,10 @@ class Pool:
             req_id_to_index={name: index for index, name in enumerate(scheduled)},
             sampled_token_ids=answers,
         )
+        if scheduled:
+            switching = 0.0 if expert == self._holds else self._switch_s
+            computed.coe_cost = Cost(1.0, switching)
+            self._holds = expert
         for batch in self.scheduler.update_from_output(output, computed).values():
             for got in batch.outputs:
                 self.tokens[got.request_id] += len(got.new_token_ids)
@@ -108,7 +121,13 @@ def build(base_checkpoint: Path) -> Build:
         warnings.simplefilter("ignore")  # vLLM's imports
         from vllm.engine.arg_utils import EngineArgs
 
-    def pool(blocks: int = 1000, quantum: int = 2, seqs: int = 8, resident: Sequence[str] = "abc") -> Pool:
+    def pool(
+        blocks: int = 1000,
+        quantum: int = 2,
+        seqs: int = 8,
+        resident: Sequence[str] = "abc",
+        tokens: int = 512,
+    ) -> Pool:
         config = EngineArgs(
             model=str(base_checkpoint),
             dtype="float32",
@@ -116,10 +135,15 @@ def build(base_checkpoint: Path) -> Build:
             max_num_seqs=seqs,
             block_size=BLOCK,
             enforce_eager=True,
+            max_num_batched_tokens=tokens,
             async_scheduling=False,
-            additional_config={"resident": list(resident), "quantum_steps": quantum},
+            additional_config={
+                "resident": list(resident),
+                "switch_overhead": OVERHEAD,
+                "max_turn_wait_s": 60.0,
+            },
         ).create_engine_config()
-        return Pool(config, blocks)
+        return Pool(config, blocks, quantum)
 
     return pool
 
@@ -136,6 +160,56 @@ def test_a_step_computes_for_one_expert(build: Build) -> None:
     assert pool.order == "aabbaabb"
     assert all(computed == 3 for _, computed in pool.steps if computed)
     assert set(pool.finished.values()) == {"length"}
+
+
+def test_requests_that_piled_up_for_an_expert_are_admitted_in_one_turn(build: Build) -> None:
+    pool = build(quantum=1, tokens=64)
+    pool.add("a0", "a", answer=30)
+    pool.step()
+    for number in range(4):
+        pool.add(f"b{number}", "b", prompt=60, answer=20)
+    pool.step()
+    pool.add("b4", "b", prompt=60, answer=20)
+    for _ in range(7):
+        pool.step()
+    assert pool.order == "abbbbabab", "b4 came during the turn and does not make it longer"
+    pool.run()
+    assert set(pool.finished.values()) == {"length"}
+
+
+def test_a_prompt_of_many_chunks_is_not_chunked_over_many_turns(build: Build) -> None:
+    pool = build(quantum=1, tokens=64)
+    pool.add("a0", "a", answer=30)
+    pool.step()
+    pool.add("b0", "b", prompt=300, answer=4)
+    pool.run()
+    assert "abbbbbab" in pool.order
+
+
+def test_requests_that_cannot_be_admitted_make_a_turn_one_step_longer_at_most(build: Build) -> None:
+    pool = build(quantum=1, seqs=2)
+    pool.add("a0", "a", answer=10)
+    for number in range(4):
+        pool.add(f"b{number}", "b", answer=4)
+    for _ in range(6):
+        pool.step()
+    assert pool.order == "abbaba"
+
+
+def test_a_step_without_a_cost_counts_as_paid_for(build: Build) -> None:
+    pool = build(quantum=0)
+    pool.add("a0", "a")
+    pool.add("b0", "b")
+    pool.run()
+    assert pool.order == "abababab"
+
+
+def test_what_a_step_cost_survives_the_way_from_a_worker_process() -> None:
+    from vllm.v1.outputs import ModelRunnerOutput
+
+    output = ModelRunnerOutput(req_ids=["a"], req_id_to_index={"a": 0})
+    output.coe_cost = Cost(0.03, 0.001)
+    assert pickle.loads(pickle.dumps(output, protocol=5)).coe_cost == Cost(0.03, 0.001)
 
 
 def test_requests_of_one_expert_are_admitted_first_come_first_served(build: Build) -> None:

@@ -51,7 +51,8 @@ async def test_a_load_takes_as_long_as_its_bytes_and_a_switch_its_time(tmp_path:
     assert (loaded.seconds, clock.now) == (2.0, 2.0)
     await engine.request("maths", "/v1/chat/completions", {**ASK, "max_tokens": 1})
     assert clock.now == pytest.approx(3.5)
-    assert (await engine.statistics()).switch_seconds == 0.5
+    statistics = await engine.statistics()
+    assert (statistics.switch_seconds, statistics.busy_seconds) == (0.5, 1.5)
 
 
 async def test_a_stream_ends_with_usage_when_asked(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ def test_plain_mode_leaves_scheduler_and_worker_as_they_are() -> None:
     assert not {"--scheduler-cls", "--worker-cls", "--distributed-executor-backend"} & set(arguments)
 
 
-def test_interleaving_names_the_first_expert_and_the_quantum() -> None:
-    arguments = command(FamilyConfig(quantum_steps=5), "interleaved", "cpu", "law", WEIGHTS)
-    assert json.loads(flag(arguments, "--additional-config")) == {"resident": ["law"], "quantum_steps": 5}
+def test_interleaving_names_the_first_expert_and_the_limits_of_turns() -> None:
+    arguments = command(FamilyConfig(switch_overhead=0.05), "interleaved", "cpu", "law", WEIGHTS)
+    shared = {"resident": ["law"], "switch_overhead": 0.05, "max_turn_wait_s": 1.0}
+    assert json.loads(flag(arguments, "--additional-config")) == shared
 
 
 def test_several_devices_have_a_worker_each() -> None:

@@ -89,4 +89,4 @@ class EngineInHand:
         return self._state == "ready"
 
     async def statistics(self) -> EngineStatistics:
-        return EngineStatistics(None, tuple(self.resident), 0, 0.0, 0)
+        return EngineStatistics(None, tuple(self.resident), 0, 0.0, 0.0, 0)

@@ -215,6 +215,7 @@ async def test_metrics_have_request_route_lease_tier_move_and_switch_series(
             'coe_move_seconds_count{from_tier="host",outcome="done",',
             'coe_engine_state{family="small",state="ready"} 1.0',
             'coe_engine_switches{family="small"}',
+            'coe_engine_busy_seconds{family="small"}',
         ):
             assert series in text
 
