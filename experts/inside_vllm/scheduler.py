@@ -13,6 +13,7 @@ matters to ``schedule()``, so requests shown again go behind those just schedule
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from vllm.logger import init_logger
@@ -22,7 +23,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
-from experts.inside_vllm.turns import Cost, Limits, Turns
+from experts.inside_vllm.turns import Cost, Limits, Step, Trace, Turns
 
 logger = init_logger(__name__)
 
@@ -39,32 +40,35 @@ def _prefills(request: Request, expert: str | None) -> bool:
 
 
 class ExpertScheduler(Scheduler):
-    """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s`` and ``resident`` (kept by the
-    executor)."""
+    """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s``, and, kept by the
+    executor, ``resident`` and ``trace``."""
 
     running: list[Request]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         ours = self.vllm_config.additional_config
-        self._turns = Turns(Limits(ours["switch_overhead"], ours["max_turn_wait_s"]))
+        self._limits = Limits(ours["switch_overhead"], ours["max_turn_wait_s"])
+        self._turns = Turns(self._limits)
+        self._step = Step(0.0, (), None, None)
+        self._trace: Trace | None = None
         self._newcomers: set[str] = set()
         self._blocked: str | None = None
         self._refused: list[Request] = []
 
     def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
         self._refuse_not_resident()
+        self._begin_trace()
         working = self._working()
-        before = self._turns.active
-        expert = self._turns.next(time.perf_counter(), working)
+        before, now = self._turns.active, time.perf_counter()
+        expert = self._turns.next(now, working)
+        self._step = Step(now, tuple(working), expert, None)
         if expert != before:
             self._newcomers = {r.request_id for r in self._unfinished() if _prefills(r, expert)}
         with self._only(expert):
             output = super().schedule(*args, **kwargs)
             computed = output.total_num_scheduled_tokens > 0
             starved = not computed and any(r not in self.deferred_waiting for r in self.waiting)
-        if expert is not None and not computed:
-            self._turns.stalled()
         if self._blocked not in working or (self._blocked == expert and not starved):
             self._blocked = None
         if starved and self._blocked is None:
@@ -79,8 +83,10 @@ class ExpertScheduler(Scheduler):
             scheduler_output, model_runner_output
         )
         cost: Cost | None = getattr(model_runner_output, "coe_cost", None)
-        if cost is not None:
-            self._turns.computed(cost, self._admits(scheduler_output.num_scheduled_tokens))
+        admitting = self._admits(scheduler_output.num_scheduled_tokens)
+        self._turns.done(cost, admitting)
+        if self._trace is not None:
+            self._trace.add(replace(self._step, cost=cost, admitting=admitting))
         for request in self._refused:
             answer = EngineCoreOutput(
                 request_id=request.request_id,
@@ -92,6 +98,12 @@ class ExpertScheduler(Scheduler):
             outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(answer)
         self._refused = []
         return outputs
+
+    def _begin_trace(self) -> None:
+        asked_for = self.vllm_config.additional_config.get("trace")
+        if asked_for is not None and asked_for is not self._trace:
+            self._turns = Turns(self._limits)  # so that the trace replays from its first step
+        self._trace = asked_for
 
     def _admits(self, scheduled: Iterable[str]) -> bool:
         """Whether the step got on with requests that waited when the turn began, and some are left."""

@@ -4,7 +4,7 @@ Pure: it knows names and reads no clock; times are arguments, in seconds. So a t
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _WEIGHT = 1 / 8
 """Of a new measurement in a smoothed one. What is charged for switches adds up to what they took."""
@@ -41,8 +41,20 @@ class Step:
     admitting: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The first ``most`` steps of a ``Turns``; see ``replay``."""
+
+    most: int
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, step: Step) -> None:
+        if len(self.steps) < self.most:
+            self.steps.append(step)
+
+
 class Turns:
-    """Every step: ``next``, then ``computed`` or ``stalled``.
+    """Every step: ``next``, then ``done``.
 
     1. The active expert keeps the engine while nobody else has work.
     2. It keeps it until its turn is *paid for*: a switch costs at most ``switch_overhead`` of the turn that
@@ -52,7 +64,7 @@ class Turns:
     4. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first
        seen, or from the end of the expert's last turn; of equals the one named first by the caller goes
        first.
-    5. An expert without work, or one that could not compute (``stalled``), gives up its turn at once.
+    5. An expert without work, or one that could not compute, gives up its turn at once.
 
     So turns are as short as the overhead allows, and with E experts at work nobody waits longer than the
     greater of ``max_wait_s`` and E - 1 turns that are just paid for. Where many experts or dear switches
@@ -91,19 +103,18 @@ class Turns:
             del self._queue[first]
         return first
 
-    def computed(self, cost: Cost, admitting: bool = False) -> None:
-        """What the step just decided took; ``admitting``: see 3."""
+    def done(self, cost: Cost | None, admitting: bool = False) -> None:
+        """What the step just decided took, None when it computed nothing; ``admitting``: see 3."""
+        self._admitting = admitting
+        if cost is None:
+            self._owed_s = 0.0  # 5
+            return
         if cost.switch_seconds > 0:
             self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
             self._owed_s = self._switch_s / self._limits.switch_overhead
         self._step_s = _smoothed(self._step_s, cost.seconds)
         self._last_step_s = cost.seconds
         self._turn_s += cost.seconds
-        self._admitting = admitting
-
-    def stalled(self) -> None:
-        """The step just decided computed nothing."""
-        self._owed_s, self._admitting = 0.0, False  # 5
 
     def _keeps(self, now: float) -> bool:
         return self._turn_s < self._owed_s or (self._admitting and self._leaves_time(now))  # 2, 3
@@ -129,15 +140,12 @@ class Turns:
 
 
 def replay(limits: Limits, trace: Iterable[Step]) -> list[str | None]:
-    """The decisions of an engine whose steps, from its first one on, were these."""
+    """The decisions of a ``Turns`` whose steps, from its first one on, were these."""
     turns = Turns(limits)
     decisions = []
     for step in trace:
         decisions.append(turns.next(step.now, step.working))
-        if step.cost is None:
-            turns.stalled()
-        else:
-            turns.computed(step.cost, step.admitting)
+        turns.done(step.cost, step.admitting)
     return decisions
 
 

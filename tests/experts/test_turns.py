@@ -28,12 +28,10 @@ class Simulation:
     def step(self, working: str, admitting: bool = False, stalls: bool = False) -> str | None:
         expert = self.turns.next(self.now, working)
         cost = None
-        if expert is None or stalls:
-            self.turns.stalled()
-        else:
+        if expert is not None and not stalls:
             switch = self.switch_s if expert != self.holds else 0.0
             cost, self.holds = Cost(self.step_s + switch, switch), expert
-            self.turns.computed(cost, admitting)
+        self.turns.done(cost, admitting)
         self.trace.append(Step(self.now, tuple(working), expert, cost, admitting))
         self.now += cost.seconds if cost else 0.001
         return expert
