@@ -62,7 +62,7 @@ class ExpertScheduler(Scheduler):
         working = self._working()
         before, now = self._turns.active, time.perf_counter()
         expert = self._turns.next(now, working)
-        self._step = Step(now, tuple(working), expert, None)
+        self._step = Step(now, tuple(dict.fromkeys(working)), expert, None)
         if expert != before:
             self._newcomers = {r.request_id for r in self._unfinished() if _prefills(r, expert)}
         with self._only(expert):

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from experts.inside_vllm.turns import Cost
+from experts.inside_vllm.turns import Cost, Limits, Trace, replay
 
 BLOCK = 16
 OVERHEAD = 0.5
+MAX_TURN_WAIT_S = 60.0
 Build = Callable[..., "Pool"]
 
 
@@ -67,6 +68,11 @@ class Pool:
 
     def resident(self, *names: str) -> None:
         self._config.additional_config["resident"] = list(names)
+
+    def record(self, most: int) -> Trace:
+        trace = Trace(most)
+        self._config.additional_config["trace"] = trace
+        return trace
 
     def step(self) -> None:
         from vllm.v1.outputs import ModelRunnerOutput
@@ -140,7 +146,7 @@ def build(base_checkpoint: Path) -> Build:
             additional_config={
                 "resident": list(resident),
                 "switch_overhead": OVERHEAD,
-                "max_turn_wait_s": 60.0,
+                "max_turn_wait_s": MAX_TURN_WAIT_S,
             },
         ).create_engine_config()
         return Pool(config, blocks, quantum)
@@ -202,6 +208,19 @@ def test_a_step_without_a_cost_counts_as_paid_for(build: Build) -> None:
     pool.add("b0", "b")
     pool.run()
     assert pool.order == "abababab"
+
+
+def test_decisions_recorded_from_any_step_on_replay(build: Build) -> None:
+    pool = build(blocks=20, tokens=64)
+    for name in ("a0", "a1", "b0", "b1", "c0", "c1"):
+        pool.add(name, name[0], prompt=60, answer=40)
+    for _ in range(5):
+        pool.step()
+    trace = pool.record(100)
+    pool.run()
+    decisions = [step.expert for step in trace.steps]
+    assert decisions == [expert for expert, _ in pool.steps[5:105]]
+    assert replay(Limits(OVERHEAD, MAX_TURN_WAIT_S), trace.steps) == decisions
 
 
 def test_what_a_step_cost_survives_the_way_from_a_worker_process() -> None:
