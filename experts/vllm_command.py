@@ -91,8 +91,11 @@ def environment(config: FamilyConfig, mode: Literal["interleaved", "plain"]) -> 
 def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
     seams = "experts.inside_vllm"
     executor = "ExpertExecutor" if config.tensor_parallel_size == 1 else "ExpertMultiprocExecutor"
-    limits = {"switch_overhead": config.switch_overhead, "max_turn_wait_s": config.max_turn_wait_s}
-    shared = {"resident": [expert], **limits}
+    shared = {
+        "resident": [expert],
+        "switch_overhead": config.switch_overhead,
+        "max_turn_wait_s": config.max_turn_wait_s,
+    }
     return [
         "--scheduler-cls", f"{seams}.scheduler.ExpertScheduler",
         "--worker-cls", f"{seams}.worker.ExpertWorker",
