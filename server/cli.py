@@ -94,6 +94,25 @@ def parser() -> argparse.ArgumentParser:
     switch = _verb(bench, "switch", verbs.bench_switch, "what a switch, a load and a start cost")
     switch.add_argument("--runs", type=int, default=5, help="repetitions; medians are reported")
     switch.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    engine = _verb(bench, "engine", verbs.bench_engine, "interleaved experts beside other ways to serve them")
+    engine.add_argument("--experts", type=int, nargs="+", default=[1, 2, 4], help="how many experts")
+    engine.add_argument(
+        "--streams", type=int, nargs="+", default=[16, 64], help="how many streams ask at once"
+    )
+    engine.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
+    engine.add_argument("--requests", type=int, default=2, help="requests of each stream")
+    engine.add_argument("--burst", type=int, default=16, help="requests in a row for one expert when bursty")
+    engine.add_argument("--repeat", type=int, default=1, help="repetitions of all; medians are reported")
+    engine.add_argument(
+        "--llama-python",
+        type=Path,
+        metavar="FILE",
+        help="a Python with llama-cpp-python's server, to compare",
+    )
+    engine.add_argument(
+        "--llama-model", type=Path, metavar="FILE", help="its GGUF file; the embedded base by default"
+    )
+    engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     return top
 
 

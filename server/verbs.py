@@ -151,14 +151,44 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def bench_switch(options: argparse.Namespace) -> int:
-    try:
-        switch = importlib.import_module("benchmarks.switch")
-    except ModuleNotFoundError as error:
-        raise SettingsError("benchmarks are not installed; run this from a source checkout") from error
+    switch = _benchmark("switch")
     report = asyncio.run(switch.measure(load(options.config), options.runs))
     switch.show(report)
     _write_json(options.json, report)
     return 0
+
+
+def bench_engine(options: argparse.Namespace) -> int:
+    from server.progress import Bars
+
+    engine, plan = (
+        _benchmark("engine"),
+        _benchmark("workload").Plan(
+            experts=tuple(options.experts),
+            streams=tuple(options.streams),
+            tokens=options.tokens,
+            requests=options.requests,
+            burst=options.burst,
+            repeat=options.repeat,
+        ),
+    )
+    settings = load(options.config)
+    with Bars() as bars:
+        measuring = engine.measure(
+            settings, plan, bars.of("bench"), options.llama_python, options.llama_model
+        )
+        report = asyncio.run(measuring)
+    _benchmark("engine_tables").show(report)
+    _write_json(options.json, report.json())
+    return 0
+
+
+def _benchmark(name: str) -> Any:
+    """They are not in the wheel."""
+    try:
+        return importlib.import_module(f"benchmarks.{name}")
+    except ModuleNotFoundError as error:
+        raise SettingsError("benchmarks are not installed; run this from a source checkout") from error
 
 
 def _write_json(path: Path | None, report: Mapping[str, Any]) -> None:
