@@ -8,10 +8,13 @@ from rich.table import Table
 from benchmarks.figures import Measured, Ratio
 from benchmarks.report import Report
 
+WIDTH = 130
+"""Columns the widest table wants."""
+
 
 def show(report: Report, console: Console | None = None) -> None:
-    """Prints them."""
-    console = console or Console()
+    """Prints them, in lines of full length also where they go to a file."""
+    console = console or Console(width=max(WIDTH, Console().width))
     console.print(_figures(report))
     if report.ratios:
         console.print(_ratios(report))

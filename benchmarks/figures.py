@@ -98,8 +98,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def ratios(measured: Sequence[Measured]) -> list[Ratio]:
     """Those whose two sides were measured, in the order of the cells.
 
-    One expert is compared in two ways: with as many streams, and, where experts alternate, with as many streams
-    as each of them has, which makes batches of equal size.
+    One expert is compared in two ways: with as many streams, and, where experts alternate, with as many
+    streams as each of them has, which makes batches of equal size.
     """
     table = {(each.rival, each.cell): each.median for each in measured}
     found: list[Ratio] = []

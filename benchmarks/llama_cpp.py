@@ -38,8 +38,10 @@ class LlamaCpp:
     def unfit(self, experts: Sequence[Expert]) -> str | None:
         if self._python is None:
             return "no interpreter with llama_cpp was named (--llama-python)"
-        if self._model is None or not self._model.is_file():
-            return f"no GGUF file {self._model or ''} (--llama-model)"
+        if self._model is None:
+            return "no GGUF file was named (--llama-model)"
+        if not self._model.is_file():
+            return f"no file {self._model} (--llama-model)"
         try:
             done = subprocess.run(
                 [self._python, "-c", "import llama_cpp.server.app"], capture_output=True, check=False
