@@ -17,7 +17,7 @@ from benchmarks.llama_cpp import LlamaCpp
 from benchmarks.processes import Processes
 from benchmarks.report import Notes, Report, Setting
 from benchmarks.rival import INTERLEAVED, Rival
-from benchmarks.workload import Plan, Question
+from benchmarks.workload import Cell, Plan, Question
 from experts.errors import CheckpointMissing, ExpertsError
 from experts.sources import installed_base
 from experts.spec import Expert, FamilyConfig
@@ -28,42 +28,28 @@ from server.settings import Settings, SettingsError
 Progress = Callable[[str, int, int], None]
 
 
-class Tally:
-    """Answers so far, told to a progress bar."""
-
-    def __init__(self, progress: Progress, stage: str, done: int, total: int) -> None:
-        self._progress, self._stage, self._done, self._total = progress, stage, done, total
-        progress(stage, done, total)
-
-    def answered(self) -> None:
-        self._done += 1
-        self._progress(self._stage, self._done, self._total)
-
-
 async def measure(
     settings: Settings, plan: Plan, progress: Progress, python: Path | None = None, model: Path | None = None
 ) -> Report:
-    """Raises SettingsError without a family that interleaves, ExpertsError when its engine fails; a rival
-    that fails is reported as not measured. ``python`` and ``model``: as in ``LlamaCpp``."""
+    """``python`` and ``model``: as in ``LlamaCpp``.
+
+    Raises SettingsError on a plan that cannot be and without a family that interleaves, ExpertsError when the
+    interleaved engine fails. A rival that fails is reported as not measured.
+    """
+    if (problem := plan.problem()) is not None:
+        raise SettingsError(problem)
     load_average = os.getloadavg()[0]
     experts, repeated = _experts(settings, max(plan.counts()))
     family = experts[0].family
     config, logs = settings.families[family], settings.logs / "bench"
-    rivals: list[Rival] = [
+    rivals = (
         Interleaved(family, config, logs),
         DrainThenSwap(family, config, logs),
         Processes(family, config, logs),
         LlamaCpp(python, model or _embedded_model(), config.max_model_len, logs),
-    ]
-    notes, done, total = Notes(), 0, plan.repeat * sum(_requests(rival, plan) for rival in rivals)
-    for repetition in range(plan.repeat):
-        for rival in rivals:
-            tally = Tally(progress, f"{rival.name}, {repetition + 1} of {plan.repeat}", done, total)
-            try:
-                await _measure(rival, experts, plan, repetition, notes, tally.answered)
-            finally:
-                await rival.stop()
-            done += _requests(rival, plan)
+    )
+    measurement = Measurement(plan, experts, rivals, progress)
+    await measurement.run()
     setting = Setting(
         family=family,
         mode=config.mode,
@@ -75,57 +61,80 @@ async def measure(
         experts=tuple(expert.name for expert in experts),
         repeated=repeated,
     )
-    return notes.report(setting, plan)
+    return measurement.notes.report(setting, plan)
 
 
-async def _measure(
-    rival: Rival,
-    experts: Sequence[Expert],
-    plan: Plan,
-    repetition: int,
-    notes: Notes,
-    answered: Callable[[], None],
-) -> None:
-    """All cells of one rival, from few experts to many."""
-    for count in plan.counts():
-        if count < rival.fewest:
-            continue
-        chosen = experts[:count]
-        reason = rival.unfit(chosen)
-        try:
-            if reason is None:
-                await _with(rival, chosen, plan, repetition, notes, answered)
-        except ExpertsError as error:
-            if rival.name == INTERLEAVED:
-                raise
-            reason = str(error).partition("\n")[0]
-        if reason is not None:
-            notes.reasons[rival.name, count] = reason
+class Measurement:
+    """Rivals one after another, each from few experts to many; what it finds is in ``notes``."""
 
+    def __init__(
+        self, plan: Plan, experts: Sequence[Expert], rivals: Sequence[Rival], progress: Progress
+    ) -> None:
+        self.notes = Notes()
+        self._plan = plan
+        self._experts = experts
+        self._rivals = rivals
+        self._progress = progress
+        self._stage = ""
+        self._answers = 0
 
-async def _with(
-    rival: Rival,
-    experts: Sequence[Expert],
-    plan: Plan,
-    repetition: int,
-    notes: Notes,
-    answered: Callable[[], None],
-) -> None:
-    await rival.hold(experts)
-    names = [expert.name for expert in experts]
-    for name in names:  # pages and kernels of a first answer are new
-        await rival.serve(Question(name, f"{repetition} {len(names)} warm up"), plan.tokens)
-    for cell in plan.cells(len(names), same_batches=rival.name == INTERLEAVED):
-        questions = plan.questions(cell, names, str(repetition))
-        found = figures(await run(rival, questions, cell.streams, plan.tokens, answered))
-        notes.runs.setdefault((rival.name, cell), []).append(found)
-    notes.held[rival.name, len(names)] = rival.memory_bytes()
+    async def run(self) -> None:
+        for repetition in range(self._plan.repeat):
+            for rival in self._rivals:
+                self._stage = f"{rival.name}, {repetition + 1} of {self._plan.repeat}"
+                after = self._answers + self._expected(rival)
+                self._tell()
+                try:
+                    await self._rival(rival, repetition)
+                finally:
+                    await rival.stop()
+                self._answers = after  # whether it gave them or not
+        self._tell()
 
+    async def _rival(self, rival: Rival, repetition: int) -> None:
+        for count in self._counts(rival):
+            experts = self._experts[:count]
+            reason = rival.unfit(experts)
+            try:
+                if reason is None:
+                    await self._with(experts, rival, repetition)
+            except ExpertsError as error:
+                if rival.name == INTERLEAVED:
+                    raise
+                reason = str(error).partition("\n")[0]
+            if reason is not None:
+                self.notes.reasons[rival.name, count] = reason
 
-def _requests(rival: Rival, plan: Plan) -> int:
-    counts = [count for count in plan.counts() if count >= rival.fewest]
-    cells = [cell for count in counts for cell in plan.cells(count, same_batches=rival.name == INTERLEAVED)]
-    return sum(cell.streams for cell in cells) * plan.requests
+    async def _with(self, experts: Sequence[Expert], rival: Rival, repetition: int) -> None:
+        """All cells of so many experts."""
+        await rival.hold(experts)
+        names = [expert.name for expert in experts]
+        tokens = self._plan.tokens
+        for name in names:  # pages and kernels of a first answer are new
+            await rival.serve(Question(name, f"{repetition} {len(names)} warm up"), tokens)
+        for cell in self._cells(rival, len(names)):
+            questions = self._plan.questions(cell, names, str(repetition))
+            found = figures(await run(rival, questions, cell.streams, tokens, self._answered))
+            self.notes.runs.setdefault((rival.name, cell), []).append(found)
+        self.notes.held[rival.name, len(names)] = rival.memory_bytes()
+
+    def _counts(self, rival: Rival) -> list[int]:
+        return [count for count in self._plan.counts() if count >= rival.fewest]
+
+    def _cells(self, rival: Rival, experts: int) -> list[Cell]:
+        return self._plan.cells(experts, same_batches=rival.name == INTERLEAVED)
+
+    def _expected(self, rival: Rival) -> int:
+        cells = [cell for count in self._counts(rival) for cell in self._cells(rival, count)]
+        return sum(cell.streams for cell in cells) * self._plan.requests
+
+    def _answered(self) -> None:
+        self._answers += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        total = self._plan.repeat * sum(self._expected(rival) for rival in self._rivals)
+        self._progress(self._stage, self._answers, total)
 
 
 def _experts(settings: Settings, count: int) -> tuple[list[Expert], tuple[str, ...]]:
@@ -146,6 +155,8 @@ def _experts(settings: Settings, count: int) -> tuple[list[Expert], tuple[str, .
 
 
 def _dtype(config: FamilyConfig) -> str:
+    if config.mode == "simulated":
+        return "no model"
     vllm = installed_vllm()
     return "float32" if config.dtype == "auto" and vllm and vllm.platform == "cpu" else config.dtype
 

@@ -42,6 +42,16 @@ class Plan:
     burst: int
     repeat: int
 
+    def problem(self) -> str | None:
+        """Why these numbers do not go together; None when they do."""
+        asked, needed = min(self.streams) * self.requests, max(self.experts) * self.burst
+        if asked >= needed:
+            return None
+        return (
+            f"bursts of {self.burst} for {max(self.experts)} experts are {needed} requests, but "
+            f"{min(self.streams)} streams ask {asked}: lower --burst or raise --requests"
+        )
+
     def counts(self) -> tuple[int, ...]:
         """How many experts, ascending; always one of them alone, to compare with."""
         return tuple(sorted({1, *self.experts}))

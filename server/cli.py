@@ -95,14 +95,14 @@ def parser() -> argparse.ArgumentParser:
     switch.add_argument("--runs", type=int, default=5, help="repetitions; medians are reported")
     switch.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     engine = _verb(bench, "engine", verbs.bench_engine, "interleaved experts beside other ways to serve them")
-    engine.add_argument("--experts", type=int, nargs="+", default=[1, 2, 4], help="how many experts")
+    engine.add_argument("--experts", type=_positive, nargs="+", default=[1, 2, 4], help="how many experts")
     engine.add_argument(
-        "--streams", type=int, nargs="+", default=[16, 64], help="how many streams ask at once"
+        "--streams", type=_positive, nargs="+", default=[16, 64], help="how many streams ask at once"
     )
-    engine.add_argument("--tokens", type=int, default=32, help="tokens of each answer")
-    engine.add_argument("--requests", type=int, default=2, help="requests of each stream")
-    engine.add_argument("--burst", type=int, default=16, help="requests in a row for one expert when bursty")
-    engine.add_argument("--repeat", type=int, default=1, help="repetitions of all; medians are reported")
+    engine.add_argument("--tokens", type=_positive, default=32, help="tokens of each answer")
+    engine.add_argument("--requests", type=_positive, default=2, help="requests of each stream")
+    engine.add_argument("--burst", type=_positive, default=8, help="bursty: requests in a row for one expert")
+    engine.add_argument("--repeat", type=_positive, default=1, help="repetitions; medians are reported")
     engine.add_argument(
         "--llama-python",
         type=Path,
@@ -132,6 +132,12 @@ def _verb(
             "--config", type=Path, default=default, help="configuration file; COE_CONFIG or the embedded one"
         )
     return made
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 if __name__ == "__main__":

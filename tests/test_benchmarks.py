@@ -3,6 +3,7 @@
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import orjson
@@ -48,6 +49,13 @@ def test_several_experts_are_measured_on_both_workloads() -> None:
 def test_a_cell_has_a_bounded_number_of_requests_spread_over_its_experts() -> None:
     questions = list(PLAN.questions(Cell("alternating", 4, 16), ["a", "b", "c", "d", "e"], "0"))
     assert Counter(question.expert for question in questions) == {"a": 8, "b": 8, "c": 8, "d": 8}
+
+
+def test_a_plan_whose_bursts_do_not_reach_every_expert_says_so() -> None:
+    assert PLAN.problem() == (
+        "bursts of 16 for 4 experts are 64 requests, but 16 streams ask 32: lower --burst or raise --requests"
+    )
+    assert replace(PLAN, burst=8).problem() is None
 
 
 def test_no_question_is_asked_twice() -> None:

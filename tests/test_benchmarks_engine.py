@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,7 @@ async def test_every_rival_is_measured_on_every_cell_it_can_serve(
         assert len(each.runs) == PLAN.repeat
         assert each.median.requests == each.cell.streams * PLAN.requests
         assert each.median.tokens == each.median.requests * PLAN.tokens
+    assert heard == sorted(heard)
     assert heard[-1][0] == heard[-1][1]
 
 
@@ -151,6 +153,17 @@ async def test_a_configuration_without_interleaving_is_refused(settings: Setting
     families = {"small": FamilyConfig(mode="plain")}
     with pytest.raises(SettingsError, match="interleaved"):
         await measure(settings.model_copy(update={"families": families}), PLAN, unheard)
+
+
+async def test_a_plan_that_cannot_be_is_refused(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match="lower --burst"):
+        await measure(settings, replace(PLAN, burst=100), unheard)
+
+
+def test_the_verb_refuses_numbers_that_mean_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "engine", "--streams", "0"])
+    assert "'0' is not a whole number from 1" in capsys.readouterr().err
 
 
 async def test_the_tables_show_figures_ratios_and_gaps(settings: Settings) -> None:
