@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from benchmarks.rival import Rival, Served, Switching
+from benchmarks.asking import Served
+from benchmarks.rival import Rival, Switching
 from benchmarks.workload import Question
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
-from benchmarks.rival import SWAPPING, Served, Switching, ask, engine_bytes, open_engine, plain
+from benchmarks.asking import Served, ask
+from benchmarks.rival import SWAPPING, Switching, engine_bytes, open_engine, plain
 from benchmarks.swap_queue import Action, Grant, Swap, SwapQueue
 from benchmarks.workload import Question
 from experts.errors import EngineError

@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.rival import INTERLEAVED, Served, Switching, ask, engine_bytes, open_engine
+from benchmarks.asking import Served, ask
+from benchmarks.rival import INTERLEAVED, Switching, engine_bytes, open_engine
 from benchmarks.workload import Question
 from experts.errors import LoadFailed
 from experts.spec import Expert, FamilyConfig

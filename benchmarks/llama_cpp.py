@@ -10,7 +10,8 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.rival import LLAMA_CPP, PATH, Reading, Served, Switching, body, session_bytes
+from benchmarks.asking import PATH, Reading, Served, body
+from benchmarks.rival import LLAMA_CPP, Switching, session_bytes
 from benchmarks.workload import Question
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable
 from experts.process import EngineProcess

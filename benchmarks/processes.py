@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ByteSize
 
-from benchmarks.rival import PROCESSES, Served, Switching, ask, engine_bytes, open_engine, plain
+from benchmarks.asking import Served, ask
+from benchmarks.rival import PROCESSES, Switching, engine_bytes, open_engine, plain
 from benchmarks.workload import Question
 from experts.engine import Engine
 from experts.spec import Expert, FamilyConfig

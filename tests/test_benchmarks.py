@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.asking import Reading, Served
 from benchmarks.closed_loop import Run
 from benchmarks.figures import Aim, Figures, Measured, figures, median, percentile, ratios
-from benchmarks.rival import INTERLEAVED, PROCESSES, SWAPPING, Reading, Served, Switching
+from benchmarks.rival import INTERLEAVED, PROCESSES, SWAPPING, Switching
 from benchmarks.swap_queue import Action, Grant, Swap, SwapQueue
 from benchmarks.workload import Cell, Plan, experts_in_order
 from experts.errors import EngineLost
