@@ -57,7 +57,7 @@ async def measure(
         cores=os.cpu_count() or 1,
         load_average=load_average,
         max_num_seqs=config.max_num_seqs,
-        quantum_steps=config.quantum_steps,
+        switch_overhead=config.switch_overhead,
         experts=tuple(expert.name for expert in experts),
         repeated=repeated,
     )

@@ -18,7 +18,7 @@ class Setting:
     cores: int
     load_average: float
     max_num_seqs: int
-    quantum_steps: int
+    switch_overhead: float
     experts: tuple[str, ...]
     repeated: tuple[str, ...]
 
