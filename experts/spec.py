@@ -104,6 +104,8 @@ class FamilyConfig(Strict):
     max_turn_wait_s: float = Field(default=1.0, gt=0)
     """Longest wait of a resident expert for its turn while another admits the requests that piled up for
     it. Where experts are too many or switches too dear to keep switch_overhead too, switch_overhead wins."""
+    max_stall_ms: float = Field(default=50.0, gt=0)
+    """Longest an interleaved engine stops computing at a time, in milliseconds, while an expert is loaded."""
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs one engine spans."""
     devices: tuple[int, ...] = ()

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -150,7 +151,7 @@ class VllmEngine:
         begun = time.monotonic()
         try:
             if self._mode == "interleaved":
-                held = _image_bytes(await self.server.worker("coe_load", expert.name, _path(weights)))
+                held = await self._load_beside(expert, weights)
             else:
                 held = await self._load_instead(expert, weights)
         except (LoadFailed, CheckpointError) as error:
@@ -245,6 +246,28 @@ class VllmEngine:
         self._resident.clear()
         self._died.set()
         await server.close()
+
+    async def _load_beside(self, expert: Expert, weights: Path) -> int:
+        """In slices, between which the engine computes."""
+        server = self.server
+        try:
+            report = await server.worker("coe_load", expert.name, _path(weights))
+            while not report["whole"]:
+                report = await server.worker("coe_load_more", expert.name)
+            report = await server.worker("coe_load_end", expert.name)
+        except BaseException:
+            await self._give_up_loading(server, expert.name)
+            raise
+        return _image_bytes(report)
+
+    async def _give_up_loading(self, server: VllmServer, name: str) -> None:
+        with suppress(EngineUnavailable, LoadFailed):
+            if name not in self._resident:
+                await server.worker("coe_unload", name)  # it may have been held already
+                return
+            # Which of its weights are held is not known when the last call was cancelled.
+            self._resident[name] = _Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
+            await server.worker("coe_load_abandon", name)
 
     async def _load_instead(self, expert: Expert, weights: Path) -> int:
         """Pause, reload, resume."""

@@ -95,6 +95,7 @@ def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
         "resident": [expert],
         "switch_overhead": config.switch_overhead,
         "max_turn_wait_s": config.max_turn_wait_s,
+        "max_stall_ms": config.max_stall_ms,
     }
     return [
         "--scheduler-cls", f"{seams}.scheduler.ExpertScheduler",

@@ -72,13 +72,14 @@ class VllmServer:
         return answer
 
     async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
-        """What the first worker answers, or the first that failed. Raises LoadFailed with its ``error``."""
+        """What the first worker answers, or one that is not ``whole`` yet. Raises LoadFailed with the first
+        ``error``."""
         body = await self.command("/collective_rpc", {"method": method, "args": arguments})
         reports: list[dict[str, Any]] = orjson.loads(body)["results"]
         for report in reports:
             if "error" in report:
                 raise LoadFailed(report["error"])
-        return reports[0]
+        return next((report for report in reports if not report.get("whole", True)), reports[0])
 
     def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
         return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")

@@ -8,22 +8,25 @@ read (engine format). Two ways to activate one:
 - ``CopyImages`` (CUDA): addresses are captured in CUDA graphs, so the image is copied into the model's own
   tensors, device to device; the worker holds one image per expert and the copy that computes.
 
-``load`` leaves the expert that was active active, whatever happens; an image appears only if it is whole.
+An image is made elsewhere, whole (``loading.Loading``); adding one leaves the active expert active.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-Fill = Callable[[], None]
-"""Writes an expert's weights into the model's present tensors, in place."""
-
 KERNEL = "cpu_linear"
 """Where vLLM keeps a linear layer's packed weight on CPU (``dispatch_cpu_unquantized_gemm``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    data: tuple[torch.Tensor, ...]
+    """One for each tensor of the model, in the order of ``weights_of``."""
+    kernels: tuple[Any, ...] = ()
+    """The packed kernel of each of the ``packed_layers``."""
 
 
 class Images(ABC):
@@ -45,8 +48,8 @@ class Images(ABC):
         """The model computes with ``name`` from now on. Raises KeyError when there is no such image."""
 
     @abstractmethod
-    def load(self, name: str, fill: Fill) -> None:
-        """Adds or replaces the image of ``name``. What ``fill`` raises is passed on."""
+    def add(self, name: str, image: Image) -> None:
+        """Adds or replaces the image of ``name``."""
 
     @abstractmethod
     def drop(self, name: str) -> None:
@@ -56,23 +59,15 @@ class Images(ABC):
         return f"<{type(self).__name__} [active: {self._active}, held: {', '.join(self.names)}]>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Pointers:
-    data: tuple[torch.Tensor, ...]
-    """One for each tensor of the model, in the order of ``weights_of``."""
-    kernels: tuple[Any, ...]
-    """The packed kernel of each module that has one."""
-
-
 class PointerImages(Images):
     """Images the model's tensors point at."""
 
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         super().__init__(model, name)
         self._weights = weights_of(model)
-        self._sizes = tuple(weight.size() for weight in self._weights)
-        self._packed = [module for module in model.modules() if KERNEL in vars(module)]
-        self._images = {name: self._capture()}
+        self._packed = packed_layers(model)
+        kernels = tuple(vars(module)[KERNEL] for module in self._packed)
+        self._images = {name: Image(tuple(weight.data for weight in self._weights), kernels)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,37 +81,21 @@ class PointerImages(Images):
             vars(module)[KERNEL] = kernel  # Module.__setattr__ would cost more than all the rest
         self._active = name
 
-    def load(self, name: str, fill: Fill) -> None:
-        was_active = self._active
-        with registered_tensors_kept(self._model):
-            self._detach(self._sizes)  # fill writes in place: not into the active image
-            try:
-                fill()
-                self._images[name] = self._capture()
-            finally:
-                self._leave(was_active)
+    def add(self, name: str, image: Image) -> None:
+        self._images[name] = image
+        if name == self._active:
+            self.activate(name)
 
     def drop(self, name: str) -> None:
         self._images.pop(name, None)
-        if name == self._active:
-            self._leave(None)
-
-    def _capture(self) -> _Pointers:
-        kernels = tuple(vars(module)[KERNEL] for module in self._packed)
-        return _Pointers(tuple(weight.data for weight in self._weights), kernels)
-
-    def _detach(self, sizes: tuple[torch.Size, ...]) -> None:
-        for weight, size in zip(self._weights, sizes, strict=True):
-            weight.data = torch.empty(size, dtype=weight.dtype, device=weight.device)
-
-    def _leave(self, active: str | None) -> None:
-        self._active = active
-        if active is not None:
-            return self.activate(active)
-        self._detach((torch.Size([0]),) * len(self._weights))
+        if name != self._active:
+            return
+        self._active = None
+        for weight in self._weights:
+            if isinstance(weight, torch.nn.Parameter):  # buffers may be in no checkpoint, and are small
+                weight.data = weight.new_zeros(()).expand(weight.size())  # the shape without the memory
         for module in self._packed:
             vars(module)[KERNEL] = None
-        return None
 
 
 class CopyImages(Images):
@@ -125,7 +104,7 @@ class CopyImages(Images):
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         super().__init__(model, name)
         self._weights = weights_of(model)
-        self._images = {name: self._capture()}
+        self._images = {name: tuple(weight.detach().clone() for weight in self._weights)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,26 +112,18 @@ class CopyImages(Images):
 
     def activate(self, name: str) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(self._weights, self._images[name])
+            torch._foreach_copy_(self._weights, list(self._images[name]))
         self._active = name
 
-    def load(self, name: str, fill: Fill) -> None:
-        was_active, self._active = self._active, None
-        with registered_tensors_kept(self._model):
-            try:
-                fill()
-                self._images[name] = self._capture()
-            finally:
-                if was_active is not None:
-                    self.activate(was_active)
+    def add(self, name: str, image: Image) -> None:
+        self._images[name] = image.data
+        if name == self._active:
+            self.activate(name)
 
     def drop(self, name: str) -> None:
         self._images.pop(name, None)
         if name == self._active:
             self._active = None
-
-    def _capture(self) -> list[torch.Tensor]:
-        return [weight.detach().clone() for weight in self._weights]
 
 
 def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
@@ -168,15 +139,10 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
     return list(found.values())
 
 
-@contextmanager
-def registered_tensors_kept(model: torch.nn.Module) -> Iterator[None]:
-    """Afterwards the modules hold the tensors they held before; a reload that fails halfway leaves others."""
-    kept = [(module, dict(module._parameters), dict(module._buffers)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, parameters, buffers in kept:
-            module._parameters.clear()
-            module._parameters.update(parameters)
-            module._buffers.clear()
-            module._buffers.update(buffers)
+def packed_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if KERNEL in vars(module)]
+
+
+def in_memory(weight: torch.Tensor) -> bool:
+    """False for what ``PointerImages.drop`` leaves where weights were."""
+    return bool(weight.untyped_storage().nbytes() >= weight.nbytes)

@@ -1,4 +1,4 @@
-"""Reading another checkpoint into a running model, in both modes."""
+"""Reading another checkpoint into a running model in plain mode, and what tied layers need in both."""
 
 from collections import defaultdict
 from collections.abc import Iterator

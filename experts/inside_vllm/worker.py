@@ -10,14 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vllm.config import set_current_vllm_config
 from vllm.logger import init_logger
-from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 
+from experts.errors import LoadFailed
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
-from experts.inside_vllm.reload import bytes_packed_beside, reload_from, share_kernel, tied_layers
+from experts.inside_vllm.loading import Loading
+from experts.inside_vllm.reload import bytes_packed_beside, share_kernel, tied_layers
 from experts.inside_vllm.turns import Cost
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
@@ -46,6 +48,8 @@ class ExpertWorker(PlatformWorker):
         held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
         self._image_bytes = held + bytes_packed_beside(model)
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
+        self._loading: Loading | None = None
+        self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
         self._step_begun, self._step_switch_seconds = time.perf_counter(), self._switch_seconds
@@ -62,21 +66,47 @@ class ExpertWorker(PlatformWorker):
         return self._timed(super().sample_tokens(grammar_output))
 
     def coe_load(self, name: str, weights: str) -> Report:
-        """Holds ``name`` with the weights of the folder; whatever fails, the others stay as they are."""
+        """Begins to load ``name`` from the folder, instead of any other.
+
+        A load is ``coe_load``, ``coe_load_more`` until all workers answer ``whole``, and ``coe_load_end``;
+        steps run in between. Whatever fails, the experts held stay as they are."""
+        self._abandon()
         folder = Path(weights)
         try:
             check_same_family(folder, self._family, read_headers(folder))
-            self._images.load(name, lambda: self._fill(folder))
-        except Exception as error:  # the model is as it was: the caller hears why
-            logger.exception("expert %s could not be loaded from %s", name, folder)
-            return self._report(error=f"{type(error).__name__}: {error}")
-        finally:
-            _give_memory_back()
+            self._loading = Loading(self.model_runner.get_model(), name, folder)
+        except Exception as error:
+            return self._failed(name, error)
+        return self._report(whole=False)
+
+    def coe_load_more(self, name: str) -> Report:
+        """One slice of at most ``max_stall_ms``, as far as can be foreseen."""
+        try:
+            with set_current_vllm_config(self.vllm_config):
+                whole = self._under_way(name).work(self._slice_seconds)
+        except Exception as error:
+            return self._failed(name, error)
+        return self._report(whole=whole)
+
+    def coe_load_end(self, name: str) -> Report:
+        """Holds ``name``, which is whole, from now on."""
+        try:
+            self._images.add(name, self._under_way(name).image())
+        except Exception as error:
+            return self._failed(name, error)
+        self._abandon()
+        return self._report()
+
+    def coe_load_abandon(self, name: str) -> Report:
+        """Frees what has been loaded of ``name``, if it is under way."""
+        if self._loading is not None and self._loading.name == name:
+            self._abandon()
         return self._report()
 
     def coe_unload(self, name: str) -> Report:
-        """Frees the memory of ``name``, if it is held."""
+        """Frees the memory of ``name``, if it is held or under way."""
         self._images.drop(name)
+        self.coe_load_abandon(name)
         _give_memory_back()
         return self._report()
 
@@ -99,13 +129,21 @@ class ExpertWorker(PlatformWorker):
         self._switches += 1
         self._switch_seconds += time.perf_counter() - begun
 
-    def _fill(self, folder: Path) -> None:
-        try:
-            reload_from(self, folder)
-        except BaseException:
-            for module in self.model_runner.get_model().modules():
-                get_layerwise_info(module).reset()  # or the next reload takes it for one under way
-            raise
+    def _under_way(self, name: str) -> Loading:
+        if self._loading is None or self._loading.name != name:
+            raise LoadFailed("its load was abandoned; load it again")
+        return self._loading
+
+    def _abandon(self) -> None:
+        if self._loading is not None:
+            self._loading.close()
+            self._loading = None
+            _give_memory_back()
+
+    def _failed(self, name: str, error: Exception) -> Report:
+        logger.error("expert %s could not be loaded", name, exc_info=error)
+        self.coe_load_abandon(name)
+        return self._report(error=f"{type(error).__name__}: {error}")
 
     def _report(self, **more: Any) -> Report:
         return {

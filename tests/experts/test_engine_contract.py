@@ -91,7 +91,9 @@ async def bench(
     if kind == "simulated":
         engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
     else:
-        config = FamilyConfig.model_validate({"mode": kind, "max_model_len": 512, "kv_cache": "256MiB"})
+        config = FamilyConfig.model_validate(
+            {"mode": kind, "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
+        )
         engine = VllmEngine("f", config, tmp_path_factory.mktemp("logs"))
     await engine.start(general, general.folder)
     yield Bench(kind, engine, general, other)
@@ -149,10 +151,12 @@ async def test_loading_a_resident_expert_again_changes_nothing(bench: Bench) -> 
     assert await answers(bench.engine, "general") == bench.answers["general"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong shape", "tensor missing"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong shape", "tensor missing", "not a number"])
 async def test_a_bad_checkpoint_leaves_the_others_serving(bench: Bench, damage: str, tmp_path: Path) -> None:
     if not bench.real and damage != "missing":
         pytest.skip("a simulated engine reads no weights")
+    if bench.kind == "plain" and damage == "not a number":
+        pytest.skip("vLLM's own reload does not look at the values")
     bad = damaged(damage, bench.general, tmp_path / "bad")
     with pytest.raises(LoadFailed, match="bad"):
         await bench.engine.load(bad, bad.folder)
@@ -242,6 +246,57 @@ async def test_experts_that_stream_at_once_take_turns_and_stay_themselves(bench:
     assert sum(one != after for one, after in pairwise(order)) >= 4
 
 
+async def test_a_stream_goes_on_while_another_expert_is_loaded(bench: Bench) -> None:
+    if bench.engine.resident_limit == 1:
+        pytest.skip("holds one expert")
+    await bench.has_both()
+    alone = await longer(bench.engine, "general", [])
+    texts: list[str] = []
+    arrived: list[int] = []
+    streaming = asyncio.create_task(longer(bench.engine, "general", texts))
+    await eventually(lambda: running(bench.engine), 1)
+    while not streaming.done():
+        await bench.engine.unload("other")
+        before = len(texts)
+        await bench.engine.load(bench.other, bench.other.folder)
+        arrived.append(len(texts) - before)
+    assert await streaming == alone
+    assert not bench.real or max(arrived) >= 5, "the engine computed many times during one load"
+    assert await answers(bench.engine, "other") == bench.answers["other"]
+
+
+async def test_a_load_whose_caller_leaves_is_given_up(bench: Bench) -> None:
+    if bench.kind != "interleaved":
+        pytest.skip("loads an expert in one piece")
+    await bench.has_both()
+    third = expert_at("third", bench.other.folder)
+    for wait_s in (0.02, 0.1):
+        loading = asyncio.create_task(bench.engine.load(third, third.folder))
+        await asyncio.wait([loading], timeout=wait_s)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        assert set((await bench.engine.statistics()).resident) == {"general", "other"}
+        assert await answers(bench.engine, "general") == bench.answers["general"]
+    await bench.engine.load(third, third.folder)
+    assert await answers(bench.engine, "third") == bench.answers["other"]
+    await bench.engine.unload("third")
+
+
+async def test_a_load_that_is_unloaded_under_way_fails_and_the_others_serve(bench: Bench) -> None:
+    if bench.kind != "interleaved":
+        pytest.skip("loads an expert in one piece")
+    assert isinstance(bench.engine, VllmEngine)
+    await bench.has_both()
+    third = expert_at("third", bench.other.folder)
+    loading = asyncio.create_task(bench.engine.load(third, third.folder))
+    while not loading.done():
+        await bench.engine.server.worker("coe_unload", "third")
+    with pytest.raises(LoadFailed, match="abandoned"):
+        await loading
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
 async def test_the_engine_itself_refuses_an_expert_it_does_not_hold(bench: Bench) -> None:
     if bench.kind != "interleaved":
         pytest.skip("only this engine is told which expert")
@@ -317,7 +372,9 @@ def damaged(damage: str, source: Expert, folder: Path) -> Expert:
         return expert_at("bad", folder)
     tensors = load_file(weights)
     name = "model.layers.3.mlp.up_proj.weight"
-    if damage == "wrong shape":
+    if damage == "not a number":
+        tensors[name][5, 7] = np.nan
+    elif damage == "wrong shape":
         tensors[name] = np.ascontiguousarray(tensors[name].T)
     else:
         del tensors[name]
@@ -338,6 +395,14 @@ async def answers(engine: Engine, expert: str) -> list[str]:
     """The texts for all prompts, asked at once."""
     bodies = await asyncio.gather(*(_whole(engine, expert, prompt) for prompt in PROMPTS))
     return [body["choices"][0]["message"]["content"] for body in bodies]
+
+
+async def longer(engine: Engine, expert: str, texts: list[str]) -> str:
+    """A text of 300 tokens, whose parts are put into ``texts`` as they come."""
+    answer = await engine.request(expert, PATH, {**endless(), "max_tokens": 300})
+    async for event in events_of(answer):
+        texts.append(text_of(event))
+    return "".join(texts)
 
 
 async def _whole(engine: Engine, expert: str, prompt: str) -> dict[str, Any]:

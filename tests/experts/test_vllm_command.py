@@ -32,9 +32,10 @@ def test_plain_mode_leaves_scheduler_and_worker_as_they_are() -> None:
     assert not {"--scheduler-cls", "--worker-cls", "--distributed-executor-backend"} & set(arguments)
 
 
-def test_interleaving_names_the_first_expert_and_the_limits_of_turns() -> None:
-    arguments = command(FamilyConfig(switch_overhead=0.05), "interleaved", "cpu", "law", WEIGHTS)
-    shared = {"resident": ["law"], "switch_overhead": 0.05, "max_turn_wait_s": 1.0}
+def test_interleaving_names_the_first_expert_the_limits_of_turns_and_the_longest_stall() -> None:
+    config = FamilyConfig(switch_overhead=0.05, max_stall_ms=20)
+    arguments = command(config, "interleaved", "cpu", "law", WEIGHTS)
+    shared = {"resident": ["law"], "switch_overhead": 0.05, "max_turn_wait_s": 1.0, "max_stall_ms": 20}
     assert json.loads(flag(arguments, "--additional-config")) == shared
 
 
