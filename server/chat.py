@@ -18,7 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from memory_tiers.manager import Lease, TierManager
 from server.errors import error_body, error_event, rendering_of, translated
 from server.limits import read_body
-from server.openai import ChatRequest, engine_body, parse_chat
+from server.openai import engine_body, parse_chat
 from server.routing import Route
 from server.services import Services
 from server.streaming import SSE, send_chunks, send_end, send_start, while_connected
@@ -34,8 +34,8 @@ async def chat_completions(request: Request) -> Response:
     """``POST /v1/chat/completions``."""
     services: Services = request.app.state.services
     services.keys.check(request.headers.get("authorization"))  # admit
-    chat = parse_chat(await read_body(request, services.settings.server.max_body))
-    return Exchange(services, chat, request.headers)
+    body = await read_body(request, services.settings.server.max_body)
+    return Exchange(services, body, request.headers)
 
 
 @dataclass(slots=True)
@@ -101,10 +101,11 @@ async def _open(lease: Lease, body: Mapping[str, Any], whole: bool) -> Begun:
 class Exchange(Response):
     """One chat request being answered. It owns the response from the first header to the last byte."""
 
-    def __init__(self, services: Services, chat: ChatRequest, sent_headers: Mapping[str, str]) -> None:
+    def __init__(self, services: Services, sent_body: bytes, sent_headers: Mapping[str, str]) -> None:
         self.services = services
-        self.chat = chat
+        self.sent_body = sent_body
         self.sent_headers = sent_headers
+        self.model = ""
         self.status = 0  # not zero once headers are out
         self.expert = ""
         self.began = time.monotonic()
@@ -127,11 +128,13 @@ class Exchange(Response):
             await self._fail(send, error)
 
     async def _line(self, send: Send) -> None:
-        route = await self.services.routing.route(self.chat)
+        chat = parse_chat(self.sent_body)
+        self.model = chat.model
+        route = await self.services.routing.route(chat)
         self.expert = route.expert
-        body = engine_body(self.chat, self.services.experts[route.expert])
+        body = engine_body(chat, self.services.experts[route.expert])
         fail_fast = self.sent_headers.get("x-coe-fail-fast", "").lower() in ("1", "true")
-        whole = not self.chat.stream
+        whole = not chat.stream
         async with await begin(
             self.services.tiers, route.expert, body, whole=whole, fail_fast=fail_fast
         ) as begun:
@@ -173,7 +176,7 @@ class Exchange(Response):
         log.info(
             "%s model=%.100r expert=%s outcome=%s seconds=%.3f",
             self.headers_out["x-request-id"],
-            self.chat.model,
+            self.model,
             self.expert or "-",
             outcome,
             seconds,

@@ -110,6 +110,9 @@ async def test_bad_input_gets_openais_error_body(
         assert set(error) == {"message", "type", "param", "code"}
         assert error["type"] == "invalid_request_error"
         assert error["param"] == param
+        assert answer.headers["x-request-id"]
+        counted = f'coe_requests_total{{expert="",outcome="{status}"}} 1.0'
+        assert counted in (await gateway.http.get("/metrics")).text
 
 
 async def test_a_body_over_the_limit_is_refused(serving: Serving, settings: Settings) -> None:
