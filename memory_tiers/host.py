@@ -130,6 +130,11 @@ class HostStore:
             else:
                 target.symlink_to(source.absolute())
         size = sum(chunk.size for chunk in chunks)
+        if size != expert.weights_bytes:  # a copy of a damaged file would be read again and again
+            raise LoadFailed(
+                f"the weights of expert {expert.name} have {size:,} bytes, not the {expert.weights_bytes:,} "
+                "they had when they were prepared; run: coe experts prepare"
+            )
         free = shutil.disk_usage(self.folder).free
         if size > free:
             raise LoadFailed(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def a_checkpoint(folder: Path, *, size: int = 1000) -> Expert:
     (folder / "model-00002.safetensors").write_bytes(os.urandom(10))
     (folder / "config.json").write_text("{}")
     return Expert(folder.name, "f", folder, size + 10, 0, "f", "")
+
+
+def as_it_is(expert: Expert) -> Expert:
+    """The expert as if it had been prepared with the files it has now."""
+    return replace(expert, weights_bytes=sum(f.stat().st_size for f in expert.folder.glob("*.safetensors")))
 
 
 def a_store(root: Path) -> HostStore:
@@ -49,7 +55,7 @@ def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> No
             file.seek(place)
             file.write(f"at {place}".encode())
     store = a_store(tmp_path)
-    store.load(expert)
+    store.load(as_it_is(expert))
     copied = (store.path("a") / "model-00001.safetensors").read_bytes()
     assert copied == (expert.folder / "model-00001.safetensors").read_bytes()
     dates = [folder.stat().st_mtime_ns for folder in (store.path("a").iterdir())]
@@ -113,7 +119,7 @@ def test_no_room_is_a_clear_failure_that_leaves_nothing(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
     with (expert.folder / "model-00001.safetensors").open("r+b") as file:
         file.truncate(2**42)
-    store = a_store(tmp_path)
+    expert, store = as_it_is(expert), a_store(tmp_path)
     with pytest.raises(LoadFailed, match=r"needs 4,398,046,511,114 bytes .* free: lower tiers.host"):
         store.load(expert)
     assert list(store.folder.iterdir()) == []
@@ -170,3 +176,16 @@ def test_closing_during_loads_leaves_nothing(tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(HostUnavailable, match="no host tier in"):
         HostStore(tmp_path / "nowhere").open()
+
+
+def test_a_file_that_became_shorter_is_not_copied_and_one_mended_is(tmp_path: Path) -> None:
+    expert, store = a_checkpoint(tmp_path / "source" / "a"), a_store(tmp_path)
+    file = expert.folder / "model-00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(LoadFailed, match="1,009 bytes, not the 1,010"):
+        store.load(expert)
+    assert not store.path("a").exists()
+    file.write_bytes(whole)
+    assert store.load(expert).bytes == 1010
+    store.close()
