@@ -23,6 +23,8 @@ class Loaded:
 
     bytes: int
     seconds: float
+    image_bytes: int = 0
+    """What its engine-format image takes in host memory; 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,14 @@ class Engine(Protocol):
         """Waits until the started engine ends without ``stop`` and returns why, with the last log lines."""
         ...
 
-    async def load(self, expert: Expert, weights: Path) -> Loaded:
+    async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place
         of the resident expert, which the caller has made sure nobody uses. Loading a resident expert
-        again is allowed and reads the weights anew. Raises LoadFailed, EngineUnavailable."""
+        again is allowed and reads the weights anew.
+
+        ``images``: a folder of this expert's in host memory, which may hold its weights in the engine's own
+        format from an earlier load. A good image there is used instead of ``weights``; where there is none,
+        one is left there, by an engine that can. Raises LoadFailed, EngineUnavailable."""
         ...
 
     async def unload(self, name: str) -> None:

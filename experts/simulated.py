@@ -89,7 +89,7 @@ class SimulatedEngine:
         self._end("dead")
         self._died.set()
 
-    async def load(self, expert: Expert, weights: Path) -> Loaded:
+    async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         self._expect_ready()
         _check(expert, weights)
         seconds = expert.weights_bytes / self._speeds.load_bytes_per_s

@@ -147,17 +147,17 @@ class VllmEngine:
         await self._died.wait()
         return self._reason
 
-    async def load(self, expert: Expert, weights: Path) -> Loaded:
+    async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         begun = time.monotonic()
         try:
             if self._mode == "interleaved":
-                held = await self._load_beside(expert, weights)
+                held = await self._load_beside(expert, weights, images)
             else:
                 held = await self._load_instead(expert, weights)
         except (LoadFailed, CheckpointError) as error:
             raise LoadFailed(f"{expert.name}: {error}") from error
         self._resident[expert.name] = _Resident(_stamp(weights))
-        return Loaded(held, time.monotonic() - begun)
+        return Loaded(held, time.monotonic() - begun, _bytes_in(images) if images else 0)
 
     async def unload(self, name: str) -> None:
         # First here: a request that comes meanwhile is refused rather than failed by the engine.
@@ -247,11 +247,12 @@ class VllmEngine:
         self._died.set()
         await server.close()
 
-    async def _load_beside(self, expert: Expert, weights: Path) -> int:
+    async def _load_beside(self, expert: Expert, weights: Path, images: Path | None) -> int:
         """In slices, between which the engine computes."""
         server = self.server
         try:
-            report = await server.worker("coe_load", expert.name, _path(weights))
+            kept = _path(images) if images else ""
+            report = await server.worker("coe_load", expert.name, _path(weights), _stamp(weights), kept)
             while not report["whole"]:
                 report = await server.worker("coe_load_more", expert.name)
             report = await server.worker("coe_load_end", expert.name)
@@ -320,6 +321,11 @@ class VllmEngine:
 
 def _image_bytes(report: Mapping[str, Any]) -> int:
     return int(report["image_bytes"])
+
+
+def _bytes_in(images: Path) -> int:
+    """One file for each worker; what a load was writing when it failed does not count."""
+    return sum(file.stat().st_size for file in images.glob("image-*") if file.suffix == "")
 
 
 def _path(weights: Path) -> str:

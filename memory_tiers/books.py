@@ -53,7 +53,7 @@ class Books:
             self.needed[expert.name] = expert
 
     def unwant(self, expert: ExpertRecord) -> None:
-        expert.wanted = None
+        expert.wanted, expert.restored = None, False
         self._forget(expert)
 
     def cancel(self, ticket: int) -> None:
@@ -86,6 +86,10 @@ class Books:
         self.waiting -= len(expert.waiting)
         expert.waiting.clear()
         self.unwant(expert)
+
+    def leave_host(self, expert: ExpertRecord) -> None:
+        self.host.vanish(expert.host)
+        expert.image = False
 
     def leave_device(self, expert: ExpertRecord) -> None:
         self.device.vanish(expert.device)

@@ -6,8 +6,9 @@ from typing import Literal
 from memory_tiers.errors import RejectionReason
 from memory_tiers.tiers import Tier
 
-MoveReason = Literal["ticket", "preload", "eviction", "over_budget"]
-"""``ticket``: somebody waits for the expert. ``preload``: it is pinned, or its engine starts with it.
+MoveReason = Literal["ticket", "preload", "eviction", "over_budget", "unusable"]
+"""``ticket``: somebody waits for the expert. ``preload``: it is pinned, or its engine starts with it, or it
+was on the device when its engine died. ``unusable``: no engine could load this copy.
 ``eviction``: another expert needs its place. ``over_budget``: measured bytes turned out over the budget."""
 
 
@@ -25,7 +26,8 @@ class Move:
     """Bring ``expert`` from ``source`` to ``target``; from a higher to a lower tier means giving memory back.
 
     ``beneficiary`` is the expert an eviction makes room for. ``replaces`` is the resident expert whose place
-    a load takes in an engine that is full by count.
+    a load takes in an engine that is full by count. ``image``: the engine may use, or make and leave, an
+    image in its own format on the host, in place of the copy of the checkpoint there; room is reserved.
     """
 
     expert: str
@@ -34,6 +36,7 @@ class Move:
     reason: MoveReason
     beneficiary: str | None = None
     replaces: str | None = None
+    image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ class LeaseReleased:
 
 @dataclass(frozen=True, slots=True)
 class MoveFinished:
-    """``bytes`` is what the expert now holds in the target tier; 0 where the move gave memory back."""
+    """``bytes`` is what the expert now holds in the target tier; 0 where the move gave memory back.
+    ``image_bytes``: of the image that is on the host since a load with ``image``; 0: there is none."""
 
     move: Move
     bytes: int
     at: float
+    image_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The host tier: copies of experts' weights in shared memory, each a folder that an engine can load."""
+"""The host tier: experts' weights in shared memory, as checkpoints or as images in their engine's format."""
 
 import fcntl
 import os
@@ -73,6 +73,22 @@ class HostStore:
         """Where the copy of the expert ``name`` is, or would be."""
         return self.folder / f"expert-{quote(name, safe='')}"
 
+    def images(self, name: str) -> Path:
+        """The folder where an engine may keep the image of the expert ``name``, in its own format."""
+        with self._work():
+            folder = self._images(name)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            return folder
+
+    def tidy(self, name: str, *, image: bool) -> None:
+        """After a load: with an image the copy of the checkpoint is not needed any more; what was not written
+        to its end never is."""
+        with self._work():
+            if image and self.path(name).exists():
+                shutil.rmtree(self.path(name))
+            for partial in self._images(name).glob("*.partial"):
+                partial.unlink(missing_ok=True)
+
     def load(self, expert: Expert) -> Loaded:
         """Copies the expert's safetensors files and links to its others. Raises LoadFailed and leaves no half
         copy, also when ``close`` is called meanwhile."""
@@ -91,9 +107,9 @@ class HostStore:
     def drop(self, name: str) -> None:
         """Gives the memory back. Unknown names are ignored. Raises LoadFailed once closed, and OSError."""
         with self._work():
-            path = self.path(name)
-            if path.exists():
-                shutil.rmtree(path)
+            for path in (self.path(name), self._images(name)):
+                if path.exists():
+                    shutil.rmtree(path)
 
     def close(self) -> None:
         """Ends the loads under way and removes everything. Idempotent."""
@@ -104,6 +120,9 @@ class HostStore:
                 shutil.rmtree(self._opened)
                 os.close(self._lock)
                 self._opened = None
+
+    def _images(self, name: str) -> Path:
+        return self.folder / f"images-{quote(name, safe='')}"
 
     @contextmanager
     def _work(self) -> Iterator[None]:

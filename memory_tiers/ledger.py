@@ -54,6 +54,13 @@ class Ledger:
         copy.presence, copy.charged, copy.bytes, copy.measured = "present", measured, measured, True
         self.excess = max(0, self.used - self.capacity)
 
+    def recharge(self, copy: Copy, size: int) -> None:
+        """A copy that is there takes another form, or will, and with it another size."""
+        assert copy.presence == "present", copy
+        self.used += size - copy.charged
+        copy.charged = copy.bytes = size
+        self.excess = max(0, self.used - self.capacity)
+
     def leave(self, copy: Copy) -> None:
         assert copy.presence == "present", copy
         copy.presence = "leaving"

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from experts.engine import Engine
+from experts.engine import Engine, Loaded
 from experts.errors import EngineLost, EngineUnavailable, ExpertsError
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts
@@ -52,7 +52,7 @@ class Mover:
     async def move(self, move: Move) -> MoveEnded:
         started = self.clock()
         try:
-            size = await self._move(move)
+            loaded = await self._move(move)
         except asyncio.CancelledError:
             self._done(move, "cancelled", 0, started)
             raise
@@ -62,23 +62,35 @@ class Mover:
             if isinstance(error, EngineUnavailable | EngineLost):
                 await self.dead(self.experts[move.expert].family)
             return MoveFailed(move, reason, self.clock())
-        ended = self._done(move, "done", size, started)
-        self.costs.note(move.source, move.target, size, ended - started)
-        return MoveFinished(move, size, ended)
+        ended = self._done(move, "done", loaded.bytes, started)
+        self.costs.note(move.source, move.target, loaded.bytes, ended - started)
+        return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
-    async def _move(self, move: Move) -> int:
-        """Returns the bytes the expert now holds in the target tier, 0 if memory was given back."""
+    async def _move(self, move: Move) -> Loaded:
+        """What the expert now holds in the target tier, nothing where memory was given back."""
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
         if move.target == "device":
-            return (await engine.load(expert, self._weights(expert, move.source))).bytes
+            return await self._load(engine, expert, move)
         if move.source == "device":
             await engine.unload(expert.name)
-            return 0
-        if move.target == "host":
-            return (await asyncio.to_thread(self.host.load, expert)).bytes
-        await asyncio.to_thread(self.host.drop, expert.name)
-        return 0
+        elif move.target == "host":
+            return await asyncio.to_thread(self.host.load, expert)
+        else:
+            await asyncio.to_thread(self.host.drop, expert.name)
+        return Loaded(0, 0.0)
+
+    async def _load(self, engine: Engine, expert: Expert, move: Move) -> Loaded:
+        weights = self._weights(expert, move.source)
+        if not move.image:
+            return await engine.load(expert, weights)
+        images = await asyncio.to_thread(self.host.images, expert.name)
+        loaded = Loaded(0, 0.0)
+        try:
+            loaded = await engine.load(expert, weights, images)
+        finally:
+            await asyncio.to_thread(self.host.tidy, expert.name, image=loaded.image_bytes > 0)
+        return loaded
 
     def _done(self, move: Move, outcome: MoveOutcome, size: int, started: float, detail: str = "") -> float:
         ended = self.clock()
@@ -88,7 +100,9 @@ class Mover:
         return ended
 
     def _weights(self, expert: Expert, source: Tier) -> Path:
-        return self.host.path(expert.name) if source == "host" else expert.folder
+        """A host copy that is an image has no checkpoint, which is read from disk should the image be bad."""
+        copy = self.host.path(expert.name)
+        return copy if source == "host" and copy.exists() else expert.folder
 
 
 def _reason(error: Exception, action: Move | StartEngine) -> str:

@@ -21,7 +21,8 @@ class Residency:
           a new lease on a claimed expert, so it becomes idle;
        c. claimed experts without leases are evicted, one move per engine at a time;
        d. with room and an idle engine, the expert is loaded, or its engine started with it.
-       Room that an older ticket counts on is not given to a younger one.
+       Room that an older ticket counts on is not given to a younger one. An expert that is only to be
+       restored after its engine died claims nobody: without room for it, it is not restored.
     4. Claims may have changed: who waits for an expert that is no longer claimed gets the lease.
     """
 
@@ -45,7 +46,7 @@ class Residency:
         self._host_promised = books.staging is not None
         if self._room < 0:
             self._evict(self._claim_room(None, 0), None)
-        for expert in sorted(books.needed.values(), key=lambda expert: expert.order):
+        for expert in sorted(books.needed.values(), key=_urgency):
             if expert.device.presence == "absent" and self._staged(expert):
                 self._bring(expert)
         self._grant()
@@ -73,7 +74,10 @@ class Residency:
             return True
         if self._host_promised:
             return False
-        victims = self._host_victims(expert)
+        image = expert.device_bytes if expert.engine.images else 0
+        victims = self._host_victims(expert, expert.weights_bytes + image)
+        if victims is None:
+            victims = self._host_victims(expert, expert.weights_bytes)
         if victims is None:
             return True
         self._host_promised = True
@@ -82,14 +86,17 @@ class Residency:
             books.actions.append(Move(victim.name, "host", "disk", "eviction", expert.name))
         if host.free >= expert.weights_bytes:
             books.staging = expert.name
+            expert.host.bytes = expert.weights_bytes
             host.arrive(expert.host)
             books.actions.append(Move(expert.name, "disk", "host", _reason(expert)))
         return False
 
-    def _host_victims(self, expert: ExpertRecord) -> list[ExpertRecord] | None:
-        """Whose host copies go for ``expert``; None when enough cannot go now. A copy that a load reads, or
-        that somebody waits for, stays."""
-        missing = expert.weights_bytes - self._books.host.free - self._books.host.leaving
+    def _host_victims(self, expert: ExpertRecord, size: int) -> list[ExpertRecord] | None:
+        """Whose host copies go for ``size`` bytes of ``expert``; None when enough cannot go now. A copy that
+        a load reads, or that somebody waits for, stays."""
+        if size > self._books.host.capacity:
+            return None
+        missing = size - self._books.host.free - self._books.host.leaving
         victims: list[ExpertRecord] = []
         if missing <= 0:
             return victims
@@ -110,6 +117,9 @@ class Residency:
             return
         size = expert.device_bytes
         needs = max(0, size - replaced.device.charged) if replaced else size
+        if expert.restored and not expert.waiting and self._room < needs:
+            books.unwant(expert)
+            return
         before = self._room
         victims = self._claim_room(expert.name, needs)
         if self._room < 0 and self._never_fits(expert, size):
@@ -203,7 +213,10 @@ class Residency:
         books, engine, source = self._books, expert.engine, _below(expert)
         if engine.state == "ready":
             replaces = replaced.name if replaced else None
-            books.actions.append(Move(expert.name, source, "device", _reason(expert), replaces=replaces))
+            image = self._reserve_image(expert)
+            books.actions.append(
+                Move(expert.name, source, "device", _reason(expert), replaces=replaces, image=image)
+            )
         elif any(other.state == "starting" for other in books.engines.values()):
             return
         else:
@@ -215,6 +228,23 @@ class Residency:
         engine.residents[expert.name] = expert
         if replaced:
             del books.claims[replaced.name]
+
+    def _reserve_image(self, expert: ExpertRecord) -> bool:
+        """Whether the host has, or has room for, an image. A checkpoint and the image made of it are there at
+        the same time until the load ends."""
+        host = self._books.host
+        if expert.host.presence != "present" or not expert.engine.images:
+            return False
+        if expert.image:
+            return True
+        if host.free < expert.device_bytes:
+            return False
+        host.recharge(expert.host, expert.host.charged + expert.device_bytes)
+        return True
+
+
+def _urgency(expert: ExpertRecord) -> tuple[bool, int]:
+    return expert.restored and not expert.waiting, expert.order
 
 
 def _below(expert: ExpertRecord) -> Tier:

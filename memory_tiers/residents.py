@@ -22,6 +22,8 @@ class EngineRecord:
     starts: int = 0
     failures: int = 0
     """Starts that failed in a row."""
+    images: bool = True
+    """Whether it leaves images on the host; expected of it until a load has left none."""
     scale: float = 1.0
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
@@ -50,6 +52,10 @@ class ExpertRecord:
     waiting: dict[int, int] = field(default_factory=dict)
     leases: dict[int, int] = field(default_factory=dict)
     wanted: int | None = None
+    restored: bool = False
+    """It is wanted because its engine died with it, if there is room without anybody leaving."""
+    image: bool = False
+    """Its host copy is an image in the engine's format, not the checkpoint."""
     fatal_loads: int = 0
     """Loads in a row during which the engine died."""
     stuck: bool = False

@@ -91,8 +91,8 @@ class TierState:
                 self._books.cancel(ticket)
             case LeaseReleased(ticket):
                 self._books.release(ticket)
-            case MoveFinished(move, size):
-                self._moved(move, size)
+            case MoveFinished():
+                self._moved(event.move, event.bytes, event.image_bytes)
             case MoveFailed(move, reason):
                 self._move_failed(move, reason)
             case EngineStarted(family, expert, size):
@@ -114,7 +114,8 @@ class TierState:
 
     def _want_engine(self, engine: EngineRecord) -> None:
         """The engine runs and holds what is pinned; with no pin any expert will do to start it."""
-        if engine.first is not None:
+        restored = any(expert.restored for expert in self._books.needed.values() if expert.engine is engine)
+        if engine.first is not None and not restored:
             self._books.want(engine.first)
         for expert in self._books.experts.values():
             if expert.pinned and expert.engine is engine:
@@ -144,10 +145,11 @@ class TierState:
             return refused("queue_full", f"{self._books.waiting} requests wait already: try again later")
         return None
 
-    def _moved(self, move: Move, size: int) -> None:
+    def _moved(self, move: Move, size: int, image_bytes: int) -> None:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
             self._loaded(expert, move.replaces, size)
+            self._image_left(move, image_bytes)
         elif move.source == "device":
             expert.engine.busy = None
             books.leave_device(expert)
@@ -155,7 +157,22 @@ class TierState:
             books.staging = None
             books.host.settle(expert.host, size)
         else:
-            books.host.vanish(expert.host)
+            books.leave_host(expert)
+
+    def _image_left(self, move: Move, size: int) -> None:
+        """What the host holds now that a load has ended: an image of ``size``, or the checkpoint, if it still
+        was the checkpoint that the load found there."""
+        expert = self._books.experts[move.expert]
+        if not move.image:
+            return
+        expert.engine.images = size > 0
+        if size > 0:
+            self._books.host.recharge(expert.host, size)
+            expert.image = True
+        elif expert.image:
+            self._books.leave_host(expert)
+        else:
+            self._books.host.recharge(expert.host, expert.weights_bytes)
 
     def _loaded(self, expert: ExpertRecord, replaces: str | None, size: int) -> None:
         books, engine = self._books, expert.engine
@@ -172,12 +189,12 @@ class TierState:
     def _move_failed(self, move: Move, reason: str) -> None:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
-            self._load_failed(expert, move.replaces, reason)
+            self._load_failed(expert, move, reason)
         elif move.source == "device":
             self._eviction_failed(expert)
         elif move.target == "host":
             books.staging = None
-            books.host.vanish(expert.host)
+            books.leave_host(expert)
             message = f"expert {expert.name} could not be read: {reason}"
             if expert.engine.state != "ready":
                 expert.engine.detail = message
@@ -188,15 +205,20 @@ class TierState:
                 message = f"no room on the host for expert {move.beneficiary}: {reason}"
                 books.reject(books.experts[move.beneficiary], "load_failed", message)
 
-    def _load_failed(self, expert: ExpertRecord, replaces: str | None, reason: str) -> None:
+    def _load_failed(self, expert: ExpertRecord, move: Move, reason: str) -> None:
         books, engine = self._books, expert.engine
         engine.busy = None
         books.leave_device(expert)
-        replaced = books.experts[replaces] if replaces is not None else None
+        if move.image and not expert.image:
+            books.host.recharge(expert.host, expert.weights_bytes)
+        replaced = books.experts[move.replaces] if move.replaces is not None else None
         if engine.state == "ready":
             if replaced is not None:
                 books.device.stay(replaced.device)
             books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {reason}")
+            if move.source == "host":  # the next try reads the disk, where it may have been mended
+                books.host.leave(expert.host)
+                books.actions.append(Move(expert.name, "host", "disk", "unusable"))
             return
         if replaced is not None:
             books.leave_device(replaced)
@@ -218,7 +240,10 @@ class TierState:
         self._loaded(expert, None, size)
         for other in self._books.experts.values():
             if other.engine is engine:
-                (self._books.want if other.pinned else self._books.unwant)(other)
+                if other.pinned:
+                    self._books.want(other)
+                elif not other.restored:
+                    self._books.unwant(other)
 
     def _start_failed(self, engine: EngineRecord, expert: ExpertRecord, reason: str) -> None:
         engine.state, engine.detail, engine.busy = "dead", reason, None
@@ -234,10 +259,13 @@ class TierState:
         """What a running move is about is settled when the move ends. Leases stay until they are released."""
         assert engine.state == "ready", engine
         engine.state, engine.detail = "dead", reason
-        for expert in list(engine.residents.values()):
-            if expert.device.presence == "present":
-                self._books.leave_device(expert)
+        held = [expert for expert in engine.residents.values() if expert.device.presence == "present"]
+        for expert in held:
+            self._books.leave_device(expert)
         if not self._books.closing:
+            for expert in sorted(held, key=lambda expert: expert.last_used, reverse=True):
+                self._books.want(expert)
+                expert.restored = True
             self._want_engine(engine)
 
     def _restart(self, engine: EngineRecord) -> None:

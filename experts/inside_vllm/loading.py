@@ -8,9 +8,8 @@ slice ends, and a loading holds one image and the layer being read.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +26,14 @@ from vllm.model_executor.model_loader.reload.meta import SKIP_TENSORS, to_meta_t
 
 from experts.errors import CheckpointUnreadable
 from experts.inside_vllm.images import KERNEL, Image, in_memory, packed_layers, weights_of
-
-
-@dataclass(slots=True)
-class _Pace:
-    """How long work on so many bytes takes, from what it took; 1 GB/s until something is known."""
-
-    seconds: float = 1e-3
-    bytes: float = 1e6
-
-    def expects(self, size: int) -> float:
-        return size * self.seconds / self.bytes
-
-    def took(self, size: int, seconds: float) -> None:
-        self.bytes += size
-        self.seconds += seconds
+from experts.inside_vllm.slices import Clock, Pace, Slice
 
 
 class Loading:
     """One expert on its way. ``work`` until it says True, then take ``image``; ``close`` in any case."""
 
     def __init__(
-        self, model: torch.nn.Module, name: str, folder: Path, clock: Callable[[], float] = time.perf_counter
+        self, model: torch.nn.Module, name: str, folder: Path, clock: Clock = time.perf_counter
     ) -> None:
         """``model`` was loaded by vLLM, which recorded what its layers looked like before (layerwise)."""
         self.name = name
@@ -57,7 +42,7 @@ class Loading:
         self._twins: dict[torch.nn.Module, torch.nn.Module] = {}
         self._ready: deque[tuple[torch.nn.Module, QuantizeMethodBase]] = deque()
         """Layers that have their weights and are not in the kernels' form yet."""
-        self._reading, self._packing = _Pace(), _Pace()
+        self._reading, self._packing = Pace(), Pace()
         self._root = self._twin(model)
         self._files = ExitStack()
         self._pending: deque[tuple[str, Any]] = deque()
@@ -77,7 +62,7 @@ class Loading:
         """Works until ``seconds`` are used, as far as can be foreseen, at least on one tensor or layer; True
         when the expert is whole. Raises CheckpointUnreadable naming a tensor that is not all numbers, and
         what the model's loader raises."""
-        slice_ = _Slice(self._clock, seconds)
+        slice_ = Slice(self._clock, seconds)
         self._pack(slice_)
         if self._pending and not self._ready:
             self._root.load_weights(self._tensors(slice_))
@@ -149,7 +134,7 @@ class Loading:
                 names.discard(name)
         self._pending = deque(item for item in self._pending if item[0] in names)
 
-    def _tensors(self, slice_: "_Slice") -> Iterator[tuple[str, torch.Tensor]]:
+    def _tensors(self, slice_: Slice) -> Iterator[tuple[str, torch.Tensor]]:
         """For the model's loader, which has written a tensor when it asks for the next."""
         while self._pending and not self._ready:
             name, file = self._pending[0]
@@ -163,7 +148,7 @@ class Loading:
             self._reading.took(tensor.nbytes, self._clock() - began)
             self._pack(slice_)
 
-    def _pack(self, slice_: "_Slice") -> None:
+    def _pack(self, slice_: Slice) -> None:
         while self._ready:
             layer, method = self._ready[0]
             size, began = _size(layer), self._clock()
@@ -180,20 +165,6 @@ class Loading:
 
     def __repr__(self) -> str:
         return f"<Loading {self.name} [tensors to read: {len(self._pending)}, to pack: {len(self._ready)}]>"
-
-
-class _Slice:
-    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-        self._worked = False
-
-    def allows(self, seconds: float) -> bool:
-        """Whether work that long fits; the first always does."""
-        if self._worked and self._clock() + seconds > self._end:
-            return False
-        self._worked = True
-        return True
 
 
 class _Later(QuantizeMethodBase):

@@ -7,20 +7,26 @@ in one of several workers would leave the others waiting for it.
 
 import ctypes
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm.config import set_current_vllm_config
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
+from vllm.version import __version__ as vllm_version
 
 from experts.errors import LoadFailed
+from experts.inside_vllm import kernels
+from experts.inside_vllm.arrival import Arrival, Place
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
 from experts.inside_vllm.loading import Loading
 from experts.inside_vllm.reload import bytes_packed_beside, share_kernel, tied_layers
 from experts.inside_vllm.turns import Cost
+from experts.inside_vllm.upload import PinnedFiles
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -37,6 +43,8 @@ class ExpertWorker(PlatformWorker):
     """``additional_config["resident"]`` names the expert whose checkpoint the engine starts with."""
 
     def load_model(self, **kwargs: Any) -> None:
+        if current_platform.is_cpu():
+            kernels.install(self.model_config.dtype)
         super().load_model(**kwargs)
         (first,) = self.vllm_config.additional_config["resident"]
         model = self.model_runner.get_model()
@@ -48,7 +56,8 @@ class ExpertWorker(PlatformWorker):
         held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
         self._image_bytes = held + bytes_packed_beside(model)
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
-        self._loading: Loading | None = None
+        self._arrival: Arrival | None = None
+        self._pinned = PinnedFiles()
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
@@ -65,8 +74,9 @@ class ExpertWorker(PlatformWorker):
     def sample_tokens(self, grammar_output: Any) -> Any:
         return self._timed(super().sample_tokens(grammar_output))
 
-    def coe_load(self, name: str, weights: str) -> Report:
-        """Begins to load ``name`` from the folder, instead of any other.
+    def coe_load(self, name: str, weights: str, stamp: str, images: str) -> Report:
+        """Begins to load ``name``, instead of any other, from the folder ``weights``; ``stamp`` tells one
+        state of it from another. Its image may be kept in the folder ``images``, unless that is empty.
 
         A load is ``coe_load``, ``coe_load_more`` until all workers answer ``whole``, and ``coe_load_end``;
         steps run in between. Whatever fails, the experts held stay as they are."""
@@ -74,7 +84,10 @@ class ExpertWorker(PlatformWorker):
         folder = Path(weights)
         try:
             check_same_family(folder, self._family, read_headers(folder))
-            self._loading = Loading(self.model_runner.get_model(), name, folder)
+            model, place = self.model_runner.get_model(), self._place(stamp, images)
+            load = partial(Loading, model, name, folder)
+            device = None if current_platform.is_cpu() else self.device
+            self._arrival = Arrival(name, load, place, device, self._pinned)
         except Exception as error:
             return self._failed(name, error)
         return self._report(whole=False)
@@ -99,7 +112,7 @@ class ExpertWorker(PlatformWorker):
 
     def coe_load_abandon(self, name: str) -> Report:
         """Frees what has been loaded of ``name``, if it is under way."""
-        if self._loading is not None and self._loading.name == name:
+        if self._arrival is not None and self._arrival.name == name:
             self._abandon()
         return self._report()
 
@@ -129,15 +142,23 @@ class ExpertWorker(PlatformWorker):
         self._switches += 1
         self._switch_seconds += time.perf_counter() - begun
 
-    def _under_way(self, name: str) -> Loading:
-        if self._loading is None or self._loading.name != name:
+    def _place(self, stamp: str, images: str) -> Place | None:
+        if not images:
+            return None
+        ranks = f"{self.rank} of {self.parallel_config.world_size}"
+        versions = f"{self.model_config.dtype} torch {torch.__version__} vllm {vllm_version}"
+        key = f"{type(self._images).__name__} {versions} rank {ranks} {stamp}"
+        return Place(Path(images) / f"image-{self.rank}", key)
+
+    def _under_way(self, name: str) -> Arrival:
+        if self._arrival is None or self._arrival.name != name:
             raise LoadFailed("its load was abandoned; load it again")
-        return self._loading
+        return self._arrival
 
     def _abandon(self) -> None:
-        if self._loading is not None:
-            self._loading.close()
-            self._loading = None
+        if self._arrival is not None:
+            self._arrival.close()
+            self._arrival = None
             _give_memory_back()
 
     def _failed(self, name: str, error: Exception) -> Report:
@@ -146,6 +167,7 @@ class ExpertWorker(PlatformWorker):
         return self._report(error=f"{type(error).__name__}: {error}")
 
     def _report(self, **more: Any) -> Report:
+        self._pinned.sweep()
         return {
             "active": self._images.active,
             "resident": list(self._images.names),

@@ -100,6 +100,17 @@ async def bench(
     await engine.stop()
 
 
+def images_in(folder: Path) -> list[tuple[int, int]]:
+    """Identity and size of each."""
+    return [(file.stat().st_ino, file.stat().st_size) for file in sorted(folder.iterdir())]
+
+
+def damage_one(folder: Path) -> None:
+    with next(folder.iterdir()).open("r+b") as file:
+        file.seek(100_000_000)
+        file.write(b"damage")
+
+
 async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
     assert bench.engine.state == "ready"
     assert await bench.engine.alive()
@@ -147,6 +158,25 @@ async def test_a_loaded_expert_answers_as_itself(bench: Bench) -> None:
 
 async def test_loading_a_resident_expert_again_changes_nothing(bench: Bench) -> None:
     await bench.engine.load(bench.general, bench.general.folder)
+    await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+
+
+async def test_an_expert_comes_back_from_the_image_it_left(bench: Bench, tmp_path: Path) -> None:
+    first = await bench.engine.load(bench.other, bench.other.folder, tmp_path)
+    assert first.image_bytes == sum(size for _, size in images_in(tmp_path))
+    if bench.kind == "interleaved":
+        assert 0.99 < first.image_bytes / first.bytes < 1.01
+        left = images_in(tmp_path)
+        await bench.engine.unload("other")
+        await bench.engine.load(bench.other, bench.other.folder, tmp_path)
+        assert await answers(bench.engine, "other") == bench.answers["other"]
+        assert images_in(tmp_path) == left, "read, not written"
+        await bench.engine.unload("other")
+        damage_one(tmp_path)
+        await bench.engine.load(bench.other, bench.other.folder, tmp_path)
+        assert images_in(tmp_path) != left, "written anew"
+    assert await answers(bench.engine, "other") == bench.answers["other"]
     await bench.engine.load(bench.general, bench.general.folder)
     assert await answers(bench.engine, "general") == bench.answers["general"]
 

@@ -25,6 +25,8 @@ class EngineInHand:
         self.calls: list[str] = []
         self.resident: dict[str, Path] = {}
         self.stops = 0
+        self.image_bytes = 0
+        """Of the image that a load leaves where it may."""
 
     @property
     def family(self) -> str:
@@ -66,7 +68,7 @@ class EngineInHand:
         assert self._death is not None
         self._death.set_result(reason)
 
-    async def load(self, expert: Expert, weights: Path) -> Loaded:
+    async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         self.calls.append(f"load {expert.name}")
         await self.gate.wait()
         if self._state != "ready":
@@ -76,7 +78,11 @@ class EngineInHand:
         if self._limit is not None and len(self.resident) >= self._limit:
             self.resident.clear()
         self.resident[expert.name] = weights
-        return Loaded(expert.weights_bytes, 0.0)
+        if images is None or self.image_bytes == 0:
+            return Loaded(expert.weights_bytes, 0.0)
+        (images / "image-0").write_bytes(bytes(self.image_bytes))
+        (images / "image-1.partial").touch()
+        return Loaded(expert.weights_bytes, 0.0, self.image_bytes)
 
     async def unload(self, name: str) -> None:
         self.calls.append(f"unload {name}")

@@ -166,6 +166,33 @@ async def test_weights_are_read_from_the_host_copy(tmp_path: Path) -> None:
         assert moves == [("disk", "host"), ("disk", "host"), ("host", "device")]
 
 
+async def test_an_image_that_a_load_leaves_takes_the_place_of_the_copied_checkpoint(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10, host=40) as house:
+        house.engine.image_bytes = 12
+        (await house.manager.lease("b")).release()
+        assert house.engine.resident["b"] == house.host.path("b")
+        assert not house.host.path("b").exists()
+        assert [file.name for file in house.host.images("b").iterdir()] == ["image-0"]
+        host = {status.expert: status.host_bytes for status in house.manager.status()}
+        assert host["b"] == 12
+        (await house.manager.lease("a")).release()
+        (await house.manager.lease("b")).release()
+        assert house.engine.resident["b"] == tmp_path / "b", "read only should the image be bad"
+        last = [each for each in house.seen if isinstance(each, MoveDone)][-1]
+        assert (last.source, last.target, last.outcome) == ("host", "device", "done")
+
+
+async def test_a_load_that_fails_leaves_no_half_image_and_no_copy(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10, host=40) as house:
+        house.engine.failures.append(LoadFailed("tensor x holds NaN"))
+        with pytest.raises(LeaseRejected, match="tensor x"):
+            await house.manager.lease("b")
+        await house.until(lambda: house.manager.counts().moves == 0)
+        assert not house.host.path("b").exists()
+        assert {status.expert: status.host for status in house.manager.status()}["b"] == "absent"
+        (await house.manager.lease("b")).release()
+
+
 async def test_an_eviction_unloads_the_victim(tmp_path: Path) -> None:
     async with a_house(tmp_path, device=10) as house:
         (await house.manager.lease("b")).release()
@@ -260,7 +287,7 @@ async def test_a_killed_engine_is_restarted_and_those_who_wait_are_served(tmp_pa
         held.release()
         house.engine.gate.set()
         (await waiting).release()
-        assert house.engine.calls == ["start a", "load b", "start b"]
+        assert house.engine.calls == ["start a", "load b", "start b", "load a"]
         assert house.manager.readiness.ready
         states = [each.state for each in house.seen if isinstance(each, EngineChanged)]
         assert states == ["starting", "ready", "dead", "starting", "ready"]

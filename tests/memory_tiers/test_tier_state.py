@@ -55,12 +55,12 @@ class Script:
     def release(self, ticket: int) -> list[Action]:
         return self.feed(LeaseReleased(ticket, self.now()))
 
-    def done(self, action: Action, size: int = 10) -> list[Action]:
+    def done(self, action: Action, size: int = 10, image: int = 0) -> list[Action]:
         if isinstance(action, StartEngine):
             return self.feed(EngineStarted(action.family, action.expert, size, self.now()))
         assert isinstance(action, Move)
         held = 0 if action.source == "device" or action.target == "disk" else size
-        return self.feed(MoveFinished(action, held, self.now()))
+        return self.feed(MoveFinished(action, held, self.now(), image))
 
     def fail(self, action: Action, reason: str = "bad luck") -> list[Action]:
         if isinstance(action, StartEngine):
@@ -86,6 +86,9 @@ class Script:
     def where(self, expert: str) -> str:
         return self.state.tier(expert)
 
+    def on_host(self, expert: str) -> int:
+        return next(status.host_bytes for status in self.state.experts() if status.expert == expert)
+
 
 def an_expert(name: str, *, family: str = "f", size: int = 10, pinned: bool = False) -> Expert:
     return Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned)
@@ -104,10 +107,13 @@ def opened(
     limit: int | None = None,
     max_queue: int = 100,
     pinned: str = "",
+    images: bool = False,
 ) -> Script:
-    """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with."""
+    """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with.
+    ``images``: whether it is known to leave some."""
     experts = [an_expert(name, pinned=name in pinned) for name in names]
     script = Script(TierState(a_config(device, host, max_queue=max_queue), experts, {"f": limit}))
+    script.state._books.engines["f"].images = images
     script.settle(script.feed(Opened(script.now())))
     return script
 
@@ -203,6 +209,74 @@ def test_an_evicted_expert_comes_back_from_its_host_copy() -> None:
     assert script.where("a") == "host"
     script.release(1)
     assert Move("a", "host", "device", "ticket") in script.settle(script.ask("a"))
+
+
+def loading(script: Script, expert: str) -> Move:
+    """The load that asking for ``expert`` leads to, about to end."""
+    pending = script.ask(expert)
+    while True:
+        action = pending.pop(0)
+        if isinstance(action, Move) and (action.expert, action.target) == (expert, "device"):
+            return action
+        pending += script.done(action)
+
+
+def test_an_image_takes_the_place_of_the_checkpoint_on_the_host_and_is_used_from_then_on() -> None:
+    script = opened("ab", device=10, host=40, images=True)
+    load = loading(script, "b")
+    assert load == Move("b", "host", "device", "ticket", image=True)
+    assert script.on_host("b") == 20, "until the load ends there are both"
+    script.done(load, image=12)
+    assert script.on_host("b") == 12
+    script.release(1)
+    script.done(loading(script, "a"), image=12)
+    script.release(2)
+    assert loading(script, "b") == Move("b", "host", "device", "ticket", image=True)
+    assert script.on_host("b") == 12
+
+
+def test_an_image_is_made_only_where_the_host_has_room_for_it_beside_the_checkpoint() -> None:
+    script = opened("ab", device=20, host=19, images=True)
+    load = loading(script, "b")
+    assert load == Move("b", "host", "device", "ticket")
+    script.done(load)
+    assert script.on_host("b") == 10
+
+
+def test_host_copies_leave_for_a_checkpoint_and_the_image_that_will_be_made_of_it() -> None:
+    script = opened("abc", device=30, host=30, images=True)
+    script.done(loading(script, "b"), image=10)
+    assert [script.on_host(name) for name in "abc"] == [10, 10, 0]
+    assert Move("a", "host", "disk", "eviction", "c") in script.ask("c")
+
+
+def test_an_engine_that_left_no_image_is_not_given_room_for_one_again() -> None:
+    script = opened("abc", device=30, host=40, images=True)
+    script.done(loading(script, "b"), image=0)
+    assert script.on_host("b") == 10
+    assert loading(script, "c") == Move("c", "host", "device", "ticket")
+
+
+def test_an_image_that_turned_out_bad_and_could_not_be_made_anew_is_gone() -> None:
+    script = opened("ab", device=10, host=40, images=True)
+    script.done(loading(script, "b"), image=10)
+    script.release(1)
+    script.done(loading(script, "a"), image=10)
+    script.release(2)
+    script.done(loading(script, "b"), image=0)
+    assert script.on_host("b") == 0
+
+
+def test_a_host_copy_that_could_not_be_loaded_is_dropped_so_that_the_disk_is_read_again() -> None:
+    script = opened("ab", device=20, host=40, images=True)
+    (read,) = script.ask("b")
+    (load,) = script.done(read)
+    reject, drop = script.fail(load, "tensor x holds NaN")
+    assert isinstance(reject, Reject)
+    assert drop == Move("b", "host", "disk", "unusable")
+    assert script.on_host("b") == 10
+    assert script.ask("b") == [], "waits until the bad copy is gone"
+    assert script.done(drop) == [Move("b", "disk", "host", "ticket")]
 
 
 def test_the_host_tier_drops_the_copy_used_least_recently_and_not_needed() -> None:
@@ -398,12 +472,37 @@ def test_a_dead_engine_is_restarted_for_the_oldest_ticket_and_serves_those_who_w
     assert script.die() == [], "the move under way ends first"
     (start,) = script.fail(load, "connection refused")
     assert start == StartEngine("f", "b", "disk")
-    assert script.done(start) == [Grant(1)]
+    assert script.done(start) == [Grant(1), Move("a", "disk", "device", "preload")]
 
 
 def test_a_dead_engine_is_restarted_when_nobody_waits() -> None:
     script = opened("ab", device=20)
     assert script.die() == [StartEngine("f", "a", "disk")]
+
+
+def test_what_was_on_the_device_of_a_dead_engine_comes_back_to_it() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (start,) = script.die()
+    assert start == StartEngine("f", "b", "disk"), "the one used last comes first"
+    (restore,) = script.done(start)
+    assert restore == Move("a", "disk", "device", "preload")
+    assert script.done(restore) == []
+    assert [script.where(name) for name in "abc"] == ["device", "device", "disk"]
+
+
+def test_who_waits_comes_before_what_is_only_to_come_back() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (start,) = script.die()
+    script.ask("c")
+    (load,) = script.done(start)
+    assert load == Move("c", "disk", "device", "ticket"), "not a, which fits no more"
+    assert script.done(load) == [Grant(2)]
+    assert [script.where(name) for name in "abc"] == ["disk", "device", "device"]
+    assert script.state.settled
 
 
 def test_leases_of_a_dead_engine_count_until_they_are_released() -> None:

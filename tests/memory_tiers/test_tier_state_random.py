@@ -106,7 +106,8 @@ class World:
             self.feed(MoveFailed(action, "chance", self.clock()))
         else:
             held = self.measured(size) if action.target == "device" else size
-            self.feed(MoveFinished(action, held, self.clock()))
+            image = self.measured(size) if action.image and self.chance.random() < 0.8 else 0
+            self.feed(MoveFinished(action, held, self.clock(), image))
 
     def runs(self, move: Move) -> bool:
         return self.families[move.expert] in self.running
