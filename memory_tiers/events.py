@@ -141,6 +141,13 @@ class RestartDue:
 
 
 @dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened, but somebody may have waited or stayed long enough: see ``TierState.deadline``."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     """No new tickets, no new moves; leases may end in peace."""
 
@@ -158,5 +165,6 @@ Event = (
     | EngineStartFailed
     | EngineDied
     | RestartDue
+    | TimePassed
     | DrainRequested
 )

@@ -44,7 +44,14 @@ def _check_expert(books: Books, expert: ExpertRecord) -> None:
     # Nobody waits for what could be had.
     could_be_granted = expert.waiting and device == "present" and not claimed
     assert not could_be_granted, f"{expert!r} could be granted"
-    assert expert.needed == (expert.name in books.needed), f"{expert!r} is needed or not"
+    assert expert.needed == (expert.name in expert.engine.line), f"{expert!r} is needed or not"
+    may_leave = device == "present" and not expert.pinned and not expert.stuck
+    ranked = (expert in books.idle, expert in books.used)
+    wanted = (may_leave and not expert.leases, may_leave and bool(expert.leases))
+    assert ranked == (wanted if expert.engine.resident_limit is None else (False, False)), (
+        f"{expert!r} is ranked"
+    )
+    assert (expert in books.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
     assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
 
 

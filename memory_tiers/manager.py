@@ -29,6 +29,7 @@ from memory_tiers.events import (
     StartEngine,
     TicketAsked,
     TicketCancelled,
+    TimePassed,
 )
 from memory_tiers.host import HostStore
 from memory_tiers.lease import Lease as Lease
@@ -90,6 +91,8 @@ class TierManager:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._broken: Exception | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._unchecked = 0
 
     def __repr__(self) -> str:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
@@ -159,6 +162,8 @@ class TierManager:
             await self._end_everything()
 
     async def _end_everything(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         await asyncio.sleep(0)  # a task cancelled before it began could not tell the state
         tasks = [*self._tasks]
         for task in tasks:
@@ -182,12 +187,34 @@ class TierManager:
         if self._broken is None:
             try:
                 actions = self._state.handle(event)
-                self._state.check()
+                self._check()
                 for action in actions:
                     self._carry_out(action)
+                self._set_alarm()
             except Exception as error:
                 self._break(error)
         self._changed.set()
+
+    def _check(self) -> None:
+        """Looking at every expert after every event would cost more than deciding does; once in as many
+        events as there are experts costs next to nothing."""
+        self._unchecked += 1
+        if self._unchecked >= len(self._experts):
+            self._unchecked = 0
+            self._state.check()
+
+    def _set_alarm(self) -> None:
+        """For when the state has to be told that time has passed."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._state.deadline is not None:
+            seconds = max(0.0, self._state.deadline - self._clock())
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._alarm = None
+        self._feed(TimePassed(self._clock()))
 
     def _break(self, error: Exception) -> None:
         log.critical("the tier manager is broken: restart the server", exc_info=error)

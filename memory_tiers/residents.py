@@ -28,6 +28,8 @@ class EngineRecord:
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
     """Experts present, arriving or leaving on the device."""
+    line: dict[str, "ExpertRecord"] = field(default_factory=dict)
+    """Experts that somebody waits for or that are wanted, in the order in which that began."""
 
     def __repr__(self) -> str:
         return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
@@ -39,8 +41,8 @@ class EngineRecord:
 
 @dataclass(slots=True, eq=False)
 class ExpertRecord:
-    """One expert. ``waiting`` maps tickets to their order, ``leases`` maps tickets to the engine start they
-    were granted under. ``wanted`` is the order of a wish of our own (a pin, an engine to start)."""
+    """One expert. ``waiting`` maps tickets to when they were asked for, ``leases`` maps tickets to the engine
+    start they were granted under. ``wanted``: by a wish of our own (a pin, an engine to start)."""
 
     name: str
     engine: EngineRecord
@@ -49,11 +51,17 @@ class ExpertRecord:
     device: Copy
     host: Copy
     last_used: float = 0.0
-    waiting: dict[int, int] = field(default_factory=dict)
+    load_began: float = 0.0
+    load_seconds: float = 0.0
+    """What bringing it to the device took last; 0 for the expert an engine started with."""
+    loaded_at: float = 0.0
+    waiting: dict[int, float] = field(default_factory=dict)
     leases: dict[int, int] = field(default_factory=dict)
-    wanted: int | None = None
+    wanted: bool = False
     restored: bool = False
     """It is wanted because its engine died with it, if there is room without anybody leaving."""
+    order: int = 0
+    """Its place in line: when the need for it began."""
     image: bool = False
     """Its host copy is an image in the engine's format, not the checkpoint."""
     fatal_loads: int = 0
@@ -76,14 +84,12 @@ class ExpertRecord:
 
     @property
     def needed(self) -> bool:
-        return bool(self.waiting) or self.wanted is not None
+        return bool(self.waiting) or self.wanted
 
     @property
-    def order(self) -> int:
-        """Since when it is needed: the order of its oldest ticket or wish."""
-        oldest = next(iter(self.waiting.values()), self.wanted)
-        assert oldest is not None, f"{self!r} is not needed"
-        return oldest if self.wanted is None else min(oldest, self.wanted)
+    def since(self) -> float | None:
+        """When the oldest ticket that waits was asked for; None when nobody waits."""
+        return next(iter(self.waiting.values()), None)
 
     @property
     def device_bytes(self) -> int:

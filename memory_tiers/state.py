@@ -24,6 +24,7 @@ from memory_tiers.events import (
     RestartDue,
     TicketAsked,
     TicketCancelled,
+    TimePassed,
 )
 from memory_tiers.policy import LeastRecentlyUsed, Policy
 from memory_tiers.residency import Residency
@@ -39,9 +40,8 @@ are rejected. The next ticket tries again; an engine is tried again after a paus
 class TierState:
     """Which experts are where, who waits, who holds a lease. Tickets are numbers the driver gives, each once.
 
-    Tickets are served in the order they came, as far as room is concerned: what an older ticket claims as
-    its victim gets no new leases, so a stream of requests to one expert cannot starve another's first.
-    (A bound in seconds and a minimum residency are a later issue's.)
+    What an older ticket claims as its victim gets no new leases, so a stream of requests to one expert cannot
+    starve another's first; see ``Residency`` for who is served when.
     """
 
     def __init__(
@@ -54,8 +54,9 @@ class TierState:
         """``resident_limits`` has ``Engine.resident_limit`` of each family. Raises BudgetTooSmall."""
         check_budgets(config, experts, resident_limits)
         self._config = config
-        self._books = Books.of(config, experts, resident_limits)
-        self._residency = Residency(self._books, LeastRecentlyUsed() if policy is None else policy)
+        policy = LeastRecentlyUsed() if policy is None else policy
+        self._books = Books.of(config, experts, resident_limits, policy)
+        self._residency = Residency(self._books, config)
 
     def __repr__(self) -> str:
         books = self._books
@@ -81,8 +82,17 @@ class TierState:
         self._residency.decide()
         return self._books.actions
 
+    @property
+    def deadline(self) -> float | None:
+        """The driver shall send TimePassed then, unless another event comes after that time; None: never."""
+        return self._residency.deadline
+
     def _note(self, event: Event) -> None:
+        if not isinstance(event, TicketAsked | TicketCancelled | LeaseReleased | TimePassed):
+            self._books.unsettled = True
         match event:
+            case TimePassed():
+                pass
             case Opened():
                 self._opened()
             case TicketAsked():
@@ -114,7 +124,7 @@ class TierState:
 
     def _want_engine(self, engine: EngineRecord) -> None:
         """The engine runs and holds what is pinned; with no pin any expert will do to start it."""
-        restored = any(expert.restored for expert in self._books.needed.values() if expert.engine is engine)
+        restored = any(expert.restored for expert in engine.line.values())
         if engine.first is not None and not restored:
             self._books.want(engine.first)
         for expert in self._books.experts.values():
@@ -125,8 +135,15 @@ class TierState:
         refusal = self._refusal(event)
         if refusal is not None:
             self._books.actions.append(refusal)
+            return
+        expert = self._books.experts[event.expert]
+        if self._at_hand(expert):
+            self._books.admit(event.ticket, expert)
         else:
-            self._books.wait(event.ticket, self._books.experts[event.expert])
+            self._books.wait(event.ticket, expert)
+
+    def _at_hand(self, expert: ExpertRecord) -> bool:
+        return expert.device.presence == "present" and expert.name not in self._books.claims
 
     def _refusal(self, event: TicketAsked) -> Reject | None:
         def refused(reason: RejectionReason, message: str) -> Reject:
@@ -137,17 +154,22 @@ class TierState:
             return refused("shutting_down", "shutting down: ask another server, or again later")
         if expert is None:
             return refused("unknown_expert", f"there is no expert {event.expert}")
-        if expert.device.presence == "present" and expert.name not in self._books.claims:
+        if self._at_hand(expert):
             return None
         if event.fail_fast:
             return refused("not_resident", f"expert {expert.name} would have to wait: it is on {expert.tier}")
         if self._books.waiting >= self._config.max_queue:
             return refused("queue_full", f"{self._books.waiting} requests wait already: try again later")
+        most = self._config.max_queue_per_expert
+        if most is not None and len(expert.waiting) >= most:
+            message = f"{len(expert.waiting)} requests wait for expert {expert.name} already: try again later"
+            return refused("queue_full", message)
         return None
 
     def _moved(self, move: Move, size: int, image_bytes: int) -> None:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
+            expert.load_seconds = books.now - expert.load_began
             self._loaded(expert, move.replaces, size)
             self._image_left(move, image_bytes)
         elif move.source == "device":
@@ -156,6 +178,7 @@ class TierState:
         elif move.target == "host":
             books.staging = None
             books.host.settle(expert.host, size)
+            books.rank(expert)
         else:
             books.leave_host(expert)
 
@@ -182,9 +205,16 @@ class TierState:
         if engine.state != "ready":
             books.leave_device(expert)
             return
-        expert.fatal_loads, expert.last_used = 0, books.now
+        expert.fatal_loads, expert.last_used, expert.loaded_at = 0, books.now, books.now
         engine.scale = size / max(1, expert.weights_bytes)
         books.device.settle(expert.device, size)
+        self._stays(expert)
+
+    def _stays(self, expert: ExpertRecord) -> None:
+        """It is on the device and nobody has claimed it."""
+        self._books.rank(expert)
+        if not self._books.closing:
+            self._books.grant(expert)
 
     def _move_failed(self, move: Move, reason: str) -> None:
         books, expert = self._books, self._books.experts[move.expert]
@@ -201,6 +231,7 @@ class TierState:
             books.reject(expert, "load_failed", message)
         else:
             books.host.stay(expert.host)
+            books.rank(expert)
             if move.beneficiary is not None:
                 message = f"no room on the host for expert {move.beneficiary}: {reason}"
                 books.reject(books.experts[move.beneficiary], "load_failed", message)
@@ -215,9 +246,11 @@ class TierState:
         if engine.state == "ready":
             if replaced is not None:
                 books.device.stay(replaced.device)
+                self._stays(replaced)
             books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {reason}")
             if move.source == "host":  # the next try reads the disk, where it may have been mended
                 books.host.leave(expert.host)
+                books.rank(expert)
                 books.actions.append(Move(expert.name, "host", "disk", "unusable"))
             return
         if replaced is not None:
@@ -232,6 +265,7 @@ class TierState:
         if expert.engine.state == "ready":
             self._books.device.stay(expert.device)
             expert.stuck = True
+            self._stays(expert)
         else:
             self._books.leave_device(expert)
 
@@ -250,10 +284,9 @@ class TierState:
         engine.failures += 1
         self._books.leave_device(expert)
         if engine.failures >= ATTEMPTS:
-            for other in list(self._books.needed.values()):
-                if other.engine is engine:
-                    message = f"the engine of family {engine.family} does not start: {reason}"
-                    self._books.reject(other, "engine_failed", message)
+            for other in list(engine.line.values()):
+                message = f"the engine of family {engine.family} does not start: {reason}"
+                self._books.reject(other, "engine_failed", message)
 
     def _died(self, engine: EngineRecord, reason: str) -> None:
         """What a running move is about is settled when the move ends. Leases stay until they are released."""
@@ -275,7 +308,7 @@ class TierState:
     def _drain(self) -> None:
         self._books.closing = True
         self._books.claims.clear()
-        for expert in list(self._books.needed.values()):
+        for expert in self._books.needed():
             self._books.reject(expert, "shutting_down", "shutting down: ask another server, or again later")
 
     def tier(self, expert: str) -> Tier:
@@ -294,7 +327,7 @@ class TierState:
     @property
     def settled(self) -> bool:
         """Nothing we wish for ourselves, a pin or an engine, is still to come."""
-        return all(expert.wanted is None for expert in self._books.needed.values())
+        return not any(expert.wanted for expert in self._books.needed())
 
     def experts(self) -> tuple[ExpertStatus, ...]:
         return tuple(

@@ -18,5 +18,13 @@ class TiersConfig(Strict):
     """Shared memory for copies of weights, the tier that a device load reads from. 0: no host tier."""
     disk: ByteSize | None = None
     """Most bytes the prepared checkpoints may take together; absent means unlimited."""
+    max_wait_s: float = Field(default=30.0, gt=0)
+    """Who has waited longer than this for an expert comes first, and experts that have just been loaded make
+    room for it too."""
+    min_residency_s: float | None = Field(default=None, ge=0)
+    """Seconds an expert stays on the device before it may leave for another; absent means as long as its last
+    load took, ten times as long while it is in use, at most ``max_wait_s``."""
     max_queue: int = Field(default=1024, ge=0)
     """Tickets that may wait in all, over all experts; one more is rejected with ``queue_full``."""
+    max_queue_per_expert: int | None = Field(default=None, ge=0)
+    """Tickets that may wait for one expert; absent means as many as in all."""

@@ -81,7 +81,8 @@ async def a_house(
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(bytes(10))
         experts.append(Expert(name, "f", folder, 10, 0, "f", ""))
-    config = TiersConfig.model_validate({"device": device, "host": host, "max_queue": max_queue})
+    tree = {"device": device, "host": host, "max_queue": max_queue, "min_residency_s": 0}
+    config = TiersConfig.model_validate(tree)
     engine, store, clock = EngineInHand(resident_limit=limit), HostStore(tmp_path), Clock()
     seen: list[Observation] = []
 

@@ -23,6 +23,7 @@ from memory_tiers.events import (
     StartEngine,
     TicketAsked,
     TicketCancelled,
+    TimePassed,
 )
 from memory_tiers.state import TierState
 from memory_tiers.tiers import TiersConfig
@@ -68,6 +69,16 @@ class Script:
         assert isinstance(action, Move)
         return self.feed(MoveFailed(action, reason, self.now()))
 
+    def wait(self, seconds: float) -> list[Action]:
+        """Lets time pass, and moves end at once."""
+        end = self.at + seconds
+        seen: list[Action] = []
+        while self.state.deadline is not None and self.state.deadline <= end:
+            self.at = max(self.at, self.state.deadline)
+            seen += self.settle(self.feed(TimePassed(self.at)))
+        self.at = max(self.at, end)
+        return seen
+
     def die(self, family: str = "f") -> list[Action]:
         return self.feed(EngineDied(family, "killed", self.now()))
 
@@ -94,9 +105,9 @@ def an_expert(name: str, *, family: str = "f", size: int = 10, pinned: bool = Fa
     return Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned)
 
 
-def a_config(device: int, host: int = 0, disk: int | None = None, max_queue: int = 100) -> TiersConfig:
-    tree = {"device": device, "host": host, "disk": disk, "max_queue": max_queue}
-    return TiersConfig.model_validate(tree)
+def a_config(device: int, host: int = 0, disk: int | None = None, **more: float | None) -> TiersConfig:
+    tree = {"device": device, "host": host, "disk": disk, "max_queue": 100, "min_residency_s": 0}
+    return TiersConfig.model_validate({**tree, **more})
 
 
 def opened(
@@ -105,14 +116,14 @@ def opened(
     device: int,
     host: int = 0,
     limit: int | None = None,
-    max_queue: int = 100,
     pinned: str = "",
     images: bool = False,
+    **more: float | None,
 ) -> Script:
     """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with.
     ``images``: whether it is known to leave some."""
     experts = [an_expert(name, pinned=name in pinned) for name in names]
-    script = Script(TierState(a_config(device, host, max_queue=max_queue), experts, {"f": limit}))
+    script = Script(TierState(a_config(device, host, None, **more), experts, {"f": limit}))
     script.state._books.engines["f"].images = images
     script.settle(script.feed(Opened(script.now())))
     return script
@@ -333,6 +344,110 @@ def test_a_stream_of_requests_to_one_expert_does_not_starve_another() -> None:
     for _ in range(50):
         script.ask("a")
     assert Grant(2) in script.settle(script.release(1))
+
+
+def granted(actions: list[Action]) -> list[int]:
+    return [action.ticket for action in actions if isinstance(action, Grant)]
+
+
+def moves_in(actions: list[Action]) -> list[str]:
+    return [action.expert for action in actions if isinstance(action, Move) and action.target == "device"]
+
+
+def test_requests_that_alternate_do_not_thrash_and_nobody_starves() -> None:
+    """ABAACABC, one place on the device, every request takes a second: llama-swap#612."""
+    script = opened("ABC", device=10, min_residency_s=5, max_wait_s=60)
+    script.wait(5)
+    loads: list[str] = []
+    served: list[int] = []
+    for expert in "ABAACABC":
+        seen = script.settle(script.ask(expert))
+        for ticket in granted(seen):
+            seen += script.settle(script.release(ticket))
+        served += granted(seen)
+        loads += moves_in(seen)
+    while len(served) < 8:
+        seen = script.wait(1)
+        for ticket in granted(seen):
+            seen += script.settle(script.release(ticket))
+        served += granted(seen)
+        loads += moves_in(seen)
+    assert sorted(served) == list(range(1, 9))
+    assert loads == ["B", "A", "C", "B"], "in the order of arrival it would be BACABC"
+
+
+def test_an_expert_that_has_just_come_stays_as_long_as_its_load_took_and_longer_while_in_use() -> None:
+    script = opened("ab", device=10, min_residency_s=None, max_wait_s=1000)
+    eviction, *_ = script.ask("b")
+    (load,) = script.done(eviction)
+    script.at += 7
+    assert granted(script.done(load)) == [1]
+    loaded, took = script.at, 8
+    assert script.ask("a") == []
+    assert script.state.deadline == loaded + 10 * took
+    assert script.ask("b") == [Grant(3)]
+    script.release(3)
+    script.release(1)
+    assert script.state.deadline == loaded + took
+    assert granted(script.wait(took)) == [2]
+
+
+def test_who_has_waited_too_long_does_not_wait_for_that() -> None:
+    script = opened("ab", device=10, min_residency_s=1000, max_wait_s=7)
+    asked = script.at + 1
+    assert script.ask("b") == []
+    assert script.wait(6) == []
+    assert granted(script.wait(1)) == [1]
+    assert script.at == pytest.approx(asked + 7 + 2), "and two moves of a second each"
+
+
+def test_a_steady_stream_to_one_expert_keeps_another_waiting_no_longer_than_the_bound() -> None:
+    script = opened("ab", device=10, min_residency_s=1000, max_wait_s=20)
+    script.ask("a")
+    held = [1]
+    script.ask("b")
+    seen: list[Action] = []
+    while 2 not in granted(seen) and script.at < 100:
+        seen = script.wait(0.5) + script.settle(script.ask("a"))
+        held += [ticket for ticket in granted(seen) if ticket != 2]
+        if len(held) > 1 or not granted(seen):
+            seen += script.settle(script.release(held.pop(0))) if held else []
+    assert 20 <= script.at <= 30
+
+
+def test_whoever_waited_too_long_comes_before_an_older_need() -> None:
+    script = opened("abc", device=10, min_residency_s=0, max_wait_s=10)
+    script.ask("a")
+    script.ask("b")
+    script.at += 8
+    script.ask("c")
+    script.cancel(2)
+    script.ask("b")
+    script.at += 5
+    assert granted(script.settle(script.release(1))) == [3]
+
+
+def test_only_who_is_next_claims_a_victim_so_that_the_others_serve_on() -> None:
+    script = opened("abcd", device=20)
+    script.settle(script.ask("a"))
+    script.settle(script.ask("b"))
+    script.ask("c")
+    script.ask("d")
+    assert len([name for name in "ab" if granted(script.ask(name))]) == 1
+
+
+def test_an_expert_that_is_read_from_disk_holds_nobody_up_whose_weights_are_in_memory() -> None:
+    """ollama#15126: a slow load at the head of the line."""
+    script = opened("abc", device=10, host=30)
+    script.settle(script.ask("b"))
+    script.release(1)
+    script.settle(script.ask("a"))
+    script.release(2)
+    (read,) = script.ask("c")
+    assert read == Move("c", "disk", "host", "ticket")
+    assert granted(script.settle(script.ask("b"))) == [4]
+    script.release(4)
+    assert granted(script.settle(script.done(read))) == [3]
 
 
 def test_leases_are_granted_again_when_the_claim_ends_with_its_ticket() -> None:
@@ -598,6 +713,15 @@ def test_the_queue_is_bounded() -> None:
     assert isinstance(rejection, Reject)
     assert rejection.reason == "queue_full"
     assert script.ask("a") == [Grant(3)], "who need not wait is not in the queue"
+
+
+def test_the_queue_of_each_expert_is_bounded() -> None:
+    script = opened("abc", device=10, max_queue_per_expert=1)
+    script.ask("b")
+    (rejection,) = script.ask("b")
+    assert isinstance(rejection, Reject)
+    assert rejection.message == "1 requests wait for expert b already: try again later"
+    assert script.ask("c") == [], "waits for another"
 
 
 def test_failing_fast_loads_nothing() -> None:

@@ -27,6 +27,7 @@ from memory_tiers.events import (
     StartEngine,
     TicketAsked,
     TicketCancelled,
+    TimePassed,
 )
 from memory_tiers.state import TierState
 from memory_tiers.tiers import TiersConfig
@@ -124,13 +125,19 @@ class World:
     def restart(self) -> None:
         self.feed(RestartDue(self.chance.choice(sorted({*self.families.values()})), self.clock()))
 
+    def time(self) -> None:
+        """Now and then the deadline comes before anything else happens."""
+        if self.state.deadline is not None:
+            self.at = max(self.at, self.state.deadline)
+            self.feed(TimePassed(self.at))
+
     def settle(self) -> None:
         """With nothing failing any more and everybody giving back what they hold, nobody is left waiting."""
         self.failing = 0.0
         for _ in range(20_000):
-            if not (self.under_way or self.leased):
+            if not (self.under_way or self.leased or self.waiting):
                 break
-            self.chance.choice([self.finish, self.release])()
+            self.chance.choice([self.finish, self.release, self.time])()
         assert not self.waiting, f"left waiting: {self.waiting} in {self.state!r}"
         assert sorted(self.ended) == list(range(1, self.tickets + 1)), "a ticket ended never or twice"
 
@@ -156,6 +163,9 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
             "device": needed + chance.randint(0, 60),
             "host": chance.choice([0, 15, 60, 120, 1000]),
             "max_queue": chance.choice([0, 3, 1000]),
+            "max_queue_per_expert": chance.choice([None, None, 2]),
+            "max_wait_s": chance.choice([1, 10, 100]),
+            "min_residency_s": chance.choice([None, 0, 5]),
         }
     )
     state = TierState(config, experts, limits)
@@ -163,8 +173,10 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
 
 
 def walk(world: World, steps: int, deaths: float) -> None:
-    weights = [6, 1, 5, 6, deaths, deaths]
-    steps_taken = [world.ask, world.cancel, world.release, world.finish, world.die, world.restart]
+    weights = [6, 1, 5, 6, 1, deaths, deaths]
+    steps_taken = [
+        world.ask, world.cancel, world.release, world.finish, world.time, world.die, world.restart
+    ]  # fmt: skip
     world.feed(Opened(world.clock()))
     for step in world.chance.choices(steps_taken, weights, k=steps):
         step()

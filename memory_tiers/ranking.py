@@ -1,0 +1,59 @@
+"""Experts in the order in which they should leave a tier, kept up to date one change at a time."""
+
+import heapq
+from collections.abc import Callable
+
+from memory_tiers.policy import Policy
+from memory_tiers.residents import ExpertRecord
+
+
+class Ranking:
+    """A heap whose outdated entries are skipped: a change costs O(log n), whoever leaves first O(1) and one
+    step for each that is passed over."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._heap: list[tuple[float, int, ExpertRecord]] = []
+        self._entries: dict[str, int] = {}
+        """The number of each member's entry that counts."""
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, expert: ExpertRecord) -> bool:
+        return expert.name in self._entries
+
+    def put(self, expert: ExpertRecord) -> None:
+        """Adds it, or ranks it anew."""
+        self._number += 1
+        self._entries[expert.name] = self._number
+        heapq.heappush(self._heap, (self._policy.rank(expert), self._number, expert))
+        if len(self._heap) > 2 * len(self._entries) + 64:
+            self._heap = [entry for entry in self._heap if self._counts(entry)]
+            heapq.heapify(self._heap)
+
+    def remove(self, expert: ExpertRecord) -> None:
+        self._entries.pop(expert.name, None)
+
+    def first(self, fits: Callable[[ExpertRecord], bool]) -> ExpertRecord | None:
+        """Who should leave first of those that fit."""
+        passed = []
+        found = None
+        while self._heap and found is None:
+            entry = self._heap[0]
+            if self._counts(entry) and fits(entry[2]):
+                found = entry[2]
+            else:
+                heapq.heappop(self._heap)
+                if self._counts(entry):
+                    passed.append(entry)
+        for entry in passed:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def _counts(self, entry: tuple[float, int, ExpertRecord]) -> bool:
+        return self._entries.get(entry[2].name) == entry[1]
+
+    def __repr__(self) -> str:
+        return f"<Ranking of {len(self)}>"
