@@ -4,7 +4,8 @@ TiersError
 ├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
-└── ManagerBroken      a bug of ours was found while serving; nothing more is granted
+├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
+└── LogUnreadable      a file is no event log of this version
 """
 
 from typing import Literal
@@ -36,4 +37,8 @@ class HostUnavailable(TiersError):
 
 
 class ManagerBroken(TiersError):
+    pass
+
+
+class LogUnreadable(TiersError):
     pass

@@ -12,6 +12,7 @@ from experts.errors import EngineStartFailed as StartFailed
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts
 from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.event_log import EventLog
 from memory_tiers.events import (
     Action,
     DrainRequested,
@@ -77,6 +78,8 @@ class TierManager:
         """Every family of ``experts`` has an engine. Raises BudgetTooSmall."""
         limits = {family: engine.resident_limit for family, engine in engines.items()}
         self._state = TierState(config, experts, limits)
+        log_to = config.event_log
+        self._event_log = EventLog(log_to, config, experts, limits) if log_to is not None else None
         self._experts = {expert.name: expert for expert in experts}
         self._engines = engines
         self._host = host
@@ -173,6 +176,8 @@ class TierManager:
         results = await asyncio.gather(*stops, asyncio.to_thread(self._host.close), return_exceptions=True)
         for family in self._engines:
             self._engine_changed(family, "stopped")
+        if self._event_log is not None:
+            self._event_log.close()
         errors = [result for result in results if isinstance(result, Exception)]
         if errors:
             raise ExceptionGroup("not everything could be ended", errors)
@@ -187,6 +192,8 @@ class TierManager:
         if self._broken is None:
             try:
                 actions = self._state.handle(event)
+                if self._event_log is not None:
+                    self._event_log.write(event, actions)
                 self._check()
                 for action in actions:
                     self._carry_out(action)

@@ -1,5 +1,6 @@
 """The three memory tiers and their budgets."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ByteSize, Field
@@ -24,6 +25,9 @@ class TiersConfig(Strict):
     min_residency_s: float | None = Field(default=None, ge=0)
     """Seconds an expert stays on the device before it may leave for another; absent means as long as its last
     load took, ten times as long while it is in use, at most ``max_wait_s``."""
+    event_log: Path | None = None
+    """File for every event of the tiers and what followed, for ``coe tiers replay``; absent means none. A
+    relative path counts from the configuration file. It grows by some 300 bytes for each request."""
     max_queue: int = Field(default=1024, ge=0)
     """Tickets that may wait in all, over all experts; one more is rejected with ``queue_full``."""
     max_queue_per_expert: int | None = Field(default=None, ge=0)

@@ -88,6 +88,14 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
 
+    tiers = verb.add_parser("tiers", help="look into the memory tiers").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    replayed = _verb(
+        tiers, "replay", verbs.replay_tiers, "feed a recorded event log to the tiers again", config=False
+    )
+    replayed.add_argument("log", type=Path, help="what tiers.event_log of a configuration wrote")
+
     bench = verb.add_parser("bench", help="measure (needs a source checkout)").add_subparsers(
         required=True, metavar="VERB"
     )

@@ -99,6 +99,9 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
+            "tiers": settings.tiers.model_copy(
+                update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
+            ),
             "logs": anchored(settings.logs),
             "experts": experts,
             "compositions": compositions,

@@ -150,6 +150,18 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def replay_tiers(options: argparse.Namespace) -> int:
+    from memory_tiers.event_log import replay
+
+    replayed = replay(options.log)
+    if replayed.different is None:
+        print(f"{replayed.events} events led to the recorded actions")
+        return 0
+    line, recorded, done = replayed.different
+    print(f"{options.log}, line {line}: recorded {json.dumps(recorded)}, now {json.dumps(done)}")
+    return 1
+
+
 def bench_switch(options: argparse.Namespace) -> int:
     switch = _benchmark("switch")
     report = asyncio.run(switch.measure(load(options.config), options.runs))

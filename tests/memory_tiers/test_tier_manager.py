@@ -15,6 +15,7 @@ from experts.errors import EngineStartFailed, LoadFailed
 from experts.simulated import SimulatedEngine
 from experts.spec import Expert, SimulationConfig
 from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.event_log import replay
 from memory_tiers.host import PREFIX, HostStore
 from memory_tiers.manager import TierManager, ignore
 from memory_tiers.observations import (
@@ -73,6 +74,7 @@ async def a_house(
     limit: int | None = None,
     max_queue: int = 100,
     restart_pause_s: float = 1e6,
+    event_log: Path | None = None,
 ) -> AsyncIterator[House]:
     """Experts of 10 bytes each; started and, unless the engine's gate is shut, ready."""
     experts = []
@@ -81,7 +83,13 @@ async def a_house(
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(bytes(10))
         experts.append(Expert(name, "f", folder, 10, 0, "f", ""))
-    tree = {"device": device, "host": host, "max_queue": max_queue, "min_residency_s": 0}
+    tree = {
+        "device": device,
+        "host": host,
+        "max_queue": max_queue,
+        "min_residency_s": 0,
+        "event_log": event_log,
+    }
     config = TiersConfig.model_validate(tree)
     engine, store, clock = EngineInHand(resident_limit=limit), HostStore(tmp_path), Clock()
     seen: list[Observation] = []
@@ -421,6 +429,15 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
             await house.manager.lease("a")
         assert not house.manager.readiness.ready
         assert "restart the server" in caplog.text
+
+
+async def test_every_event_is_in_the_log_and_replays(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10, host=40, event_log=tmp_path / "log.jsonl") as house:
+        for name in "abcab":
+            (await house.manager.lease(name)).release()
+    replayed = replay(tmp_path / "log.jsonl")
+    assert replayed.different is None
+    assert replayed.events > 20
 
 
 async def test_an_observer_that_fails_does_not_stop_the_tiers(

@@ -1,0 +1,134 @@
+"""Every event of the tiers and the actions that followed, as JSON lines that replay to the same actions."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from experts.spec import Expert
+from memory_tiers import events
+from memory_tiers.errors import LogUnreadable
+from memory_tiers.events import Action, Event, Move
+from memory_tiers.state import TierState
+from memory_tiers.tiers import TiersConfig
+
+VERSION = 1
+_EVENTS = {kind.__name__: kind for kind in get_args(events.Event)}
+
+
+class EventLog:
+    """Appends to a file that begins with what the state was made of. A line is written through at once, so
+    that the log of a killed process ends with its last event."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: TiersConfig,
+        experts: Sequence[Expert],
+        resident_limits: Mapping[str, int | None],
+    ) -> None:
+        """Replaces a log that is there. Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", encoding="utf-8", buffering=1)
+        made_of = {
+            "version": VERSION,
+            "config": config.model_dump(mode="json"),
+            "experts": [
+                {"name": e.name, "family": e.family, "weights_bytes": e.weights_bytes, "pinned": e.pinned}
+                for e in experts
+            ],
+            "resident_limits": dict(resident_limits),
+        }
+        self._file.write(json.dumps(made_of) + "\n")
+
+    def write(self, event: Event, actions: Sequence[Action]) -> None:
+        self._file.write(json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]}) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __repr__(self) -> str:
+        return f"<EventLog {self._file.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """``different``: the first line, counted from 1, whose actions are not those that were recorded, with
+    both; None when all are."""
+
+    events: int
+    different: tuple[int, list[Any], list[Any]] | None
+
+
+def replay(path: Path) -> Replay:
+    """Feeds the recorded events to a new state and compares what it does. Raises LogUnreadable naming the
+    line."""
+    lines = _lines(path)
+    number, made_of = next(lines, (1, None))
+    try:
+        state = _state(made_of)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LogUnreadable(f"{path}, line {number}: not the beginning of an event log: {error!r}") from error
+    count = 0
+    for number, line in lines:
+        try:
+            event, recorded = _event(line["event"]), line["actions"]
+        except (KeyError, TypeError) as error:
+            raise LogUnreadable(f"{path}, line {number}: not an event: {error!r}") from error
+        count += 1
+        done = [_tree(action) for action in state.handle(event)]
+        state.check()
+        if done != recorded:
+            return Replay(count, (number, recorded, done))
+    return Replay(count, None)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The last line may have been cut off when the process was killed, and is left out then."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogUnreadable(f"{path}: {error}") from error
+    *whole, _ = text.split("\n")
+    for number, line in enumerate(whole, 1):
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise LogUnreadable(f"{path}, line {number}: not JSON: {error}") from error
+
+
+def _state(made_of: Any) -> TierState:
+    if made_of["version"] != VERSION:
+        raise ValueError(f"version {made_of['version']}, this program writes {VERSION}")
+    experts = [
+        Expert(
+            name=e["name"],
+            family=e["family"],
+            folder=Path(),
+            weights_bytes=e["weights_bytes"],
+            parameters=0,
+            fingerprint="",
+            chat_template="",
+            pinned=e["pinned"],
+        )
+        for e in made_of["experts"]
+    ]
+    return TierState(TiersConfig.model_validate(made_of["config"]), experts, made_of["resident_limits"])
+
+
+def _tree(what: Event | Action) -> dict[str, Any]:
+    fields = {field.name: getattr(what, field.name) for field in dataclasses.fields(what)}
+    if isinstance(move := fields.get("move"), Move):
+        fields["move"] = dataclasses.asdict(move)
+    return {"type": type(what).__name__, **fields}
+
+
+def _event(tree: dict[str, Any]) -> Event:
+    fields = dict(tree)
+    kind = _EVENTS[fields.pop("type")]
+    if "move" in fields:
+        fields["move"] = Move(**fields["move"])
+    event: Event = kind(**fields)
+    return event
