@@ -1,7 +1,6 @@
 """The asyncio driver: carries out what TierState decides and tells it what happened."""
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -11,7 +10,8 @@ from experts.engine import Engine, EngineState
 from experts.errors import EngineStartFailed as StartFailed
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts
-from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.desk import Desk
+from memory_tiers.errors import ManagerBroken
 from memory_tiers.event_log import EventLog
 from memory_tiers.events import (
     Action,
@@ -21,7 +21,6 @@ from memory_tiers.events import (
     EngineStartFailed,
     Event,
     Grant,
-    LeaseReleased,
     Move,
     MoveFailed,
     Opened,
@@ -29,7 +28,6 @@ from memory_tiers.events import (
     RestartDue,
     StartEngine,
     TicketAsked,
-    TicketCancelled,
     TimePassed,
 )
 from memory_tiers.host import HostStore
@@ -37,15 +35,10 @@ from memory_tiers.lease import Lease as Lease
 from memory_tiers.mover import Mover
 from memory_tiers.observations import (
     EngineChanged,
-    LeaseEnded,
-    LeaseGranted,
     Observation,
-    TicketEnded,
-    TicketOutcome,
 )
 from memory_tiers.state import TierState
 from memory_tiers.status import Counts, ExpertStatus, Readiness, TierStatus
-from memory_tiers.ticket import Ticket
 from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
@@ -88,8 +81,7 @@ class TierManager:
         self._restart_pause_s = restart_pause_s
         self._costs = MoveCosts()
         self._mover = Mover(self._experts, engines, host, self._costs, self._say, clock, self._death_noticed)
-        self._numbers = itertools.count(1)
-        self._tickets: dict[int, Ticket] = {}
+        self._desk = Desk(self._experts, engines, self._costs, self._feed, self._say, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -124,24 +116,15 @@ class TierManager:
     async def lease(self, expert: str, *, fail_fast: bool = False) -> Lease:
         """Waits for the expert to be on the device. With ``fail_fast`` it refuses to wait, and loads nothing.
         Cancelling the caller gives back the ticket, or the lease just granted. Raises LeaseRejected."""
-        number, asked = next(self._numbers), self._clock()
         if self._broken is not None:
             raise _broken()
-        ticket = Ticket(number, expert, self._state.tier(expert), asked)
-        self._tickets[number] = ticket
-        self._feed(TicketAsked(number, expert, asked, fail_fast))
+        ticket = self._desk.open(expert, self._state.tier(expert))
+        self._feed(TicketAsked(ticket.number, expert, ticket.asked, fail_fast))
         try:
             return await ticket.answer
         except asyncio.CancelledError:
-            self._client_left(ticket)
+            self._desk.left(ticket)
             raise
-
-    def _client_left(self, ticket: Ticket) -> None:
-        if ticket.lease is not None:
-            ticket.lease.release()
-        elif ticket.number in self._tickets:
-            self._ended(ticket, "cancelled")
-            self._feed(TicketCancelled(ticket.number, self._clock()))
 
     def status(self) -> tuple[ExpertStatus, ...]:
         return self._state.experts()
@@ -226,16 +209,14 @@ class TierManager:
     def _break(self, error: Exception) -> None:
         log.critical("the tier manager is broken: restart the server", exc_info=error)
         self._broken = error
-        for ticket in [*self._tickets.values()]:
-            self._ended(ticket, "broken")
-            ticket.refuse(_broken())
+        self._desk.refuse_all(_broken())
 
     def _carry_out(self, action: Action) -> None:
         match action:
             case Grant(number):
-                self._grant(self._tickets[number])
+                self._desk.grant(number)
             case Reject():
-                self._reject(self._tickets[action.ticket], action)
+                self._desk.reject(action)
             case StartEngine():
                 self._engine_changed(action.family, "starting")
                 self._spawn(self._start(action), f"start {action.family}")
@@ -244,34 +225,6 @@ class TierManager:
             case _:
                 assert_never(action)
 
-    def _grant(self, ticket: Ticket) -> None:
-        granted = self._clock()
-        queue_seconds = granted - ticket.asked
-        swap_seconds = min(ticket.swap_seconds, queue_seconds)
-
-        def ended() -> None:
-            now = self._clock()
-            self._feed(LeaseReleased(ticket.number, now))
-            self._say(LeaseEnded(ticket.expert, now - granted))
-
-        engine = self._engines[self._experts[ticket.expert].family]
-        self._ended(ticket, "granted")
-        self._say(LeaseGranted(ticket.expert, ticket.tier, queue_seconds, swap_seconds))
-        ticket.grant(Lease(ticket.expert, engine, ticket.tier, queue_seconds, swap_seconds, ended))
-
-    def _reject(self, ticket: Ticket, rejection: Reject) -> None:
-        self._ended(ticket, rejection.reason)
-        retry_after_s = None
-        if rejection.reason in ("queue_full", "not_resident"):
-            size = self._experts[ticket.expert].weights_bytes
-            retry_after_s = self._costs.seconds(size, ticket.tier)
-        ticket.refuse(LeaseRejected(rejection.reason, rejection.message, retry_after_s))
-
-    def _ended(self, ticket: Ticket, outcome: TicketOutcome) -> None:
-        del self._tickets[ticket.number]
-        if ticket.expert in self._experts:
-            self._say(TicketEnded(ticket.expert, outcome, self._clock() - ticket.asked))
-
     async def _start(self, action: StartEngine) -> None:
         started = self._clock()
         try:
@@ -279,9 +232,8 @@ class TierManager:
         except asyncio.CancelledError:
             self._feed(EngineStartFailed(action.family, action.expert, "shutting down", self._clock()))
             raise
-        for ticket in self._tickets.values():
-            if ticket.expert in self._experts and self._experts[ticket.expert].family == action.family:
-                ticket.waited_for_move(started, event.at)
+        family = (name for name, expert in self._experts.items() if expert.family == action.family)
+        self._desk.waited(family, started, event.at)
         seconds = event.at - started
         if isinstance(event, EngineStarted):
             self._watches[action.family] = self._spawn(self._watch(action.family), f"watch {action.family}")
@@ -302,9 +254,7 @@ class TierManager:
         except asyncio.CancelledError:
             self._feed(MoveFailed(move, "shutting down", self._clock()))
             raise
-        for ticket in self._tickets.values():
-            if ticket.expert in (move.expert, move.beneficiary):
-                ticket.waited_for_move(started, event.at)
+        self._desk.waited((move.expert, move.beneficiary), started, event.at)
         self._feed(event)
 
     async def _watch(self, family: str) -> None:
