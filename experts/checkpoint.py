@@ -36,6 +36,7 @@ def open_expert(name: str, config: ExpertConfig, store: Path) -> Expert:
         generation=generation(folder, config.generation),
         description=config.description,
         pinned=config.pinned,
+        checksums={name: record.checksum for name, record in manifest.files.items() if record.checksum},
     )
 
 

@@ -1,17 +1,48 @@
-"""sha256 of files too large to read at once."""
+"""Hashes of large files: sha256, and a checksum whose pieces can be computed in any order."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 
-CHUNK = 8 * 2**20
+import xxhash
+
+PIECE_BYTES = 2 * 2**20
+"""Part of what a checksum is: another size gives other checksums."""
 
 
-def sha256(path: Path, advance: Callable[[int], None] = lambda read: None) -> str:
-    """In hexadecimal; ``advance`` is told the bytes of every chunk."""
-    digest = hashlib.sha256()
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """Of one file, in hexadecimal. ``sha256`` says what a file is; ``checksum``, more than ten times as fast
+    to compute, whether a copy is whole."""
+
+    sha256: str
+    checksum: str
+
+
+def hashes(path: Path, advance: Callable[[int], None] = lambda read: None) -> Hashes:
+    """Reads the file once; ``advance`` is told the bytes of every piece."""
+    whole, pieces = hashlib.sha256(), []
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            advance(len(chunk))
-    return digest.hexdigest()
+        while piece := file.read(PIECE_BYTES):
+            whole.update(piece)
+            pieces.append(digest(piece))
+            advance(len(piece))
+    return Hashes(whole.hexdigest(), checksum(pieces))
+
+
+def sha256(path: Path) -> str:
+    """In hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(piece: bytes | memoryview | mmap) -> bytes:
+    """xxh3_64 of a piece."""
+    return xxhash.xxh3_64_digest(piece)
+
+
+def checksum(digests: Iterable[bytes]) -> str:
+    """Of a file, from the digests of its pieces in order: their xxh3_64, in hexadecimal."""
+    return xxhash.xxh3_64_hexdigest(b"".join(digests))

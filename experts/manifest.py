@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.fingerprint import fingerprint
-from experts.hashing import sha256
+from experts.hashing import Hashes, hashes
 from experts.progress import Progress, silent
 from experts.safetensors_header import read_headers
 from experts.spec import CheckpointSource, Strict
@@ -22,6 +22,8 @@ class FileRecord(Strict):
     bytes: int
     mtime_ns: int
     sha256: str
+    checksum: str | None = None
+    """As in ``experts.hashing``; absent where an earlier version prepared the folder, until this one does."""
 
 
 class Manifest(Strict):
@@ -46,12 +48,17 @@ def describe(folder: Path, source: CheckpointSource, origin: str, progress: Prog
     headers = read_headers(folder)
     family = fingerprint(folder, headers)
     stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.name != FILE}
-    hashes = hash_files(folder, {name: stat.st_size for name, stat in stats.items()}, progress)
+    found = hash_files(folder, {name: stat.st_size for name, stat in stats.items()}, progress)
     return Manifest(
         source=source,
         origin=origin,
         files={
-            name: FileRecord(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=hashes[name])
+            name: FileRecord(
+                bytes=stat.st_size,
+                mtime_ns=stat.st_mtime_ns,
+                sha256=found[name].sha256,
+                checksum=found[name].checksum,
+            )
             for name, stat in stats.items()
         },
         weights_bytes=sum(stat.st_size for name, stat in stats.items() if name.endswith(".safetensors")),
@@ -98,21 +105,27 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             raise CheckpointUnreadable(f"{folder / name}: {found:,} bytes, not {record.bytes:,}; {AGAIN}")
 
 
-def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) -> None:
-    """The thorough check. Raises CheckpointMismatch naming the first file whose content changed."""
+def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) -> dict[str, Hashes]:
+    """The thorough check. Returns what it found, which has all checksums, also those the manifest lacks.
+
+    Raises CheckpointMismatch naming the first file whose content changed.
+    """
     sizes = {name: record.bytes for name, record in manifest.files.items()}
     try:
-        hashes = hash_files(folder, sizes, progress)
+        found = hash_files(folder, sizes, progress)
     except OSError as error:
         raise CheckpointUnreadable(f"{error.filename}: cannot be read: {error.strerror}") from None
     for name, record in manifest.files.items():
-        if hashes[name] != record.sha256:
+        if found[name].sha256 != record.sha256:
             raise CheckpointMismatch(
-                f"{folder / name}: sha256 is {hashes[name]}, not {record.sha256}; {AGAIN}"
+                f"{folder / name}: sha256 is {found[name].sha256}, not {record.sha256}; {AGAIN}"
             )
+        if record.checksum not in (None, found[name].checksum):
+            raise CheckpointMismatch(f"{folder / name}: the checksum in {FILE} is not the file's; {AGAIN}")
+    return found
 
 
-def hash_files(folder: Path, sizes: Mapping[str, int], progress: Progress) -> dict[str, str]:
+def hash_files(folder: Path, sizes: Mapping[str, int], progress: Progress) -> dict[str, Hashes]:
     done, total = 0, sum(sizes.values())
 
     def advance(read: int) -> None:
@@ -120,4 +133,4 @@ def hash_files(folder: Path, sizes: Mapping[str, int], progress: Progress) -> di
         done += read
         progress("hash", done, total)
 
-    return {name: sha256(folder / name, advance) for name in sizes}
+    return {name: hashes(folder / name, advance) for name in sizes}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from experts.checkpoint import folder_of, open_expert
 from experts.errors import CheckpointError, NoSpace
+from experts.hashing import Hashes
 from experts.manifest import (
     Manifest,
     check_hashes,
@@ -56,7 +57,7 @@ def prepare(
     try:
         store.mkdir(parents=True, exist_ok=True)
         with _alone(store / f".{name}.lock"):
-            if not _is_current(folder, config.checkpoint, source.origin):
+            if not _is_current(folder, config.checkpoint, source.origin, progress):
                 _require_space(name, source, store, free)
                 _replace(folder, source, config.checkpoint, progress)
     except OSError as error:
@@ -67,25 +68,30 @@ def prepare(
     return open_expert(name, config, store)
 
 
-def _is_current(folder: Path, checkpoint: CheckpointSource, origin: str) -> bool:
-    """Whether ``folder`` holds that very source, undamaged. Files with another date are hashed once more."""
+def _is_current(folder: Path, checkpoint: CheckpointSource, origin: str, progress: Progress) -> bool:
+    """Whether ``folder`` holds that very source, undamaged. Files with another date, and those an earlier
+    version left without a checksum, are hashed once more."""
     try:
         manifest = read_manifest(folder)
         if (manifest.source, manifest.origin) != (checkpoint, origin):
             return False
         check_sizes(folder, manifest)
         dates = {name: (folder / name).stat().st_mtime_ns for name in manifest.files}
-        if any(dates[name] != record.mtime_ns for name, record in manifest.files.items()):
-            check_hashes(folder, manifest)
-            write_manifest(folder, _dated(manifest, dates))
+        if any(
+            dates[name] != record.mtime_ns or record.checksum is None
+            for name, record in manifest.files.items()
+        ):
+            found = check_hashes(folder, manifest, progress)
+            write_manifest(folder, _renewed(manifest, dates, found))
     except CheckpointError:
         return False
     return True
 
 
-def _dated(manifest: Manifest, dates: dict[str, int]) -> Manifest:
+def _renewed(manifest: Manifest, dates: dict[str, int], found: dict[str, Hashes]) -> Manifest:
     files = {
-        name: record.model_copy(update={"mtime_ns": dates[name]}) for name, record in manifest.files.items()
+        name: record.model_copy(update={"mtime_ns": dates[name], "checksum": found[name].checksum})
+        for name, record in manifest.files.items()
     }
     return manifest.model_copy(update={"files": files})
 

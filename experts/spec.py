@@ -1,6 +1,7 @@
 """What an expert is: its configuration, and what is known of it once prepared."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -137,7 +138,8 @@ class Expert:
     ``folder`` holds config.json, one or more *.safetensors, the tokenizer and generation_config.json.
     ``weights_bytes`` is the size of the safetensors files; ``parameters`` the number of weights.
     ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
-    shapes, dtypes and tokenizer).
+    shapes, dtypes and tokenizer). ``checksums`` (``experts.hashing``) are of its files, by name; those an
+    earlier version prepared have none.
     """
 
     name: str
@@ -150,3 +152,4 @@ class Expert:
     generation: Generation = Generation()
     description: str = ""
     pinned: bool = False
+    checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from experts.checkpoint import check_families, open_expert, verify
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
+from experts.manifest import read_manifest, write_manifest
 from experts.prepare import prepare
 from experts.progress import Stage
 from experts.spec import CheckpointSource, Expert, ExpertConfig, Generation, GenerationConfig
@@ -170,6 +171,16 @@ def test_one_changed_byte_is_noticed(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointMismatch, match=r"model.safetensors: sha256 is [0-9a-f]{64}, not"):
+        verify("tiny", tmp_path / "store")
+
+
+def test_a_checksum_that_is_not_the_files_is_noticed(tmp_path: Path) -> None:
+    expert, _ = make(tmp_path)
+    manifest = read_manifest(expert.folder)
+    record = manifest.files["model.safetensors"].model_copy(update={"checksum": "0" * 16})
+    files = {**manifest.files, "model.safetensors": record}
+    write_manifest(expert.folder, manifest.model_copy(update={"files": files}))
+    with pytest.raises(CheckpointMismatch, match=r"model.safetensors: the checksum in coe.json is not"):
         verify("tiny", tmp_path / "store")
 
 

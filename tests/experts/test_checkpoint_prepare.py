@@ -24,7 +24,7 @@ from experts.errors import (
     CheckpointUnreadable,
     NoSpace,
 )
-from experts.hashing import sha256
+from experts.hashing import checksum, digest, hashes, sha256
 from experts.prepare import free_bytes, prepare
 from experts.progress import Stage
 from experts.sources import EmbeddedSource, HuggingFaceSource
@@ -99,6 +99,49 @@ def test_files_with_a_new_date_and_the_old_content_are_kept(tmp_path: Path) -> N
     os.utime(source / "model.safetensors", (1, 1))
     inode = expert.folder.stat().st_ino
     assert prepare("tiny", configured(source), tmp_path / "store").folder.stat().st_ino == inode
+
+
+def forget_checksums(folder: Path) -> None:
+    """What an earlier version wrote."""
+    tree = json.loads((folder / "coe.json").read_text())
+    for record in tree["files"].values():
+        del record["checksum"]
+    (folder / "coe.json").write_text(json.dumps(tree))
+
+
+def test_every_file_has_a_checksum_of_its_pieces(tmp_path: Path) -> None:
+    expert = prepare("tiny", configured(a_checkpoint(tmp_path / "source")), tmp_path / "store")
+    assert set(expert.checksums) == names(expert.folder) - {"coe.json"}
+    for name, found in expert.checksums.items():
+        assert found == hashes(expert.folder / name).checksum
+        assert found == checksum([digest((expert.folder / name).read_bytes())])
+
+
+def test_an_expert_an_earlier_version_prepared_is_used_and_gets_its_checksums_once(tmp_path: Path) -> None:
+    config, store = configured(a_checkpoint(tmp_path / "source")), tmp_path / "store"
+    expert = prepare("tiny", config, store)
+    inode = expert.folder.stat().st_ino
+    forget_checksums(expert.folder)
+    assert open_expert("tiny", config, store).checksums == {}
+    hashed, again = Recorded(), Recorded()
+    assert prepare("tiny", config, store, hashed) == expert
+    assert expert.folder.stat().st_ino == inode
+    assert set(hashed.stages) == {"hash"}
+    prepare("tiny", config, store, again)
+    assert again.stages == []
+
+
+def test_changed_weights_get_no_checksum_but_a_new_preparation(tmp_path: Path) -> None:
+    source = a_checkpoint(tmp_path / "source")
+    expert = prepare("tiny", configured(source), tmp_path / "store")
+    forget_checksums(expert.folder)
+    dates = (source / "model.safetensors").stat()
+    content = bytearray((source / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (source / "model.safetensors").write_bytes(content)
+    os.utime(source / "model.safetensors", ns=(dates.st_atime_ns, dates.st_mtime_ns))
+    inode = expert.folder.stat().st_ino
+    assert prepare("tiny", configured(source), tmp_path / "store").folder.stat().st_ino != inode
 
 
 def test_changed_weights_are_prepared_anew(tmp_path: Path) -> None:
