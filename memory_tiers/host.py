@@ -7,9 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,19 +15,9 @@ from experts.engine import Loaded
 from experts.errors import LoadFailed
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
+from memory_tiers.staging import DISK, Disk, Staged, stage
 
 PREFIX = "coe-host-"
-CHUNK_BYTES = 64 * 2**20
-THREADS = 4
-"""Readers of one load. From the page cache one is as fast as four (2 GB/s on 2 cores); disks want a queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    source: Path
-    target: Path
-    start: int
-    size: int
 
 
 class HostStore:
@@ -41,9 +29,10 @@ class HostStore:
     one after another.
     """
 
-    def __init__(self, root: Path = Path("/dev/shm")) -> None:
-        """``root`` is a folder on a memory file system."""
+    def __init__(self, root: Path = Path("/dev/shm"), disk: Disk = DISK) -> None:
+        """``root`` is a folder on a memory file system; ``disk`` is what checkpoints are read with."""
         self._root = root
+        self._disk = disk
         self._opened: Path | None = None
         self._lock = -1
         self._closing = threading.Event()
@@ -141,14 +130,14 @@ class HostStore:
 
     def _copy(self, expert: Expert, partial: Path) -> int:
         partial.mkdir(mode=0o700)
-        chunks: list[_Chunk] = []
+        files: list[Staged] = []
         for source in sorted(expert.folder.iterdir()):
             target = partial / source.name
             if source.suffix == ".safetensors":
-                chunks.extend(_chunks(source, target))
+                files.append(Staged(source, target, source.stat().st_size, expert.checksums.get(source.name)))
             else:
                 target.symlink_to(source.absolute())
-        size = sum(chunk.size for chunk in chunks)
+        size = sum(file.size for file in files)
         if size != expert.weights_bytes:  # a copy of a damaged file would be read again and again
             raise LoadFailed(
                 f"the weights of expert {expert.name} have {size:,} bytes, not the {expert.weights_bytes:,} "
@@ -160,36 +149,11 @@ class HostStore:
                 f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has {free:,} free: "
                 "lower tiers.host or make the shared memory larger"
             )
-        with ThreadPoolExecutor(THREADS, "host-load") as readers:
-            for _ in readers.map(self._copy_chunk, chunks):
-                pass
-        for source, target in {(chunk.source, chunk.target) for chunk in chunks}:
-            dates = source.stat()  # engines know weights by their files' dates, and these are the same
-            os.utime(target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
+        stage(files, self._closing.is_set, self._disk)
+        for file in files:
+            dates = file.source.stat()  # engines know weights by their files' dates, and these are the same
+            os.utime(file.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
         return size
-
-    def _copy_chunk(self, chunk: _Chunk) -> None:
-        """Inside the kernel, without a buffer of ours; every reader has its own position in the target."""
-        with chunk.source.open("rb") as source, chunk.target.open("r+b", buffering=0) as target:
-            target.seek(chunk.start)
-            done = 0
-            while done < chunk.size:
-                if self._closing.is_set():
-                    raise LoadFailed("the host tier is closing")
-                sent = os.sendfile(
-                    target.fileno(), source.fileno(), chunk.start + done, min(chunk.size - done, CHUNK_BYTES)
-                )
-                if sent == 0:
-                    raise LoadFailed(f"{chunk.source} became shorter while it was read")
-                done += sent
-
-
-def _chunks(source: Path, target: Path) -> Iterator[_Chunk]:
-    size = source.stat().st_size
-    target.touch(mode=0o600)
-    os.truncate(target, size)
-    for start in range(0, size, CHUNK_BYTES):
-        yield _Chunk(source, target, start, min(CHUNK_BYTES, size - start))
 
 
 def _own_folder(root: Path) -> tuple[Path, int]:

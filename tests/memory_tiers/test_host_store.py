@@ -1,6 +1,7 @@
 """Host copies in a private folder: whole or not at all, and gone afterwards."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from experts.errors import LoadFailed
+from experts.hashing import PIECE_BYTES, hashes
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
-from memory_tiers.host import CHUNK_BYTES, PREFIX, HostStore
+from memory_tiers.host import PREFIX, HostStore
+from memory_tiers.staging import Disk
 
 
 def a_checkpoint(folder: Path, *, size: int = 1000) -> Expert:
@@ -51,7 +54,7 @@ def test_a_copy_is_a_folder_like_the_checkpoint(tmp_path: Path) -> None:
 def test_files_of_several_chunks_are_put_together_in_order(tmp_path: Path) -> None:
     expert = a_checkpoint(tmp_path / "a")
     with (expert.folder / "model-00001.safetensors").open("r+b") as file:
-        for place in (0, CHUNK_BYTES - 4, CHUNK_BYTES + 5):
+        for place in (0, PIECE_BYTES - 4, PIECE_BYTES + 5):
             file.seek(place)
             file.write(f"at {place}".encode())
     store = a_store(tmp_path)
@@ -131,6 +134,31 @@ def test_an_unreadable_file_is_a_failed_load_that_leaves_nothing(tmp_path: Path)
     (expert.folder / "model-00003.safetensors").symlink_to(tmp_path / "nowhere")
     store = a_store(tmp_path)
     with pytest.raises(LoadFailed, match="model-00003"):
+        store.load(expert)
+    assert list(store.folder.iterdir()) == []
+    store.close()
+
+
+def test_a_copy_that_is_not_what_was_prepared_is_a_failed_load_that_leaves_nothing(tmp_path: Path) -> None:
+    expert = a_checkpoint(tmp_path / "source" / "a")
+    file = expert.folder / "model-00001.safetensors"
+    expert = replace(expert, checksums={file.name: hashes(file).checksum})
+    file.write_bytes(os.urandom(1000))
+    store = a_store(tmp_path)
+    with pytest.raises(LoadFailed, match=r"model-00001.safetensors is not the file .* run: coe experts"):
+        store.load(expert)
+    assert list(store.folder.iterdir()) == []
+    store.close()
+
+
+def test_a_disk_that_fails_is_a_failed_load_that_leaves_nothing(tmp_path: Path) -> None:
+    class Failing(Disk):
+        def read(self, descriptor: int, buffer: memoryview, position: int) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    expert = a_checkpoint(tmp_path / "source" / "a")
+    store = HostStore(tmp_path, Failing())
+    with pytest.raises(LoadFailed, match=r"model-0000\d.safetensors: cannot be read: Input/output error"):
         store.load(expert)
     assert list(store.folder.iterdir()) == []
     store.close()

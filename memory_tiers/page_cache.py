@@ -1,0 +1,46 @@
+"""What of a file the kernel keeps in its page cache, and asking it to forget."""
+
+import ctypes
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+
+_LIBC = ctypes.CDLL(None)
+
+
+class PageCache:
+    """Of one open file (mincore). A kernel that does not tell, because the file is somebody else's, says that
+    all of it is there; a file that cannot be mapped is not there."""
+
+    def __init__(self, descriptor: int) -> None:
+        try:
+            self._map = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+        except (OSError, ValueError):  # a file system without mapped files; an empty file
+            self._map = np.empty(0, np.uint8)
+
+    def holds(self, start: int, size: int) -> bool:
+        """Whether all of these bytes are there. ``start`` is where a page starts."""
+        return start + size <= len(self._map) and self._pages(start, size) == -(-size // mmap.PAGESIZE)
+
+    def bytes(self) -> int:
+        """How much of the file is there, in whole pages."""
+        return self._pages(0, len(self._map)) * mmap.PAGESIZE if len(self._map) else 0
+
+    def _pages(self, start: int, size: int) -> int:
+        resident = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+        _LIBC.mincore(ctypes.c_void_p(self._map.ctypes.data + start), ctypes.c_size_t(size), resident.ctypes)
+        return int(np.count_nonzero(resident & 1))
+
+
+def forget(path: Path) -> int:
+    """Drops the file from the page cache, so that the next read is the disk's. Returns the bytes the kernel
+    kept, because some process has mapped them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return PageCache(descriptor).bytes()
+    finally:
+        os.close(descriptor)
