@@ -1,196 +1,190 @@
 """``coe bench switch``: what it costs to compute with another expert, by where its weights are.
 
-In one run, on one real engine: a process start, disk to device, host to device, and a switch between two
-experts on the device, beside a plain copy of as many bytes in memory.
+In one run, on one real engine: a process start, disk to host with and without the page cache, host to device,
+and a switch between two experts on the device. Beside each stands what the machine can do at best.
 """
 
 import asyncio
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.machine import Copies, NotMeasured, direct_read
+from benchmarks.rival import open_engine
+from benchmarks.switch_report import (
+    CACHED,
+    COLD,
+    CONVERTED,
+    DIRECT_READ,
+    FRESH_COPY,
+    IMAGE,
+    ORDER,
+    SHARED_COPY,
+    START,
+    SWITCH,
+    SWITCH_SEEN,
+    WARM_COPY,
+    Report,
+    Row,
+)
 from experts.engine import Engine
 from experts.spec import Expert
-from experts.vllm import VllmEngine
 from memory_tiers.host import HostStore
+from memory_tiers.page_cache import forget
 from server.services import open_experts
 from server.settings import Settings, SettingsError
 
 SWITCHES_PER_RUN = 20
+LARGEST_COPY_BYTES = 2 * 2**30
+"""More would show nothing new and need three times as much memory."""
+Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One way to bring an expert to compute: seconds of each run and the bytes that moved (0: none)."""
-
-    name: str
-    seconds: tuple[float, ...]
-    bytes: int
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def gigabytes_per_second(self) -> float | None:
-        return self.bytes / self.median / 1e9 if self.bytes else None
-
-
-async def measure(settings: Settings, runs: int) -> dict[str, Any]:
-    """All figures of one run. Raises SettingsError without a family of two experts on real vLLM."""
-    family, first, second = _pair(settings)
-    config = settings.families[family]
-    engine = VllmEngine(family, config, settings.logs)
-    host = HostStore()
+async def measure(settings: Settings, runs: int, progress: Progress) -> Report:
+    """All figures of one run. Raises SettingsError without a family that interleaves, and ExpertsError."""
+    load_average = os.getloadavg()[0]
+    first, second = _pair(settings)
+    config = settings.families[first.family]
+    engine, host = open_engine(first.family, config, settings.logs), HostStore()
+    measurement = Measurement(engine, host, first, second)
+    stages = (
+        ("process start", measurement.start),
+        ("disk to host", measurement.to_host),
+        ("host to device", measurement.to_device),
+        ("switch", measurement.switches),
+    )
     try:
-        start = await _starts(engine, first, runs)
-        rows = [
-            start,
-            await _from_disk(engine, host, second, runs),
-            await _from_host(engine, host, second, runs),
-        ]
-        rows += await _switches(engine, first, second, runs)
-        rows.append(_plain_copy(second.weights_bytes, runs))
+        for number, (stage, step) in enumerate(stages):
+            for run in range(runs):
+                progress(stage, number * runs + run, len(stages) * runs)
+                await step()
     finally:
         await engine.stop()
-        host.close()
-    return {
-        "family": family,
-        "mode": config.mode,
-        "runs": runs,
-        "cores": os.cpu_count(),
-        "rows": [
-            asdict(row) | {"median_s": row.median, "gigabytes_per_s": row.gigabytes_per_second}
-            for row in rows
-        ],
-    }
-
-
-def show(report: Mapping[str, Any]) -> None:
-    """Prints the figures as a table."""
-    copy = report["rows"][-1]
-    table = Table(
-        title=f"{report['family']} ({report['mode']}), {report['cores']} cores, {report['runs']} runs"
+        await asyncio.to_thread(host.close)
+    progress(stages[-1][0], len(stages) * runs, len(stages) * runs)
+    return Report(
+        family=first.family,
+        mode=config.mode,
+        runs=runs,
+        cores=os.cpu_count() or 1,
+        load_average=load_average,
+        still_cached=measurement.still_cached,
+        rows=measurement.rows(),
+        not_measured=measurement.not_measured,
     )
-    for column in ("way", "median ms", "min ms", "max ms", "MB", "GB/s", "of a plain copy"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for row in report["rows"]:
-        speed, seconds = row["gigabytes_per_s"], row["seconds"]
-        table.add_row(
-            row["name"],
-            *(f"{1e3 * value:.1f}" for value in (row["median_s"], min(seconds), max(seconds))),
-            f"{row['bytes'] / 1e6:.0f}" if row["bytes"] else "-",
-            f"{speed:.2f}" if speed else "-",
-            f"{speed / copy['gigabytes_per_s']:.0%}" if speed else "-",
+
+
+class Measurement:
+    """Each step measures its figures once more; a limit in the same step as what it limits, so that what else
+    the machine does weighs on both."""
+
+    def __init__(self, engine: Engine, host: HostStore, first: Expert, second: Expert) -> None:
+        self.not_measured = {IMAGE: "engines keep no images yet"}
+        self.still_cached = 0
+        self._engine, self._host = engine, host
+        self._first, self._second = first, second
+        self._files = sorted(second.folder.glob("*.safetensors"))
+        self._copies = Copies(min(second.weights_bytes, LARGEST_COPY_BYTES))
+        self._seconds: dict[str, list[float]] = {}
+
+    def rows(self) -> tuple[Row, ...]:
+        size = self._second.weights_bytes
+        moved = dict.fromkeys((SWITCH, SWITCH_SEEN, START), 0) | dict.fromkeys(
+            (WARM_COPY, FRESH_COPY, SHARED_COPY), self._copies.size
         )
-    Console().print(table)
+        names = [name for name in ORDER if name in self._seconds]
+        return tuple(Row(name, tuple(self._seconds[name]), moved.get(name, size)) for name in names)
+
+    async def start(self) -> None:
+        await self._engine.stop()
+        await self._timed(START, lambda: self._engine.start(self._first, self._first.folder))
+
+    async def to_host(self) -> None:
+        """From the disk, then from the page cache."""
+        self._host.open()
+        await self._limit(SHARED_COPY, lambda: self._copies.shared(self._host.folder))
+        await self._limit(DIRECT_READ, lambda: direct_read(self._files))
+        await self._load(COLD, forget)
+        await self._load(CACHED, _remember)
+
+    async def to_device(self) -> None:
+        """From the host copy that ``to_host`` left."""
+        await self._limit(WARM_COPY, self._copies.warm)
+        await self._limit(FRESH_COPY, self._copies.fresh)
+        expert, weights = self._second, self._host.path(self._second.name)
+        await self._engine.unload(expert.name)
+        await self._timed(CONVERTED, lambda: self._engine.load(expert, weights))
+
+    async def switches(self) -> None:
+        """Two views: the worker's own clock, and what one-token requests that alternate between two experts
+        take longer than requests that stay with one."""
+        await self._one_token(self._first)
+        before = await self._engine.statistics()
+        stay = [await _seconds(lambda: self._one_token(self._first)) for _ in range(SWITCHES_PER_RUN)]
+        alternate = [
+            await _seconds(lambda expert=expert: self._one_token(expert))  # type: ignore[misc]
+            for _ in range(SWITCHES_PER_RUN // 2)
+            for expert in (self._second, self._first)
+        ]
+        after = await self._engine.statistics()
+        self._note(
+            SWITCH, (after.switch_seconds - before.switch_seconds) / (after.switches - before.switches)
+        )
+        self._note(SWITCH_SEEN, statistics.median(alternate) - statistics.median(stay))
+
+    async def _load(self, name: str, before: Callable[[Path], int]) -> None:
+        await asyncio.to_thread(self._host.drop, self._second.name)
+        kept = sum([await asyncio.to_thread(before, file) for file in self._files])
+        self.still_cached = max(self.still_cached, kept)
+        await self._timed(name, lambda: asyncio.to_thread(self._host.load, self._second))
+
+    async def _limit(self, name: str, work: Callable[[], float]) -> None:
+        try:
+            self._note(name, await asyncio.to_thread(work))
+        except NotMeasured as error:
+            self.not_measured[name] = str(error)
+
+    async def _one_token(self, expert: Expert) -> None:
+        body = {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "chat_template": expert.chat_template,
+            "max_tokens": 1,
+            "temperature": 0,
+        }
+        answer = await self._engine.request(expert.name, "/v1/chat/completions", body)
+        async for _ in answer.chunks():
+            pass
+        await answer.close()
+
+    async def _timed(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        self._note(name, await _seconds(work))
+
+    def _note(self, name: str, seconds: float) -> None:
+        self._seconds.setdefault(name, []).append(seconds)
 
 
-def _pair(settings: Settings) -> tuple[str, Expert, Expert]:
+def _pair(settings: Settings) -> tuple[Expert, Expert]:
+    """Two experts of one family; where it has one, the second is the same files under another name."""
     experts = list(open_experts(settings).values())
     for family, config in settings.families.items():
         members = [expert for expert in experts if expert.family == family]
-        if config.mode == "interleaved" and len(members) >= 2:
-            return family, members[0], members[1]
-    raise SettingsError("coe bench switch needs a family with mode interleaved and at least two experts")
+        if config.mode != "plain" and members:
+            return members[0], (members[1:] or [replace(members[0], name=f"{members[0].name}-1")])[0]
+    raise SettingsError("coe bench switch needs a family with mode interleaved and a prepared expert")
 
 
-async def _starts(engine: Engine, expert: Expert, runs: int) -> Row:
-    seconds = []
-    for _ in range(runs):
-        await engine.stop()
-        seconds.append(await _timed(lambda: engine.start(expert, expert.folder)))
-    return Row("process start", tuple(seconds), 0)
+def _remember(path: Path) -> int:
+    """Brings the file into the page cache."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(2**24):
+            pass
+    return 0
 
 
-async def _from_disk(engine: Engine, host: HostStore, expert: Expert, runs: int) -> Row:
-    async def bring() -> None:
-        await asyncio.to_thread(host.load, expert)
-        await engine.load(expert, host.path(expert.name))
-
-    seconds = []
-    for _ in range(runs):
-        await engine.unload(expert.name)
-        host.drop(expert.name)
-        _forget_cached(expert.folder)
-        seconds.append(await _timed(bring))
-    return Row("from disk, page cache dropped", tuple(seconds), expert.weights_bytes)
-
-
-async def _from_host(engine: Engine, host: HostStore, expert: Expert, runs: int) -> Row:
-    seconds = []
-    for _ in range(runs):
-        await engine.unload(expert.name)
-        seconds.append(await _timed(lambda: engine.load(expert, host.path(expert.name))))
-    return Row("from host", tuple(seconds), expert.weights_bytes)
-
-
-async def _switches(engine: Engine, first: Expert, second: Expert, runs: int) -> list[Row]:
-    """Two views of a switch: the worker's own clock, and what one-token requests that alternate between two
-    experts take longer than requests that stay with one."""
-    await _one_token(engine, first)
-    in_worker, end_to_end = [], []
-    for _ in range(runs):
-        before = await engine.statistics()
-        stay = [await _timed(lambda: _one_token(engine, first)) for _ in range(SWITCHES_PER_RUN)]
-        alternate = [
-            await _timed(lambda expert=expert: _one_token(engine, expert))  # type: ignore[misc]
-            for _ in range(SWITCHES_PER_RUN // 2)
-            for expert in (second, first)
-        ]
-        after = await engine.statistics()
-        switches = after.switches - before.switches
-        in_worker.append((after.switch_seconds - before.switch_seconds) / switches)
-        end_to_end.append(statistics.median(alternate) - statistics.median(stay))
-    return [
-        Row("switch, by the worker's clock", tuple(in_worker), 0),
-        Row("switch, as a request sees it", tuple(end_to_end), 0),
-    ]
-
-
-async def _one_token(engine: Engine, expert: Expert) -> None:
-    body = {
-        "messages": [{"role": "user", "content": "Hello"}],
-        "chat_template": expert.chat_template,
-        "max_tokens": 1,
-        "temperature": 0,
-    }
-    answer = await engine.request(expert.name, "/v1/chat/completions", body)
-    async for _ in answer.chunks():
-        pass
-    await answer.close()
-
-
-def _plain_copy(size: int, runs: int) -> Row:
-    source, target = np.ones(size, np.uint8), np.zeros(size, np.uint8)
-    seconds = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        np.copyto(target, source)
-        seconds.append(time.perf_counter() - began)
-    return Row("plain copy", tuple(seconds), size)
-
-
-def _forget_cached(folder: Path) -> None:
-    """Asks the kernel to drop the page cache of the weights, so that a read comes from the disk."""
-    for file in folder.glob("*.safetensors"):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
-
-
-async def _timed(work: Callable[[], Awaitable[object]]) -> float:
+async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
     began = time.perf_counter()
     await work()
     return time.perf_counter() - began

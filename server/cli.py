@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         required=True, metavar="VERB"
     )
     switch = _verb(bench, "switch", verbs.bench_switch, "what a switch, a load and a start cost")
-    switch.add_argument("--runs", type=int, default=5, help="repetitions; medians are reported")
+    switch.add_argument("--runs", type=_positive, default=5, help="repetitions; medians are reported")
     switch.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     engine = _verb(bench, "engine", verbs.bench_engine, "interleaved experts beside other ways to serve them")
     engine.add_argument("--experts", type=_positive, nargs="+", default=[1, 2, 4], help="how many experts")

@@ -163,10 +163,14 @@ def replay_tiers(options: argparse.Namespace) -> int:
 
 
 def bench_switch(options: argparse.Namespace) -> int:
-    switch = _benchmark("switch")
-    report = asyncio.run(switch.measure(load(options.config), options.runs))
-    switch.show(report)
-    _write_json(options.json, report)
+    from server.progress import Bars
+
+    settings = load(options.config)
+    with Bars() as bars:
+        measuring = _benchmark("switch").measure(settings, options.runs, bars.of("bench"))
+        report = asyncio.run(measuring)
+    _benchmark("switch_tables").show(report)
+    _write_json(options.json, report.json())
     return 0
 
 
