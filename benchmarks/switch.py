@@ -82,8 +82,9 @@ class Measurement:
     the machine does weighs on both."""
 
     def __init__(self, engine: Engine, host: HostStore, first: Expert, second: Expert) -> None:
-        self.not_measured = {IMAGE: "engines keep no images yet"}
+        self.not_measured: dict[str, str] = {}
         self.still_cached = 0
+        self._image_bytes = 0
         self._engine, self._host = engine, host
         self._first, self._second = first, second
         self._files = sorted(second.folder.glob("*.safetensors"))
@@ -95,6 +96,7 @@ class Measurement:
         moved = dict.fromkeys((SWITCH, SWITCH_SEEN, START), 0) | dict.fromkeys(
             (WARM_COPY, FRESH_COPY, SHARED_COPY), self._copies.size
         )
+        moved[IMAGE] = self._image_bytes
         names = [name for name in ORDER if name in self._seconds]
         return tuple(Row(name, tuple(self._seconds[name]), moved.get(name, size)) for name in names)
 
@@ -111,12 +113,20 @@ class Measurement:
         await self._load(CACHED, _remember)
 
     async def to_device(self) -> None:
-        """From the host copy that ``to_host`` left."""
+        """From the host copy that ``to_host`` left, then from the image that was made of it."""
         await self._limit(WARM_COPY, self._copies.warm)
         await self._limit(FRESH_COPY, self._copies.fresh)
         expert, weights = self._second, self._host.path(self._second.name)
         await self._engine.unload(expert.name)
         await self._timed(CONVERTED, lambda: self._engine.load(expert, weights))
+        images = await asyncio.to_thread(self._host.images, expert.name)
+        made = await self._engine.load(expert, weights, images)
+        self._image_bytes = made.image_bytes
+        if made.image_bytes == 0:
+            self.not_measured[IMAGE] = "this engine keeps no images"
+            return
+        await self._engine.unload(expert.name)
+        await self._timed(IMAGE, lambda: self._engine.load(expert, weights, images))
 
     async def switches(self) -> None:
         """Two views: the worker's own clock, and what one-token requests that alternate between two experts
