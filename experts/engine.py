@@ -1,6 +1,6 @@
 """The seam between the tier manager and whatever computes: one engine serves the experts of one family.
 
-Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain) and
+Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain), ``experts.vllm_lora.LoraEngine`` and
 ``experts.simulated.SimulatedEngine``.
 One contract-test suite (``tests/experts/test_engine_contract.py``) runs over all of them.
 """
@@ -30,7 +30,7 @@ class Loaded:
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
     """Counters since the engine started. ``resident``: the experts on the device; ``active``: the one
-    computing now."""
+    computing now, None where none is or all are (LoRA experts share every step and never switch)."""
 
     active: str | None
     resident: tuple[str, ...]
@@ -71,7 +71,14 @@ class Engine(Protocol):
 
     @property
     def resident_limit(self) -> int | None:
-        """Most experts the engine can hold whatever their size (plain vLLM: 1); None: only memory counts."""
+        """Most experts the engine can hold whatever their size; None: only memory counts. An engine of one
+        (plain vLLM) gives no memory back: it only takes another expert instead."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """What the engine takes of the device's budget as long as it runs, whoever is resident: the base of
+        LoRA experts and the places for their adapters. Zero where all weights are some expert's."""
         ...
 
     async def start(self, expert: Expert, weights: Path) -> Loaded:
@@ -90,9 +97,10 @@ class Engine(Protocol):
         ...
 
     async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
-        """Makes ``expert`` resident, reading ``weights``. With a full ``resident_limit`` it takes the place
-        of the resident expert, which the caller has made sure nobody uses. Loading a resident expert
-        again is allowed and reads the weights anew.
+        """Makes ``expert`` resident, reading ``weights``. With a ``resident_limit`` of one it takes the place
+        of the resident expert, which the caller has made sure nobody uses; with more, the engine holds one
+        above its limit until the caller unloads the one that is replaced. Loading a resident expert again is
+        allowed and reads the weights anew, if their files changed.
 
         ``images``: a folder of this expert's in host memory, which may hold its weights in the engine's own
         format from an earlier load. A good image there is used instead of ``weights``; where there is none,

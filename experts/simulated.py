@@ -50,6 +50,10 @@ class SimulatedEngine:
         return None
 
     @property
+    def held_bytes(self) -> int:
+        return 0
+
+    @property
     def running(self) -> int:
         """Answers under way."""
         return len(self._running)

@@ -107,6 +107,10 @@ class VllmEngine:
         return None if self._mode == "interleaved" else 1
 
     @property
+    def held_bytes(self) -> int:
+        return 0
+
+    @property
     def server(self) -> VllmServer:
         """The server, for what the protocol does not cover. Raises EngineUnavailable when there is none."""
         if self._running is None or self._state not in ("starting", "ready"):

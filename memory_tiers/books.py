@@ -45,11 +45,13 @@ class Books:
         experts: Sequence[Expert],
         resident_limits: Mapping[str, int | None],
         policy: Policy,
+        held: int,
     ) -> "Books":
+        """``held``: bytes that engines take of the device, whoever is resident."""
         engines = {family: EngineRecord(family, limit) for family, limit in resident_limits.items()}
         records = {expert.name: _record(expert, engines[expert.family]) for expert in experts}
         return cls(
-            device=Ledger(config.device),
+            device=Ledger(config.device, held),
             host=Ledger(config.host),
             engines=engines,
             experts=records,
@@ -127,9 +129,7 @@ class Books:
     def rank(self, expert: ExpertRecord) -> None:
         """After anything about it has changed that decides whether or when it may leave."""
         present = expert.device.presence == "present"
-        may_leave = (
-            present and not expert.pinned and not expert.stuck and expert.engine.resident_limit is None
-        )
+        may_leave = present and not expert.pinned and not expert.stuck and expert.engine.gives_back
         idle = may_leave and not expert.leases
         _keep(self.idle, expert, idle)
         _keep(self.used, expert, may_leave and not idle)

@@ -8,9 +8,13 @@ from memory_tiers.tiers import TiersConfig
 
 
 def check_budgets(
-    config: TiersConfig, experts: Sequence[Expert], resident_limits: Mapping[str, int | None]
+    config: TiersConfig,
+    experts: Sequence[Expert],
+    resident_limits: Mapping[str, int | None],
+    held: int = 0,
 ) -> None:
-    """Raises BudgetTooSmall. ``resident_limits`` has ``Engine.resident_limit`` of each family."""
+    """Raises BudgetTooSmall. ``resident_limits`` has ``Engine.resident_limit`` of each family, ``held`` is
+    the sum of ``Engine.held_bytes``."""
     on_disk = sum(expert.weights_bytes for expert in experts)
     if config.disk is not None and on_disk > config.disk:
         raise BudgetTooSmall(
@@ -19,7 +23,9 @@ def check_budgets(
     for family, limit in resident_limits.items():
         _check_pins(family, limit, [expert for expert in experts if expert.family == family])
     for expert in experts:
-        always = sum(_held(expert, family, limit, experts) for family, limit in resident_limits.items())
+        always = held + sum(
+            _held(expert, family, limit, experts) for family, limit in resident_limits.items()
+        )
         if expert.weights_bytes + always > config.device:
             beside = f" beside {_size(always)} that never leave" if always else ""
             raise BudgetTooSmall(
@@ -30,21 +36,20 @@ def check_budgets(
 
 def _check_pins(family: str, limit: int | None, experts: Sequence[Expert]) -> None:
     pinned = sum(expert.pinned for expert in experts)
-    if limit is not None and pinned and len(experts) > limit:
+    if limit is not None and pinned >= limit and len(experts) > limit:
         raise BudgetTooSmall(
-            f"family {family} holds {limit} expert at a time and {pinned} of its {len(experts)} is pinned: "
-            "the others could never load; unpin it"
+            f"family {family} holds {limit} at a time of its {len(experts)} experts, and {pinned} pinned: "
+            "the others could never load; unpin one"
         )
 
 
 def _held(expert: Expert, family: str, limit: int | None, experts: Sequence[Expert]) -> int:
-    """Bytes that can never make room for ``expert``: pins, and the place an engine limited by count keeps.
-    Such an engine gives memory back only by taking another expert of its own."""
+    """Bytes that can never make room for ``expert``: pins, and the place that an engine of one keeps. Such
+    an engine gives memory back only by taking another expert of its own."""
     others = [other for other in experts if other.family == family and other is not expert]
-    if limit is None:
+    if limit != 1:
         return sum(other.weights_bytes for other in others if other.pinned)
-    kept = limit - 1 if family == expert.family else limit
-    return sum(sorted((other.weights_bytes for other in others), reverse=True)[:kept])
+    return 0 if family == expert.family else max((other.weights_bytes for other in others), default=0)
 
 
 def _size(count: int) -> str:

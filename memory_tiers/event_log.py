@@ -28,6 +28,7 @@ class EventLog:
         config: TiersConfig,
         experts: Sequence[Expert],
         resident_limits: Mapping[str, int | None],
+        held: int = 0,
     ) -> None:
         """Replaces a log that is there. Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +41,7 @@ class EventLog:
                 for e in experts
             ],
             "resident_limits": dict(resident_limits),
+            "held": held,
         }
         self._file.write(json.dumps(made_of) + "\n")
 
@@ -115,7 +117,8 @@ def _state(made_of: Any) -> TierState:
         )
         for e in made_of["experts"]
     ]
-    return TierState(TiersConfig.model_validate(made_of["config"]), experts, made_of["resident_limits"])
+    config, limits = TiersConfig.model_validate(made_of["config"]), made_of["resident_limits"]
+    return TierState(config, experts, limits, held=made_of["held"])
 
 
 def _tree(what: Event | Action) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def check(books: Books) -> None:
 
 
 def _check_ledger(ledger: Ledger, copies: list[Copy]) -> None:
-    assert ledger.used == sum(copy.charged for copy in copies), f"{ledger!r} does not add up"
+    charged = sum(copy.charged for copy in copies)
+    assert ledger.used == ledger.held + charged, f"{ledger!r} does not add up"
     assert ledger.leaving == sum(copy.charged for copy in copies if copy.presence == "leaving"), repr(ledger)
     assert ledger.used <= ledger.capacity + ledger.excess, f"{ledger!r} is over its budget"
     assert ledger.excess == 0 or ledger.used > ledger.capacity, f"{ledger!r} keeps an old excess"
@@ -48,9 +49,7 @@ def _check_expert(books: Books, expert: ExpertRecord) -> None:
     may_leave = device == "present" and not expert.pinned and not expert.stuck
     ranked = (expert in books.idle, expert in books.used)
     wanted = (may_leave and not expert.leases, may_leave and bool(expert.leases))
-    assert ranked == (wanted if expert.engine.resident_limit is None else (False, False)), (
-        f"{expert!r} is ranked"
-    )
+    assert ranked == (wanted if expert.engine.gives_back else (False, False)), f"{expert!r} is ranked"
     assert (expert in books.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
     assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
 

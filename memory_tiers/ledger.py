@@ -21,11 +21,13 @@ class Ledger:
 
     A measurement may show more bytes than were planned. ``excess`` is what the measurements put above the
     budget; it blocks every arrival until enough has left, so ``used <= capacity + excess`` always holds.
+    ``held`` is in use from the beginning and never becomes free.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, held: int = 0) -> None:
         self.capacity = capacity
-        self.used = 0
+        self.held = held
+        self.used = held
         self.leaving = 0
         self.excess = 0
 

@@ -70,9 +70,10 @@ class TierManager:
     ) -> None:
         """Every family of ``experts`` has an engine. Raises BudgetTooSmall."""
         limits = {family: engine.resident_limit for family, engine in engines.items()}
-        self._state = TierState(config, experts, limits)
+        held = sum(engine.held_bytes for engine in engines.values())
+        self._state = TierState(config, experts, limits, held=held)
         log_to = config.event_log
-        self._event_log = EventLog(log_to, config, experts, limits) if log_to is not None else None
+        self._event_log = EventLog(log_to, config, experts, limits, held) if log_to is not None else None
         self._experts = {expert.name: expert for expert in experts}
         self._engines = engines
         self._host = host

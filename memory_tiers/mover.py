@@ -71,7 +71,10 @@ class Mover:
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
         if move.target == "device":
-            return await self._load(engine, expert, move)
+            loaded = await self._load(engine, expert, move)
+            if move.replaces is not None:
+                await engine.unload(move.replaces)
+            return loaded
         if move.source == "device":
             await engine.unload(expert.name)
         elif move.target == "host":

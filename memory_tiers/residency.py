@@ -110,7 +110,7 @@ class Residency:
         books, host = self._books, self._books.host
         if expert.host.presence != "absent":
             return expert.host.presence == "present"
-        if expert.weights_bytes > host.capacity:
+        if expert.weights_bytes == 0 or expert.weights_bytes > host.capacity:
             return True
         if self._host_promised:
             return False
@@ -228,13 +228,11 @@ class Residency:
 
     def _immovable(self, expert: ExpertRecord) -> int:
         """Bytes that no waiting will free for ``expert``."""
-        return sum(
+        return self._books.device.held + sum(
             other.device.charged
             for engine in self._books.engines.values()
             for other in engine.residents.values()
-            if other.pinned
-            or other.stuck
-            or (engine.resident_limit is not None and engine is not expert.engine)
+            if other.pinned or other.stuck or not (engine.gives_back or engine is expert.engine)
         )
 
     def _refuse(self, expert: ExpertRecord, size: int) -> None:

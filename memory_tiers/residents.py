@@ -35,6 +35,12 @@ class EngineRecord:
         return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
 
     @property
+    def gives_back(self) -> bool:
+        """Whether an eviction frees memory. An engine of one keeps its place whatever happens, and only takes
+        another expert instead."""
+        return self.resident_limit != 1
+
+    @property
     def full(self) -> bool:
         return self.resident_limit is not None and len(self.residents) >= self.resident_limit
 

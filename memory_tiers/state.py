@@ -50,12 +50,14 @@ class TierState:
         experts: Sequence[Expert],
         resident_limits: Mapping[str, int | None],
         policy: Policy | None = None,
+        held: int = 0,
     ) -> None:
-        """``resident_limits`` has ``Engine.resident_limit`` of each family. Raises BudgetTooSmall."""
-        check_budgets(config, experts, resident_limits)
+        """``resident_limits`` has ``Engine.resident_limit`` of each family, ``held`` is the sum of
+        ``Engine.held_bytes``. Raises BudgetTooSmall."""
+        check_budgets(config, experts, resident_limits, held)
         self._config = config
         policy = LeastRecentlyUsed() if policy is None else policy
-        self._books = Books.of(config, experts, resident_limits, policy)
+        self._books = Books.of(config, experts, resident_limits, policy, held)
         self._residency = Residency(self._books, config)
 
     def __repr__(self) -> str:
@@ -206,7 +208,8 @@ class TierState:
             books.leave_device(expert)
             return
         expert.fatal_loads, expert.last_used, expert.loaded_at = 0, books.now, books.now
-        engine.scale = size / max(1, expert.weights_bytes)
+        if expert.weights_bytes:  # a base among its adapters has none, and says nothing of theirs
+            engine.scale = size / expert.weights_bytes
         books.device.settle(expert.device, size)
         self._stays(expert)
 

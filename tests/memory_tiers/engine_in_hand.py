@@ -27,6 +27,7 @@ class EngineInHand:
         self.stops = 0
         self.image_bytes = 0
         """Of the image that a load leaves where it may."""
+        self.held = 0
 
     @property
     def family(self) -> str:
@@ -39,6 +40,10 @@ class EngineInHand:
     @property
     def resident_limit(self) -> int | None:
         return self._limit
+
+    @property
+    def held_bytes(self) -> int:
+        return self.held
 
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         self.calls.append(f"start {expert.name}")
@@ -75,7 +80,7 @@ class EngineInHand:
             raise EngineUnavailable("connection refused")
         if self.failures:
             raise self.failures.popleft()
-        if self._limit is not None and len(self.resident) >= self._limit:
+        if self._limit == 1:
             self.resident.clear()
         self.resident[expert.name] = weights
         if images is None or self.image_bytes == 0:

@@ -72,6 +72,7 @@ async def a_house(
     device: int = 20,
     host: int = 0,
     limit: int | None = None,
+    held: int = 0,
     max_queue: int = 100,
     restart_pause_s: float = 1e6,
     event_log: Path | None = None,
@@ -92,6 +93,7 @@ async def a_house(
     }
     config = TiersConfig.model_validate(tree)
     engine, store, clock = EngineInHand(resident_limit=limit), HostStore(tmp_path), Clock()
+    engine.held = held
     seen: list[Observation] = []
 
     def observe(observation: Observation) -> None:
@@ -213,7 +215,24 @@ async def test_an_eviction_unloads_the_victim(tmp_path: Path) -> None:
 async def test_a_plain_engine_takes_the_next_expert_in_place(tmp_path: Path) -> None:
     async with a_house(tmp_path, device=10, limit=1) as house:
         (await house.manager.lease("b")).release()
-        assert house.engine.calls == ["start a", "load b"]
+        assert house.engine.calls == ["start a", "load b", "unload a"]
+        assert [*house.engine.resident] == ["b"]
+
+
+async def test_an_engine_of_several_gives_up_who_is_replaced_once_the_next_is_there(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=20, limit=2) as house:
+        (await house.manager.lease("b")).release()
+        house.engine.failures.append(LoadFailed("bad"))
+        with pytest.raises(LeaseRejected):
+            await house.manager.lease("c")
+        assert [*house.engine.resident] == ["a", "b"], "a failed load changes nothing"
+        (await house.manager.lease("c")).release()
+        assert [*house.engine.resident] == ["b", "c"]
+
+
+async def test_what_engines_hold_is_in_use_from_the_beginning(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=30, held=15) as house:
+        assert house.manager.usage()[0].used_bytes == 15 + 10
 
 
 async def test_a_client_that_leaves_while_waiting_gives_its_ticket_back(tmp_path: Path) -> None:

@@ -793,6 +793,48 @@ def test_an_engine_limited_by_count_keeps_its_place_from_other_families() -> Non
         TierState(a_config(device=15), experts, {"plain": 1, "f": None})
 
 
+def test_an_engine_of_several_may_have_pins_as_long_as_there_is_a_place_left() -> None:
+    script = opened("abc", device=30, limit=2, pinned="a")
+    script.settle(script.ask("b"))
+    script.release(1)
+    (load,) = script.ask("c")
+    assert load == Move("c", "disk", "device", "ticket", replaces="b")
+    experts = [an_expert(name, pinned=name in "ab") for name in "abc"]
+    with pytest.raises(BudgetTooSmall, match=r"holds 2 at a time of its 3 experts, and 2 pinned"):
+        TierState(a_config(device=50), experts, {"f": 2})
+
+
+def test_an_engine_of_several_makes_room_although_it_is_not_full() -> None:
+    script = opened("abc", device=20, limit=3)
+    script.settle(script.ask("b"))
+    actions = script.settle(script.ask("c"))
+    assert actions[0] == Move("a", "device", "disk", "eviction", "c")
+    assert actions[-1] == Grant(2)
+
+
+def test_what_an_engine_holds_whoever_is_resident_is_in_the_budget() -> None:
+    experts = [an_expert("a"), an_expert("b")]
+    script = Script(TierState(a_config(device=30), experts, {"f": None}, held=15))
+    script.settle(script.feed(Opened(script.now())))
+    assert script.state.tiers()[0].used_bytes == 15 + 10
+    actions = script.settle(script.ask("b"))
+    assert Move("a", "device", "disk", "eviction", "b") in actions, "both would be over the budget"
+    with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 25 bytes that never leave"):
+        TierState(a_config(device=30), experts, {"f": None}, held=25)
+
+
+def test_an_expert_without_weights_says_nothing_about_the_size_of_others() -> None:
+    experts = [an_expert("base", size=0), an_expert("a"), an_expert("b")]
+    script = Script(TierState(a_config(device=25), experts, {"f": None}))
+    (start,) = script.feed(Opened(script.now()))
+    script.done(start, size=0)
+    script.settle(script.ask("a"))
+    script.settle(script.ask("b"))
+    assert script.state.tiers()[0].used_bytes == 20
+    script.ask("base")
+    assert script.where("base") == "device"
+
+
 def test_checkpoints_over_the_disk_budget_are_refused() -> None:
     with pytest.raises(BudgetTooSmall, match=r"tiers\.disk"):
         TierState(a_config(device=50, disk=15), [an_expert("a"), an_expert("b")], {"f": None})

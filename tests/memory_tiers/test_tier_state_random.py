@@ -151,13 +151,15 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
         family = families[index % len(families)]
         size = {"small": 10, "large": 40, "plain": 20}[family] + chance.randint(0, 5)
         pinned = limits[family] is None and chance.random() < 0.15
+        pinned = pinned or (limits[family] == 2 and index < len(families) and chance.random() < 0.3)
         name = f"{family}-{index}"
         sizes[name] = size
         experts.append(Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned))
-    needed = sum(expert.weights_bytes for expert in experts if expert.pinned) + max(sizes.values())
+    held = chance.choice([0, 0, 25])
+    needed = held + sum(expert.weights_bytes for expert in experts if expert.pinned) + max(sizes.values())
     for family, limit in limits.items():
         largest = sorted((sizes[e.name] for e in experts if e.family == family), reverse=True)
-        needed += sum(largest[:limit]) if limit is not None else 0
+        needed += largest[0] if limit == 1 else 0
     config = TiersConfig.model_validate(
         {
             "device": needed + chance.randint(0, 60),
@@ -168,7 +170,7 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
             "min_residency_s": chance.choice([None, 0, 5]),
         }
     )
-    state = TierState(config, experts, limits)
+    state = TierState(config, experts, limits, held=held)
     return World(chance, state, sizes, {e.name: e.family for e in experts}, failing, surprise)
 
 
