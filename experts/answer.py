@@ -8,8 +8,6 @@ import aiohttp
 from experts.errors import EngineLost, EngineUnavailable
 from experts.vllm_command import INTERNAL_MODEL
 
-_INTERNAL = b'"model":' + json.dumps(INTERNAL_MODEL).encode()
-"""Cannot occur inside a text: there the quotes are escaped."""
 _EVENT_END = b"\n\n"
 _ERROR_EVENT = b'data: {"error"'
 Intact = Callable[[], bool]
@@ -19,22 +17,27 @@ Intact = Callable[[], bool]
 class VllmAnswer:
     """Implements ``experts.engine.Answer``. Made by ``begin``."""
 
-    def __init__(self, response: aiohttp.ClientResponse, expert: str, first: bytes, intact: Intact) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, expert: str, first: bytes, intact: Intact, internal: str
+    ) -> None:
         self.status = response.status
         self.content_type = response.content_type
         self._response = response
         self._first = first
         self._intact = intact
-        self._expert = b'"model":' + json.dumps(expert).encode()
+        self._internal, self._expert = _field(internal), _field(expert)
 
     @classmethod
-    async def begin(cls, response: aiohttp.ClientResponse, expert: str, intact: Intact) -> "VllmAnswer":
-        """Waits for the first bytes of the body. Raises EngineUnavailable when they do not come."""
+    async def begin(
+        cls, response: aiohttp.ClientResponse, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
+    ) -> "VllmAnswer":
+        """Waits for the first bytes of the body, in which the model is called ``internal``. Raises
+        EngineUnavailable when they do not come."""
         try:
             first = await response.content.readany()
             if (response.status >= 500 or first.startswith(_ERROR_EVENT)) and not intact():
                 raise EngineUnavailable("the engine ended before it answered; try again")
-            return cls(response, expert, first, intact)
+            return cls(response, expert, first, intact, internal)
         except BaseException as error:
             response.close()
             if isinstance(error, aiohttp.ClientError):
@@ -73,7 +76,12 @@ class VllmAnswer:
             raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
 
     def _renamed(self, body: bytes) -> bytes:
-        return body.replace(_INTERNAL, self._expert)
+        return body.replace(self._internal, self._expert)
 
     def __repr__(self) -> str:
         return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"
+
+
+def _field(model: str) -> bytes:
+    """Cannot occur inside a text: there the quotes are escaped."""
+    return b'"model":' + json.dumps(model).encode()

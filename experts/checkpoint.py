@@ -9,20 +9,26 @@ from pydantic import ValidationError
 from experts.errors import CheckpointError, CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.fingerprint import differences, fingerprint, read_json
 from experts.manifest import AGAIN, check_hashes, check_sizes, read_manifest
+from experts.peft import read_adapter
 from experts.progress import Progress, silent
 from experts.safetensors_header import read_headers
-from experts.spec import Expert, ExpertConfig, Generation, GenerationConfig
+from experts.spec import CheckpointSource, Expert, ExpertConfig, Generation, GenerationConfig
 
 
-def open_expert(name: str, config: ExpertConfig, store: Path) -> Expert:
-    """The expert as prepared in ``store``; reads small files only. Raises CheckpointMissing when it is not
-    prepared or was prepared from another source, CheckpointUnreadable when a file is cut or malformed."""
+def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSource | None = None) -> Expert:
+    """The expert as prepared in ``store``; reads small files only. ``base``: of a family of LoRA experts.
+
+    Raises CheckpointMissing when it is not prepared or was prepared from another source, CheckpointUnreadable
+    when a file is cut or malformed."""
     folder = folder_of(name, store)
     manifest = read_manifest(folder)
-    if manifest.source != config.checkpoint:
+    if (manifest.source, manifest.base) != (config.checkpoint, base):
         raise CheckpointMissing(
             f"expert {name} was prepared from another source than the configuration names; {AGAIN}"
         )
+    made = manifest if base is None else read_manifest(store / base_name(config.family))
+    if made.fingerprint != manifest.fingerprint:
+        raise CheckpointMismatch(f"expert {name} was prepared beside another base than is there now; {AGAIN}")
     check_sizes(folder, manifest)
     counted = config.parameters_billion
     return Expert(
@@ -40,18 +46,22 @@ def open_expert(name: str, config: ExpertConfig, store: Path) -> Expert:
     )
 
 
-def verify(name: str, store: Path, progress: Progress = silent) -> None:
+def verify(name: str, store: Path, progress: Progress = silent, base: Path | None = None) -> None:
     """Reads everything: sizes, safetensors headers against the files' lengths, hashes, fingerprint.
+    ``base``: the folder of the family's base, which an adapter has to fit.
 
     Raises CheckpointMissing, CheckpointUnreadable or CheckpointMismatch naming the file, and the tensor that
     is cut off.
     """
     folder = folder_of(name, store)
     manifest = read_manifest(folder)
-    headers = read_headers(folder)
+    made_for = folder if base is None else base
+    headers = read_headers(made_for)
+    if base is not None and manifest.weights_bytes:
+        read_adapter(folder).check_fits(headers)
     check_sizes(folder, manifest)
     check_hashes(folder, manifest, progress)
-    if fingerprint(folder, headers) != manifest.fingerprint:
+    if fingerprint(made_for, headers) != manifest.fingerprint:
         raise CheckpointMismatch(f"{folder}: prepared by another version of this program; {AGAIN}")
 
 
@@ -67,6 +77,11 @@ def check_families(experts: Iterable[Expert]) -> None:
                 f"expert {expert.name} cannot be in family {expert.family!r} with {leader.name}: "
                 f"{difference}; give it a family of its own"
             )
+
+
+def base_name(family: str) -> str:
+    """What the base of a family of LoRA experts is called in the store."""
+    return f"{family}.base"
 
 
 def folder_of(name: str, store: Path) -> Path:

@@ -36,17 +36,26 @@ class Manifest(Strict):
     weights_bytes: int
     parameters: int
     fingerprint: str
+    base: CheckpointSource | None = None
+    """Of a LoRA family: what the family's base was prepared from."""
 
 
-def describe(folder: Path, source: CheckpointSource, origin: str, progress: Progress = silent) -> Manifest:
-    """Reads all of ``folder``. Raises CheckpointMissing and CheckpointUnreadable."""
+def describe(
+    folder: Path,
+    source: CheckpointSource,
+    origin: str,
+    progress: Progress = silent,
+    base: Manifest | None = None,
+) -> Manifest:
+    """Reads all of ``folder``. ``base``: of the base whose adapter, or nothing, the folder holds. Raises
+    CheckpointMissing and CheckpointUnreadable."""
     for needed in ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
             raise CheckpointMissing(
                 f"{origin}: {needed} is missing; a checkpoint in Hugging Face layout has it"
             )
-    headers = read_headers(folder)
-    family = fingerprint(folder, headers)
+    no_weights = base is not None and not any(folder.glob("*.safetensors"))
+    headers = () if no_weights else read_headers(folder)
     stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.name != FILE}
     found = hash_files(folder, {name: stat.st_size for name, stat in stats.items()}, progress)
     return Manifest(
@@ -62,8 +71,9 @@ def describe(folder: Path, source: CheckpointSource, origin: str, progress: Prog
             for name, stat in stats.items()
         },
         weights_bytes=sum(stat.st_size for name, stat in stats.items() if name.endswith(".safetensors")),
-        parameters=sum(header.parameters for header in headers),
-        fingerprint=family,
+        parameters=sum(header.parameters for header in headers) + (base.parameters if base else 0),
+        fingerprint=base.fingerprint if base else fingerprint(folder, headers),
+        base=base.source if base else None,
     )
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experts.checkpoint import folder_of, open_expert
+from experts.adapter_source import source_beside
+from experts.checkpoint import base_name, folder_of, open_expert
 from experts.errors import CheckpointError, NoSpace
 from experts.hashing import Hashes
 from experts.manifest import (
@@ -46,34 +47,58 @@ def prepare(
     store: Path,
     progress: Progress = silent,
     free: Callable[[Path], int] = free_bytes,
+    base: CheckpointSource | None = None,
 ) -> Expert:
     """Makes sure that ``store`` holds the expert as configured. Does next to nothing when it already does.
+    ``base``: of a family of LoRA experts, which is prepared first.
 
     Raises CheckpointError: a source that is missing, damaged or not what it should be; NoSpace before the
     first byte is written or when the disk fills up. Whatever is raised, an earlier preparation stays.
     """
-    source = source_of(config.checkpoint)
+    if base is None:
+        _prepare(name, config.checkpoint, source_of(config.checkpoint), store, progress, free)
+    else:
+        whole = base_name(config.family)
+        _prepare(whole, base, source_of(base), store, progress, free)
+        made = read_manifest(store / whole)
+        source = source_beside(config.checkpoint, base, store / whole, made.origin)
+        _prepare(name, config.checkpoint, source, store, progress, free, made)
+    return open_expert(name, config, store, base)
+
+
+def _prepare(
+    name: str,
+    checkpoint: CheckpointSource,
+    source: Source,
+    store: Path,
+    progress: Progress,
+    free: Callable[[Path], int],
+    base: Manifest | None = None,
+) -> None:
     folder = folder_of(name, store)
     try:
         store.mkdir(parents=True, exist_ok=True)
         with _alone(store / f".{name}.lock"):
-            if not _is_current(folder, config.checkpoint, source.origin, progress):
+            if not _is_current(folder, checkpoint, source.origin, base, progress):
                 _require_space(name, source, store, free)
-                _replace(folder, source, config.checkpoint, progress)
+                _replace(folder, source, checkpoint, progress, base)
     except OSError as error:
         if error.errno in FULL:
             raise NoSpace(f"expert {name}: {store}: the disk filled up during preparation; make room, then "
                           "prepare again") from error  # fmt: skip
         raise CheckpointError(f"expert {name}: cannot prepare in {store}: {error}") from error
-    return open_expert(name, config, store)
 
 
-def _is_current(folder: Path, checkpoint: CheckpointSource, origin: str, progress: Progress) -> bool:
+def _is_current(
+    folder: Path, checkpoint: CheckpointSource, origin: str, base: Manifest | None, progress: Progress
+) -> bool:
     """Whether ``folder`` holds that very source, undamaged. Files with another date, and those an earlier
     version left without a checksum, are hashed once more."""
     try:
         manifest = read_manifest(folder)
         if (manifest.source, manifest.origin) != (checkpoint, origin):
+            return False
+        if base is not None and (manifest.base, manifest.fingerprint) != (base.source, base.fingerprint):
             return False
         check_sizes(folder, manifest)
         dates = {name: (folder / name).stat().st_mtime_ns for name in manifest.files}
@@ -106,13 +131,15 @@ def _require_space(name: str, source: Source, store: Path, free: Callable[[Path]
         )
 
 
-def _replace(folder: Path, source: Source, checkpoint: CheckpointSource, progress: Progress) -> None:
+def _replace(
+    folder: Path, source: Source, checkpoint: CheckpointSource, progress: Progress, base: Manifest | None
+) -> None:
     new, old = (folder.parent / f".{folder.name}.{which}" for which in ("new", "old"))
     _remove(new, old)
     try:
         new.mkdir()
         source.provide(new, progress)
-        write_manifest(new, describe(new, checkpoint, source.origin, progress))
+        write_manifest(new, describe(new, checkpoint, source.origin, progress, base))
         if folder.exists():
             folder.rename(old)
         new.rename(folder)

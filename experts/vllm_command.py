@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Literal, assert_never
 
 from experts.spec import FamilyConfig
 
+VllmMode = Literal["interleaved", "plain", "lora"]
 INTERNAL_MODEL = "coe-engine"
-"""The one model name vLLM knows; the gateway's clients see the expert's."""
+"""What vLLM calls the checkpoint it starts with; the gateway's clients see the expert's name."""
 VERIFIED = "0.32."
 """Versions on which the scheduler and worker classes in ``experts.inside_vllm`` were verified."""
 
@@ -38,12 +39,18 @@ def installed_vllm() -> InstalledVllm | None:
 
 
 def command(
-    config: FamilyConfig, mode: Literal["interleaved", "plain"], platform: str, expert: str, weights: Path
+    config: FamilyConfig,
+    mode: VllmMode,
+    platform: str,
+    expert: str,
+    weights: Path,
+    more: Sequence[str] = (),
 ) -> list[str]:
-    """The server's command line; ``{socket}`` stands for the path it is to listen on."""
+    """The server's command line; ``{socket}`` stands for the path it is to listen on. ``more`` is what only
+    the caller knows."""
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", "{socket}"]
     arguments += ["--model", str(weights.absolute()), "--served-model-name", INTERNAL_MODEL]
-    arguments += ["--dtype", _dtype(config, platform), "--max-model-len", str(config.max_model_len)]
+    arguments += ["--dtype", dtype_of(config, platform), "--max-model-len", str(config.max_model_len)]
     arguments += ["--kv-cache-memory-bytes", str(int(config.kv_cache))]
     arguments += ["--max-num-seqs", str(config.max_num_seqs)]
     arguments += ["--tensor-parallel-size", str(config.tensor_parallel_size)]
@@ -57,12 +64,14 @@ def command(
             arguments += _interleaving(config, expert)
         case "plain":
             arguments += ["--worker-extension-cls", "experts.inside_vllm.reload.ReloadExtension"]
+        case "lora":
+            arguments += ["--worker-extension-cls", "experts.inside_vllm.adapters.AdaptersExtension"]
         case unreachable:
             assert_never(unreachable)
-    return [*arguments, *config.extra_args]
+    return [*arguments, *more, *config.extra_args]
 
 
-def environment(config: FamilyConfig, mode: Literal["interleaved", "plain"]) -> Mapping[str, str]:
+def environment(config: FamilyConfig, mode: VllmMode) -> Mapping[str, str]:
     """What the server's environment holds beside ours."""
     more = {
         "VLLM_SERVER_DEV_MODE": "1",  # for /pause and /collective_rpc; only because the socket is private
@@ -82,8 +91,11 @@ def environment(config: FamilyConfig, mode: Literal["interleaved", "plain"]) -> 
     }
     if config.devices:
         more["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in config.devices)
-    if mode == "interleaved":
+    if mode == "lora":
+        more["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # likewise
+    if mode != "plain":
         # Runner V2 has max_num_seqs slots, one for each running request: hidden ones would overflow it.
+        # And AdaptersExtension looks for requests where the first runner keeps them.
         more["VLLM_USE_V2_MODEL_RUNNER"] = "0"
     return more
 
@@ -108,5 +120,6 @@ def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _dtype(config: FamilyConfig, platform: str) -> str:
+def dtype_of(config: FamilyConfig, platform: str) -> str:
+    """As vLLM is told."""
     return "float32" if config.dtype == "auto" and platform == "cpu" else config.dtype

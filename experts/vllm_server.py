@@ -49,12 +49,14 @@ class VllmServer:
             return False
 
     async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmAnswer:
-        """The answer, once its first bytes are there."""
+        """The answer, once its first bytes are there; ``expert`` stands in it for the body's ``model``."""
         try:
             response = await self._session.post(_LOCAL + path, json=body)
         except _NOBODY_ANSWERS as error:
             raise self._unavailable(path, error) from error
-        return await VllmAnswer.begin(response, expert, lambda: self.process.intact)
+        return await VllmAnswer.begin(
+            response, expert, lambda: self.process.intact, internal=str(body["model"])
+        )
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Status and whole body of any path."""

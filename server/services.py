@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from experts.checkpoint import check_families, open_expert
+from experts.checkpoint import base_name, check_families, open_expert
 from experts.engine import Engine
 from experts.errors import EngineError
 from experts.simulated import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_lora import LoraEngine
 from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from router.pipeline import Router
@@ -63,7 +64,10 @@ class Services:
 
 def open_experts(settings: Settings) -> dict[str, Expert]:
     """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
-    experts = {name: open_expert(name, config, settings.store) for name, config in settings.experts.items()}
+    experts = {
+        name: open_expert(name, config, settings.store, settings.base_of(name))
+        for name, config in settings.experts.items()
+    }
     check_families(list(experts.values()))
     return experts
 
@@ -97,7 +101,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     routers = load_routers(settings)
     metrics = Metrics(CollectorRegistry())
     engines = {
-        family: _engine(family, config, settings)
+        family: _engine(family, config, settings, experts)
         for family, config in settings.families.items()
         if any(expert.family == family for expert in experts.values())
     }
@@ -120,7 +124,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         await tiers.close(settings.server.drain_s)
 
 
-def _engine(family: str, config: FamilyConfig, settings: Settings) -> Engine:
+def _engine(family: str, config: FamilyConfig, settings: Settings, experts: Mapping[str, Expert]) -> Engine:
     if config.mode == "simulated":
         return SimulatedEngine(family, config.simulation)
+    if config.mode == "lora":
+        members = [expert for expert in experts.values() if expert.family == family]
+        return LoraEngine(family, config, settings.logs, settings.store / base_name(family), members)
     return VllmEngine(family, config, settings.logs)

@@ -7,7 +7,8 @@ from typing import Any, Self, get_args
 import yaml
 from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
 
-from experts.spec import ExpertConfig, FamilyConfig, Strict
+from experts.checkpoint import base_name
+from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersConfig
 from router.settings import CompositionConfig
 
@@ -49,11 +50,18 @@ class Settings(Strict):
     compositions: dict[str, CompositionConfig] = Field(default={})
     """Routed models; the key is the name clients ask for as ``model``."""
 
+    def base_of(self, expert: str) -> CheckpointSource | None:
+        """The base that a LoRA expert is served with."""
+        return self.families[self.experts[expert].family].base
+
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         for name, expert in self.experts.items():
             if expert.family not in self.families:
                 raise ValueError(f"experts.{name}.family: {_unknown(expert.family, self.families)}")
+        for name, family in self.families.items():
+            if family.base is not None and base_name(name) in self.experts:
+                raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")
         for name, composition in self.compositions.items():
             if name in self.experts:
                 raise ValueError(f"compositions.{name}: an expert has this name; choose another")
@@ -85,13 +93,20 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     def anchored(path: Path) -> Path:
         return (folder / path.expanduser()).resolve()
 
+    def anchored_source(source: CheckpointSource) -> CheckpointSource:
+        if source.folder is None:
+            return source
+        return source.model_copy(update={"folder": anchored(source.folder)})
+
     experts = {}
     for name, expert in settings.experts.items():
-        checkpoint = expert.checkpoint
-        if checkpoint.folder is not None:
-            checkpoint = checkpoint.model_copy(update={"folder": anchored(checkpoint.folder)})
+        checkpoint = anchored_source(expert.checkpoint)
         template = anchored(expert.chat_template) if expert.chat_template else None
         experts[name] = expert.model_copy(update={"checkpoint": checkpoint, "chat_template": template})
+    families = {
+        name: family.model_copy(update={"base": anchored_source(family.base)}) if family.base else family
+        for name, family in settings.families.items()
+    }
     compositions = {
         name: composition.model_copy(update={"artifact": anchored(composition.artifact)})
         for name, composition in settings.compositions.items()
@@ -104,6 +119,7 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
             ),
             "logs": anchored(settings.logs),
             "experts": experts,
+            "families": families,
             "compositions": compositions,
         }
     )

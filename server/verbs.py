@@ -79,7 +79,8 @@ def prepare(options: argparse.Namespace) -> int:
     settings = load(options.config)
     with Bars() as bars:
         for name in _chosen(settings, options.names):
-            prepare_expert(name, settings.experts[name], settings.store, bars.of(name))
+            expert, base = settings.experts[name], settings.base_of(name)
+            prepare_expert(name, expert, settings.store, bars.of(name), base=base)
     return 0
 
 
@@ -91,7 +92,7 @@ def list_experts(options: argparse.Namespace) -> int:
     table = Table("expert", "family", "parameters", "weights", "prepared", "description")
     for name, config in settings.experts.items():
         try:
-            expert = checkpoint.open_expert(name, config, settings.store)
+            expert = checkpoint.open_expert(name, config, settings.store, settings.base_of(name))
         except CheckpointError:
             table.add_row(name, config.family, "-", "-", "no", config.description)
             continue
@@ -105,8 +106,16 @@ def verify(options: argparse.Namespace) -> int:
     import experts.checkpoint as checkpoint
 
     settings = load(options.config)
-    for name in _chosen(settings, options.names):
-        checkpoint.verify(name, settings.store)
+    names = _chosen(settings, options.names)
+    families = dict.fromkeys(settings.experts[name].family for name in names)
+    bases = {family: checkpoint.base_name(family) for family in families if settings.families[family].base}
+    for base in bases.values():
+        checkpoint.verify(base, settings.store)
+        print(f"{base}: every file is what preparation wrote")
+    for name in names:
+        family = settings.experts[name].family
+        base_folder = settings.store / bases[family] if family in bases else None
+        checkpoint.verify(name, settings.store, base=base_folder)
         print(f"{name}: every file is what preparation wrote")
     return 0
 

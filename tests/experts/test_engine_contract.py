@@ -1,4 +1,4 @@
-"""What every engine promises (``experts.engine``), over the simulated one and real vLLM in both modes.
+"""What every engine promises (``experts.engine``), over the simulated one and real vLLM in all modes.
 
 Tests of one engine run in the order of this file and share it: a start takes from 20 seconds to minutes.
 """
@@ -22,14 +22,17 @@ from safetensors.numpy import load_file, save_file
 
 from experts.engine import Answer, Engine
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
+from experts.peft import write_adapter
 from experts.process import session_members
 from experts.simulated import SimulatedEngine
+from experts.sources import EmbeddedSource
 from experts.spec import Expert, FamilyConfig, SimulationConfig
 from experts.vllm import VllmEngine
+from experts.vllm_lora import LoraEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Kind = Literal["simulated", "plain", "interleaved"]
+Kind = Literal["simulated", "plain", "interleaved", "lora"]
 PATH = "/v1/chat/completions"
 PROMPTS = ("What is the capital of France?", "Tell me about the sea.", "How do I sort a list in Python?")
 
@@ -81,19 +84,28 @@ def other(base_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ex
         "simulated",
         pytest.param("plain", marks=pytest.mark.engine),
         pytest.param("interleaved", marks=pytest.mark.engine),
+        pytest.param("lora", marks=pytest.mark.engine),
     ],
 )
 async def bench(
-    request: pytest.FixtureRequest, general: Expert, other: Expert, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    general: Expert,
+    other: Expert,
+    base_checkpoint: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Bench]:
     kind: Kind = request.param
     engine: Engine
+    sizes = {"max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
     if kind == "simulated":
         engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
+    elif kind == "lora":
+        folder = tmp_path_factory.mktemp("adapters")
+        general, other = an_adapter("general", folder, "coding"), an_adapter("other", folder, "law")
+        config = FamilyConfig.model_validate({"mode": kind, "base": {"embedded": "base"}, **sizes})
+        engine = LoraEngine("f", config, tmp_path_factory.mktemp("logs"), base_checkpoint, [general, other])
     else:
-        config = FamilyConfig.model_validate(
-            {"mode": kind, "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
-        )
+        config = FamilyConfig.model_validate({"mode": kind, **sizes})
         engine = VllmEngine("f", config, tmp_path_factory.mktemp("logs"))
     await engine.start(general, general.folder)
     yield Bench(kind, engine, general, other)
@@ -115,7 +127,8 @@ async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
     assert bench.engine.state == "ready"
     assert await bench.engine.alive()
     statistics = await bench.engine.statistics()
-    assert (statistics.resident, statistics.active, statistics.running) == (("general",), "general", 0)
+    assert (statistics.resident, statistics.running) == (("general",), 0)
+    assert statistics.active == (None if bench.kind == "lora" else "general")
     bench.answers["general"] = await answers(bench.engine, "general")
 
 
@@ -242,6 +255,8 @@ async def test_an_engine_without_any_expert_takes_one(bench: Bench) -> None:
 
 
 async def test_switches_are_counted(bench: Bench) -> None:
+    if bench.kind == "lora":
+        pytest.skip("computes all experts in every step")
     before = await bench.engine.statistics()
     await bench.has_both()
     for name in ("other",) if bench.engine.resident_limit == 1 else ("general", "other"):
@@ -291,7 +306,7 @@ async def test_a_stream_goes_on_while_another_expert_is_loaded(bench: Bench) -> 
         await bench.engine.load(bench.other, bench.other.folder)
         arrived.append(len(texts) - before)
     assert await streaming == alone
-    assert not bench.real or max(arrived) >= 5, "the engine computed many times during one load"
+    assert bench.kind != "interleaved" or max(arrived) >= 5, "the engine computed many times during one load"
     assert await answers(bench.engine, "other") == bench.answers["other"]
 
 
@@ -391,19 +406,34 @@ def expert_at(name: str, folder: Path) -> Expert:
     return Expert(name, "f", folder, size, size // 4, "fingerprint", "")
 
 
+def an_adapter(name: str, folder: Path, embedded: str) -> Expert:
+    """In float32, which numpy can read and change."""
+    adapter = EmbeddedSource(embedded).adapter()
+    assert adapter is not None
+    (folder / name).mkdir()
+    write_adapter(adapter, folder / name, "base")
+    tensors = {
+        f"base_model.model.{module}.lora_{which}.weight": getattr(factors, which.lower())
+        for module, factors in adapter.factors.items()
+        for which in "AB"
+    }
+    save_file(tensors, folder / name / "adapter_model.safetensors", {"format": "pt"})
+    return expert_at(name, folder / name)
+
+
 def damaged(damage: str, source: Expert, folder: Path) -> Expert:
     if damage == "missing":
         return expert_at("bad", folder)
     shutil.copytree(source.folder, folder)
-    weights = folder / "model.safetensors"
+    (weights,) = folder.glob("*.safetensors")
     if damage == "truncated":
         with weights.open("r+b") as file:
             file.truncate(weights.stat().st_size // 2)
         return expert_at("bad", folder)
     tensors = load_file(weights)
-    name = "model.layers.3.mlp.up_proj.weight"
+    name = next(name for name in tensors if "layers.3.mlp.up_proj" in name)
     if damage == "not a number":
-        tensors[name][5, 7] = np.nan
+        tensors[name][3, 2] = np.nan
     elif damage == "wrong shape":
         tensors[name] = np.ascontiguousarray(tensors[name].T)
     else:
@@ -472,12 +502,12 @@ async def eventually(value: Callable[[], Any], wanted: int) -> None:
 
 
 def kill(bench: Bench) -> None:
-    """Plain: the server. Interleaved: its engine core, which the server would outlive by seconds."""
+    """Plain: the server. Else: its engine core, which the server would outlive by seconds."""
     if isinstance(bench.engine, SimulatedEngine):
         return bench.engine.crash()
     server = server_of(bench)
     victim = server
-    if bench.kind == "interleaved":
+    if bench.kind in ("interleaved", "lora"):
         victim = next(pid for pid in session_members(server) if "EngineCore" in _command_line(pid))
     os.kill(victim, signal.SIGKILL)
     return None

@@ -71,6 +71,25 @@ def test_two_checkpoint_sources_are_refused(tmp_path: Path) -> None:
     assert problem(tmp_path, text) == message
 
 
+def test_a_base_belongs_to_mode_lora_and_only_to_it(tmp_path: Path) -> None:
+    says = "families.small: mode lora needs a base, and no other mode has one"
+    assert problem(tmp_path, MINIMAL.replace("mode: simulated", "mode: lora")) == says
+    assert problem(tmp_path, MINIMAL.replace("simulated", "plain, base: {embedded: base}")) == says
+
+
+def test_the_bases_place_in_the_store_is_no_experts_name(tmp_path: Path) -> None:
+    text = MINIMAL.replace("mode: simulated", "mode: lora, base: {folder: b}").replace("law:", "small.base:")
+    assert problem(tmp_path, text) == "experts.small.base: the base of family small has this name"
+
+
+def test_a_bases_folder_counts_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(MINIMAL.replace("mode: simulated", "mode: lora, base: {folder: b}"), encoding="utf-8")
+    base = load(file).base_of("law")
+    assert base is not None
+    assert base.folder == tmp_path / "b"
+
+
 def test_a_value_of_the_wrong_type_is_named(tmp_path: Path) -> None:
     assert problem(tmp_path, MINIMAL + "server: {port: high}\n").startswith("server.port: ")
 
