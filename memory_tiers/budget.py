@@ -22,9 +22,10 @@ def check_budgets(
         )
     for family, limit in resident_limits.items():
         _check_pins(family, limit, [expert for expert in experts if expert.family == family])
+    staying = {family: _staying(family, limit, experts) for family, limit in resident_limits.items()}
     for expert in experts:
         always = held + sum(
-            _held(expert, family, limit, experts) for family, limit in resident_limits.items()
+            _held(expert, family, limit, staying[family]) for family, limit in resident_limits.items()
         )
         if expert.weights_bytes + always > config.device:
             beside = f" beside {_size(always)} that never leave" if always else ""
@@ -43,13 +44,20 @@ def _check_pins(family: str, limit: int | None, experts: Sequence[Expert]) -> No
         )
 
 
-def _held(expert: Expert, family: str, limit: int | None, experts: Sequence[Expert]) -> int:
-    """Bytes that can never make room for ``expert``: pins, and the place that an engine of one keeps. Such
-    an engine gives memory back only by taking another expert of its own."""
-    others = [other for other in experts if other.family == family and other is not expert]
+def _staying(family: str, limit: int | None, experts: Sequence[Expert]) -> list[Expert]:
+    """Who holds bytes that never make room for others: pins, and in an engine of one the largest, since it
+    gives memory back only by taking another expert of its own."""
+    members = [expert for expert in experts if expert.family == family]
     if limit != 1:
-        return sum(other.weights_bytes for other in others if other.pinned)
-    return 0 if family == expert.family else max((other.weights_bytes for other in others), default=0)
+        return [expert for expert in members if expert.pinned]
+    return sorted(members, key=lambda expert: expert.weights_bytes)[-1:]
+
+
+def _held(expert: Expert, family: str, limit: int | None, staying: Sequence[Expert]) -> int:
+    """Bytes that can never make room for ``expert``."""
+    if limit == 1 and family == expert.family:
+        return 0
+    return sum(other.weights_bytes for other in staying if other is not expert)
 
 
 def _size(count: int) -> str:

@@ -99,7 +99,7 @@ class Residency:
 
     def _overdue(self, expert: ExpertRecord) -> bool:
         since = expert.since
-        return since is not None and self._books.now - since >= self._max_wait_s
+        return since is not None and self._books.now >= since + self._max_wait_s
 
     def _wake(self, at: float) -> None:
         if at > self._books.now and (self._deadline is None or at < self._deadline):

@@ -478,6 +478,15 @@ def test_a_claim_stays_with_its_victim_while_the_victim_is_still_used() -> None:
     assert script.ask("a") == []
 
 
+def test_the_bound_on_waiting_is_kept_to_the_last_digit() -> None:
+    """6.8 + 30 - 6.8 is less than 30 in floating point."""
+    script = opened("ab", device=10, max_wait_s=30, min_residency_s=1000)
+    script.at = 6.8 - 1
+    assert script.ask("b") == []
+    assert script.state.deadline == 36.8
+    assert script.feed(TimePassed(36.8)) == [Move("a", "device", "disk", "eviction", "b")]
+
+
 def test_a_chosen_victim_is_not_revived_while_it_leaves() -> None:
     script = opened("ab", device=10)
     (eviction,) = script.ask("b")
