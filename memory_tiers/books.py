@@ -7,7 +7,7 @@ from experts.spec import Expert
 from memory_tiers.errors import RejectionReason
 from memory_tiers.events import Action, Grant, Reject
 from memory_tiers.ledger import Copy, Ledger
-from memory_tiers.policy import Policy
+from memory_tiers.policy import Policy, heated
 from memory_tiers.ranking import Ranking
 from memory_tiers.residents import EngineRecord, ExpertRecord
 from memory_tiers.tiers import TiersConfig
@@ -19,12 +19,14 @@ class Books:
     make room for (None: to the budget). ``staging`` names the expert whose copy to the host is under way.
 
     ``idle``, ``used`` and ``on_host`` rank who may leave: residents without leases, residents with leases,
-    and host copies. ``unsettled``: something changed that a decision may follow from."""
+    and host copies. ``unsettled``: something changed that a decision may follow from.
+    ``device_turnovers``: how often all that is on the device has come anew."""
 
     device: Ledger
     host: Ledger
     engines: dict[str, EngineRecord]
     experts: dict[str, ExpertRecord]
+    policy: Policy
     idle: Ranking
     used: Ranking
     on_host: Ranking
@@ -35,6 +37,8 @@ class Books:
     orders: int = 0
     closing: bool = False
     unsettled: bool = False
+    device_turnovers: float = 0.0
+    host_turnovers: float = 0.0
     now: float = 0.0
     actions: list[Action] = field(default_factory=list)
 
@@ -55,9 +59,10 @@ class Books:
             host=Ledger(config.host),
             engines=engines,
             experts=records,
-            idle=Ranking(policy),
-            used=Ranking(policy),
-            on_host=Ranking(policy),
+            policy=policy,
+            idle=Ranking(policy, "device"),
+            used=Ranking(policy, "device"),
+            on_host=Ranking(policy, "host"),
         )
 
     def wait(self, ticket: int, expert: ExpertRecord) -> None:
@@ -115,6 +120,16 @@ class Books:
         expert.waiting.clear()
         self.unwant(expert)
 
+    def loaded(self, expert: ExpertRecord) -> None:
+        expert.last_used = expert.loaded_at = self.now
+        self.device_turnovers += 1 / sum(len(engine.residents) for engine in self.engines.values())
+
+    def staged(self, expert: ExpertRecord, size: int) -> None:
+        self.staging = None
+        self.host.settle(expert.host, size)
+        self.rank(expert)
+        self.host_turnovers += 1 / len(self.on_host)
+
     def leave_host(self, expert: ExpertRecord) -> None:
         self.host.vanish(expert.host)
         expert.image = False
@@ -140,6 +155,8 @@ class Books:
 
     def _lease(self, ticket: int, expert: ExpertRecord) -> None:
         expert.leases[ticket] = expert.engine.starts
+        expert.device_heat = heated(expert.device_heat, self.device_turnovers)
+        expert.host_heat = heated(expert.host_heat, self.host_turnovers)
         self.actions.append(Grant(ticket))
 
     def _use(self, expert: ExpertRecord) -> None:

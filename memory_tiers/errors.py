@@ -5,7 +5,8 @@ TiersError
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
 ├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
-└── LogUnreadable      a file is no event log of this version
+├── LogUnreadable      a file is no event log of this version
+└── SimulationImpossible  a profile, a trace or their combination cannot be simulated
 """
 
 from typing import Literal
@@ -41,4 +42,8 @@ class ManagerBroken(TiersError):
 
 
 class LogUnreadable(TiersError):
+    pass
+
+
+class SimulationImpossible(TiersError):
     pass

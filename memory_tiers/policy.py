@@ -1,6 +1,22 @@
 """Which expert leaves first. The manager and the simulator ask the same policy."""
 
+import math
 from typing import Protocol
+
+from memory_tiers.tiers import PolicyName, Tier
+
+HALF_LIFE = 3.0
+"""A use counts half in a tier after all that is in it has come anew so often. By what comes, not by the
+clock: it fits fast and slow machines and small and large tiers, nothing is forgotten while nobody has to
+leave, and when other experts are asked for than before, what this brings makes the old ones leave soon."""
+COLD = -math.inf
+
+
+def heated(heat: float, turnovers: float) -> float:
+    """``heat`` after one more use: log2 of the sum of 2 ** (turnovers / HALF_LIFE) over all uses. Experts are
+    in the order of how much they were used lately, and stay in it while none is used: all cool alike."""
+    latest = turnovers / HALF_LIFE
+    return max(heat, latest) + math.log2(1 + 2 ** -abs(heat - latest))
 
 
 class Candidate(Protocol):
@@ -14,15 +30,44 @@ class Candidate(Protocol):
         """Seconds on the driver's clock: the last grant, release or load."""
         ...
 
+    @property
+    def device_heat(self) -> float:
+        """How much it was used of late, by the turnovers of the device. See ``heated``."""
+        ...
+
+    @property
+    def host_heat(self) -> float:
+        """The same by the turnovers of the host."""
+        ...
+
+    @property
+    def seconds_per_byte(self) -> float:
+        """What bringing a byte of it to the device takes."""
+        ...
+
 
 class Policy(Protocol):
-    """Orders victims. Whether an expert may be a victim at all is not its business."""
+    """Orders victims of a tier. Whether an expert may be a victim at all is not its business."""
 
-    def rank(self, candidate: Candidate) -> float:
+    def rank(self, candidate: Candidate, tier: Tier) -> float:
         """Who has the lowest rank leaves first. Must not change while nothing happens to the candidate."""
         ...
 
 
 class LeastRecentlyUsed:
-    def rank(self, candidate: Candidate) -> float:
+    def rank(self, candidate: Candidate, tier: Tier) -> float:
         return candidate.last_used
+
+
+class RateTimesCost:
+    """How often it was used of late, times the seconds that bringing it back takes, for each byte freed. To
+    the host every byte comes from the same disk."""
+
+    def rank(self, candidate: Candidate, tier: Tier) -> float:
+        if tier == "device":
+            return candidate.device_heat + math.log2(candidate.seconds_per_byte)
+        return candidate.host_heat
+
+
+def policy_of(name: PolicyName) -> Policy:
+    return LeastRecentlyUsed() if name == "lru" else RateTimesCost()

@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 from memory_tiers.policy import Policy
 from memory_tiers.residents import ExpertRecord
+from memory_tiers.tiers import Tier
 
 
 class Ranking:
     """A heap whose outdated entries are skipped: a change costs O(log n), whoever leaves first O(1) and one
     step for each that is passed over."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, tier: Tier) -> None:
         self._policy = policy
+        self._tier = tier
         self._heap: list[tuple[float, int, ExpertRecord]] = []
         self._entries: dict[str, int] = {}
         """The number of each member's entry that counts."""
@@ -28,7 +30,7 @@ class Ranking:
         """Adds it, or ranks it anew."""
         self._number += 1
         self._entries[expert.name] = self._number
-        heapq.heappush(self._heap, (self._policy.rank(expert), self._number, expert))
+        heapq.heappush(self._heap, (self._policy.rank(expert, self._tier), self._number, expert))
         if len(self._heap) > 2 * len(self._entries) + 64:
             self._heap = [entry for entry in self._heap if self._counts(entry)]
             heapq.heapify(self._heap)

@@ -180,7 +180,10 @@ class Residency:
         ]
         if not candidates:
             return None
-        victim = min(candidates, key=lambda other: (bool(other.leases), other.last_used))
+        rank = self._books.policy.rank
+        victim = min(
+            candidates, key=lambda other: (bool(other.leases), rank(other, "device"), other.last_used)
+        )
         self._books.claims[victim.name] = expert.name
         return victim
 

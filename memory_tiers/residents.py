@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from experts.engine import EngineState
+from memory_tiers.costs import WEIGHT_OF_LATEST
 from memory_tiers.ledger import Copy
+from memory_tiers.policy import COLD
 from memory_tiers.tiers import Tier
 
 
@@ -24,6 +26,8 @@ class EngineRecord:
     """Starts that failed in a row."""
     images: bool = True
     """Whether it leaves images on the host; expected of it until a load has left none."""
+    seconds_per_byte: float | None = None
+    """What loads of the family take, smoothed."""
     scale: float = 1.0
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
@@ -33,6 +37,14 @@ class EngineRecord:
 
     def __repr__(self) -> str:
         return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
+
+    def took(self, seconds: float, size: int) -> None:
+        """A load was measured."""
+        if seconds > 0 and size > 0:
+            before = self.seconds_per_byte
+            latest = seconds / size
+            smoothed = latest if before is None else before + WEIGHT_OF_LATEST * (latest - before)
+            self.seconds_per_byte = smoothed
 
     @property
     def gives_back(self) -> bool:
@@ -61,6 +73,11 @@ class ExpertRecord:
     load_seconds: float = 0.0
     """What bringing it to the device took last; 0 for the expert an engine started with."""
     loaded_at: float = 0.0
+    seconds_per_byte: float = 1.0
+    """What loads of its family took when it came; 1 before one was measured, when nothing can be compared."""
+    device_heat: float = COLD
+    """How much it was used of late, by the device's turnovers; see ``policy.heated``."""
+    host_heat: float = COLD
     waiting: dict[int, float] = field(default_factory=dict)
     leases: dict[int, int] = field(default_factory=dict)
     wanted: bool = False

@@ -26,7 +26,7 @@ from memory_tiers.events import (
     TicketCancelled,
     TimePassed,
 )
-from memory_tiers.policy import LeastRecentlyUsed, Policy
+from memory_tiers.policy import Policy, policy_of
 from memory_tiers.residency import Residency
 from memory_tiers.residents import EngineRecord, ExpertRecord
 from memory_tiers.status import Counts, EngineStatus, ExpertStatus, TierStatus
@@ -53,10 +53,10 @@ class TierState:
         held: int = 0,
     ) -> None:
         """``resident_limits`` has ``Engine.resident_limit`` of each family, ``held`` is the sum of
-        ``Engine.held_bytes``. Raises BudgetTooSmall."""
+        ``Engine.held_bytes``. ``policy``: instead of the configuration's. Raises BudgetTooSmall."""
         check_budgets(config, experts, resident_limits, held)
         self._config = config
-        policy = LeastRecentlyUsed() if policy is None else policy
+        policy = policy_of(config.policy) if policy is None else policy
         self._books = Books.of(config, experts, resident_limits, policy, held)
         self._residency = Residency(self._books, config)
 
@@ -172,15 +172,14 @@ class TierState:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
             expert.load_seconds = books.now - expert.load_began
+            expert.engine.took(expert.load_seconds, size)
             self._loaded(expert, move.replaces, size)
             self._image_left(move, image_bytes)
         elif move.source == "device":
             expert.engine.busy = None
             books.leave_device(expert)
         elif move.target == "host":
-            books.staging = None
-            books.host.settle(expert.host, size)
-            books.rank(expert)
+            books.staged(expert, size)
         else:
             books.leave_host(expert)
 
@@ -207,7 +206,9 @@ class TierState:
         if engine.state != "ready":
             books.leave_device(expert)
             return
-        expert.fatal_loads, expert.last_used, expert.loaded_at = 0, books.now, books.now
+        expert.fatal_loads = 0
+        expert.seconds_per_byte = engine.seconds_per_byte or 1.0
+        books.loaded(expert)
         if expert.weights_bytes:  # a base among its adapters has none, and says nothing of theirs
             engine.scale = size / expert.weights_bytes
         books.device.settle(expert.device, size)

@@ -8,6 +8,7 @@ from pydantic import ByteSize, Field
 from experts.spec import Strict
 
 Tier = Literal["device", "host", "disk"]
+PolicyName = Literal["lru", "cost"]
 
 
 class TiersConfig(Strict):
@@ -25,6 +26,9 @@ class TiersConfig(Strict):
     min_residency_s: float | None = Field(default=None, ge=0)
     """Seconds an expert stays on the device before it may leave for another; absent means as long as its last
     load took, ten times as long while it is in use, at most ``max_wait_s``."""
+    policy: PolicyName = "cost"
+    """Who leaves first when another expert needs room. cost: who was used least often of late, times the
+    seconds that bringing back each of its bytes takes. lru: who was used least recently."""
     event_log: Path | None = None
     """File for every event of the tiers and what followed, for ``coe tiers replay``; absent means none. A
     relative path counts from the configuration file. It grows by some 300 bytes for each request."""

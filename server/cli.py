@@ -2,12 +2,16 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 import server.verbs as verbs
 from experts.errors import ExpertsError
+from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.settings import SettingsError
@@ -17,9 +21,9 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "embedded.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the ``coe`` command; returns the exit status."""
-    options = parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
     try:
+        options = parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except (SettingsError, ExpertsError, TiersError, RouterError) as error:
         print(f"coe: {error}", file=sys.stderr)
@@ -96,12 +100,32 @@ def parser() -> argparse.ArgumentParser:
     )
     replayed.add_argument("log", type=Path, help="what tiers.event_log of a configuration wrote")
 
+    _simulate_options(
+        _verb(
+            tiers,
+            "simulate",
+            verbs.simulate_tiers,
+            "what the tiers would do on another machine",
+            config=False,
+        )
+    )
+
     bench = verb.add_parser("bench", help="measure (needs a source checkout)").add_subparsers(
         required=True, metavar="VERB"
     )
     switch = _verb(bench, "switch", verbs.bench_switch, "what a switch, a load and a start cost")
     switch.add_argument("--runs", type=_positive, default=5, help="repetitions; medians are reported")
     switch.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    measured = _verb(
+        bench,
+        "tiers",
+        verbs.bench_tiers,
+        "what deciding costs, and policies beside their rivals",
+        config=False,
+    )
+    measured.add_argument("--requests", type=_positive, default=4000, help="of each simulated trace")
+    measured.add_argument("--seed", type=int, default=1, help="same seed, same traces")
+    measured.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     engine = _verb(bench, "engine", verbs.bench_engine, "interleaved experts beside other ways to serve them")
     engine.add_argument("--experts", type=_positive, nargs="+", default=[1, 2, 4], help="how many experts")
     engine.add_argument(
@@ -122,6 +146,46 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     return top
+
+
+def _simulate_options(simulate: argparse.ArgumentParser) -> None:
+    simulate.add_argument(
+        "--profile",
+        default="dgx-a100",
+        help="sn40l, dgx-a100, dgx-h100, this-machine, or a YAML or JSON file",
+    )
+    simulate.add_argument("--device", type=_size, help="device memory for weights, over the profile's")
+    simulate.add_argument("--host", type=_size, help="host memory for experts, over the profile's")
+    simulate.add_argument(
+        "--experts", type=_count, default=150, help="how many; a trace's own if it is a file"
+    )
+    simulate.add_argument("--expert-size", type=_size, default=_size("13.5GB"), help="bytes of each")
+    simulate.add_argument(
+        "--trace",
+        default="zipf",
+        help="zipf, uniform, adversarial (ABAACABC over one more than fit), round-robin (over as many), or a "
+        "file: JSON lines or an event log",
+    )
+    simulate.add_argument("--skew", type=_number, default=1.0, help="Zipf's exponent")
+    simulate.add_argument("--requests", type=_count, default=5000, help="at most so many of a file")
+    simulate.add_argument("--rate", type=_number, default=5.0, help="requests a second, on average")
+    simulate.add_argument("--seed", type=int, default=0, help="same seed, same figures")
+    simulate.add_argument(
+        "--policy", type=_rival, nargs="+", default=list(RIVALS), help=f"some of {', '.join(RIVALS)}"
+    )
+    simulate.add_argument(
+        "--links", type=_count, help="links to the device; as many as the published comparison by default"
+    )
+    simulate.add_argument(
+        "--no-overlap", action="store_true", help="nothing is computed while an expert is loaded"
+    )
+    simulate.add_argument(
+        "--restart", action="store_true", help="each load starts a process, as swappers on GPUs do"
+    )
+    simulate.add_argument("--tokens", type=_count, default=100, help="tokens of an answer")
+    simulate.add_argument("--streams", type=_count, default=64, help="answers computed at once")
+    simulate.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    simulate.add_argument("--plot", type=Path, metavar="FILE", help="draw them there as PNG")
 
 
 def _verb(
@@ -146,6 +210,37 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return round(_parsed(text, r"[1-9]\d*", "a whole number from 1"))
+
+
+def _number(text: str) -> float:
+    return _parsed(text, r"\d*[1-9]\d*(\.\d+)?|\d*\.\d*[1-9]\d*", "a number over 0")
+
+
+def _parsed(text: str, pattern: str, expected: str) -> float:
+    """A wrong value is one line and exit status 1, like a wrong file."""
+    if not re.fullmatch(pattern, text):
+        raise SettingsError(f"{text!r} is not {expected}")
+    return float(text)
+
+
+def _size(text: str) -> int:
+    try:
+        size = TypeAdapter(ByteSize).validate_python(text)
+    except ValidationError as error:
+        raise SettingsError(f"{text!r} is not a size such as 13.5GB or 64GiB") from error
+    if size < 1:
+        raise SettingsError(f"{text!r} is no memory at all")
+    return size
+
+
+def _rival(text: str) -> str:
+    if text not in RIVALS:
+        raise SettingsError(f"policy {text!r} is unknown; there are {', '.join(RIVALS)}")
+    return text
 
 
 if __name__ == "__main__":

@@ -171,6 +171,72 @@ def replay_tiers(options: argparse.Namespace) -> int:
     return 1
 
 
+def simulate_tiers(options: argparse.Namespace) -> int:
+    import server.simulation_plot
+    from memory_tiers.comparison import compare
+    from server.progress import Bars
+    from server.simulation_tables import show
+
+    for path in (options.json, options.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise SettingsError(f"{path}: there is no folder {path.absolute().parent}")
+    if options.plot is not None:
+        server.simulation_plot.matplotlib()
+    scenario, trace = _scenario(options)
+    with Bars() as bars:
+        comparison = compare(scenario, trace, options.policy, bars.of("simulate"))
+    show(comparison)
+    _write_json(options.json, comparison.json())
+    if options.plot is not None:
+        server.simulation_plot.save(comparison, options.plot)
+    return 0
+
+
+def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
+    """What is simulated, and the trace."""
+    from memory_tiers.comparison import Scenario
+    from memory_tiers.profiles import profile_of
+    from memory_tiers.trace import KINDS, experts_of, generate, names, read
+
+    given = {"device": options.device, "host": options.host}
+    changed = {name: size for name, size in given.items() if size is not None}
+    trace = None if options.trace in KINDS else read(Path(options.trace))[: options.requests]
+    experts = names(options.experts) if trace is None else experts_of(trace)
+    scenario = Scenario(
+        profile=profile_of(options.profile).model_copy(update=changed),
+        experts=experts,
+        expert_bytes=options.expert_size,
+        links=options.links,
+        overlap=not options.no_overlap,
+        restart=options.restart,
+        tokens=options.tokens,
+        streams=options.streams,
+    )
+    scenario.check()
+    if trace is None:
+        trace = generate(
+            options.trace,
+            experts,
+            options.requests,
+            options.rate,
+            options.seed,
+            scenario.device_fits,
+            options.skew,
+        )
+    return scenario, trace
+
+
+def bench_tiers(options: argparse.Namespace) -> int:
+    from server.progress import Bars
+
+    tiers = _benchmark("tiers")
+    with Bars() as bars:
+        report = tiers.measure(options.requests, options.seed, bars.of("bench"))
+    tiers.show(report)
+    _write_json(options.json, report.json())
+    return 0
+
+
 def bench_switch(options: argparse.Namespace) -> int:
     from server.progress import Bars
 
@@ -218,7 +284,10 @@ def _benchmark(name: str) -> Any:
 
 def _write_json(path: Path | None, report: Mapping[str, Any]) -> None:
     if path is not None:
-        path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        try:
+            path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"--json {path}: {error.strerror}") from error
 
 
 def _read_mapping(path: Path) -> dict[str, str]:

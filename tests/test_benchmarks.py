@@ -1,5 +1,6 @@
 """What ``coe bench engine`` decides and computes without an engine: workload, swap queue, figures, ratios."""
 
+import io
 import math
 import random
 from collections import Counter
@@ -10,12 +11,16 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from benchmarks.asking import Reading, Served
 from benchmarks.closed_loop import Run
 from benchmarks.figures import Aim, Figures, Measured, figures, median, percentile, ratios
 from benchmarks.rival import INTERLEAVED, PROCESSES, SWAPPING, Switching
 from benchmarks.swap_queue import Action, Grant, Swap, SwapQueue
+from benchmarks.tiers import event_cost
+from benchmarks.tiers import measure as measure_tiers
+from benchmarks.tiers import show as show_tiers
 from benchmarks.workload import Cell, Plan, experts_in_order
 from experts.errors import EngineLost
 
@@ -236,3 +241,26 @@ def test_an_aim_is_met_at_its_value() -> None:
     assert Aim("at least", 0.85).met(0.85)
     assert Aim("at most", 0.2).met(0.2)
     assert not Aim("at most", 0.2).met(0.21)
+
+
+# tiers
+
+
+def test_an_event_with_tickets_waiting_is_timed() -> None:
+    cost = event_cost(experts=30, fits=4, aim=Aim("at most", 20.0), waiting=20, events=50)
+    assert cost.experts == 30
+    assert 0 < cost.p50 <= cost.p99
+
+
+def test_policies_stand_beside_their_rivals_and_a_missed_aim_is_said_to_be_missed() -> None:
+    report = measure_tiers(requests=60, seed=1, progress=lambda stage, done, total: None, events=20)
+    assert len(report.costs) == 4
+    assert [(ratio.what, ratio.aim.value) for ratio in report.ratios[:2]] == [
+        ("lru: moves to Belady's bound", 1.15),
+        ("lru: moves to Belady in the same tiers", 1.15),
+    ]
+    missed = replace(report, ratios=(replace(report.ratios[0], value=1.16),))
+    text = io.StringIO()
+    show_tiers(missed, Console(file=text, width=150))
+    assert "missed" in text.getvalue().split("beside the aims")[1]
+    assert missed.json()["ratios"][0]["met"] is False

@@ -105,9 +105,9 @@ def an_expert(name: str, *, family: str = "f", size: int = 10, pinned: bool = Fa
     return Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned)
 
 
-def a_config(device: int, host: int = 0, disk: int | None = None, **more: float | None) -> TiersConfig:
+def a_config(device: int, host: int = 0, disk: int | None = None, **more: float | str | None) -> TiersConfig:
     tree = {"device": device, "host": host, "disk": disk, "max_queue": 100, "min_residency_s": 0}
-    return TiersConfig.model_validate({**tree, **more})
+    return TiersConfig.model_validate({**tree, "policy": "lru", **more})
 
 
 def opened(
@@ -118,7 +118,7 @@ def opened(
     limit: int | None = None,
     pinned: str = "",
     images: bool = False,
-    **more: float | None,
+    **more: float | str | None,
 ) -> Script:
     """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with.
     ``images``: whether it is known to leave some."""

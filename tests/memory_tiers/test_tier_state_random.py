@@ -168,6 +168,7 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
             "max_queue_per_expert": chance.choice([None, None, 2]),
             "max_wait_s": chance.choice([1, 10, 100]),
             "min_residency_s": chance.choice([None, 0, 5]),
+            "policy": chance.choice(["lru", "cost"]),
         }
     )
     state = TierState(config, experts, limits, held=held)
