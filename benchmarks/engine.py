@@ -20,8 +20,7 @@ from benchmarks.rival import INTERLEAVED, Rival
 from benchmarks.workload import Cell, Plan, Question
 from experts.errors import CheckpointMissing, ExpertsError
 from experts.sources import installed_base
-from experts.spec import Expert, FamilyConfig
-from experts.vllm_command import installed_vllm
+from experts.spec import Expert
 from server.services import open_experts
 from server.settings import Settings, SettingsError
 
@@ -42,8 +41,9 @@ async def measure(
     experts, repeated = _experts(settings, max(plan.counts()))
     family = experts[0].family
     config, logs = settings.families[family], settings.logs / "bench"
+    ours = Interleaved(family, config, logs)
     rivals = (
-        Interleaved(family, config, logs),
+        ours,
         DrainThenSwap(family, config, logs),
         Processes(family, config, logs),
         LlamaCpp(python, model or _embedded_model(), config.max_model_len, logs),
@@ -53,7 +53,7 @@ async def measure(
     setting = Setting(
         family=family,
         mode=config.mode,
-        dtype=_dtype(config),
+        dtype=ours.dtype,
         cores=os.cpu_count() or 1,
         load_average=load_average,
         max_num_seqs=config.max_num_seqs,
@@ -152,13 +152,6 @@ def _experts(settings: Settings, count: int) -> tuple[list[Expert], tuple[str, .
             ]
             return (members + copies)[:count], tuple(copy.name for copy in copies)
     raise SettingsError("coe bench engine needs a family with mode interleaved and a prepared expert")
-
-
-def _dtype(config: FamilyConfig) -> str:
-    if config.mode == "simulated":
-        return "no model"
-    vllm = installed_vllm()
-    return "float32" if config.dtype == "auto" and vllm and vllm.platform == "cpu" else config.dtype
 
 
 def _embedded_model() -> Path | None:

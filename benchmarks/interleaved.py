@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.asking import Served, ask
-from benchmarks.rival import INTERLEAVED, Switching, engine_bytes, open_engine
+from benchmarks.rival import INTERLEAVED, Switching, computing_type, engine_bytes, open_engine
 from benchmarks.workload import Question
 from experts.errors import LoadFailed
 from experts.spec import Expert, FamilyConfig
@@ -20,6 +20,11 @@ class Interleaved:
     def __init__(self, family: str, config: FamilyConfig, logs: Path) -> None:
         self._engine = open_engine(family, config, logs / "interleaved")
         self._experts: dict[str, Expert] = {}
+
+    @property
+    def dtype(self) -> str:
+        """The type it computes in, once it has started."""
+        return computing_type(self._engine)
 
     def unfit(self, experts: Sequence[Expert]) -> str | None:
         return None

@@ -74,6 +74,11 @@ def plain(config: FamilyConfig) -> FamilyConfig:
     return config if config.mode == "simulated" else config.model_copy(update={"mode": "plain"})
 
 
+def computing_type(engine: Engine) -> str:
+    """The type an engine that has started computes in."""
+    return engine.dtype if isinstance(engine, VllmEngine) else "no model"
+
+
 def engine_bytes(engine: Engine) -> int:
     """Memory of an engine's processes; pages that several share count once. Zero for a simulated engine."""
     if not isinstance(engine, VllmEngine) or engine.state != "ready":

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import Copies, NotMeasured, direct_read
-from benchmarks.rival import open_engine
+from benchmarks.rival import computing_type, open_engine
 from benchmarks.switch_report import (
     CACHED,
     COLD,
@@ -68,6 +68,7 @@ async def measure(settings: Settings, runs: int, progress: Progress) -> Report:
     return Report(
         family=first.family,
         mode=config.mode,
+        dtype=computing_type(engine),
         runs=runs,
         cores=os.cpu_count() or 1,
         load_average=load_average,

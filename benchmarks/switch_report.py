@@ -60,6 +60,7 @@ class Report:
 
     family: str
     mode: str
+    dtype: str
     runs: int
     cores: int
     load_average: float

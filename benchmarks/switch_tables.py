@@ -22,7 +22,7 @@ def show(report: Report, console: Console | None = None) -> None:
 
 def _rows(report: Report) -> Table:
     table = Table(
-        title=f"{report.family} ({report.mode}), {report.cores} cores, load average "
+        title=f"{report.family} ({report.mode}, {report.dtype}), {report.cores} cores, load average "
         f"{report.load_average:.2f} at the start; medians of {report.runs}"
     )
     for column in ("way", "median ms", "min ms", "max ms", "MB", "GB/s"):

@@ -40,6 +40,7 @@ def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSo
         fingerprint=manifest.fingerprint,
         chat_template=chat_template(folder, config.chat_template),
         generation=generation(folder, config.generation),
+        canary=manifest.canary,
         description=config.description,
         pinned=config.pinned,
         checksums={name: record.checksum for name, record in manifest.files.items() if record.checksum},

@@ -11,6 +11,7 @@ ExpertsError
     ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
     ├── EngineLost                  the engine went away in the middle of an answer
     ├── LoadFailed                  an expert could not be brought to the device; those resident still serve
+    │   └── CanaryFailed            it was, and does not compute what was recorded at its preparation
     └── ExpertNotResident           a request named an expert that is not on the device
 """
 
@@ -56,6 +57,10 @@ class EngineLost(EngineError):
 
 
 class LoadFailed(EngineError):
+    pass
+
+
+class CanaryFailed(LoadFailed):
     pass
 
 

@@ -12,7 +12,7 @@ from experts.fingerprint import fingerprint
 from experts.hashing import Hashes, hashes
 from experts.progress import Progress, silent
 from experts.safetensors_header import read_headers
-from experts.spec import CheckpointSource, Strict
+from experts.spec import Canary, CheckpointSource, Strict
 
 FILE = "coe.json"
 AGAIN = "run: coe experts prepare"
@@ -27,7 +27,8 @@ class FileRecord(Strict):
 
 
 class Manifest(Strict):
-    """What a prepared folder holds. ``files`` are all files but this one, by name."""
+    """What a prepared folder holds. ``files`` are all files but this one, by name. ``canary`` is added once
+    the folder is in place; an expert without one serves unchecked by it."""
 
     version: Literal[1] = 1
     source: CheckpointSource
@@ -38,6 +39,7 @@ class Manifest(Strict):
     fingerprint: str
     base: CheckpointSource | None = None
     """Of a LoRA family: what the family's base was prepared from."""
+    canary: Canary | None = None
 
 
 def describe(

@@ -27,7 +27,7 @@ from experts.manifest import (
 )
 from experts.progress import Progress, silent
 from experts.sources import Source, source_of
-from experts.spec import CheckpointSource, Expert, ExpertConfig
+from experts.spec import Canary, CheckpointSource, Expert, ExpertConfig
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk beyond what preparation writes."""
@@ -87,6 +87,15 @@ def _prepare(
             raise NoSpace(f"expert {name}: {store}: the disk filled up during preparation; make room, then "
                           "prepare again") from error  # fmt: skip
         raise CheckpointError(f"expert {name}: cannot prepare in {store}: {error}") from error
+
+
+def write_canary(name: str, store: Path, manifest: Manifest, canary: Canary) -> None:
+    """Adds ``canary``, computed from what ``manifest`` describes. Does nothing when the expert has been
+    prepared anew since. Raises CheckpointError."""
+    folder = folder_of(name, store)
+    with _alone(store / f".{name}.lock"):
+        if read_manifest(folder) == manifest:
+            write_manifest(folder, manifest.model_copy(update={"canary": canary}))
 
 
 def _is_current(

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Literal
 
-Stage = Literal["download", "write", "hash"]
+Stage = Literal["download", "write", "hash", "canary"]
 Progress = Callable[[Stage, int, int], None]
-"""Called with the stage, the bytes done and the bytes in all; both grow only within one stage."""
+"""Called with the stage, the bytes done and the bytes in all (of a canary: 0 or 1 of 1); both grow only
+within one stage."""
 
 
 def silent(stage: Stage, done: int, total: int) -> None:

@@ -101,8 +101,9 @@ class FamilyConfig(Strict):
     """Mode lora: experts on the device at once. Each takes a place of the largest adapter's rank, whether
     or not it is filled; the base's memory is held as long as the engine runs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Computing type; ``auto`` is float32 on CPU and the checkpoint's own on CUDA."""
-    max_model_len: int = Field(default=2048, ge=16)
+    """Computing type. ``auto`` on CPU is bfloat16 where the processor computes it natively and the first
+    expert's canary proves it right, else float32; on CUDA it is left to vLLM (a type of 16 bits)."""
+    max_model_len: int = Field(default=2048, ge=64)
     """Longest prompt plus answer, in tokens."""
     kv_cache: ByteSize = ByteSize(2**30)
     """Memory of the KV pool all experts of the family share."""
@@ -135,6 +136,20 @@ class FamilyConfig(Strict):
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """What an expert is known to say in float32: the greedy continuation ``tokens`` of ``prompt``, both as
+    token ids, and the natural logarithm of the probability it gives each of them."""
+
+    prompt: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.prompt or not 2 < len(self.tokens) == len(self.logprobs):
+            raise ValueError("a canary has a prompt, some tokens, and a log-probability for each of them")
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """Sampling defaults and stop tokens as the gateway applies them. None: leave it to vLLM."""
 
@@ -153,8 +168,9 @@ class Expert:
     ``folder`` holds config.json, one or more *.safetensors, the tokenizer and generation_config.json.
     ``weights_bytes`` is the size of the safetensors files; ``parameters`` the number of weights.
     ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
-    shapes, dtypes and tokenizer). ``checksums`` (``experts.hashing``) are of its files, by name; those an
-    earlier version prepared have none.
+    shapes, dtypes and tokenizer). ``canary``: None where preparation could not compute one.
+    ``checksums`` (``experts.hashing``) are of its files, by name; those an earlier version prepared have
+    none.
 
     Of a LoRA family: ``folder`` holds the adapter's two files and the base's config and tokenizer,
     ``weights_bytes`` is the adapter's (0: the base itself), ``parameters`` counts the base and the adapter,
@@ -169,6 +185,7 @@ class Expert:
     fingerprint: str
     chat_template: str
     generation: Generation = Generation()
+    canary: Canary | None = None
     description: str = ""
     pinned: bool = False
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

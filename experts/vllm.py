@@ -11,9 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experts import canary
 from experts.answer import VllmAnswer
+from experts.computing_type import computes_bfloat16, refused_instruction, types_to_try
 from experts.engine import Body, EngineState, EngineStatistics, Loaded
 from experts.errors import (
+    CanaryFailed,
     CheckpointError,
     EngineStartFailed,
     EngineUnavailable,
@@ -62,10 +65,15 @@ class VllmEngine:
     """
 
     def __init__(
-        self, family: str, config: FamilyConfig, log_folder: Path, vllm: InstalledVllm | None = None
+        self,
+        family: str,
+        config: FamilyConfig,
+        log_folder: Path,
+        vllm: InstalledVllm | None = None,
+        native_bfloat16: bool | None = None,
     ) -> None:
-        """Starts nothing. The server writes to ``log_folder/<family>.log``. ``vllm``: absent means what is
-        installed."""
+        """Starts nothing. The server writes to ``log_folder/<family>.log``. ``vllm`` and ``native_bfloat16``:
+        absent means what is installed, and what this processor computes."""
         vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
         self._mode: VllmMode = config.mode if config.mode in ("plain", "lora") else "interleaved"
@@ -78,10 +86,16 @@ class VllmEngine:
             )  # fmt: skip
         self._family = family
         self._config = config
+        self._native_bfloat16 = computes_bfloat16() if native_bfloat16 is None else native_bfloat16
+        self._dtype: str = config.dtype
+        self._proved = False
+        """Whether an engine has started in ``_dtype``, which it then keeps."""
         self._log = log_folder / f"{family}.log"
         self._state: EngineState = "stopped"
         self._running: VllmServer | None = None
         self._resident: dict[str, Resident] = {}
+        self._right: set[tuple[str, str]] = set()
+        """Experts and stamps of weights that have passed their canary."""
         self._family_tensors: tuple[TensorHeader, ...] = ()
         self._computing = Path()
         """Plain mode: the weights in the model, also when their expert has been unloaded."""
@@ -102,6 +116,11 @@ class VllmEngine:
     def mode(self) -> VllmMode:
         """The mode in use, after a fallback."""
         return self._mode
+
+    @property
+    def dtype(self) -> str:
+        """The type vLLM is told to compute in. The first start settles it; before, what is configured."""
+        return self._dtype
 
     @property
     def resident_limit(self) -> int | None:
@@ -126,7 +145,7 @@ class VllmEngine:
         self._died.clear()
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
-                held = await self._start(expert, weights)
+                held = await self._start_proved(expert, weights)
         except TimeoutError:
             tail = self._running.process.log_tail() if self._running else ""
             await self.stop()
@@ -134,10 +153,14 @@ class VllmEngine:
                 f"engine of {self._family} not ready after {self._config.start_timeout_s} s; "
                 f"raise start_timeout_s; last lines of {self._log}:\n{tail}"
             ) from None
+        except CanaryFailed as error:
+            await self.stop()
+            raise EngineStartFailed(f"engine of {self._family}: {expert.name}: {error}") from error
         except BaseException:
             await self.stop()
             raise
         self._state = "ready"
+        logger.info("family %s: the engine computes in %s", self._family, self._dtype)
         return Loaded(held, time.monotonic() - begun)
 
     async def stop(self) -> None:
@@ -204,17 +227,40 @@ class VllmEngine:
             raise EngineUnavailable(f"engine of {self._family} answers {status} to /metrics")
         return int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
 
+    async def _start_proved(self, expert: Expert, weights: Path) -> int:
+        """In the first type that proves right. Returns the bytes ``expert`` holds."""
+        others: list[str] = []
+        if not self._proved:
+            self._dtype, *others = types_to_try(
+                self._config, self._platform, self._native_bfloat16, expert.canary
+            )
+        try:
+            held = await self._start(expert, weights)
+        except (CanaryFailed, EngineStartFailed) as error:
+            if not others or not (isinstance(error, CanaryFailed) or refused_instruction(self._log)):
+                raise
+            logger.warning(
+                "family %s: %s does not prove right, starting again in %s: %s",
+                self._family, self._dtype, others[0], error,
+            )  # fmt: skip
+            self._dtype = others[0]
+            await self.server.close()
+            held = await self._start(expert, weights)
+        self._proved = True
+        return held
+
     async def _start(self, expert: Expert, weights: Path) -> int:
-        """Returns the bytes ``expert`` holds."""
-        server = await self._launch(command(self._config, self._mode, self._platform, expert.name, weights))
+        """Returns the bytes ``expert`` holds. Raises CanaryFailed when the engine runs and is not right."""
+        config = self._config.model_copy(update={"dtype": self._dtype})
+        server = await self._launch(command(config, self._mode, self._platform, expert.name, weights))
         try:
             self._family_tensors = await asyncio.to_thread(read_headers, weights)
         except CheckpointError as error:
             raise EngineStartFailed(f"engine of {self._family}: {error}") from error
         self._reloads = _NOTHING_YET
         self._computing = weights
-        self._resident = {expert.name: Resident(_stamp(weights))}
         held = await self._warm_up(expert)
+        self._resident = {expert.name: Resident(_stamp(weights))}
         self._watch_over(server)
         return held
 
@@ -236,21 +282,20 @@ class VllmEngine:
     async def _warm_up(self, expert: Expert) -> int:
         """The first request may compile for many seconds; and an engine that never answered is not ready.
         Returns the bytes ``expert`` holds."""
-        body = {"prompt": "Hello", "max_tokens": 2, "temperature": 0}
         try:
-            answer = await self.request(expert.name, "/v1/completions", body)
-            text = b"".join([chunk async for chunk in answer.chunks()])
-            interleaved = self._mode == "interleaved"
-            held = (
-                _image_bytes(await self.server.worker("coe_statistics"))
-                if interleaved
-                else expert.weights_bytes
-            )
+            await self._prove(expert)
+            if self._mode != "interleaved":
+                return expert.weights_bytes
+            return _image_bytes(await self.server.worker("coe_statistics"))
         except EngineUnavailable as error:
-            raise EngineStartFailed(f"engine of {self._family}: {error}") from error
-        if answer.status != 200:
-            raise EngineStartFailed(f"engine of {self._family} fails a first request: {text.decode()}")
-        return held
+            raise CanaryFailed(str(error)) from error
+
+    async def _prove(self, expert: Expert) -> None:
+        """Raises CanaryFailed when what came as ``expert`` does not compute what was recorded of it."""
+        unused = Resident(f"canary {time.monotonic_ns()}")  # no prefix of earlier weights is its own
+        body = self._addressed(expert.name, unused, canary.question(expert.canary))
+        status, answer = await self.server.call("POST", canary.PATH, body)
+        canary.check(expert.canary, status, answer, self._dtype)
 
     async def _watch(self, server: VllmServer) -> None:
         reason = await server.process.ended()
@@ -267,13 +312,18 @@ class VllmEngine:
 
     async def _load_beside(self, expert: Expert, weights: Path, images: Path | None) -> int:
         """In slices, between which the engine computes."""
-        server = self.server
+        server, stamp = self.server, _stamp(weights)
         try:
             kept = absolute(images) if images else ""
-            report = await server.worker("coe_load", expert.name, absolute(weights), _stamp(weights), kept)
+            report = await server.worker("coe_load", expert.name, absolute(weights), stamp, kept)
             while not report["whole"]:
                 report = await server.worker("coe_load_more", expert.name)
             report = await server.worker("coe_load_end", expert.name)
+            # Converted once and right, an image is known by its checksums.
+            if expert.canary and (report["converted"] or (expert.name, stamp) not in self._right):
+                self._resident.pop(expert.name, None)  # nobody is to ask for it yet
+                await self._prove(expert)
+                self._right.add((expert.name, stamp))
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise
@@ -292,20 +342,25 @@ class VllmEngine:
         """Pause, reload, resume."""
         found = await asyncio.to_thread(read_headers, weights)
         check_same_family(weights, self._family_tensors, found)
-        server, old = self.server, self._computing
+        server, before = self.server, dict(self._resident)
+        self._resident.clear()  # until it is known what the model computes with
         begun = time.monotonic()
-        await server.command("/pause?mode=wait")
         try:
+            await server.command("/pause?mode=wait")
             await self._reload(server, weights)
-        except LoadFailed:  # half of the weights may be overwritten
-            await self._reload_or_end(server, old)
+            await server.command("/resume")
+            seconds = self._reloads.switch_seconds + time.monotonic() - begun
+            if expert.canary:
+                await self._prove(expert)
+        except LoadFailed:  # the weights may be half overwritten, or wrong
+            await server.command("/pause?mode=wait")
+            await self._restore_or_end(server, self._computing)
+            self._resident.update(before)
             raise
         finally:
             if server.process.running:
                 await server.command("/resume")
-        self._resident.clear()
         self._computing = weights
-        seconds = self._reloads.switch_seconds + time.monotonic() - begun
         self._reloads = replace(self._reloads, switches=self._reloads.switches + 1, switch_seconds=seconds)
         return expert.weights_bytes
 
@@ -313,9 +368,10 @@ class VllmEngine:
         await server.worker("coe_reload", absolute(weights))
         await server.command("/reset_prefix_cache")
 
-    async def _reload_or_end(self, server: VllmServer, weights: Path) -> None:
+    async def _restore_or_end(self, server: VllmServer, weights: Path) -> None:
         try:
             await self._reload(server, weights)
+            await server.worker("coe_forget")
         except LoadFailed:
             logger.error(
                 "family %s: the weights before could not be restored, ending the engine", self._family

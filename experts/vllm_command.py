@@ -80,6 +80,7 @@ def environment(config: FamilyConfig, mode: VllmMode) -> Mapping[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONFAULTHANDLER": "1",  # what kills a process leaves its name and a stack in the log
         # Pinning puts every engine on the same first core, where OpenMP's spinning starves the others.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # Threads that wait must sleep, not spin: beside any other busy process spinning costs nine tenths of
@@ -121,5 +122,5 @@ def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
 
 
 def dtype_of(config: FamilyConfig, platform: str) -> str:
-    """As vLLM is told."""
+    """As vLLM is told where ``experts.computing_type`` has not decided."""
     return "float32" if config.dtype == "auto" and platform == "cpu" else config.dtype

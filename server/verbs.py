@@ -74,13 +74,16 @@ def _chosen(settings: Settings, names: list[str]) -> list[str]:
 
 def prepare(options: argparse.Namespace) -> int:
     from experts.prepare import prepare as prepare_expert
+    from experts.recording import record_canaries
     from server.progress import Bars
 
     settings = load(options.config)
     with Bars() as bars:
-        for name in _chosen(settings, options.names):
+        progress_of = {name: bars.of(name) for name in _chosen(settings, options.names)}
+        for name, progress in progress_of.items():
             expert, base = settings.experts[name], settings.base_of(name)
-            prepare_expert(name, expert, settings.store, bars.of(name), base=base)
+            prepare_expert(name, expert, settings.store, progress, base=base)
+        record_canaries(progress_of, settings.store)
     return 0
 
 

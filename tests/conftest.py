@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from experts.prepare import prepare
+from experts.progress import silent
+from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
 
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
@@ -22,9 +24,10 @@ def store_path() -> Path:
 
 @pytest.fixture(scope="session")
 def store() -> Path:
-    """``COE_STORE``, or ``.models`` of the checkout, with all embedded experts prepared."""
+    """``COE_STORE``, or ``.models`` of the checkout, with all embedded experts prepared as by ``coe``."""
     for name in EMBEDDED:
         prepare(name, embedded_expert(name), store_path())
+    record_canaries(dict.fromkeys(EMBEDDED, silent), store_path())
     return store_path()
 
 

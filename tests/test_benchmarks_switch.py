@@ -117,7 +117,7 @@ async def test_a_configuration_without_interleaving_is_refused(settings: Setting
 
 def test_the_tables_mark_what_misses_its_aim_and_say_what_is_missing() -> None:
     report = Report(
-        "small", "interleaved", 1, 2, 0.5, 4096,
+        "small", "interleaved", "no model", 1, 2, 0.5, 4096,
         (Row(ways.SWITCH, (0.004,)), *rows(COLD=0.5, DIRECT_READ=0.45)),
         {ways.IMAGE: "for a reason"},
     )  # fmt: skip

@@ -56,6 +56,8 @@ class Arrival:
         self._pinned = pinned
         self._clock = clock
         self._image: Image | None = None
+        self.converted = False
+        """Whether the checkpoint was converted, rather than an image found good by its checksums."""
         self._stage: _Stage | None = self._first()
 
     def work(self, seconds: float) -> bool:
@@ -113,7 +115,7 @@ class Arrival:
             case ImageReader():
                 return self._mapped(stage)
             case Loading():
-                self._image = stage.image()
+                self._image, self.converted = stage.image(), True
                 return self._writer(self._image)
             case ImageWriter() if self._device is None:
                 assert self._place is not None

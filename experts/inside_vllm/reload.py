@@ -22,6 +22,13 @@ class ReloadExtension:
             return {"error": f"{type(error).__name__}: {error}"}
         return {}
 
+    def coe_forget(self) -> dict[str, Any]:
+        """Zeroes the KV pool, which no request uses: attention reads whole blocks, and broken weights may
+        have left there what is not a number."""
+        for blocks in self.model_runner.kv_caches:  # type: ignore[attr-defined]
+            blocks.zero_()
+        return {}
+
 
 def reload_from(worker: Any, folder: Path) -> None:
     """vLLM's own ``reload_weights``, after which tied layers compute with the new weights too.

@@ -8,18 +8,23 @@ matters to ``schedule()``, so requests shown again go behind those just schedule
 2. *KV pool full.* When an expert whose turn it is can compute nothing, it gives up the turn, and until it has
    got in nobody else's waiting requests are admitted. Those running end one after another (or vLLM preempts
    them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
+
+A block of the KV pool is zeroed before a request gets it, by what vLLM has for Mamba layers. Attention reads
+whole blocks: what an expert with broken weights has left there, if it is not a number, would make the next
+expert's answer none either.
 """
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from vllm.logger import init_logger
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
@@ -39,14 +44,19 @@ def _prefills(request: Request, expert: str | None) -> bool:
     return expert_of(request) == expert and request.num_computed_tokens < request.num_prompt_tokens
 
 
+class ZeroedPool(KVCacheConfig):
+    needs_kv_cache_zeroing = True
+
+
 class ExpertScheduler(Scheduler):
     """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s``, and, kept by the
     executor, ``resident`` and ``trace``."""
 
     running: list[Request]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, vllm_config: Any, kv_cache_config: KVCacheConfig, *args: Any, **kwargs: Any) -> None:
+        same = {field.name: getattr(kv_cache_config, field.name) for field in fields(kv_cache_config)}
+        super().__init__(vllm_config, ZeroedPool(**same), *args, **kwargs)
         ours = self.vllm_config.additional_config
         self._limits = Limits(ours["switch_overhead"], ours["max_turn_wait_s"])
         self._turns = Turns(self._limits)

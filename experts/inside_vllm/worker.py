@@ -60,6 +60,11 @@ class ExpertWorker(PlatformWorker):
         self._pinned = PinnedFiles()
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
 
+    def initialize_from_config(self, kv_cache_config: Any) -> None:
+        super().initialize_from_config(kv_cache_config)
+        if not current_platform.is_cpu():  # there zeroing blocks needs no preparation
+            self.model_runner._init_kv_zero_meta()
+
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
         self._step_begun, self._step_switch_seconds = time.perf_counter(), self._switch_seconds
         expert = getattr(scheduler_output, "coe_expert", None)
@@ -102,13 +107,14 @@ class ExpertWorker(PlatformWorker):
         return self._report(whole=whole)
 
     def coe_load_end(self, name: str) -> Report:
-        """Holds ``name``, which is whole, from now on."""
+        """Holds ``name``, which is whole, from now on; ``converted`` says whether from its checkpoint."""
         try:
-            self._images.add(name, self._under_way(name).image())
+            arrival = self._under_way(name)
+            self._images.add(name, arrival.image())
         except Exception as error:
             return self._failed(name, error)
         self._abandon()
-        return self._report()
+        return self._report(converted=arrival.converted)
 
     def coe_load_abandon(self, name: str) -> Report:
         """Frees what has been loaded of ``name``, if it is under way."""

@@ -168,6 +168,21 @@ def test_a_step_computes_for_one_expert(build: Build) -> None:
     assert set(pool.finished.values()) == {"length"}
 
 
+def test_a_block_is_zeroed_before_a_request_gets_it_unless_it_holds_its_prefix(build: Build) -> None:
+    pool = build(blocks=8)
+    pool.add("a0", "a", prompt=3 * BLOCK)
+    pool.run()
+    pool.add("b0", "b", prompt=3 * BLOCK)  # takes blocks that a0 has left
+    pool.run()
+    pool.add("b0", "b", prompt=3 * BLOCK)
+    output = pool.scheduler.schedule()
+    (request,) = output.scheduled_new_reqs
+    (blocks,) = request.block_ids
+    known = request.num_computed_tokens // BLOCK
+    assert known == 2
+    assert output.new_block_ids_to_zero == blocks[known:]
+
+
 def test_requests_that_piled_up_for_an_expert_are_admitted_in_one_turn(build: Build) -> None:
     pool = build(quantum=1, tokens=64)
     pool.add("a0", "a", answer=30)
