@@ -6,6 +6,7 @@ in one of several workers would leave the others waiting for it.
 """
 
 import ctypes
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,7 @@ class ExpertWorker(PlatformWorker):
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
             kernels.install(self.model_config.dtype)
+            _unname_segments()
         super().load_model(**kwargs)
         (first,) = self.vllm_config.additional_config["resident"]
         model = self.model_runner.get_model()
@@ -183,6 +185,13 @@ class ExpertWorker(PlatformWorker):
             "image_bytes": self._image_bytes,
             **more,
         }
+
+
+def _unname_segments() -> None:
+    """Workers on CPU exchange tensors in shared memory that they open by name and never remove. Now that all
+    have opened it (``_CPUSHMDistributed`` waits for that), it needs no name, and goes when they go."""
+    for segment in Path("/dev/shm").glob(f"{os.environ['VLLM_DIST_IDENT']}-*-cpushm_*"):
+        segment.unlink(missing_ok=True)
 
 
 def _give_memory_back() -> None:
