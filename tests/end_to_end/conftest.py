@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +121,14 @@ async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
 def gateway(
     configuration: Path, alone: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    """``coe serve`` on a free port, ready. ``alone`` comes first so that two engines never run at once."""
-    log = tmp_path_factory.mktemp("serve") / "stderr.log"
+    """``alone`` comes first so that two engines never run at once."""
+    with serving(configuration, tmp_path_factory.mktemp("serve") / "stderr.log") as gateway:
+        yield gateway
+
+
+@contextmanager
+def serving(configuration: Path, log: Path) -> Iterator[GatewayProcess]:
+    """``coe serve`` on a free port, ready."""
     command = [sys.executable, "-m", "server.cli", "serve", "--config", str(configuration), "--port", "0"]
     with log.open("w") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
