@@ -5,20 +5,20 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Aim, percentile
-from experts.spec import Expert
 from memory_tiers.comparison import RIVALS, Comparison, Scenario, compare
 from memory_tiers.events import (
     EngineStarted,
     Event,
+    Family,
     Grant,
     LeaseReleased,
+    Member,
     Move,
     MoveFinished,
     Opened,
@@ -139,9 +139,9 @@ class _Crowd:
         self._chance = random.Random(seed)
         self._names = names(experts)
         self._weights = [1 / rank for rank in range(1, experts + 1)]
-        made = [Expert(name, "f", Path(), 10, 0, "", "") for name in self._names]
+        members = [Member(name, "f", 10) for name in self._names]
         config = TiersConfig.model_validate({"device": 10 * fits, "host": 40 * fits, "max_queue": 10**6})
-        self._state = TierState(config, made, {"f": None})
+        self._state = TierState(config, members, [Family("f", None)])
         self._moves: list[Move | StartEngine] = []
         self._leases: list[int] = []
         self._at = 0.0

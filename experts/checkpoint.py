@@ -43,6 +43,8 @@ def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSo
         canary=manifest.canary,
         description=config.description,
         pinned=config.pinned,
+        default=config.default,
+        ttl_s=config.ttl_s,
         checksums={name: record.checksum for name, record in manifest.files.items() if record.checksum},
     )
 

@@ -68,6 +68,11 @@ class ExpertConfig(Strict):
     """Parameter count for budgets; absent means counted from the prepared checkpoint."""
     pinned: bool = False
     """Keep on the device always."""
+    default: bool = False
+    """Load when the server starts, and again when nobody has asked for others for a while:
+    ``tiers.return_to_default_s``. Unlike a pinned expert it makes room for others meanwhile."""
+    ttl_s: float | None = Field(default=None, gt=0)
+    """Seconds it stays on the device when nobody uses it; absent means ``tiers.ttl_s``."""
     generation: GenerationConfig = GenerationConfig()
     """Overrides of the checkpoint's sampling defaults."""
     chat_template: Path | None = None
@@ -188,4 +193,6 @@ class Expert:
     canary: Canary | None = None
     description: str = ""
     pinned: bool = False
+    default: bool = False
+    ttl_s: float | None = None
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

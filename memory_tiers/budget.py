@@ -1,63 +1,50 @@
 """Budgets that can never work are refused before anything starts, with the numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from experts.spec import Expert
 from memory_tiers.errors import BudgetTooSmall
+from memory_tiers.events import Family, Member
 from memory_tiers.tiers import TiersConfig
 
 
-def check_budgets(
-    config: TiersConfig,
-    experts: Sequence[Expert],
-    resident_limits: Mapping[str, int | None],
-    held: int = 0,
-) -> None:
-    """Raises BudgetTooSmall. ``resident_limits`` has ``Engine.resident_limit`` of each family, ``held`` is
-    the sum of ``Engine.held_bytes``."""
-    on_disk = sum(expert.weights_bytes for expert in experts)
+def check_members(config: TiersConfig, members: Sequence[Member], families: Sequence[Family]) -> None:
+    """Raises BudgetTooSmall."""
+    on_disk = sum(member.weights_bytes for member in members)
     if config.disk is not None and on_disk > config.disk:
         raise BudgetTooSmall(
             f"experts take {_size(on_disk)} on disk, over tiers.disk of {_size(config.disk)}"
         )
-    for family, limit in resident_limits.items():
-        _check_pins(family, limit, [expert for expert in experts if expert.family == family])
-    staying = {family: _staying(family, limit, experts) for family, limit in resident_limits.items()}
-    for expert in experts:
-        always = held + sum(
-            _held(expert, family, limit, staying[family]) for family, limit in resident_limits.items()
-        )
-        if expert.weights_bytes + always > config.device:
+    for family in families:
+        _check_pins(family, [member for member in members if member.family == family.name])
+    _check_defaults(config, members)
+    held = sum(family.held for family in families)
+    pinned = sum(member.weights_bytes for member in members if member.pinned)
+    for member in members:
+        always = held + pinned - (member.weights_bytes if member.pinned else 0)
+        if member.weights_bytes + always > config.device:
             beside = f" beside {_size(always)} that never leave" if always else ""
             raise BudgetTooSmall(
-                f"expert {expert.name} needs {_size(expert.weights_bytes)}{beside}, over tiers.device of "
+                f"expert {member.name} needs {_size(member.weights_bytes)}{beside}, over tiers.device of "
                 f"{_size(config.device)}: raise the budget, or unpin or remove experts"
             )
 
 
-def _check_pins(family: str, limit: int | None, experts: Sequence[Expert]) -> None:
-    pinned = sum(expert.pinned for expert in experts)
-    if limit is not None and pinned >= limit and len(experts) > limit:
+def _check_pins(family: Family, members: Sequence[Member]) -> None:
+    limit, pinned = family.resident_limit, sum(member.pinned for member in members)
+    if limit is not None and pinned >= limit and len(members) > limit:
         raise BudgetTooSmall(
-            f"family {family} holds {limit} at a time of its {len(experts)} experts, and {pinned} pinned: "
-            "the others could never load; unpin one"
+            f"family {family.name} holds {limit} at a time of its {len(members)} experts, and {pinned} "
+            "pinned: the others could never load; unpin one"
         )
 
 
-def _staying(family: str, limit: int | None, experts: Sequence[Expert]) -> list[Expert]:
-    """Who holds bytes that never make room for others: pins, and in an engine of one the largest, since it
-    gives memory back only by taking another expert of its own."""
-    members = [expert for expert in experts if expert.family == family]
-    if limit != 1:
-        return [expert for expert in members if expert.pinned]
-    return sorted(members, key=lambda expert: expert.weights_bytes)[-1:]
-
-
-def _held(expert: Expert, family: str, limit: int | None, staying: Sequence[Expert]) -> int:
-    """Bytes that can never make room for ``expert``."""
-    if limit == 1 and family == expert.family:
-        return 0
-    return sum(other.weights_bytes for other in staying if other is not expert)
+def _check_defaults(config: TiersConfig, members: Sequence[Member]) -> None:
+    staying = sum(member.weights_bytes for member in members if member.pinned or member.default)
+    if any(member.default for member in members) and staying > config.device:
+        raise BudgetTooSmall(
+            f"the pinned and default experts take {_size(staying)} together, over tiers.device of "
+            f"{_size(config.device)}: raise the budget, or make fewer of them default"
+        )
 
 
 def _size(count: int) -> str:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
-from experts.spec import Expert
 from memory_tiers.belady import Belady, fewest_moves
 from memory_tiers.errors import SimulationImpossible
+from memory_tiers.events import Family, Member
 from memory_tiers.fifo_swapper import FifoSwapper
 from memory_tiers.profiles import Profile
 from memory_tiers.simulate import FAMILY, Node, Outcome, Simulation
@@ -166,11 +165,12 @@ def _simulation(scenario: Scenario, rival: Rival, arrivals: Sequence[str]) -> Si
         max_queue=len(arrivals),
         policy="cost" if rival == "belady" else rival,
     )
-    experts = [Expert(name, FAMILY, Path(), scenario.expert_bytes, 0, "", "") for name in scenario.experts]
+    members = [Member(name, FAMILY, scenario.expert_bytes) for name in scenario.experts]
+    families = [Family(FAMILY, None)]
     if rival == "belady":
         belady = Belady(arrivals)
-        return Simulation(TierState(config, experts, {FAMILY: None}, belady), scenario.node, belady.arriving)
-    return Simulation(TierState(config, experts, {FAMILY: None}), scenario.node)
+        return Simulation(TierState(config, members, families, belady), scenario.node, belady.arriving)
+    return Simulation(TierState(config, members, families), scenario.node)
 
 
 def _figures(outcome: Outcome, scenario: Scenario) -> Figures:

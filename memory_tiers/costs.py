@@ -18,6 +18,11 @@ class MoveCosts:
         before = self._seconds_per_byte.get((source, target), latest)
         self._seconds_per_byte[source, target] = before + WEIGHT_OF_LATEST * (latest - before)
 
+    def of_move(self, source: Tier, target: Tier, size: int) -> float | None:
+        """Seconds. None: not measured yet."""
+        rate = self._seconds_per_byte.get((source, target))
+        return None if rate is None else size * rate
+
     def seconds(self, size: int, source: Tier) -> float | None:
         """From ``source`` to the device, over the host where that was measured. None: not measured yet."""
         rate = self._seconds_per_byte.get

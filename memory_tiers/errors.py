@@ -3,6 +3,7 @@
 TiersError
 ├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
+├── OrderRefused       an operator's order cannot be carried out as things are; nothing changed
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
 ├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
 ├── LogUnreadable      a file is no event log of this version
@@ -12,7 +13,13 @@ TiersError
 from typing import Literal
 
 RejectionReason = Literal[
-    "queue_full", "load_failed", "engine_failed", "shutting_down", "not_resident", "unknown_expert"
+    "queue_full",
+    "load_failed",
+    "load_cancelled",
+    "engine_failed",
+    "shutting_down",
+    "not_resident",
+    "unknown_expert",
 ]
 
 
@@ -30,6 +37,10 @@ class LeaseRejected(TiersError):
 
 
 class BudgetTooSmall(TiersError):
+    pass
+
+
+class OrderRefused(TiersError):
     pass
 
 

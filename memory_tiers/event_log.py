@@ -2,20 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from experts.spec import Expert
+from pydantic import TypeAdapter
+
 from memory_tiers import events
 from memory_tiers.errors import LogUnreadable
-from memory_tiers.events import Action, Event, Move
+from memory_tiers.events import Action, Event, Family, Member, Move
 from memory_tiers.state import TierState
 from memory_tiers.tiers import TiersConfig
 
-VERSION = 1
-_EVENTS = {kind.__name__: kind for kind in get_args(events.Event)}
+VERSION = 2
+_EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
 
 
 class EventLog:
@@ -26,9 +27,8 @@ class EventLog:
         self,
         path: Path,
         config: TiersConfig,
-        experts: Sequence[Expert],
-        resident_limits: Mapping[str, int | None],
-        held: int = 0,
+        members: Sequence[Member],
+        families: Sequence[Family],
     ) -> None:
         """Replaces a log that is there. Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,8 @@ class EventLog:
         made_of = {
             "version": VERSION,
             "config": config.model_dump(mode="json"),
-            "experts": [
-                {"name": e.name, "family": e.family, "weights_bytes": e.weights_bytes, "pinned": e.pinned}
-                for e in experts
-            ],
-            "resident_limits": dict(resident_limits),
-            "held": held,
+            "members": [dataclasses.asdict(member) for member in members],
+            "families": [dataclasses.asdict(family) for family in families],
         }
         self._file.write(json.dumps(made_of) + "\n")
 
@@ -77,7 +73,7 @@ def replay(path: Path) -> Replay:
     for number, line in lines:
         try:
             event, recorded = _event(line["event"]), line["actions"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise LogUnreadable(f"{path}, line {number}: not an event: {error!r}") from error
         count += 1
         done = [_tree(action) for action in state.handle(event)]
@@ -104,34 +100,20 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
 def _state(made_of: Any) -> TierState:
     if made_of["version"] != VERSION:
         raise ValueError(f"version {made_of['version']}, this program writes {VERSION}")
-    experts = [
-        Expert(
-            name=e["name"],
-            family=e["family"],
-            folder=Path(),
-            weights_bytes=e["weights_bytes"],
-            parameters=0,
-            fingerprint="",
-            chat_template="",
-            pinned=e["pinned"],
-        )
-        for e in made_of["experts"]
-    ]
-    config, limits = TiersConfig.model_validate(made_of["config"]), made_of["resident_limits"]
-    return TierState(config, experts, limits, held=made_of["held"])
+    members = [Member(**member) for member in made_of["members"]]
+    families = [Family(**family) for family in made_of["families"]]
+    return TierState(TiersConfig.model_validate(made_of["config"]), members, families)
 
 
 def _tree(what: Event | Action) -> dict[str, Any]:
     fields = {field.name: getattr(what, field.name) for field in dataclasses.fields(what)}
-    if isinstance(move := fields.get("move"), Move):
-        fields["move"] = dataclasses.asdict(move)
+    for name, value in fields.items():
+        if isinstance(value, Move | Member | Family):
+            fields[name] = dataclasses.asdict(value)
     return {"type": type(what).__name__, **fields}
 
 
 def _event(tree: dict[str, Any]) -> Event:
     fields = dict(tree)
-    kind = _EVENTS[fields.pop("type")]
-    if "move" in fields:
-        fields["move"] = Move(**fields["move"])
-    event: Event = kind(**fields)
+    event: Event = _EVENTS[fields.pop("type")].validate_python(fields)
     return event

@@ -1,15 +1,25 @@
 """What happens to the tiers (events, with the driver's time in seconds) and what shall be done (actions)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from experts.engine import Engine
+from experts.spec import Expert
 from memory_tiers.errors import RejectionReason
 from memory_tiers.tiers import Tier
 
-MoveReason = Literal["ticket", "preload", "eviction", "over_budget", "unusable"]
-"""``ticket``: somebody waits for the expert. ``preload``: it is pinned, or its engine starts with it, or it
-was on the device when its engine died. ``unusable``: no engine could load this copy.
-``eviction``: another expert needs its place. ``over_budget``: measured bytes turned out over the budget."""
+MoveReason = Literal[
+    "ticket", "preload", "prefetch", "operator", "eviction", "over_budget", "idle", "removed", "unusable"
+]
+"""Why an expert moves. Up: ``ticket``: somebody waits for it. ``preload``: it is pinned or a default, or its
+engine starts with it, or it was on the device when its engine died. ``prefetch``: it will probably be
+wanted. Down: ``eviction``: another expert needs its place. ``over_budget``: measured bytes turned out over
+the budget, or the budget became smaller. ``idle``: nobody used it for as long as it was to stay.
+``removed``: it is not configured any more. ``unusable``: no engine could load this copy. Either way:
+``operator``: it was ordered."""
+
+Priority = Literal["high", "normal", "low"]
+"""Who is served first of those who wait; nobody waits past ``max_wait_s`` for the sake of a higher one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class Move:
     ``beneficiary`` is the expert an eviction makes room for. ``replaces`` is the resident expert whose place
     a load takes in an engine that is full by count. ``image``: the engine may use, or make and leave, an
     image in its own format on the host, in place of the copy of the checkpoint there; room is reserved.
+    ``age_s``: of what leaves the device, how long it has been there.
     """
 
     expert: str
@@ -37,6 +48,30 @@ class Move:
     beneficiary: str | None = None
     replaces: str | None = None
     image: bool = False
+    age_s: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AbortMove:
+    """End ``move``, a read from disk, before its time if it still can. It fails then, or has finished."""
+
+    move: Move
+
+
+@dataclass(frozen=True, slots=True)
+class StopEngine:
+    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move."""
+
+    family: str
+    reason: MoveReason
+    beneficiary: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """``expert`` is nowhere any more, and nobody will hear of it again."""
+
+    expert: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +88,39 @@ class Reject:
     message: str
 
 
-Action = StartEngine | Move | Grant | Reject
+Action = StartEngine | StopEngine | Move | AbortMove | Grant | Reject | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the tiers know of an expert from the beginning. ``default``: the device holds it when nobody asks
+    for others. ``ttl_s``: how long it stays there unused; None: until its place is needed."""
+
+    name: str
+    family: str
+    weights_bytes: int
+    pinned: bool = False
+    default: bool = False
+    ttl_s: float | None = None
+
+    @classmethod
+    def of(cls, expert: Expert) -> "Member":
+        return cls(
+            expert.name, expert.family, expert.weights_bytes, expert.pinned, expert.default, expert.ttl_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the tiers know of an engine: ``Engine.resident_limit`` and ``Engine.held_bytes``."""
+
+    name: str
+    resident_limit: int | None
+    held: int = 0
+
+    @classmethod
+    def of(cls, engine: Engine) -> "Family":
+        return cls(engine.family, engine.resident_limit, engine.held_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +138,7 @@ class TicketAsked:
     expert: str
     at: float
     fail_fast: bool = False
+    priority: Priority = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +201,77 @@ class EngineDied:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineStopped:
+    """A StopEngine was carried out."""
+
+    family: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RestartDue:
     """Time to try an engine again whose starts failed, though nobody asks for it."""
 
     family: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """How probable it is of each of some experts, not the one that was chosen, that it is wanted soon."""
+
+    chances: tuple[tuple[str, float], ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OrderGiven:
+    """An operator wants ``expert`` in ``tier``. It is checked beforehand: ``Changes.may_order``."""
+
+    expert: str
+    tier: Tier
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCancelled:
+    """An operator does not want ``expert`` to be loaded: whoever waits for it is rejected."""
+
+    expert: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertChanged:
+    """Its pin, ``default`` and ``ttl_s`` are as ``member`` says. Checked beforehand: ``Changes.may_have``."""
+
+    member: Member
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertAdded:
+    """``family``: its engine, where that is new too. Checked beforehand: ``Changes.may_have``."""
+
+    member: Member
+    at: float
+    family: Family | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRemoved:
+    """Nobody may ask for it any more; who waits for it already is served."""
+
+    expert: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetsSet:
+    """Bytes. Checked beforehand: ``Changes.may_have``."""
+
+    device: int
+    host: int
     at: float
 
 
@@ -164,7 +299,15 @@ Event = (
     | EngineStarted
     | EngineStartFailed
     | EngineDied
+    | EngineStopped
     | RestartDue
+    | Foreseen
+    | OrderGiven
+    | LoadCancelled
+    | ExpertChanged
+    | ExpertAdded
+    | ExpertRemoved
+    | BudgetsSet
     | TimePassed
     | DrainRequested
 )

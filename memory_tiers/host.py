@@ -15,7 +15,7 @@ from experts.engine import Loaded
 from experts.errors import LoadFailed
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
-from memory_tiers.staging import DISK, Disk, Staged, stage
+from memory_tiers.staging import DISK, Disk, Reading, Staged, stage
 
 PREFIX = "coe-host-"
 
@@ -78,14 +78,14 @@ class HostStore:
             for partial in self._images(name).glob("*.partial"):
                 partial.unlink(missing_ok=True)
 
-    def load(self, expert: Expert) -> Loaded:
+    def load(self, expert: Expert, reading: Reading | None = None) -> Loaded:
         """Copies the expert's safetensors files and links to its others. Raises LoadFailed and leaves no half
-        copy, also when ``close`` is called meanwhile."""
+        copy, also when ``close`` is called meanwhile or ``reading`` is stopped."""
         started = time.perf_counter()
         with self._work():
             partial = self.folder / f"partial-{secrets.token_hex(8)}"
             try:
-                copied = self._copy(expert, partial)
+                copied = self._copy(expert, partial, reading)
                 partial.rename(self.path(expert.name))
             except OSError as error:
                 raise LoadFailed(f"copying {expert.folder} to {self.folder}: {error}") from error
@@ -128,7 +128,7 @@ class HostStore:
                 self._working -= 1
                 self._idle.notify_all()
 
-    def _copy(self, expert: Expert, partial: Path) -> int:
+    def _copy(self, expert: Expert, partial: Path, reading: Reading | None) -> int:
         partial.mkdir(mode=0o700)
         files: list[Staged] = []
         for source in sorted(expert.folder.iterdir()):
@@ -149,7 +149,7 @@ class HostStore:
                 f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has {free:,} free: "
                 "lower tiers.host or make the shared memory larger"
             )
-        stage(files, self._closing.is_set, self._disk)
+        stage(files, self._closing.is_set, self._disk, reading)
         for file in files:
             dates = file.source.stat()  # engines know weights by their files' dates, and these are the same
             os.utime(file.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))

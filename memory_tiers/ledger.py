@@ -21,13 +21,14 @@ class Ledger:
 
     A measurement may show more bytes than were planned. ``excess`` is what the measurements put above the
     budget; it blocks every arrival until enough has left, so ``used <= capacity + excess`` always holds.
-    ``held`` is in use from the beginning and never becomes free.
+    ``held`` is in use by the engines themselves, whoever is resident.
     """
 
     def __init__(self, capacity: int, held: int = 0) -> None:
         self.capacity = capacity
         self.held = held
         self.used = held
+        self.arriving = 0
         self.leaving = 0
         self.excess = 0
 
@@ -37,6 +38,17 @@ class Ledger:
     @property
     def free(self) -> int:
         return self.capacity - self.used
+
+    def resize(self, capacity: int) -> None:
+        """What is over a smaller budget has to leave."""
+        self.capacity = capacity
+        self.excess = max(0, self.used - self.capacity)
+
+    def hold(self, size: int) -> None:
+        """An engine takes ``size`` more bytes for itself, or fewer if negative."""
+        self.held += size
+        self.used += size
+        self.excess = max(0, self.used - self.capacity)
 
     def arrive(self, copy: Copy, instead_of: Copy | None = None) -> None:
         """The bytes that ``copy`` shares with the one whose place it takes are charged once, to ``copy``."""
@@ -48,10 +60,12 @@ class Ledger:
             self.leave(instead_of)
         copy.presence, copy.charged = "arriving", copy.bytes
         self.used += copy.charged
+        self.arriving += copy.charged
         assert self.used <= self.capacity + self.excess, f"{self!r} after {copy!r} arrived"
 
     def settle(self, copy: Copy, measured: int) -> None:
         assert copy.presence == "arriving", copy
+        self.arriving -= copy.charged
         self.used += measured - copy.charged
         copy.presence, copy.charged, copy.bytes, copy.measured = "present", measured, measured, True
         self.excess = max(0, self.used - self.capacity)
@@ -79,6 +93,8 @@ class Ledger:
     def vanish(self, copy: Copy) -> None:
         if copy.presence == "leaving":
             self.leaving -= copy.charged
+        elif copy.presence == "arriving":
+            self.arriving -= copy.charged
         self.used -= copy.charged
         copy.presence, copy.charged = "absent", 0
         self.excess = max(0, self.used - self.capacity)

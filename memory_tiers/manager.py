@@ -14,31 +14,36 @@ from memory_tiers.desk import Desk
 from memory_tiers.errors import ManagerBroken
 from memory_tiers.event_log import EventLog
 from memory_tiers.events import (
+    AbortMove,
     Action,
     DrainRequested,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
     Event,
+    Family,
+    Foreseen,
+    Forget,
     Grant,
+    Member,
     Move,
     MoveFailed,
     Opened,
+    Priority,
     Reject,
     RestartDue,
     StartEngine,
+    StopEngine,
     TicketAsked,
     TimePassed,
 )
 from memory_tiers.host import HostStore
 from memory_tiers.lease import Lease as Lease
 from memory_tiers.mover import Mover
-from memory_tiers.observations import (
-    EngineChanged,
-    Observation,
-)
+from memory_tiers.observations import EngineChanged, Observation
+from memory_tiers.orders import Orders
 from memory_tiers.state import TierState
-from memory_tiers.status import Counts, ExpertStatus, Readiness, TierStatus
+from memory_tiers.status import Counts, ExpertStatus, Progress, Readiness, Tally, TierStatus
 from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
@@ -69,26 +74,29 @@ class TierManager:
         restart_pause_s: float = RESTART_PAUSE_S,
     ) -> None:
         """Every family of ``experts`` has an engine. Raises BudgetTooSmall."""
-        limits = {family: engine.resident_limit for family, engine in engines.items()}
-        held = sum(engine.held_bytes for engine in engines.values())
-        self._state = TierState(config, experts, limits, held=held)
-        log_to = config.event_log
-        self._event_log = EventLog(log_to, config, experts, limits, held) if log_to is not None else None
         self._experts = {expert.name: expert for expert in experts}
-        self._engines = engines
+        self._engines = dict(engines)
+        members = [Member.of(expert) for expert in experts]
+        families = [Family.of(engine) for engine in engines.values()]
+        self._state = TierState(config, members, families)
+        log_to = config.event_log
+        self._event_log = EventLog(log_to, config, members, families) if log_to is not None else None
         self._host = host
         self._observe = observe
         self._clock = clock
         self._restart_pause_s = restart_pause_s
         self._costs = MoveCosts()
-        self._mover = Mover(self._experts, engines, host, self._costs, self._say, clock, self._death_noticed)
-        self._desk = Desk(self._experts, engines, self._costs, self._feed, self._say, clock)
+        self._mover = Mover(
+            self._experts, self._engines, host, self._costs, self._say, clock, self._death_noticed
+        )
+        self._desk = Desk(self._experts, self._engines, self._costs, self._feed, self._say, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._broken: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._unchecked = 0
+        self.orders = Orders(self._state, self._add, self._feed, clock)
 
     def __repr__(self) -> str:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
@@ -104,28 +112,34 @@ class TierManager:
         was given up for now; the next ticket of its family starts it again."""
         await self._until(lambda: self._state.settled)
         for engine in self._state.engines():
-            if engine.state != "ready":
+            if engine.state != "ready" and not engine.rests:
                 raise StartFailed(f"the engine of family {engine.family} does not run: {engine.detail}")
         return self.readiness
 
     @property
     def readiness(self) -> Readiness:
         engines = self._state.engines()
-        ready = self._broken is None and all(engine.state == "ready" for engine in engines)
+        ready = self._broken is None and all(engine.state == "ready" or engine.rests for engine in engines)
         return Readiness(ready, engines)
 
-    async def lease(self, expert: str, *, fail_fast: bool = False) -> Lease:
+    async def lease(self, expert: str, *, fail_fast: bool = False, priority: Priority = "normal") -> Lease:
         """Waits for the expert to be on the device. With ``fail_fast`` it refuses to wait, and loads nothing.
         Cancelling the caller gives back the ticket, or the lease just granted. Raises LeaseRejected."""
         if self._broken is not None:
             raise _broken()
         ticket = self._desk.open(expert, self._state.tier(expert))
-        self._feed(TicketAsked(ticket.number, expert, ticket.asked, fail_fast))
+        self._feed(TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority))
         try:
             return await ticket.answer
         except asyncio.CancelledError:
             self._desk.left(ticket)
             raise
+
+    def foresee(self, chances: Mapping[str, float]) -> None:
+        """How probable it is of experts beside the chosen one that they are wanted soon: what is prefetched,
+        and who stays, follows from it."""
+        if self._broken is None:
+            self._feed(Foreseen(tuple(chances.items()), self._clock()))
 
     def status(self) -> tuple[ExpertStatus, ...]:
         return self._state.experts()
@@ -135,6 +149,13 @@ class TierManager:
 
     def counts(self) -> Counts:
         return self._state.counts
+
+    def tally(self) -> Tally:
+        return self._state.tally
+
+    def progress(self) -> tuple[Progress, ...]:
+        """Of every move under way."""
+        return tuple(map(self._mover.progress, self._mover.under_way.values()))
 
     async def close(self, drain_s: float) -> None:
         """Rejects whoever waits or comes, lets leases end for at most ``drain_s``, then ends moves, engines
@@ -221,8 +242,14 @@ class TierManager:
             case StartEngine():
                 self._engine_changed(action.family, "starting")
                 self._spawn(self._start(action), f"start {action.family}")
+            case StopEngine():
+                self._spawn(self._stop(action), f"stop {action.family}")
             case Move():
                 self._spawn(self._move(action), f"move {action.expert} to {action.target}")
+            case AbortMove():
+                self._mover.abort(action.move)
+            case Forget():
+                del self._experts[action.expert]
             case _:
                 assert_never(action)
 
@@ -244,9 +271,24 @@ class TierManager:
             self._spawn(self._restart_later(action.family), f"restart {action.family}")
         self._feed(event)
 
+    async def _stop(self, action: StopEngine) -> None:
+        watch = self._watches.pop(action.family, None)
+        if watch is not None:
+            watch.cancel()
+        event = await self._mover.stop(action)
+        self._engine_changed(action.family, "stopped")
+        self._feed(event)
+        if all(expert.family != action.family for expert in self._experts.values()):
+            del self._engines[action.family]
+
     async def _restart_later(self, family: str) -> None:
         await asyncio.sleep(self._restart_pause_s)
         self._feed(RestartDue(family, self._clock()))
+
+    def _add(self, expert: Expert, engine: Engine | None) -> None:
+        self._experts[expert.name] = expert
+        if engine is not None:
+            self._engines[engine.family] = engine
 
     async def _move(self, move: Move) -> None:
         started = self._clock()

@@ -3,23 +3,27 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from experts.engine import Engine, Loaded
-from experts.errors import EngineLost, EngineUnavailable, ExpertsError
+from experts.errors import EngineLost, EngineUnavailable, ExpertsError, LoadFailed
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts
 from memory_tiers.events import (
     EngineStarted,
     EngineStartFailed,
+    EngineStopped,
     Move,
     MoveFailed,
     MoveFinished,
     StartEngine,
+    StopEngine,
 )
 from memory_tiers.host import HostStore
 from memory_tiers.observations import MoveDone, MoveOutcome
+from memory_tiers.staging import Reading
+from memory_tiers.status import Progress
 from memory_tiers.tiers import Tier
 
 log = logging.getLogger("coe.tiers")
@@ -29,9 +33,18 @@ StartEnded = EngineStarted | EngineStartFailed
 
 
 @dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A move that has begun, by the driver's clock. ``reading``: of a read from disk."""
+
+    move: Move
+    started: float
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True, slots=True)
 class Mover:
-    """Carries out moves and starts. ``dead`` returns once an engine's death is known to the state, or when it
-    has waited long enough for it."""
+    """Carries out moves, starts and stops. ``dead`` returns once an engine's death is known to the state, or
+    when it has waited long enough for it."""
 
     experts: Mapping[str, Expert]
     engines: Mapping[str, Engine]
@@ -40,6 +53,7 @@ class Mover:
     observe: Callable[[MoveDone], None]
     clock: Callable[[], float]
     dead: Callable[[str], Awaitable[None]]
+    under_way: dict[Move, UnderWay] = field(default_factory=dict)
 
     async def start(self, action: StartEngine) -> StartEnded:
         expert, family = self.experts[action.expert], action.family
@@ -49,13 +63,46 @@ class Mover:
             return EngineStartFailed(family, expert.name, _reason(error, action), self.clock())
         return EngineStarted(family, expert.name, loaded.bytes, self.clock())
 
-    async def move(self, move: Move) -> MoveEnded:
-        started = self.clock()
+    async def stop(self, action: StopEngine) -> EngineStopped:
+        await self.engines[action.family].stop()
+        return EngineStopped(action.family, self.clock())
+
+    def abort(self, move: Move) -> None:
+        """If it has not ended yet."""
+        if move in self.under_way:
+            self.under_way[move].reading.stop()
+
+    def progress(self, begun: UnderWay) -> Progress:
+        """How far it is."""
+        move, seconds = begun.move, self.clock() - begun.started
+        size = self.experts[move.expert].weights_bytes
+        expected = self.costs.of_move(move.source, move.target, size)
+        done = remaining_s = None
+        if move.target == "host" and size > 0:
+            done = min(1.0, begun.reading.bytes / size)
+            if done > 0:
+                remaining_s = seconds * (1 / done - 1)
+        elif expected is not None:
+            done, remaining_s = min(0.99, seconds / expected), max(0.0, expected - seconds)
+        return Progress(move.expert, move.source, move.target, move.reason, size, seconds, done, remaining_s)
+
+    def move(self, move: Move) -> Awaitable[MoveEnded]:
+        """It counts as begun, and can be aborted, from now on."""
+        self.under_way[move] = begun = UnderWay(move, self.clock())
+        return self._carry_out(begun)
+
+    async def _carry_out(self, begun: UnderWay) -> MoveEnded:
+        move, started = begun.move, begun.started
         try:
-            loaded = await self._move(move)
+            loaded = await self._move(begun)
         except asyncio.CancelledError:
             self._done(move, "cancelled", 0, started)
             raise
+        except LoadFailed as error:
+            aborted = begun.reading.stopped
+            reason = "aborted" if aborted else _reason(error, move)
+            self._done(move, "cancelled" if aborted else "failed", 0, started, reason)
+            return MoveFailed(move, reason, self.clock())
         except Exception as error:
             reason = _reason(error, move)
             self._done(move, "failed", 0, started, reason)
@@ -66,8 +113,9 @@ class Mover:
         self.costs.note(move.source, move.target, loaded.bytes, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
-    async def _move(self, move: Move) -> Loaded:
+    async def _move(self, begun: UnderWay) -> Loaded:
         """What the expert now holds in the target tier, nothing where memory was given back."""
+        move = begun.move
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
         if move.target == "device":
@@ -78,7 +126,7 @@ class Mover:
         if move.source == "device":
             await engine.unload(expert.name)
         elif move.target == "host":
-            return await asyncio.to_thread(self.host.load, expert)
+            return await asyncio.to_thread(self.host.load, expert, begun.reading)
         else:
             await asyncio.to_thread(self.host.drop, expert.name)
         return Loaded(0, 0.0)
@@ -97,8 +145,18 @@ class Mover:
 
     def _done(self, move: Move, outcome: MoveOutcome, size: int, started: float, detail: str = "") -> float:
         ended = self.clock()
-        seconds = ended - started
-        done = MoveDone(move.expert, move.source, move.target, move.reason, outcome, size, seconds, detail)
+        del self.under_way[move]
+        done = MoveDone(
+            move.expert,
+            move.source,
+            move.target,
+            move.reason,
+            outcome,
+            size,
+            ended - started,
+            detail,
+            move.age_s,
+        )
         self.observe(done)
         return ended
 

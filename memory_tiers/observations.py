@@ -14,7 +14,8 @@ TicketOutcome = Literal["granted", "cancelled", "broken"] | RejectionReason
 
 @dataclass(frozen=True, slots=True)
 class MoveDone:
-    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed."""
+    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed. ``age_s``: of what left the
+    device, how long it had been there."""
 
     expert: str
     source: Tier
@@ -24,6 +25,7 @@ class MoveDone:
     bytes: int
     seconds: float
     detail: str = ""
+    age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ leave, and when other experts are asked for than before, what this brings makes 
 COLD = -math.inf
 
 
-def heated(heat: float, turnovers: float) -> float:
+def heated(heat: float, turnovers: float, chance: float = 1.0) -> float:
     """``heat`` after one more use: log2 of the sum of 2 ** (turnovers / HALF_LIFE) over all uses. Experts are
-    in the order of how much they were used lately, and stay in it while none is used: all cool alike."""
-    latest = turnovers / HALF_LIFE
+    in the order of how much they were used lately, and stay in it while none is used: all cool alike.
+    ``chance``, over 0: that there will be this use; it counts as so much of one."""
+    latest = turnovers / HALF_LIFE + math.log2(chance)
     return max(heat, latest) + math.log2(1 + 2 ** -abs(heat - latest))
 
 

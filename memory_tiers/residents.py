@@ -1,26 +1,39 @@
 """What the tiers know of each expert and of each engine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Optional
+from itertools import islice
+from typing import Optional, get_args
 
 from experts.engine import EngineState
 from memory_tiers.costs import WEIGHT_OF_LATEST
+from memory_tiers.events import MoveReason, Priority
 from memory_tiers.ledger import Copy
 from memory_tiers.policy import COLD
 from memory_tiers.tiers import Tier
 
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+NORMAL = PRIORITIES.index("normal")
+
 
 @dataclass(slots=True, eq=False)
 class EngineRecord:
-    """One engine. ``first`` is the expert it starts with when nobody waits: the first pinned, else the first
-    configured. ``busy`` names the expert that its one running move, or its start, is about."""
+    """One engine. ``held``: bytes that it takes of the device while it runs, whoever is resident; ``holds``:
+    they are charged, from the beginning until it is stopped, and again from its next start. ``busy`` names
+    the expert that its one running move, or its start, is about."""
 
     family: str
     resident_limit: int | None
-    first: Optional["ExpertRecord"] = None
+    held: int = 0
+    holds: bool = True
+    members: dict[str, "ExpertRecord"] = field(default_factory=dict)
     state: EngineState = "stopped"
     detail: str = ""
     busy: str | None = None
+    stopping: bool = False
+    """Its stop is under way; what was resident is leaving."""
+    leases: int = 0
+    last_used: float = 0.0
     starts: int = 0
     failures: int = 0
     """Starts that failed in a row."""
@@ -32,8 +45,11 @@ class EngineRecord:
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
     """Experts present, arriving or leaving on the device."""
-    line: dict[str, "ExpertRecord"] = field(default_factory=dict)
-    """Experts that somebody waits for or that are wanted, in the order in which that began."""
+    lines: tuple[dict[str, "ExpertRecord"], ...] = field(default_factory=lambda: ({}, {}, {}))
+    """Experts that somebody waits for or that are wanted, by their priority, in the order in which that
+    began."""
+    bound_hits: int = 0
+    """How often somebody waited as long as ``max_wait_s``."""
 
     def __repr__(self) -> str:
         return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
@@ -47,10 +63,45 @@ class EngineRecord:
             self.seconds_per_byte = smoothed
 
     @property
-    def gives_back(self) -> bool:
-        """Whether an eviction frees memory. An engine of one keeps its place whatever happens, and only takes
-        another expert instead."""
-        return self.resident_limit != 1
+    def first(self) -> Optional["ExpertRecord"]:
+        """Whom it starts with when nobody waits: the first pinned, else the first default, else the first."""
+        members = [member for member in self.members.values() if not member.removed]
+        for kind in (
+            [member for member in members if member.pinned],
+            [member for member in members if member.default],
+            members,
+        ):
+            if kind:
+                return kind[0]
+        return None
+
+    @property
+    def occupied(self) -> bool:
+        """It can do nothing else now."""
+        return self.busy is not None or self.stopping
+
+    @property
+    def of_one(self) -> bool:
+        """It keeps its place whatever happens and only takes another expert instead: memory comes back by
+        stopping it."""
+        return self.resident_limit == 1
+
+    @property
+    def in_line(self) -> Iterator["ExpertRecord"]:
+        for line in self.lines:
+            yield from line.values()
+
+    def first_in_line(self, count: int) -> Iterator["ExpertRecord"]:
+        """At most ``count`` of each priority."""
+        for line in self.lines:
+            yield from islice(line.values(), count)
+
+    def queue(self, expert: "ExpertRecord") -> None:
+        self.lines[expert.priority][expert.name] = expert
+
+    def forget(self, expert: "ExpertRecord") -> bool:
+        """Whether it was in line."""
+        return self.lines[expert.priority].pop(expert.name, None) is not None
 
     @property
     def full(self) -> bool:
@@ -65,10 +116,13 @@ class ExpertRecord:
     name: str
     engine: EngineRecord
     weights_bytes: int
-    pinned: bool
     device: Copy
     host: Copy
+    pinned: bool = False
+    default: bool = False
+    ttl_s: float | None = None
     last_used: float = 0.0
+    read_began: float = 0.0
     load_began: float = 0.0
     load_seconds: float = 0.0
     """What bringing it to the device took last; 0 for the expert an engine started with."""
@@ -82,9 +136,23 @@ class ExpertRecord:
     leases: dict[int, int] = field(default_factory=dict)
     wanted: bool = False
     restored: bool = False
-    """It is wanted because its engine died with it, if there is room without anybody leaving."""
+    """It is wanted because its engine died with it, or to start its engine: if there is room without anybody
+    leaving."""
     order: int = 0
     """Its place in line: when the need for it began."""
+    priority: int = NORMAL
+    """The best of those who waited since then: an index of ``PRIORITIES``."""
+    bound_hit: bool = False
+    """Somebody has waited for it as long as ``max_wait_s`` since then."""
+    ordered: Tier | None = None
+    """Where it has to go, and no further up, as soon as nobody uses it."""
+    order_reason: MoveReason = "operator"
+    removed: bool = False
+    """It is not configured any more."""
+    cancelled: bool = False
+    """The load under way is not wanted any more."""
+    failure: str = ""
+    """Why its latest load failed; empty when it did not."""
     image: bool = False
     """Its host copy is an image in the engine's format, not the checkpoint."""
     fatal_loads: int = 0

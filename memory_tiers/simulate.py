@@ -8,9 +8,11 @@ from typing import Protocol, assert_never
 
 from memory_tiers.compute import Compute
 from memory_tiers.events import (
+    AbortMove,
     Action,
     EngineStarted,
     Event,
+    Forget,
     Grant,
     LeaseReleased,
     Move,
@@ -18,6 +20,7 @@ from memory_tiers.events import (
     Opened,
     Reject,
     StartEngine,
+    StopEngine,
     TicketAsked,
     TimePassed,
 )
@@ -185,6 +188,8 @@ class Simulation:
                     self._outcome.rejected += 1
                 case StartEngine() | Move():
                     self._begin(action)
+                case StopEngine() | AbortMove() | Forget():
+                    raise AssertionError(f"nobody stops, aborts or removes anything here: {action}")
                 case _:
                     assert_never(action)
 

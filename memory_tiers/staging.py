@@ -51,12 +51,41 @@ class Disk:
 DISK = Disk()
 
 
-def stage(files: Sequence[Staged], stopped: Callable[[], bool], disk: Disk) -> None:
+class Reading:
+    """What others may know of a copy under way, and may ask of it. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self.bytes = 0
+        """That have arrived so far."""
+
+    def __repr__(self) -> str:
+        return f"<Reading {self.bytes:,} bytes{' stopped' if self.stopped else ''}>"
+
+    def arrived(self, size: int) -> None:
+        with self._lock:
+            self.bytes += size
+
+    def stop(self) -> None:
+        """It fails with the next piece, unless it has ended."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
+
+
+def stage(
+    files: Sequence[Staged], stopped: Callable[[], bool], disk: Disk, reading: Reading | None = None
+) -> None:
     """Copies all ``files``; when it fails, removing what it made of them is up to the caller.
 
     Raises LoadFailed naming the file that cannot be read, became shorter, or has another content than its
-    checksum says, and as soon as ``stopped``; OSError when a target cannot be written.
+    checksum says, and as soon as ``stopped`` or ``reading`` is stopped; OSError when a target cannot be
+    written.
     """
+    reading = reading or Reading()
     with ExitStack() as opened, ThreadPoolExecutor(READERS, "host-load") as readers:
         buffers: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         for buffer in _buffers(READERS):
@@ -66,10 +95,12 @@ def stage(files: Sequence[Staged], stopped: Callable[[], bool], disk: Disk) -> N
         def move(piece: tuple[_Copy, int]) -> None:
             if stopped():
                 raise LoadFailed("the host tier is closing")
+            if reading.stopped:
+                raise LoadFailed("it is not wanted any more")
             copy, number = piece
             buffer = buffers.get()
             try:
-                copy.move(number, buffer)
+                reading.arrived(copy.move(number, buffer))
             finally:
                 buffers.put(buffer)
 
@@ -91,7 +122,8 @@ class _Copy:
         self.pieces = -(-file.size // PIECE_BYTES)
         self._digests = [b""] * self.pieces
 
-    def move(self, number: int, buffer: memoryview) -> None:
+    def move(self, number: int, buffer: memoryview) -> int:
+        """Bytes."""
         start = number * PIECE_BYTES
         size = min(PIECE_BYTES, self._file.size - start)
         self._source.read(buffer, start, size)
@@ -99,6 +131,7 @@ class _Copy:
             _write(self._target, buffer[:size], start)
         if self._file.checksum is not None:
             self._digests[number] = self._digest(start, size)
+        return size
 
     def _digest(self, start: int, size: int) -> bytes:
         """Of what the target now holds, while the caches still have it."""

@@ -1,25 +1,35 @@
 """The tiers' state machine: events in, actions out. It never awaits, reads a clock, logs or does I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
-from experts.spec import Expert
 from memory_tiers import invariants
 from memory_tiers.books import Books
-from memory_tiers.budget import check_budgets
+from memory_tiers.budget import check_members
+from memory_tiers.changes import Changes
+from memory_tiers.endings import Endings
 from memory_tiers.errors import RejectionReason
 from memory_tiers.events import (
     Action,
+    BudgetsSet,
     DrainRequested,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
+    EngineStopped,
     Event,
+    ExpertAdded,
+    ExpertChanged,
+    ExpertRemoved,
+    Family,
+    Foreseen,
     LeaseReleased,
-    Move,
+    LoadCancelled,
+    Member,
     MoveFailed,
     MoveFinished,
     Opened,
+    OrderGiven,
     Reject,
     RestartDue,
     TicketAsked,
@@ -28,13 +38,11 @@ from memory_tiers.events import (
 )
 from memory_tiers.policy import Policy, policy_of
 from memory_tiers.residency import Residency
-from memory_tiers.residents import EngineRecord, ExpertRecord
-from memory_tiers.status import Counts, EngineStatus, ExpertStatus, TierStatus
+from memory_tiers.residents import ExpertRecord
+from memory_tiers.status import Counts, EngineStatus, ExpertStatus, Tally, TierStatus
 from memory_tiers.tiers import Tier, TiersConfig
 
-ATTEMPTS = 2
-"""How often in a row an engine's start may fail, or an expert's load kill its engine, before those who wait
-are rejected. The next ticket tries again; an engine is tried again after a pause without one."""
+SHUTTING_DOWN = "shutting down: ask another server, or again later"
 
 
 class TierState:
@@ -47,18 +55,18 @@ class TierState:
     def __init__(
         self,
         config: TiersConfig,
-        experts: Sequence[Expert],
-        resident_limits: Mapping[str, int | None],
+        members: Sequence[Member],
+        families: Sequence[Family],
         policy: Policy | None = None,
-        held: int = 0,
     ) -> None:
-        """``resident_limits`` has ``Engine.resident_limit`` of each family, ``held`` is the sum of
-        ``Engine.held_bytes``. ``policy``: instead of the configuration's. Raises BudgetTooSmall."""
-        check_budgets(config, experts, resident_limits, held)
+        """``policy``: instead of the configuration's. Raises BudgetTooSmall."""
+        check_members(config, members, families)
         self._config = config
         policy = policy_of(config.policy) if policy is None else policy
-        self._books = Books.of(config, experts, resident_limits, policy, held)
+        self._books = Books.of(config, members, families, policy)
         self._residency = Residency(self._books, config)
+        self._endings = Endings(self._books, self._residency.prefetch)
+        self.changes = Changes(self._books, config, self._endings)
 
     def __repr__(self) -> str:
         books = self._books
@@ -87,51 +95,73 @@ class TierState:
     @property
     def deadline(self) -> float | None:
         """The driver shall send TimePassed then, unless another event comes after that time; None: never."""
-        return self._residency.deadline
+        return self._books.deadline
 
     def _note(self, event: Event) -> None:
-        if not isinstance(event, TicketAsked | TicketCancelled | LeaseReleased | TimePassed):
-            self._books.unsettled = True
         match event:
-            case TimePassed():
-                pass
-            case Opened():
-                self._opened()
             case TicketAsked():
                 self._asked(event)
-            case TicketCancelled(ticket):
-                self._books.cancel(ticket)
             case LeaseReleased(ticket):
                 self._books.release(ticket)
+            case TicketCancelled(ticket):
+                self._books.cancel(ticket)
+            case Foreseen(chances):
+                self._residency.prefetch.foresee(chances)
+            case TimePassed():
+                pass
+            case _:
+                self._books.unsettled = True
+                self._note_change(event)
+
+    def _note_change(self, event: Event) -> None:
+        books, endings, changes = self._books, self._endings, self.changes
+        match event:
             case MoveFinished():
-                self._moved(event.move, event.bytes, event.image_bytes)
+                endings.moved(event.move, event.bytes, event.image_bytes)
             case MoveFailed(move, reason):
-                self._move_failed(move, reason)
+                endings.move_failed(move, reason)
             case EngineStarted(family, expert, size):
-                self._started(self._books.engines[family], self._books.experts[expert], size)
+                endings.started(books.engines[family], books.experts[expert], size)
             case EngineStartFailed(family, expert, reason):
-                self._start_failed(self._books.engines[family], self._books.experts[expert], reason)
+                endings.start_failed(books.engines[family], books.experts[expert], reason)
+            case EngineStopped(family):
+                endings.stopped(books.engines[family])
             case EngineDied(family, reason):
-                self._died(self._books.engines[family], reason)
+                endings.died(books.engines[family], reason)
+            case Opened():
+                self._opened()
             case RestartDue(family):
-                self._restart(self._books.engines[family])
+                self._restart(family)
+            case OrderGiven(expert, tier):
+                changes.order(books.experts[expert], tier)
+            case LoadCancelled(expert):
+                changes.cancel(books.experts[expert])
+            case ExpertChanged(member):
+                changes.change(member)
+            case ExpertAdded():
+                changes.add(event)
+            case ExpertRemoved(expert):
+                changes.remove(books.experts[expert])
+            case BudgetsSet():
+                changes.set_budgets(event)
             case DrainRequested():
                 self._drain()
+            case TicketAsked() | LeaseReleased() | TicketCancelled() | Foreseen() | TimePassed():
+                raise AssertionError(event)
             case _:
                 assert_never(event)
 
     def _opened(self) -> None:
         for engine in self._books.engines.values():
-            self._want_engine(engine)
-
-    def _want_engine(self, engine: EngineRecord) -> None:
-        """The engine runs and holds what is pinned; with no pin any expert will do to start it."""
-        restored = any(expert.restored for expert in engine.line.values())
-        if engine.first is not None and not restored:
-            self._books.want(engine.first)
+            self._endings.want_engine(engine)
         for expert in self._books.experts.values():
-            if expert.pinned and expert.engine is engine:
+            if expert.default:
                 self._books.want(expert)
+
+    def _restart(self, family: str) -> None:
+        engine = self._books.engines.get(family)
+        if engine is not None and engine.state == "dead" and not self._books.closing:
+            self._endings.want_engine(engine)
 
     def _asked(self, event: TicketAsked) -> None:
         refusal = self._refusal(event)
@@ -142,7 +172,7 @@ class TierState:
         if self._at_hand(expert):
             self._books.admit(event.ticket, expert)
         else:
-            self._books.wait(event.ticket, expert)
+            self._books.wait(event.ticket, expert, event.priority)
 
     def _at_hand(self, expert: ExpertRecord) -> bool:
         return expert.device.presence == "present" and expert.name not in self._books.claims
@@ -151,179 +181,44 @@ class TierState:
         def refused(reason: RejectionReason, message: str) -> Reject:
             return Reject(event.ticket, reason, message)
 
-        expert = self._books.experts.get(event.expert)
-        if self._books.closing:
-            return refused("shutting_down", "shutting down: ask another server, or again later")
-        if expert is None:
+        books, expert = self._books, self._books.experts.get(event.expert)
+        if books.closing:
+            return refused("shutting_down", SHUTTING_DOWN)
+        if expert is None or expert.removed:
             return refused("unknown_expert", f"there is no expert {event.expert}")
         if self._at_hand(expert):
             return None
         if event.fail_fast:
             return refused("not_resident", f"expert {expert.name} would have to wait: it is on {expert.tier}")
-        if self._books.waiting >= self._config.max_queue:
-            return refused("queue_full", f"{self._books.waiting} requests wait already: try again later")
+        if books.waiting >= self._config.max_queue:
+            return refused("queue_full", _full(f"{books.waiting} requests wait", books.waiting))
         most = self._config.max_queue_per_expert
         if most is not None and len(expert.waiting) >= most:
-            message = f"{len(expert.waiting)} requests wait for expert {expert.name} already: try again later"
-            return refused("queue_full", message)
+            waiting = len(expert.waiting)
+            message = f"{waiting} requests wait for expert {expert.name}"
+            return refused("queue_full", _full(message, waiting))
         return None
 
-    def _moved(self, move: Move, size: int, image_bytes: int) -> None:
-        books, expert = self._books, self._books.experts[move.expert]
-        if move.target == "device":
-            expert.load_seconds = books.now - expert.load_began
-            expert.engine.took(expert.load_seconds, size)
-            self._loaded(expert, move.replaces, size)
-            self._image_left(move, image_bytes)
-        elif move.source == "device":
-            expert.engine.busy = None
-            books.leave_device(expert)
-        elif move.target == "host":
-            books.staged(expert, size)
-        else:
-            books.leave_host(expert)
-
-    def _image_left(self, move: Move, size: int) -> None:
-        """What the host holds now that a load has ended: an image of ``size``, or the checkpoint, if it still
-        was the checkpoint that the load found there."""
-        expert = self._books.experts[move.expert]
-        if not move.image:
-            return
-        expert.engine.images = size > 0
-        if size > 0:
-            self._books.host.recharge(expert.host, size)
-            expert.image = True
-        elif expert.image:
-            self._books.leave_host(expert)
-        else:
-            self._books.host.recharge(expert.host, expert.weights_bytes)
-
-    def _loaded(self, expert: ExpertRecord, replaces: str | None, size: int) -> None:
-        books, engine = self._books, expert.engine
-        engine.busy = None
-        if replaces is not None:
-            books.leave_device(books.experts[replaces])
-        if engine.state != "ready":
-            books.leave_device(expert)
-            return
-        expert.fatal_loads = 0
-        expert.seconds_per_byte = engine.seconds_per_byte or 1.0
-        books.loaded(expert)
-        if expert.weights_bytes:  # a base among its adapters has none, and says nothing of theirs
-            engine.scale = size / expert.weights_bytes
-        books.device.settle(expert.device, size)
-        self._stays(expert)
-
-    def _stays(self, expert: ExpertRecord) -> None:
-        """It is on the device and nobody has claimed it."""
-        self._books.rank(expert)
-        if not self._books.closing:
-            self._books.grant(expert)
-
-    def _move_failed(self, move: Move, reason: str) -> None:
-        books, expert = self._books, self._books.experts[move.expert]
-        if move.target == "device":
-            self._load_failed(expert, move, reason)
-        elif move.source == "device":
-            self._eviction_failed(expert)
-        elif move.target == "host":
-            books.staging = None
-            books.leave_host(expert)
-            message = f"expert {expert.name} could not be read: {reason}"
-            if expert.engine.state != "ready":
-                expert.engine.detail = message
-            books.reject(expert, "load_failed", message)
-        else:
-            books.host.stay(expert.host)
-            books.rank(expert)
-            if move.beneficiary is not None:
-                message = f"no room on the host for expert {move.beneficiary}: {reason}"
-                books.reject(books.experts[move.beneficiary], "load_failed", message)
-
-    def _load_failed(self, expert: ExpertRecord, move: Move, reason: str) -> None:
-        books, engine = self._books, expert.engine
-        engine.busy = None
-        books.leave_device(expert)
-        if move.image and not expert.image:
-            books.host.recharge(expert.host, expert.weights_bytes)
-        replaced = books.experts[move.replaces] if move.replaces is not None else None
-        if engine.state == "ready":
-            if replaced is not None:
-                books.device.stay(replaced.device)
-                self._stays(replaced)
-            books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {reason}")
-            if move.source == "host":  # the next try reads the disk, where it may have been mended
-                books.host.leave(expert.host)
-                books.rank(expert)
-                books.actions.append(Move(expert.name, "host", "disk", "unusable"))
-            return
-        if replaced is not None:
-            books.leave_device(replaced)
-        expert.fatal_loads += 1
-        if expert.fatal_loads >= ATTEMPTS:
-            expert.fatal_loads = 0
-            books.reject(expert, "load_failed", f"loading expert {expert.name} killed its engine: {reason}")
-
-    def _eviction_failed(self, expert: ExpertRecord) -> None:
-        expert.engine.busy = None
-        if expert.engine.state == "ready":
-            self._books.device.stay(expert.device)
-            expert.stuck = True
-            self._stays(expert)
-        else:
-            self._books.leave_device(expert)
-
-    def _started(self, engine: EngineRecord, expert: ExpertRecord, size: int) -> None:
-        engine.state, engine.detail, engine.failures = "ready", "", 0
-        self._loaded(expert, None, size)
-        for other in self._books.experts.values():
-            if other.engine is engine:
-                if other.pinned:
-                    self._books.want(other)
-                elif not other.restored:
-                    self._books.unwant(other)
-
-    def _start_failed(self, engine: EngineRecord, expert: ExpertRecord, reason: str) -> None:
-        engine.state, engine.detail, engine.busy = "dead", reason, None
-        engine.failures += 1
-        self._books.leave_device(expert)
-        if engine.failures >= ATTEMPTS:
-            for other in list(engine.line.values()):
-                message = f"the engine of family {engine.family} does not start: {reason}"
-                self._books.reject(other, "engine_failed", message)
-
-    def _died(self, engine: EngineRecord, reason: str) -> None:
-        """What a running move is about is settled when the move ends. Leases stay until they are released."""
-        assert engine.state == "ready", engine
-        engine.state, engine.detail = "dead", reason
-        held = [expert for expert in engine.residents.values() if expert.device.presence == "present"]
-        for expert in held:
-            self._books.leave_device(expert)
-        if not self._books.closing:
-            for expert in sorted(held, key=lambda expert: expert.last_used, reverse=True):
-                self._books.want(expert)
-                expert.restored = True
-            self._want_engine(engine)
-
-    def _restart(self, engine: EngineRecord) -> None:
-        if engine.state == "dead" and not self._books.closing:
-            self._want_engine(engine)
-
     def _drain(self) -> None:
-        self._books.closing = True
-        self._books.claims.clear()
-        for expert in self._books.needed():
-            self._books.reject(expert, "shutting_down", "shutting down: ask another server, or again later")
+        books = self._books
+        books.closing = True
+        books.claims.clear()
+        for expert in [*books.needed()]:
+            books.reject(expert, "shutting_down", SHUTTING_DOWN)
 
     def tier(self, expert: str) -> Tier:
         """The highest tier that holds ``expert``; unknown ones are nowhere above disk."""
         record = self._books.experts.get(expert)
         return "disk" if record is None else record.tier
 
+    def knows(self, expert: str) -> bool:
+        """Also one that is not configured any more but has not left yet."""
+        return expert in self._books.experts
+
     @property
     def counts(self) -> Counts:
         books = self._books
-        moving = sum(engine.busy is not None for engine in books.engines.values())
+        moving = sum(engine.occupied for engine in books.engines.values())
         dropping = sum(expert.host.presence == "leaving" for expert in books.experts.values())
         moves = moving + dropping + (books.staging is not None)
         return Counts(books.waiting, len(books.tickets) - books.waiting, moves)
@@ -333,7 +228,12 @@ class TierState:
         """Nothing we wish for ourselves, a pin or an engine, is still to come."""
         return not any(expert.wanted for expert in self._books.needed())
 
+    @property
+    def tally(self) -> Tally:
+        return Tally(dict(self._books.prefetches))
+
     def experts(self) -> tuple[ExpertStatus, ...]:
+        """Those that are configured."""
         return tuple(
             ExpertStatus(
                 expert=expert.name,
@@ -344,23 +244,41 @@ class TierState:
                 pinned=expert.pinned,
                 leases=len(expert.leases),
                 waiting=len(expert.waiting),
+                weights_bytes=expert.weights_bytes,
                 device_bytes=expert.device.charged,
                 host_bytes=expert.host.charged,
+                image=expert.image,
+                default=expert.default,
+                ttl_s=expert.ttl_s if expert.ttl_s is not None else self._config.ttl_s,
+                ordered=expert.ordered,
+                failure=expert.failure,
             )
             for expert in self._books.experts.values()
+            if not expert.removed
         )
 
     def tiers(self) -> tuple[TierStatus, ...]:
-        books = self._books
-        on_disk = sum(expert.weights_bytes for expert in books.experts.values())
+        device, host = self._books.device, self._books.host
+        on_disk = sum(expert.weights_bytes for expert in self._books.experts.values())
         return (
-            TierStatus("device", books.device.used, books.device.capacity),
-            TierStatus("host", books.host.used, books.host.capacity),
-            TierStatus("disk", on_disk, self._config.disk),
+            TierStatus("device", device.used, device.arriving, device.capacity),
+            TierStatus("host", host.used, host.arriving, host.capacity),
+            TierStatus("disk", on_disk, 0, self._config.disk),
         )
 
     def engines(self) -> tuple[EngineStatus, ...]:
         return tuple(
-            EngineStatus(engine.family, engine.state, engine.starts, engine.detail)
+            EngineStatus(
+                family=engine.family,
+                state=engine.state,
+                starts=engine.starts,
+                detail=engine.detail,
+                rests=engine.state == "stopped" and not any(engine.in_line),
+                bound_hits=engine.bound_hits,
+            )
             for engine in self._books.engines.values()
         )
+
+
+def _full(who_waits: str, waiting: int) -> str:
+    return f"{who_waits} already, and this one would be number {waiting + 1}: try again later"

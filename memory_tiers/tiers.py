@@ -29,6 +29,19 @@ class TiersConfig(Strict):
     policy: PolicyName = "cost"
     """Who leaves first when another expert needs room. cost: who was used least often of late, times the
     seconds that bringing back each of its bytes takes. lru: who was used least recently."""
+    ttl_s: float | None = Field(default=None, gt=0)
+    """Seconds an expert that nobody uses stays on the device, unless the expert has a ``ttl_s`` of its own or
+    is pinned; absent means until its place is needed."""
+    engine_idle_s: float | None = Field(default=None, gt=0)
+    """Seconds after which an engine that nobody uses is stopped, and gives back all it holds, unless one of
+    its experts is pinned or a default; absent means never. The next request starts it again."""
+    return_to_default_s: float | None = Field(default=None, gt=0)
+    """Seconds without any request after which the experts with ``default: true`` come back to the device;
+    absent means that they are only loaded when the server starts."""
+    prefetch_share: float = Field(default=0.0, ge=0, le=0.5)
+    """Largest share of each tier's memory, and of the time of its loads, that may be spent on experts that
+    the router finds probable but nobody waits for; 0 means no prefetching. Nothing is prefetched while
+    somebody waits, and nobody leaves for it who was used at least half as much."""
     event_log: Path | None = None
     """File for every event of the tiers and what followed, for ``coe tiers replay``; absent means none. A
     relative path counts from the configuration file. It grows by some 300 bytes for each request."""

@@ -88,7 +88,7 @@ def read(path: Path) -> list[Request]:
             if trees and "event" in trees[-1][1] and number == len(lines):
                 break  # a log cut off when its process was killed
             raise SimulationImpossible(f"trace {path}, line {number}: not JSON: {error}") from error
-    is_log = bool(trees) and isinstance(trees[0][1], dict) and "resident_limits" in trees[0][1]
+    is_log = bool(trees) and isinstance(trees[0][1], dict) and "families" in trees[0][1]
     requests = _of_log(path, trees[1:]) if is_log else [_request(path, *tree) for tree in trees]
     if not requests:
         raise SimulationImpossible(f"trace {path}: no requests in it")

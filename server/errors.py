@@ -14,7 +14,7 @@ import orjson
 from starlette.responses import Response
 
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
-from memory_tiers.errors import LeaseRejected, TiersError
+from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import RouterError
 
 
@@ -62,6 +62,8 @@ TABLE: dict[type[Exception], Rendering] = {
     EngineError: Rendering(502, "server_error", "engine_error"),
     ExpertsError: Rendering(500, "server_error", "expert_error"),
     RouterError: Rendering(500, "server_error", "router_error"),
+    OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
+    BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
     TiersError: Rendering(503, "server_error", "tiers_error"),
 }
 """Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
@@ -69,6 +71,7 @@ TABLE: dict[type[Exception], Rendering] = {
 REJECTIONS: dict[str, Rendering] = {
     "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
     "load_failed": Rendering(503, "server_error", "load_failed"),
+    "load_cancelled": Rendering(503, "server_error", "load_cancelled"),
     "engine_failed": Rendering(503, "server_error", "engine_failed"),
     "shutting_down": Rendering(503, "server_error", "shutting_down"),
     "not_resident": Rendering(503, "server_error", "not_resident"),

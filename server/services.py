@@ -42,11 +42,13 @@ class Services:
     version: str
 
     async def problems(self) -> dict[str, str]:
-        """Engines a request would not reach now, with what is wrong; empty when all is well."""
+        """Engines a request would not reach now, with what is wrong; empty when all is well. One that rests
+        is started by the next request."""
+        resting = {engine.family for engine in self.tiers.readiness.engines if engine.rests}
         return {
             family: engine.state if engine.state != "ready" else "does not answer"
             for family, engine in self.engines.items()
-            if engine.state != "ready" or not await engine.alive()
+            if family not in resting and (engine.state != "ready" or not await engine.alive())
         }
 
     async def scrape(self) -> bytes:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experts.spec import Expert
 from memory_tiers.errors import LogUnreadable
 from memory_tiers.event_log import EventLog, replay
-from memory_tiers.events import Action, Event
+from memory_tiers.events import Action, Event, Family
 from memory_tiers.state import TierState
 from tests.memory_tiers.test_tier_state_random import World, a_world, walk
 
@@ -27,24 +26,15 @@ class Recorded(TierState):
 
 def recorded(path: Path, seed: int) -> World:
     world = a_world(random.Random(seed), failing=0.2, surprise=0.5)
-    experts = [
-        Expert(
-            name,
-            world.families[name],
-            Path(),
-            size,
-            0,
-            "",
-            "",
-            pinned=world.state._books.experts[name].pinned,
-        )
-        for name, size in world.sizes.items()
+    members = [*world.members.values()]
+    families = [
+        Family(engine.family, engine.resident_limit, engine.held)
+        for engine in world.state._books.engines.values()
     ]
-    limits = {engine.family: engine.resident_limit for engine in world.state._books.engines.values()}
-    state = Recorded(world.state._config, experts, limits)
-    state.log = EventLog(path, world.state._config, experts, limits)
+    state = Recorded(world.state._config, members, families)
+    state.log = EventLog(path, world.state._config, members, families)
     world.state = state
-    walk(world, steps=200, deaths=0.3)
+    walk(world, steps=200, deaths=0.3, changes=0.3)
     state.log.close()
     return world
 

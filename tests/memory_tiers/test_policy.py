@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memory_tiers.belady import Belady, fewest_moves
 from memory_tiers.events import Move
 from memory_tiers.policy import COLD, HALF_LIFE, LeastRecentlyUsed, RateTimesCost, heated
-from tests.memory_tiers.test_tier_state import opened
+from tests.memory_tiers.script import opened
 
 
 @dataclass

@@ -1,18 +1,26 @@
 """The virtual-clock driver: known times come out, every request ends, and the invariants hold."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experts.spec import Expert
 from memory_tiers.belady import Belady
 from memory_tiers.comparison import RIVALS, Comparison, Rival, Scenario, compare
 from memory_tiers.compute import Compute
 from memory_tiers.errors import SimulationImpossible
-from memory_tiers.events import Action, Event, Grant, LeaseReleased, Move, MoveFinished, TicketAsked
+from memory_tiers.events import (
+    Action,
+    Event,
+    Family,
+    Grant,
+    LeaseReleased,
+    Member,
+    Move,
+    MoveFinished,
+    TicketAsked,
+)
 from memory_tiers.fifo_swapper import FifoSwapper
 from memory_tiers.profiles import BUILT_IN, Profile
 from memory_tiers.simulate import FAMILY, Node, Simulation
@@ -198,13 +206,13 @@ def test_every_request_of_any_trace_is_served_and_the_invariants_hold(
 ) -> None:
     trace = [Request(*request) for request in sorted(requests)]
     node = Node(10, 10.0, 5.0, 0.1, streams=3, overlap=overlap)
-    experts = [Expert(name, FAMILY, Path(), 10, 0, "", "") for name in "abcdef"]
+    members = [Member(name, FAMILY, 10) for name in "abcdef"]
     belady = Belady([request.expert for request in trace])
     known = policy == "belady"
     config = TiersConfig.model_validate(
         {"device": 20, "host": 30, "max_queue": 100, "policy": "lru" if known else policy}
     )
-    state = Checked(config, experts, {FAMILY: None}, belady if known else None)
+    state = Checked(config, members, [Family(FAMILY, None)], belady if known else None)
     simulation = Simulation(state, node, belady.arriving)
     simulation.warm_up([*"fedcba"])
     outcome = simulation.run(trace)

@@ -1,137 +1,28 @@
 """The cases of the tiers' decision, one by one."""
 
-from pathlib import Path
-
 import pytest
 
-from experts.spec import Expert
 from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import (
     Action,
     DrainRequested,
-    EngineDied,
-    EngineStarted,
-    EngineStartFailed,
-    Event,
+    Family,
     Grant,
-    LeaseReleased,
+    Member,
     Move,
-    MoveFailed,
-    MoveFinished,
     Opened,
     Reject,
     StartEngine,
-    TicketAsked,
-    TicketCancelled,
+    StopEngine,
     TimePassed,
 )
 from memory_tiers.state import TierState
-from memory_tiers.tiers import TiersConfig
-
-
-class Script:
-    """Feeds a TierState, checks it after every event and ends moves when told to."""
-
-    def __init__(self, state: TierState) -> None:
-        self.state = state
-        self.at = 0.0
-        self.tickets = 0
-
-    def feed(self, event: Event) -> list[Action]:
-        actions = self.state.handle(event)
-        self.state.check()
-        return actions
-
-    def now(self) -> float:
-        self.at += 1.0
-        return self.at
-
-    def ask(self, expert: str, *, fail_fast: bool = False) -> list[Action]:
-        self.tickets += 1
-        return self.feed(TicketAsked(self.tickets, expert, self.now(), fail_fast))
-
-    def cancel(self, ticket: int) -> list[Action]:
-        return self.feed(TicketCancelled(ticket, self.now()))
-
-    def release(self, ticket: int) -> list[Action]:
-        return self.feed(LeaseReleased(ticket, self.now()))
-
-    def done(self, action: Action, size: int = 10, image: int = 0) -> list[Action]:
-        if isinstance(action, StartEngine):
-            return self.feed(EngineStarted(action.family, action.expert, size, self.now()))
-        assert isinstance(action, Move)
-        held = 0 if action.source == "device" or action.target == "disk" else size
-        return self.feed(MoveFinished(action, held, self.now(), image))
-
-    def fail(self, action: Action, reason: str = "bad luck") -> list[Action]:
-        if isinstance(action, StartEngine):
-            return self.feed(EngineStartFailed(action.family, action.expert, reason, self.now()))
-        assert isinstance(action, Move)
-        return self.feed(MoveFailed(action, reason, self.now()))
-
-    def wait(self, seconds: float) -> list[Action]:
-        """Lets time pass, and moves end at once."""
-        end = self.at + seconds
-        seen: list[Action] = []
-        while self.state.deadline is not None and self.state.deadline <= end:
-            self.at = max(self.at, self.state.deadline)
-            seen += self.settle(self.feed(TimePassed(self.at)))
-        self.at = max(self.at, end)
-        return seen
-
-    def die(self, family: str = "f") -> list[Action]:
-        return self.feed(EngineDied(family, "killed", self.now()))
-
-    def settle(self, actions: list[Action]) -> list[Action]:
-        """Lets all moves succeed until there are none; returns every action on the way."""
-        seen = list(actions)
-        pending = list(actions)
-        while pending:
-            action = pending.pop(0)
-            if isinstance(action, Move | StartEngine):
-                more = self.done(action)
-                seen += more
-                pending += more
-        return seen
-
-    def where(self, expert: str) -> str:
-        return self.state.tier(expert)
-
-    def on_host(self, expert: str) -> int:
-        return next(status.host_bytes for status in self.state.experts() if status.expert == expert)
-
-
-def an_expert(name: str, *, family: str = "f", size: int = 10, pinned: bool = False) -> Expert:
-    return Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned)
-
-
-def a_config(device: int, host: int = 0, disk: int | None = None, **more: float | str | None) -> TiersConfig:
-    tree = {"device": device, "host": host, "disk": disk, "max_queue": 100, "min_residency_s": 0}
-    return TiersConfig.model_validate({**tree, "policy": "lru", **more})
-
-
-def opened(
-    names: str,
-    *,
-    device: int,
-    host: int = 0,
-    limit: int | None = None,
-    pinned: str = "",
-    images: bool = False,
-    **more: float | str | None,
-) -> Script:
-    """Experts of 10 bytes in one family whose engine runs; with no pin the first has been started with.
-    ``images``: whether it is known to leave some."""
-    experts = [an_expert(name, pinned=name in pinned) for name in names]
-    script = Script(TierState(a_config(device, host, None, **more), experts, {"f": limit}))
-    script.state._books.engines["f"].images = images
-    script.settle(script.feed(Opened(script.now())))
-    return script
+from tests.memory_tiers.script import Script, a_config, an_expert, engines, opened
 
 
 def test_an_engine_starts_with_its_first_pinned_expert_and_then_loads_the_other_pins() -> None:
     experts = [an_expert("a"), an_expert("b", pinned=True), an_expert("c", pinned=True)]
-    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    script = Script(TierState(a_config(device=40), experts, engines(f=None)))
     actions = script.feed(Opened(0.0))
     assert actions == [StartEngine("f", "b", "disk")]
     assert script.done(actions[0]) == [Move("c", "disk", "device", "preload")]
@@ -139,7 +30,7 @@ def test_an_engine_starts_with_its_first_pinned_expert_and_then_loads_the_other_
 
 def test_engines_start_one_after_another() -> None:
     experts = [an_expert("a", family="f"), an_expert("b", family="g")]
-    script = Script(TierState(a_config(device=40), experts, {"f": None, "g": None}))
+    script = Script(TierState(a_config(device=40), experts, engines(f=None, g=None)))
     actions = script.feed(Opened(0.0))
     assert actions == [StartEngine("f", "a", "disk")]
     assert script.done(actions[0]) == [StartEngine("g", "b", "disk")]
@@ -506,7 +397,7 @@ def test_loading_and_pinned_experts_are_never_victims() -> None:
 
 def test_room_an_older_ticket_counts_on_is_not_given_to_a_younger_one() -> None:
     experts = [an_expert("a", size=20), an_expert("big", size=40), an_expert("b", size=20)]
-    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    script = Script(TierState(a_config(device=40), experts, engines(f=None)))
     (start,) = script.feed(Opened(0.0))
     script.done(start, 20)
     script.ask("a")
@@ -645,7 +536,7 @@ def test_pinned_experts_come_back_after_a_restart() -> None:
 
 
 def test_an_engine_that_fails_to_start_twice_rejects_those_who_wait_and_tries_again_with_the_next() -> None:
-    script = Script(TierState(a_config(device=20), [an_expert("a"), an_expert("b")], {"f": None}))
+    script = Script(TierState(a_config(device=20), [an_expert("a"), an_expert("b")], engines(f=None)))
     (start,) = script.ask("b")
     assert start == StartEngine("f", "b", "disk")
     (again,) = script.fail(start)
@@ -674,7 +565,7 @@ def test_an_expert_whose_load_kills_the_engine_twice_is_rejected() -> None:
 
 def test_measured_bytes_replace_the_estimate_and_teach_the_family() -> None:
     experts = [an_expert("a"), an_expert("b"), an_expert("c")]
-    script = Script(TierState(a_config(device=45), experts, {"f": None}))
+    script = Script(TierState(a_config(device=45), experts, engines(f=None)))
     (start,) = script.feed(Opened(0.0))
     script.done(start, 20)
     (load,) = script.ask("b")
@@ -705,7 +596,7 @@ def test_an_expert_measured_larger_than_the_budget_is_refused_with_the_numbers()
 
 def test_a_ticket_behind_one_that_can_never_fit_is_served() -> None:
     experts = [an_expert("a"), an_expert("b", size=30), an_expert("c", size=5)]
-    script = Script(TierState(a_config(device=40), experts, {"f": None}))
+    script = Script(TierState(a_config(device=40), experts, engines(f=None)))
     (start,) = script.feed(Opened(0.0))
     script.ask("b")
     script.ask("c")
@@ -729,7 +620,9 @@ def test_the_queue_of_each_expert_is_bounded() -> None:
     script.ask("b")
     (rejection,) = script.ask("b")
     assert isinstance(rejection, Reject)
-    assert rejection.message == "1 requests wait for expert b already: try again later"
+    assert rejection.message == (
+        "1 requests wait for expert b already, and this one would be number 2: try again later"
+    )
     assert script.ask("c") == [], "waits for another"
 
 
@@ -762,7 +655,7 @@ def test_draining_rejects_who_waits_and_who_comes_and_lets_leases_end() -> None:
 
 def test_engines_of_two_families_share_the_device_budget() -> None:
     experts = [an_expert("a", family="f"), an_expert("b", family="g")]
-    script = Script(TierState(a_config(device=10), experts, {"f": None, "g": None}))
+    script = Script(TierState(a_config(device=10), experts, engines(f=None, g=None)))
     seen = script.settle(script.feed(Opened(0.0)))
     assert seen == [
         StartEngine("f", "a", "disk"),
@@ -784,22 +677,37 @@ def test_engines_of_two_families_share_the_device_budget() -> None:
     ],
 )
 def test_a_budget_that_can_never_work_is_refused_with_the_numbers(
-    experts: list[Expert], device: int, says: str
+    experts: list[Member], device: int, says: str
 ) -> None:
     with pytest.raises(BudgetTooSmall) as refusal:
-        TierState(a_config(device=device), experts, {"f": None})
+        TierState(a_config(device=device), experts, engines(f=None))
     assert says in str(refusal.value)
 
 
 def test_a_pin_in_an_engine_of_one_expert_is_refused_when_others_would_never_load() -> None:
     with pytest.raises(BudgetTooSmall, match="could never load"):
-        TierState(a_config(device=50), [an_expert("a", pinned=True), an_expert("b")], {"f": 1})
+        TierState(a_config(device=50), [an_expert("a", pinned=True), an_expert("b")], engines(f=1))
 
 
-def test_an_engine_limited_by_count_keeps_its_place_from_other_families() -> None:
+def test_an_engine_of_one_is_stopped_for_another_family() -> None:
     experts = [an_expert("a", family="plain"), an_expert("b", family="f")]
-    with pytest.raises(BudgetTooSmall, match="beside 10 bytes that never leave"):
-        TierState(a_config(device=15), experts, {"plain": 1, "f": None})
+    script = Script(TierState(a_config(device=15), experts, engines(plain=1, f=None)))
+    (start,) = script.feed(Opened(script.now()))
+    assert start == StartEngine("plain", "a", "disk")
+    assert script.done(start) == [], "nobody asks for the other one"
+    (stop,) = script.ask("b")
+    assert stop == StopEngine("plain", "eviction", "b")
+    assert script.done(stop) == [StartEngine("f", "b", "disk")]
+    script.settle([StartEngine("f", "b", "disk")])
+    assert [(engine.state, engine.rests) for engine in script.state.engines()] == [
+        ("stopped", True),
+        ("ready", False),
+    ]
+    script.release(1)
+    actions = script.settle(script.ask("a"))
+    assert actions == [
+        Move("b", "device", "disk", "eviction", "a"), StartEngine("plain", "a", "disk"), Grant(2)
+    ]  # fmt: skip
 
 
 def test_an_engine_of_several_may_have_pins_as_long_as_there_is_a_place_left() -> None:
@@ -810,7 +718,7 @@ def test_an_engine_of_several_may_have_pins_as_long_as_there_is_a_place_left() -
     assert load == Move("c", "disk", "device", "ticket", replaces="b")
     experts = [an_expert(name, pinned=name in "ab") for name in "abc"]
     with pytest.raises(BudgetTooSmall, match=r"holds 2 at a time of its 3 experts, and 2 pinned"):
-        TierState(a_config(device=50), experts, {"f": 2})
+        TierState(a_config(device=50), experts, engines(f=2))
 
 
 def test_an_engine_of_several_makes_room_although_it_is_not_full() -> None:
@@ -823,18 +731,18 @@ def test_an_engine_of_several_makes_room_although_it_is_not_full() -> None:
 
 def test_what_an_engine_holds_whoever_is_resident_is_in_the_budget() -> None:
     experts = [an_expert("a"), an_expert("b")]
-    script = Script(TierState(a_config(device=30), experts, {"f": None}, held=15))
+    script = Script(TierState(a_config(device=30), experts, [Family("f", None, 15)]))
     script.settle(script.feed(Opened(script.now())))
     assert script.state.tiers()[0].used_bytes == 15 + 10
     actions = script.settle(script.ask("b"))
     assert Move("a", "device", "disk", "eviction", "b") in actions, "both would be over the budget"
     with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 25 bytes that never leave"):
-        TierState(a_config(device=30), experts, {"f": None}, held=25)
+        TierState(a_config(device=30), experts, [Family("f", None, 25)])
 
 
 def test_an_expert_without_weights_says_nothing_about_the_size_of_others() -> None:
     experts = [an_expert("base", size=0), an_expert("a"), an_expert("b")]
-    script = Script(TierState(a_config(device=25), experts, {"f": None}))
+    script = Script(TierState(a_config(device=25), experts, engines(f=None)))
     (start,) = script.feed(Opened(script.now()))
     script.done(start, size=0)
     script.settle(script.ask("a"))
@@ -846,7 +754,7 @@ def test_an_expert_without_weights_says_nothing_about_the_size_of_others() -> No
 
 def test_checkpoints_over_the_disk_budget_are_refused() -> None:
     with pytest.raises(BudgetTooSmall, match=r"tiers\.disk"):
-        TierState(a_config(device=50, disk=15), [an_expert("a"), an_expert("b")], {"f": None})
+        TierState(a_config(device=50, disk=15), [an_expert("a"), an_expert("b")], engines(f=None))
 
 
 def test_the_state_shows_itself_in_one_line() -> None:

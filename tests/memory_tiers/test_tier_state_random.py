@@ -1,36 +1,54 @@
 """Random traces: whatever comes in whatever order, the invariants hold and every ticket ends exactly once."""
 
 import random
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experts.spec import Expert
+from memory_tiers.errors import BudgetTooSmall, OrderRefused
 from memory_tiers.events import (
+    AbortMove,
     Action,
+    BudgetsSet,
     DrainRequested,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
+    EngineStopped,
     Event,
+    ExpertAdded,
+    ExpertChanged,
+    ExpertRemoved,
+    Family,
+    Foreseen,
+    Forget,
     Grant,
     LeaseReleased,
+    LoadCancelled,
+    Member,
     Move,
     MoveFailed,
     MoveFinished,
     Opened,
+    OrderGiven,
     Reject,
     RestartDue,
     StartEngine,
+    StopEngine,
     TicketAsked,
     TicketCancelled,
     TimePassed,
 )
+from memory_tiers.residents import PRIORITIES
 from memory_tiers.state import TierState
-from memory_tiers.tiers import TiersConfig
+from memory_tiers.tiers import Tier, TiersConfig
+
+TIERS: tuple[Tier, ...] = get_args(Tier)
+SIZES = {"small": 10, "large": 40, "plain": 20, "late": 30}
+"""Bytes of an expert, at least, by family."""
 
 
 @dataclass
@@ -39,8 +57,8 @@ class World:
 
     chance: random.Random
     state: TierState
-    sizes: dict[str, int]
-    families: dict[str, str]
+    members: dict[str, Member]
+    max_wait_s: float
     failing: float
     surprise: float
     at: float = 0.0
@@ -49,7 +67,8 @@ class World:
     leased: dict[int, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
-    under_way: list[Move | StartEngine] = field(default_factory=list)
+    under_way: list[Move | StartEngine | StopEngine] = field(default_factory=list)
+    aborted: set[Move] = field(default_factory=set)
 
     def feed(self, event: Event) -> None:
         actions = self.state.handle(event)
@@ -64,18 +83,48 @@ class World:
         elif isinstance(action, Reject):
             del self.waiting[action.ticket]
             self.ended.append(action.ticket)
+        elif isinstance(action, AbortMove):
+            assert action.move in self.under_way
+            self.aborted.add(action.move)
+        elif isinstance(action, Forget):
+            assert action.expert not in [*self.waiting.values(), *self.leased.values()]
+            del self.members[action.expert]
         else:
+            if isinstance(action, StopEngine):
+                self.running.discard(action.family)
+            elif isinstance(action, Move):
+                self.check_precedence(action)
             self.under_way.append(action)
+
+    def check_precedence(self, move: Move) -> None:
+        """Once somebody has waited too long, nobody else's expert is loaded into that engine before, if its
+        own can be read."""
+        books = self.state._books
+        loaded = books.experts[move.expert]
+        if move.target != "device" or (loaded.since is not None and self.overdue(loaded.since)):
+            return
+        for other in loaded.engine.in_line:
+            no_host = not books.host.capacity and other.host.presence == "absent"
+            readable = other.host.presence == "present" or no_host
+            waits = other.device.presence == "absent" and other.since is not None
+            assert not (waits and readable and self.overdue(other.since)), f"{move} goes before {other!r}"
+
+    def overdue(self, since: float | None) -> bool:
+        return since is not None and self.at >= since + self.max_wait_s
 
     def clock(self) -> float:
         self.at += self.chance.random()
         return self.at
 
+    def an_expert(self) -> str:
+        return self.chance.choice([*self.members])
+
     def ask(self) -> None:
         self.tickets += 1
-        expert = self.chance.choice([*self.sizes])
+        expert = self.an_expert()
         self.waiting[self.tickets] = expert
-        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast=self.chance.random() < 0.1))
+        fail_fast, priority = self.chance.random() < 0.1, self.chance.choice(PRIORITIES)
+        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority))
 
     def cancel(self) -> None:
         if self.waiting:
@@ -95,15 +144,22 @@ class World:
         if not self.under_way:
             return
         action = self.under_way.pop(self.chance.randrange(len(self.under_way)))
+        if isinstance(action, StopEngine):
+            self.feed(EngineStopped(action.family, self.clock()))
+            return
         fails = self.chance.random() < self.failing
-        size = self.sizes[action.expert]
+        size = self.members[action.expert].weights_bytes
         if isinstance(action, StartEngine):
             if fails:
                 self.feed(EngineStartFailed(action.family, action.expert, "chance", self.clock()))
             else:
                 self.running.add(action.family)
                 self.feed(EngineStarted(action.family, action.expert, self.measured(size), self.clock()))
-        elif fails or ("device" in (action.source, action.target) and not self.runs(action)):
+            return
+        if action in self.aborted:
+            self.aborted.remove(action)
+            fails = fails or self.chance.random() < 0.8
+        if fails or ("device" in (action.source, action.target) and not self.runs(action)):
             self.feed(MoveFailed(action, "chance", self.clock()))
         else:
             held = self.measured(size) if action.target == "device" else size
@@ -111,7 +167,7 @@ class World:
             self.feed(MoveFinished(action, held, self.clock(), image))
 
     def runs(self, move: Move) -> bool:
-        return self.families[move.expert] in self.running
+        return self.members[move.expert].family in self.running
 
     def measured(self, size: int) -> int:
         return round(size * (1 + self.chance.random() * self.surprise))
@@ -123,13 +179,77 @@ class World:
             self.feed(EngineDied(family, "chance", self.clock()))
 
     def restart(self) -> None:
-        self.feed(RestartDue(self.chance.choice(sorted({*self.families.values()})), self.clock()))
+        families = sorted({member.family for member in self.members.values()})
+        self.feed(RestartDue(self.chance.choice(families), self.clock()))
 
     def time(self) -> None:
         """Now and then the deadline comes before anything else happens."""
         if self.state.deadline is not None:
             self.at = max(self.at, self.state.deadline)
             self.feed(TimePassed(self.at))
+
+    def foresee(self) -> None:
+        chances = tuple((self.an_expert(), self.chance.random()) for _ in range(self.chance.randint(1, 3)))
+        self.feed(Foreseen(chances, self.clock()))
+
+    def order(self) -> None:
+        name, tier = self.an_expert(), self.chance.choice(TIERS)
+        try:
+            self.state.changes.may_order(name, tier)
+        except OrderRefused:
+            return
+        self.feed(OrderGiven(name, tier, self.clock()))
+
+    def cancel_load(self) -> None:
+        name = self.an_expert()
+        try:
+            self.state.changes.may_cancel(name)
+        except OrderRefused:
+            return
+        self.feed(LoadCancelled(name, self.clock()))
+
+    def change(self) -> None:
+        name = self.an_expert()
+        try:
+            member = self.state.changes.member(name, pinned=self.chance.random() < 0.5)
+            member = replace(member, default=self.chance.random() < 0.3, ttl_s=self.chance.choice([None, 5]))
+            self.state.changes.may_have(member)
+        except (OrderRefused, BudgetTooSmall):
+            return
+        self.members[name] = member
+        self.feed(ExpertChanged(member, self.clock()))
+
+    def add(self) -> None:
+        known = {member.family for member in self.members.values()} | {
+            engine.family for engine in self.state.engines()
+        }
+        family = self.chance.choice(sorted({*known, "late"}))
+        engine = None if family in known else Family(family, self.chance.choice([None, 1]), 5)
+        member = Member(f"{family}-n{self.tickets}-{len(self.members)}", family, SIZES[family])
+        try:
+            self.state.changes.may_have(member, family=engine)
+        except BudgetTooSmall:
+            return
+        if not self.state.knows(member.name):
+            self.members[member.name] = member
+            self.feed(ExpertAdded(member, self.clock(), engine))
+
+    def remove(self) -> None:
+        name = self.an_expert()
+        try:
+            self.state.changes.member(name)
+        except OrderRefused:
+            return
+        if len(self.state.experts()) > 1:
+            self.feed(ExpertRemoved(name, self.clock()))
+
+    def resize(self) -> None:
+        device, host = self.chance.randint(40, 200), self.chance.choice([0, 15, 60, 1000])
+        try:
+            self.state.changes.may_have(device=device, host=host)
+        except BudgetTooSmall:
+            return
+        self.feed(BudgetsSet(device, host, self.clock()))
 
     def settle(self) -> None:
         """With nothing failing any more and everybody giving back what they hold, nobody is left waiting."""
@@ -143,23 +263,20 @@ class World:
 
 
 def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
-    families = ["small", "large", "plain"][: chance.choice([1, 1, 2, 3])]
-    limits = {family: chance.choice([None, None, None, 1, 2]) for family in families}
-    sizes: dict[str, int] = {}
-    experts = []
-    for index in range(chance.randint(len(families), 9)):
-        family = families[index % len(families)]
-        size = {"small": 10, "large": 40, "plain": 20}[family] + chance.randint(0, 5)
+    names = ["small", "large", "plain"][: chance.choice([1, 1, 2, 3])]
+    limits = {family: chance.choice([None, None, None, 1, 2]) for family in names}
+    members = []
+    for index in range(chance.randint(len(names), 9)):
+        family = names[index % len(names)]
         pinned = limits[family] is None and chance.random() < 0.15
-        pinned = pinned or (limits[family] == 2 and index < len(families) and chance.random() < 0.3)
-        name = f"{family}-{index}"
-        sizes[name] = size
-        experts.append(Expert(name, family, Path("/nowhere"), size, 0, family, "", pinned=pinned))
-    held = chance.choice([0, 0, 25])
-    needed = held + sum(expert.weights_bytes for expert in experts if expert.pinned) + max(sizes.values())
-    for family, limit in limits.items():
-        largest = sorted((sizes[e.name] for e in experts if e.family == family), reverse=True)
-        needed += largest[0] if limit == 1 else 0
+        pinned = pinned or (limits[family] == 2 and index < len(names) and chance.random() < 0.3)
+        ttl_s = chance.choice([None, None, 3.0])
+        default = not pinned and index == 0 and chance.random() < 0.3
+        size = SIZES[family] + chance.randint(0, 5)
+        members.append(Member(f"{family}-{index}", family, size, pinned, default, ttl_s))
+    families = [Family(name, limit, chance.choice([0, 0, 10])) for name, limit in limits.items()]
+    needed = sum(family.held for family in families) + max(member.weights_bytes for member in members)
+    needed += sum(member.weights_bytes for member in members if member.pinned or member.default)
     config = TiersConfig.model_validate(
         {
             "device": needed + chance.randint(0, 60),
@@ -169,29 +286,39 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
             "max_wait_s": chance.choice([1, 10, 100]),
             "min_residency_s": chance.choice([None, 0, 5]),
             "policy": chance.choice(["lru", "cost"]),
+            "ttl_s": chance.choice([None, 20]),
+            "engine_idle_s": chance.choice([None, None, 10]),
+            "return_to_default_s": chance.choice([None, 5]),
+            "prefetch_share": chance.choice([0, 0.5]),
         }
     )
-    state = TierState(config, experts, limits, held=held)
-    return World(chance, state, sizes, {e.name: e.family for e in experts}, failing, surprise)
+    state = TierState(config, members, families)
+    known = {member.name: member for member in members}
+    return World(chance, state, known, config.max_wait_s, failing, surprise)
 
 
-def walk(world: World, steps: int, deaths: float) -> None:
-    weights = [6, 1, 5, 6, 1, deaths, deaths]
-    steps_taken = [
-        world.ask, world.cancel, world.release, world.finish, world.time, world.die, world.restart
+def walk(world: World, steps: int, deaths: float, changes: float) -> None:
+    """``deaths`` and ``changes``: how often, where a request is 6."""
+    often = [
+        (world.ask, 6), (world.release, 5), (world.finish, 6), (world.cancel, 1), (world.time, 1),
+        (world.foresee, 1), (world.die, deaths), (world.restart, deaths), (world.order, changes),
+        (world.cancel_load, changes), (world.change, changes), (world.add, changes), (world.remove, changes),
+        (world.resize, changes),
     ]  # fmt: skip
     world.feed(Opened(world.clock()))
-    for step in world.chance.choices(steps_taken, weights, k=steps):
+    for step in world.chance.choices([step for step, _ in often], [weight for _, weight in often], k=steps):
         step()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 def test_every_ticket_ends_once_and_the_invariants_hold(seed: int) -> None:
     chance = random.Random(seed)
-    failing, surprise, deaths = (chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3]))
+    failing, surprise, deaths, changes = (
+        chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3], [0, 0.3, 1])
+    )
     world = a_world(chance, failing=failing, surprise=surprise)
-    walk(world, steps=150, deaths=deaths)
+    walk(world, steps=150, deaths=deaths, changes=changes)
     world.settle()
 
 
@@ -199,7 +326,7 @@ def test_every_ticket_ends_once_and_the_invariants_hold(seed: int) -> None:
 @given(seed=st.integers(0, 2**32))
 def test_a_drain_ends_every_waiting_ticket(seed: int) -> None:
     world = a_world(random.Random(seed), failing=0.1, surprise=0.2)
-    walk(world, steps=60, deaths=0.2)
+    walk(world, steps=60, deaths=0.2, changes=0.2)
     world.feed(DrainRequested(world.clock()))
     assert not world.waiting
     world.ask()
@@ -210,6 +337,6 @@ def test_a_drain_ends_every_waiting_ticket(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_thousands_of_events_leave_nothing_behind(seed: int) -> None:
     world = a_world(random.Random(seed), failing=0.05, surprise=0.0)
-    walk(world, steps=3000, deaths=0.05)
+    walk(world, steps=3000, deaths=0.05, changes=0.1)
     world.settle()
     assert (world.state.counts.waiting, world.state.counts.leases, world.state.counts.moves) == (0, 0, 0)
