@@ -27,7 +27,8 @@ class Changes:
         expert = self._record(name)
         if expert.pinned and tier != "device":
             raise OrderRefused(f"expert {name} is pinned to the device: unpin it first")
-        if tier == "host" and expert.weights_bytes > self._books.host.capacity:
+        too_large = expert.weights_bytes > self._books.host.capacity
+        if tier == "host" and too_large and expert.device.presence == "absent":
             raise OrderRefused(
                 f"expert {name} has {expert.weights_bytes:,} bytes, over tiers.host of "
                 f"{self._books.host.capacity:,}: raise the budget, or order it to disk"

@@ -90,12 +90,8 @@ class Residency:
                 served.add(expert.engine.family)
 
     def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, int, int]:
-        return (
-            expert.restored and not expert.waiting,
-            not self._overdue(expert),
-            expert.priority,
-            expert.order,
-        )
+        restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
+        return restored, not overdue, 0 if overdue else expert.priority, expert.order
 
     def _overdue(self, expert: ExpertRecord) -> bool:
         since = expert.since
