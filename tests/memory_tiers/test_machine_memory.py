@@ -1,0 +1,172 @@
+"""What a machine has, read from folders that look like one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from memory_tiers.errors import MemoryUnknown
+from memory_tiers.gpu_memory import gpu_memory
+from memory_tiers.machine_memory import Room, memory, shared_memory
+
+GB = 10**9
+V1_UNLIMITED = 0x7FFFFFFFFFFFF000
+V2_MOUNT = "41 31 0:38 {top} /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw"
+V1_MOUNT = "35 31 0:32 {top} /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory"
+OTHER_MOUNTS = (
+    "36 31 0:33 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
+    "22 1 254:1 / / rw,relatime master:1 - ext4 /dev/vda rw,discard\n"
+)
+
+
+class FakeMachine:
+    def __init__(self, root: Path, available: int = 64 * GB) -> None:
+        self.root = root
+        self.write(
+            "proc/meminfo", f"MemTotal: 99 kB\nMemAvailable:   {available // 1024} kB\nHugePages_Total: 0"
+        )
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n", encoding="utf-8")
+
+    def in_version_2(self, cgroup: str, top: str = "/") -> None:
+        self.write("proc/self/cgroup", f"0::{cgroup}")
+        self.write("proc/self/mountinfo", OTHER_MOUNTS + V2_MOUNT.format(top=top))
+
+    def in_version_1(self, cgroup: str, top: str = "/") -> None:
+        self.write("proc/self/cgroup", f"3:cpuset:/\n4:cpu,memory:{cgroup}\n0::/")
+        self.write("proc/self/mountinfo", OTHER_MOUNTS + V1_MOUNT.format(top=top))
+
+    def version_2(
+        self, folder: str, limit: int | str, used: int, inactive: int = 0, high: int | str = "max"
+    ) -> None:
+        at = f"sys/fs/cgroup/{folder}"
+        self.write(f"{at}/memory.max", str(limit))
+        self.write(f"{at}/memory.high", str(high))
+        self.write(f"{at}/memory.current", str(used))
+        self.write(f"{at}/memory.stat", f"anon 7\ninactive_file {inactive}\nactive_file 5")
+
+    def version_1(self, folder: str, limit: int, used: int, inactive: int = 0) -> None:
+        at = f"sys/fs/cgroup/memory/{folder}"
+        self.write(f"{at}/memory.limit_in_bytes", str(limit))
+        self.write(f"{at}/memory.usage_in_bytes", str(used))
+        self.write(f"{at}/memory.stat", f"inactive_file 3\ntotal_inactive_file {inactive}")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> FakeMachine:
+    return FakeMachine(tmp_path)
+
+
+def test_without_cgroups_all_that_is_available_is_ours(machine: FakeMachine) -> None:
+    assert memory(machine.root) == Room(64 * GB, "MemAvailable of /proc/meminfo")
+
+
+def test_version_2_leaves_its_limit_less_what_is_in_use_without_idle_file_cache(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=8 * GB, used=3 * GB, inactive=1 * GB)
+    assert memory(machine.root) == Room(6 * GB, "the limit of /sys/fs/cgroup/a")
+
+
+def test_version_1_leaves_the_same(machine: FakeMachine) -> None:
+    machine.in_version_1("/a")
+    machine.version_1("a", limit=8 * GB, used=3 * GB, inactive=1 * GB)
+    assert memory(machine.root) == Room(6 * GB, "the limit of /sys/fs/cgroup/memory/a")
+
+
+def test_no_limit_is_none_in_both_versions(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit="max", used=3 * GB)
+    assert memory(machine.root).bytes == 64 * GB
+    machine.in_version_1("/a")
+    machine.version_1("a", limit=V1_UNLIMITED, used=3 * GB)
+    assert memory(machine.root).bytes == 64 * GB
+
+
+def test_what_is_throttled_is_not_free(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=8 * GB, used=0, high=5 * GB)
+    assert memory(machine.root).bytes == 5 * GB
+    machine.version_2("a", limit="max", used=0, high=4 * GB)
+    assert memory(machine.root).bytes == 4 * GB
+
+
+def test_the_tightest_of_nested_cgroups_counts_also_for_what_neighbours_use(machine: FakeMachine) -> None:
+    machine.in_version_2("/a/b/c")
+    machine.version_2("a", limit=9 * GB, used=8 * GB)
+    machine.version_2("a/b", limit="max", used=2 * GB)
+    machine.version_2("a/b/c", limit=4 * GB, used=1 * GB)
+    assert memory(machine.root) == Room(1 * GB, "the limit of /sys/fs/cgroup/a")
+
+
+def test_a_machine_that_has_less_than_the_limit_says_so(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=100 * GB, used=0)
+    assert memory(machine.root).source == "MemAvailable of /proc/meminfo"
+
+
+def test_in_a_container_the_mounted_folder_is_its_own_cgroup(machine: FakeMachine) -> None:
+    machine.version_2("", limit=8 * GB, used=1 * GB)
+    for cgroup, top in (("/", "/"), ("/docker/1", "/docker/1"), ("/../2", "/"), ("/", "/docker/1")):
+        machine.in_version_2(cgroup, top)
+        assert memory(machine.root) == Room(7 * GB, "the limit of /sys/fs/cgroup")
+
+
+def test_a_cgroup_below_the_mounted_one_is_found_from_there(machine: FakeMachine) -> None:
+    machine.in_version_1("/docker/1/inner", "/docker/1")
+    machine.version_1("", limit=8 * GB, used=1 * GB)
+    machine.version_1("inner", limit=3 * GB, used=1 * GB)
+    assert memory(machine.root) == Room(2 * GB, "the limit of /sys/fs/cgroup/memory/inner")
+
+
+def test_files_that_are_missing_or_odd_limit_nothing(machine: FakeMachine) -> None:
+    machine.in_version_2("/a/b")
+    assert memory(machine.root).bytes == 64 * GB
+    machine.write("sys/fs/cgroup/a/memory.max", str(GB))
+    assert memory(machine.root).bytes == 64 * GB, "nobody says what is in use"
+    machine.write("sys/fs/cgroup/a/memory.current", "0")
+    assert memory(machine.root).bytes == GB, "without statistics nothing can be reclaimed"
+    machine.write("sys/fs/cgroup/a/memory.max", "a lot")
+    assert memory(machine.root).bytes == 64 * GB
+
+
+def test_what_is_over_its_limit_leaves_nothing_and_not_less(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=GB, used=2 * GB)
+    assert memory(machine.root).bytes == 0
+
+
+@pytest.mark.parametrize("text", [None, "MemTotal: 5 kB"])
+def test_a_machine_that_does_not_tell_is_asked_for_bytes(machine: FakeMachine, text: str | None) -> None:
+    (machine.root / "proc/meminfo").unlink()
+    if text is not None:
+        machine.write("proc/meminfo", text)
+    with pytest.raises(MemoryUnknown, match=r"meminfo .*give tiers.device and tiers.host in bytes"):
+        memory(machine.root)
+
+
+def test_this_machine_tells() -> None:
+    assert 0 < memory().bytes < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert shared_memory().source == "/dev/shm"
+
+
+def test_no_shared_memory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MemoryUnknown, match=r"give tiers\.host in bytes"):
+        shared_memory(tmp_path / "nowhere")
+
+
+def test_without_nvidias_library_or_driver_it_is_said_what_to_write() -> None:
+    with pytest.raises(MemoryUnknown, match=r"give tiers\.device in bytes"):
+        gpu_memory(["GPU-that-is-nowhere"])
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells() -> None:
+    pytest.importorskip("pynvml")
+    try:
+        room = gpu_memory(["0"])
+    except MemoryUnknown as error:
+        pytest.skip(str(error))
+    assert 0 < room.bytes < 10**12
