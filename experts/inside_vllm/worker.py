@@ -2,12 +2,14 @@
 
 Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each answers with what the
 worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception
-in one of several workers would leave the others waiting for it.
+in one of several workers would leave the others waiting for it. Memory that runs out is such an error too:
+what the load had is given back, and the experts held go on.
 """
 
 import ctypes
 import os
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,7 @@ class ExpertWorker(PlatformWorker):
 
     def _failed(self, name: str, error: Exception) -> Report:
         logger.error("expert %s could not be loaded", name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they hold what was loaded
         self.coe_load_abandon(name)
         return self._report(error=f"{type(error).__name__}: {error}")
 
@@ -195,7 +198,10 @@ def _unname_segments() -> None:
 
 
 def _give_memory_back() -> None:
-    """glibc keeps freed memory for itself; an unloaded expert's should go back to the system."""
+    """glibc and, on CUDA, torch keep freed memory for themselves; an unloaded expert's should go back to the
+    system, where the engines of other families find it."""
+    if not current_platform.is_cpu():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
