@@ -3,7 +3,6 @@
 TiersError
 ├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
-├── MemoryUnknown      a budget is auto and nobody says what is free; raised before anything starts
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
 ├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
 ├── LogUnreadable      a file is no event log of this version
@@ -31,10 +30,6 @@ class LeaseRejected(TiersError):
 
 
 class BudgetTooSmall(TiersError):
-    pass
-
-
-class MemoryUnknown(TiersError):
     pass
 
 

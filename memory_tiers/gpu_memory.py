@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from types import ModuleType
 
-from memory_tiers.errors import MemoryUnknown
-from memory_tiers.machine_memory import Room
+from experts.errors import MemoryUnknown
+from experts.machine_memory import Room
 
 
 def gpu_memory(devices: Sequence[str]) -> Room:

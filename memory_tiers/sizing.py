@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import ByteSize
 
+from experts.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
-from memory_tiers.machine_memory import Room
 from memory_tiers.tiers import TiersConfig, TiersSettings
 
 Platform = Literal["cpu", "cuda"]

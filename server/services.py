@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from experts.checkpoint import base_name, check_families, open_expert
 from experts.engine import Engine
 from experts.errors import EngineError
+from experts.machine_memory import memory
+from experts.shared_memory import shared_memory
 from experts.simulated import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
@@ -21,7 +23,6 @@ from experts.vllm_command import installed_vllm
 from experts.vllm_lora import LoraEngine
 from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.host import HostStore
-from memory_tiers.machine_memory import memory, shared_memory
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import Family, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings

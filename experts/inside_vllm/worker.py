@@ -30,6 +30,7 @@ from experts.inside_vllm.loading import Loading
 from experts.inside_vllm.reload import bytes_packed_beside, share_kernel, tied_layers
 from experts.inside_vllm.turns import Cost
 from experts.inside_vllm.upload import PinnedFiles
+from experts.machine_memory import check_free
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -94,7 +95,7 @@ class ExpertWorker(PlatformWorker):
         try:
             check_same_family(folder, self._family, read_headers(folder))
             model, place = self.model_runner.get_model(), self._place(stamp, images)
-            load = partial(Loading, model, name, folder)
+            load = partial(self._loading, model, name, folder)
             device = None if current_platform.is_cpu() else self.device
             self._arrival = Arrival(name, load, place, device, self._pinned)
         except Exception as error:
@@ -159,6 +160,11 @@ class ExpertWorker(PlatformWorker):
         versions = f"{self.model_config.dtype} torch {torch.__version__} vllm {vllm_version}"
         key = f"{type(self._images).__name__} {versions} rank {ranks} {stamp}"
         return Place(Path(images) / f"image-{self.rank}", key)
+
+    def _loading(self, model: torch.nn.Module, name: str, folder: Path) -> Loading:
+        if current_platform.is_cpu():
+            check_free(self._image_bytes)
+        return Loading(model, name, folder)
 
     def _under_way(self, name: str) -> Arrival:
         if self._arrival is None or self._arrival.name != name:

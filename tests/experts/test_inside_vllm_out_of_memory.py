@@ -134,6 +134,24 @@ def test_an_image_without_room_is_none_and_the_expert_is_there(a: Path, b: Path,
     assert list(images.iterdir()) == []
 
 
+@pytest.mark.skipif(not current_platform.is_cpu(), reason="weights are not in main memory")
+def test_a_machine_without_memory_for_an_expert_reads_no_checkpoint_but_takes_an_image_that_is_there(
+    a: Path, b: Path, tmp_path: Path
+) -> None:
+    worker, images = Worker(a), tmp_path / "images"
+    images.mkdir()
+    worker._image_bytes = 2**60
+    report = worker.load(b, str(images))
+    assert report["error"].startswith("MemoryError: it needs 1,152,921,504,606,846,976 bytes, ")
+    assert report["resident"] == ["a"]
+    worker._image_bytes = 0
+    assert worker.load(b, str(images))["converted"]
+    worker._image_bytes = 2**60
+    report = worker.load(b, str(images))
+    assert report["resident"] == ["a", "b"]
+    assert not report["converted"]
+
+
 def write_all(writer: ImageWriter) -> None:
     while not writer.work(0.0):
         pass

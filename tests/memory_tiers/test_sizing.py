@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experts.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
 from memory_tiers.budget import check_budgets
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.machine_memory import Room
 from memory_tiers.sizing import WORKER_BYTES, Family, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 

@@ -1,16 +1,15 @@
-"""What memory this machine really has for us: free, within the limits of all our cgroups, and shared.
+"""What memory this machine really has for us: what is free within the limits of all our cgroups.
 
 A container sees the whole machine's /proc/meminfo; what ends it is the limit of its cgroup, or of one above.
-What a cgroup leaves is its limit minus what is in use there, of which file cache that nobody used of late
-can be reclaimed. Shared memory is in use like any other.
+What a cgroup leaves is its limit minus what is in use there, of which file cache can be reclaimed. Shared
+memory is in use like any other.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from experts.shared_memory import room_in
-from memory_tiers.errors import MemoryUnknown
+from experts.errors import MemoryUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +20,23 @@ class Room:
     source: str
 
 
-def memory(root: Path = Path("/")) -> Room:
+def memory(root: Path = Path("/"), *, pressed: bool = False) -> Room:
     """The least that the machine and each of our cgroups leave. ``root``: where /proc and the mounts are.
+    ``pressed``: what there would be without any file cache, rather than without what nobody used of late.
 
     Raises MemoryUnknown."""
-    return min([_machine(root), *_cgroups(root)], key=lambda room: room.bytes)
+    return min([_machine(root), *_cgroups(root, pressed)], key=lambda room: room.bytes)
 
 
-def shared_memory(folder: Path = Path("/dev/shm")) -> Room:
-    """What weights may fill of it. Raises MemoryUnknown."""
+def check_free(size: int, root: Path = Path("/")) -> None:
+    """Raises MemoryError where so much cannot be had, which the kernel would find out by killing somebody. A
+    machine that does not tell is trusted."""
     try:
-        return Room(room_in(folder), str(folder))
-    except OSError as error:
-        raise MemoryUnknown(f"{folder}: {error.strerror}; give tiers.host in bytes") from error
+        room = memory(root, pressed=True)
+    except MemoryUnknown:
+        return
+    if size > room.bytes:
+        raise MemoryError(f"it needs {size:,} bytes, {room.bytes:,} are free ({room.source})")
 
 
 def _machine(root: Path) -> Room:
@@ -53,20 +56,23 @@ class _Files:
 
     limits: tuple[str, ...]
     usage: str
-    reclaimable: str
+    idle: str
+    """File cache that nobody used of late."""
+    busy: str
+    """The other file cache."""
 
 
-_V1 = _Files(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
-_V2 = _Files(("memory.max", "memory.high"), "memory.current", "inactive_file")
+_V1 = _Files(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
+_V2 = _Files(("memory.max", "memory.high"), "memory.current", "inactive_file", "active_file")
 
 
-def _cgroups(root: Path) -> Iterator[Room]:
+def _cgroups(root: Path, pressed: bool) -> Iterator[Room]:
     """Of every cgroup above us that limits memory, in either version; a machine may have both mounted."""
     ours = dict(_our_cgroups(root / "proc/self/cgroup"))
     for files, top, mount in _mounts(root / "proc/self/mountinfo"):
         if files in ours:
             for folder in _levels(PurePosixPath(ours[files]), PurePosixPath(top), PurePosixPath(mount)):
-                yield from _left(files, root / folder.relative_to("/"), folder)
+                yield from _left(files, root / folder.relative_to("/"), folder, pressed)
 
 
 def _our_cgroups(path: Path) -> Iterator[tuple[_Files, str]]:
@@ -99,13 +105,14 @@ def _levels(cgroup: PurePosixPath, top: PurePosixPath, mount: PurePosixPath) -> 
     yield from (parent for parent in folder.parents if parent.is_relative_to(mount))
 
 
-def _left(files: _Files, folder: Path, shown: PurePosixPath) -> Iterator[Room]:
+def _left(files: _Files, folder: Path, shown: PurePosixPath, pressed: bool) -> Iterator[Room]:
     """Nothing where there is no limit; version 2 has no files at its root, a container may hide some."""
     try:
         limits = [text for name in files.limits if (text := _text(folder / name)) not in ("", "max")]
         if limits:
             limit, usage = min(map(int, limits)), int(_text(folder / files.usage))
-            used = usage - _numbers(_text(folder / "memory.stat")).get(files.reclaimable, 0)
+            cached = _numbers(_text(folder / "memory.stat"))
+            used = usage - cached.get(files.idle, 0) - (cached.get(files.busy, 0) if pressed else 0)
             yield Room(max(0, limit - max(0, used)), f"the limit of {shown}")
     except ValueError:
         return

@@ -5,54 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from memory_tiers.errors import MemoryUnknown
-from memory_tiers.gpu_memory import gpu_memory
-from memory_tiers.machine_memory import Room, memory, shared_memory
+from experts.errors import MemoryUnknown
+from experts.machine_memory import Room, check_free, memory
+from experts.shared_memory import room_in, shared_memory
+from tests.experts.fake_machine import GB, FakeMachine
 
-GB = 10**9
 V1_UNLIMITED = 0x7FFFFFFFFFFFF000
-V2_MOUNT = "41 31 0:38 {top} /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw"
-V1_MOUNT = "35 31 0:32 {top} /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory"
-OTHER_MOUNTS = (
-    "36 31 0:33 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
-    "22 1 254:1 / / rw,relatime master:1 - ext4 /dev/vda rw,discard\n"
-)
-
-
-class FakeMachine:
-    def __init__(self, root: Path, available: int = 64 * GB) -> None:
-        self.root = root
-        self.write(
-            "proc/meminfo", f"MemTotal: 99 kB\nMemAvailable:   {available // 1024} kB\nHugePages_Total: 0"
-        )
-
-    def write(self, path: str, text: str) -> None:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n", encoding="utf-8")
-
-    def in_version_2(self, cgroup: str, top: str = "/") -> None:
-        self.write("proc/self/cgroup", f"0::{cgroup}")
-        self.write("proc/self/mountinfo", OTHER_MOUNTS + V2_MOUNT.format(top=top))
-
-    def in_version_1(self, cgroup: str, top: str = "/") -> None:
-        self.write("proc/self/cgroup", f"3:cpuset:/\n4:cpu,memory:{cgroup}\n0::/")
-        self.write("proc/self/mountinfo", OTHER_MOUNTS + V1_MOUNT.format(top=top))
-
-    def version_2(
-        self, folder: str, limit: int | str, used: int, inactive: int = 0, high: int | str = "max"
-    ) -> None:
-        at = f"sys/fs/cgroup/{folder}"
-        self.write(f"{at}/memory.max", str(limit))
-        self.write(f"{at}/memory.high", str(high))
-        self.write(f"{at}/memory.current", str(used))
-        self.write(f"{at}/memory.stat", f"anon 7\ninactive_file {inactive}\nactive_file 5")
-
-    def version_1(self, folder: str, limit: int, used: int, inactive: int = 0) -> None:
-        at = f"sys/fs/cgroup/memory/{folder}"
-        self.write(f"{at}/memory.limit_in_bytes", str(limit))
-        self.write(f"{at}/memory.usage_in_bytes", str(used))
-        self.write(f"{at}/memory.stat", f"inactive_file 3\ntotal_inactive_file {inactive}")
 
 
 @pytest.fixture
@@ -157,16 +115,31 @@ def test_no_shared_memory_is_said(tmp_path: Path) -> None:
         shared_memory(tmp_path / "nowhere")
 
 
-def test_without_nvidias_library_or_driver_it_is_said_what_to_write() -> None:
-    with pytest.raises(MemoryUnknown, match=r"give tiers\.device in bytes"):
-        gpu_memory(["GPU-that-is-nowhere"])
+def test_pressed_for_memory_all_file_cache_counts_as_free(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=8 * GB, used=7 * GB, inactive=1 * GB, active=2 * GB)
+    assert memory(machine.root).bytes == 2 * GB
+    assert memory(machine.root, pressed=True).bytes == 4 * GB
+    machine.in_version_1("/b")
+    machine.version_1("b", limit=8 * GB, used=7 * GB, inactive=1 * GB, active=2 * GB)
+    assert memory(machine.root, pressed=True).bytes == 4 * GB
 
 
-@pytest.mark.gpu
-def test_a_gpu_tells() -> None:
-    pytest.importorskip("pynvml")
-    try:
-        room = gpu_memory(["0"])
-    except MemoryUnknown as error:
-        pytest.skip(str(error))
-    assert 0 < room.bytes < 10**12
+def test_shared_memory_has_no_more_room_than_there_is_memory(machine: FakeMachine, tmp_path: Path) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=8 * GB, used=8 * GB - 1000)
+    assert room_in(tmp_path, machine.root) == 1000
+    (machine.root / "proc/meminfo").unlink()
+    assert room_in(tmp_path, machine.root) > 1000, "who does not tell limits nothing"
+
+
+def test_what_cannot_be_had_is_no_memory_before_the_kernel_finds_out(machine: FakeMachine) -> None:
+    machine.in_version_2("/a")
+    machine.version_2("a", limit=2000, used=1000)
+    check_free(1000, machine.root)
+    with pytest.raises(
+        MemoryError, match=r"needs 1,001 bytes, 1,000 are free \(the limit of /sys/fs/cgroup/a\)"
+    ):
+        check_free(1001, machine.root)
+    (machine.root / "proc/meminfo").unlink()
+    check_free(1001, machine.root)
