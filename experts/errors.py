@@ -6,6 +6,7 @@ ExpertsError
 │   ├── CheckpointUnreadable        a file is truncated or is not what its name says
 │   ├── CheckpointMismatch          a hash, tensor name, shape or dtype differs from what was expected
 │   └── NoSpace                     the disk cannot hold what preparation writes
+├── MemoryUnknown                   nobody says what memory is free
 └── EngineError
     ├── EngineStartFailed           the process ended or never became ready; carries its last log lines
     ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
@@ -37,6 +38,10 @@ class CheckpointMismatch(CheckpointError):
 
 
 class NoSpace(CheckpointError):
+    pass
+
+
+class MemoryUnknown(ExpertsError):
     pass
 
 

@@ -1,5 +1,6 @@
 """The host tier: experts' weights in shared memory, as checkpoints or as images in their engine's format."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -13,11 +14,13 @@ from urllib.parse import quote
 
 from experts.engine import Loaded
 from experts.errors import LoadFailed
+from experts.shared_memory import room_in
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
 from memory_tiers.staging import DISK, Disk, Reading, Staged, stage
 
 PREFIX = "coe-host-"
+_ADVICE = "lower tiers.host or make the shared memory larger"
 
 
 class HostStore:
@@ -88,7 +91,9 @@ class HostStore:
                 copied = self._copy(expert, partial, reading)
                 partial.rename(self.path(expert.name))
             except OSError as error:
-                raise LoadFailed(f"copying {expert.folder} to {self.folder}: {error}") from error
+                raise LoadFailed(
+                    f"copying {expert.folder} to {self.folder}: {error}{_advice(error)}"
+                ) from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return Loaded(copied, time.perf_counter() - started)
@@ -143,17 +148,21 @@ class HostStore:
                 f"the weights of expert {expert.name} have {size:,} bytes, not the {expert.weights_bytes:,} "
                 "they had when they were prepared; run: coe experts prepare"
             )
-        free = shutil.disk_usage(self.folder).free
-        if size > free:
+        room = room_in(self.folder)
+        if size > room:
             raise LoadFailed(
-                f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has {free:,} free: "
-                "lower tiers.host or make the shared memory larger"
+                f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has room for {room:,}: "
+                + _ADVICE
             )
         stage(files, self._closing.is_set, self._disk, reading)
         for file in files:
             dates = file.source.stat()  # engines know weights by their files' dates, and these are the same
             os.utime(file.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
         return size
+
+
+def _advice(error: OSError) -> str:
+    return f": {_ADVICE}" if error.errno in (errno.ENOSPC, errno.ENOMEM) else ""
 
 
 def _own_folder(root: Path) -> tuple[Path, int]:

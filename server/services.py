@@ -1,9 +1,11 @@
 """The composition root: everything a gateway is made of, started in order and ended in reverse."""
 
+import asyncio
 import importlib.metadata
 import logging
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,12 +14,18 @@ from prometheus_client import CollectorRegistry
 from experts.checkpoint import base_name, check_families, open_expert
 from experts.engine import Engine
 from experts.errors import EngineError
+from experts.machine_memory import memory
+from experts.shared_memory import shared_memory
 from experts.simulated import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_command import installed_vllm
 from experts.vllm_lora import LoraEngine
+from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
+from memory_tiers.sizing import Family, Machine, devices_of, sized
+from memory_tiers.tiers import TiersConfig, TiersSettings
 from router.pipeline import Router
 from server.auth import Keys
 from server.metrics import Metrics
@@ -108,7 +116,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         if any(expert.family == family for expert in experts.values())
     }
     host = HostStore()
-    tiers = TierManager(settings.tiers, list(experts.values()), engines, host, metrics.observe)
+    try:
+        budgets = await asyncio.to_thread(_budgets, settings, experts, engines, host)
+        tiers = TierManager(budgets, list(experts.values()), engines, host, metrics.observe)
+    except BaseException:
+        host.close()
+        raise
     await tiers.start()
     try:
         yield Services(
@@ -124,6 +137,39 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         )
     finally:
         await tiers.close(settings.server.drain_s)
+
+
+def _budgets(
+    settings: Settings, experts: Mapping[str, Expert], engines: Mapping[str, Engine], host: HostStore
+) -> TiersConfig:
+    """The tiers' settings in numbers: the only place where auto is resolved. Raises MemoryUnknown,
+    HostUnavailable."""
+    if "auto" not in (settings.tiers.device, settings.tiers.host):
+        return TiersConfig.model_validate(dict(settings.tiers))
+    host.open()  # what killed processes left there is not free yet
+    families = [
+        Family(
+            settings.families[name],
+            [expert for expert in experts.values() if expert.family == name],
+            engine.resident_limit,
+            engine.held_bytes,
+        )
+        for name, engine in engines.items()
+    ]
+    found = sized(settings.tiers, families, _machine(settings.tiers, families))
+    budgets = f"tiers.device is {found.config.device:,} bytes, tiers.host {found.config.host:,}"
+    log.info("%s: %s", budgets, found.why)
+    return found.config
+
+
+def _machine(settings: TiersSettings, families: Sequence[Family]) -> Machine:
+    """Raises MemoryUnknown."""
+    vllm = installed_vllm()
+    devices = devices_of(families, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if vllm is None or vllm.platform == "cpu" or not devices:
+        return Machine("cpu", memory(), shared_memory())
+    gpus = gpu_memory(devices) if settings.device == "auto" else None
+    return Machine("cuda", memory(), shared_memory(), gpus)
 
 
 def _engine(family: str, config: FamilyConfig, settings: Settings, experts: Mapping[str, Expert]) -> Engine:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, mod
 
 from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
-from memory_tiers.tiers import TiersConfig
+from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 
 
@@ -41,7 +41,7 @@ class Settings(Strict):
     """Folder of the engines' logs; a relative path counts from the configuration file."""
     server: ServerConfig = ServerConfig()
     """The HTTP gateway."""
-    tiers: TiersConfig
+    tiers: TiersSettings
     """Memory budgets and residency."""
     families: dict[str, FamilyConfig]
     """One engine each; the key is the family's name."""

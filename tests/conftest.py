@@ -1,6 +1,8 @@
 """The embedded composition, prepared once and kept: the only files a test shares with another."""
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,18 @@ def store() -> Path:
 def base_checkpoint() -> Path:
     """The folder of the embedded base, ``general``."""
     return prepare("general", embedded_expert("general"), store_path()).folder
+
+
+@pytest.fixture
+def small_memory(tmp_path: Path) -> Iterator[Path]:
+    """A memory file system of 16 MiB. Mounting one is a privilege that not every machine gives its tests."""
+    folder = tmp_path / "small-memory"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    done = subprocess.run(mounting, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no memory file system can be mounted: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -5,7 +5,8 @@
 2. Otherwise the checkpoint is read and converted (``loading``), then written to the file, if there may be
    one. On CPU the expert's weights are the file's memory from then on: they are not held twice.
 
-A file that cannot be written (no room, memory out of reach) is no failure: the expert is there without it.
+A file that cannot be written or mapped (no room, no memory, memory out of reach) is no failure: the expert is
+there without it.
 """
 
 import time
@@ -24,6 +25,8 @@ from experts.inside_vllm.upload import PinnedFiles, Upload
 
 logger = init_logger(__name__)
 _Stage = ImageReader | ImageWriter | Loading | Upload
+_NO_IMAGE = (ImageUnfit, OSError, MemoryError, RuntimeError)
+"""torch says by RuntimeError that memory has run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Arrival:
         try:
             if not stage.work(seconds):
                 return False
-        except (ImageUnfit, OSError) as error:
+        except _NO_IMAGE as error:
             following = self._without(stage, error)
         else:
             following = self._after(stage)
@@ -118,8 +121,7 @@ class Arrival:
                 self._image, self.converted = stage.image(), True
                 return self._writer(self._image)
             case ImageWriter() if self._device is None:
-                assert self._place is not None
-                self._image = ImageReader(self._place.file, self._place.key).image()
+                self._image = self._written()
             case Upload():
                 self._image = stage.image()
         return None
@@ -134,12 +136,21 @@ class Arrival:
             memory = self._pinned.register(self._place.file, memory)
         return Upload(reader.image(memory), self._device, self._clock)
 
+    def _written(self) -> Image:
+        """The image as it is in its file, so that it need not be held where it was converted."""
+        assert self._place is not None
+        try:
+            return ImageReader(self._place.file, self._place.key).image()
+        except _NO_IMAGE as error:
+            logger.warning("expert %s: its image is held twice, it cannot be mapped: %s", self.name, error)
+            return self.image()
+
     def _writer(self, image: Image) -> _Stage | None:
         if self._place is None:
             return None
         try:
             return ImageWriter(self._place.file, self._place.key, image, self._clock)
-        except (ImageUnfit, OSError) as error:
+        except _NO_IMAGE as error:
             logger.warning("expert %s: its image cannot be kept: %s", self.name, error)
             return None
 

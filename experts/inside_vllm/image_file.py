@@ -3,9 +3,13 @@
 Layout: 32 bytes (magic, where the header is, how long it is, its checksum), from byte 4096 on the blocks of
 weights, each aligned for vector instructions, then the header in JSON. Weights come in chunks with a checksum
 (XXH3, 64 bits) each. A file has its name only once it is complete, so one that was cut off does not exist.
+
+Files are written by ``pwrite`` only, and mapped only when every page has been written: where memory runs out,
+writing fails (ENOSPC), and nobody touches a page that is not there (SIGBUS).
 """
 
 import base64
+import errno
 import mmap
 import os
 import struct
@@ -22,6 +26,7 @@ from xxhash import xxh3_64_intdigest
 from experts.inside_vllm.images import Image
 from experts.inside_vllm.kernels import Packed
 from experts.inside_vllm.slices import Clock, Pace, Slice
+from experts.shared_memory import room_in
 
 MAGIC = b"coe-img1"
 CHUNK_BYTES = 16 * 2**20
@@ -46,7 +51,7 @@ class ImageWriter:
 
     def __init__(self, path: Path, key: str, image: Image, clock: Clock = time.perf_counter) -> None:
         """``key`` says what the image depends on. Raises ImageUnfit when a kernel's memory is out of reach,
-        OSError."""
+        OSError, also when there is no room for the image beside what others need."""
         self._path = path
         self._partial = path.with_suffix(".partial")
         self._clock = clock
@@ -61,6 +66,10 @@ class ImageWriter:
         self._chunks = [
             chunk for number, (_, size) in enumerate(self._places) for chunk in _chunks(number, size)
         ]
+        if self._end > (room := room_in(path.parent)):
+            raise OSError(
+                errno.ENOSPC, f"it needs {self._end:,} bytes, there is room for {room:,}", str(path)
+            )
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def work(self, seconds: float) -> bool:

@@ -2,12 +2,14 @@
 
 Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each answers with what the
 worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception
-in one of several workers would leave the others waiting for it.
+in one of several workers would leave the others waiting for it. Memory that runs out is such an error too:
+what the load had is given back, and the experts held go on.
 """
 
 import ctypes
 import os
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from experts.inside_vllm.loading import Loading
 from experts.inside_vllm.reload import bytes_packed_beside, share_kernel, tied_layers
 from experts.inside_vllm.turns import Cost
 from experts.inside_vllm.upload import PinnedFiles
+from experts.machine_memory import check_free
 from experts.safetensors_header import read_headers
 from experts.same_family import check_same_family
 
@@ -92,7 +95,7 @@ class ExpertWorker(PlatformWorker):
         try:
             check_same_family(folder, self._family, read_headers(folder))
             model, place = self.model_runner.get_model(), self._place(stamp, images)
-            load = partial(Loading, model, name, folder)
+            load = partial(self._loading, model, name, folder)
             device = None if current_platform.is_cpu() else self.device
             self._arrival = Arrival(name, load, place, device, self._pinned)
         except Exception as error:
@@ -158,6 +161,11 @@ class ExpertWorker(PlatformWorker):
         key = f"{type(self._images).__name__} {versions} rank {ranks} {stamp}"
         return Place(Path(images) / f"image-{self.rank}", key)
 
+    def _loading(self, model: torch.nn.Module, name: str, folder: Path) -> Loading:
+        if current_platform.is_cpu():
+            check_free(self._image_bytes)
+        return Loading(model, name, folder)
+
     def _under_way(self, name: str) -> Arrival:
         if self._arrival is None or self._arrival.name != name:
             raise LoadFailed("its load was abandoned; load it again")
@@ -171,6 +179,7 @@ class ExpertWorker(PlatformWorker):
 
     def _failed(self, name: str, error: Exception) -> Report:
         logger.error("expert %s could not be loaded", name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)  # they hold what was loaded
         self.coe_load_abandon(name)
         return self._report(error=f"{type(error).__name__}: {error}")
 
@@ -195,7 +204,10 @@ def _unname_segments() -> None:
 
 
 def _give_memory_back() -> None:
-    """glibc keeps freed memory for itself; an unloaded expert's should go back to the system."""
+    """glibc and, on CUDA, torch keep freed memory for themselves; an unloaded expert's should go back to the
+    system, where the engines of other families find it."""
+    if not current_platform.is_cpu():
+        torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

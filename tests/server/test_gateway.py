@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import logging
+import os
 from collections.abc import AsyncIterator, Callable
 
 import openai
 import pytest
-from pydantic import SecretStr
+from pydantic import ByteSize, SecretStr
 
+from memory_tiers.errors import BudgetTooSmall
+from memory_tiers.host import PREFIX
+from server.services import running
 from server.settings import Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated
 
@@ -243,3 +248,27 @@ async def test_an_answer_streams_while_it_is_computed(serving: Serving, settings
             first = await anext(answer.aiter_bytes())
             assert first.startswith(b"data: ")
             assert gateway.engine.running == 1
+
+
+async def test_budgets_that_are_auto_are_numbers_once_it_runs_and_the_log_says_whence(
+    serving: Serving, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "coe.services")
+    open_budgets = settings.tiers.model_copy(update={"device": "auto", "host": "auto"})
+    async with serving(settings.model_copy(update={"tiers": open_budgets})) as gateway:
+        answer = await gateway.post(model="law")
+        assert answer.status_code == 200
+        usage = {tier.tier: tier.capacity_bytes for tier in gateway.services.tiers.usage()}
+    (line,) = [record.getMessage() for record in caplog.records if "tiers.device is" in record.getMessage()]
+    assert line.startswith(f"tiers.device is {usage['device']:,} bytes, tiers.host {usage['host']:,}: ")
+    assert "/proc/meminfo" in line or "the limit of" in line
+    assert usage["device"] is not None
+    assert usage["device"] > 10**8
+
+
+async def test_budgets_too_small_are_refused_and_leave_no_shared_memory(settings: Settings) -> None:
+    tiers = settings.tiers.model_copy(update={"device": ByteSize(10), "host": "auto"})
+    with pytest.raises(BudgetTooSmall, match=r"over tiers\.device of 10 bytes"):
+        async with running(settings.model_copy(update={"tiers": tiers})):
+            pass
+    assert [name for name in os.listdir("/dev/shm") if name.startswith(f"{PREFIX}{os.getpid()}-")] == []

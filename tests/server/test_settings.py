@@ -99,6 +99,14 @@ def test_what_is_not_a_mapping_is_one_line(tmp_path: Path, text: str) -> None:
     assert problem(tmp_path, text)
 
 
+def test_a_budget_is_a_size_or_auto(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(MINIMAL.replace("1GB, host: 1GB", "auto, host: auto"), encoding="utf-8")
+    assert (load(file).tiers.device, load(file).tiers.host) == ("auto", "auto")
+    says = "tiers.host: 'automatic' is neither auto nor a size such as 78GiB"
+    assert problem(tmp_path, MINIMAL.replace("host: 1GB", "host: automatic")) == says
+
+
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="name a configuration with --config"):
         load(tmp_path / "absent.yaml")

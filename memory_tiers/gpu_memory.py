@@ -1,0 +1,34 @@
+"""What is free on the GPUs that engines will use, as NVIDIA's driver says (NVML), without torch."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+from experts.errors import MemoryUnknown
+from experts.machine_memory import Room
+
+
+def gpu_memory(devices: Sequence[str]) -> Room:
+    """Free on all of ``devices`` together: numbers in the order of the PCI bus (CUDA counts in it where
+    CUDA_DEVICE_ORDER=PCI_BUS_ID, or where all are of one kind) or UUIDs. Raises MemoryUnknown."""
+    try:
+        import pynvml  # only here: most gateways have no GPU
+    except ImportError as error:
+        raise MemoryUnknown("pip install nvidia-ml-py, or give tiers.device in bytes") from error
+    try:
+        pynvml.nvmlInit()
+        try:
+            free = sum(int(pynvml.nvmlDeviceGetMemoryInfo(_handle(pynvml, name)).free) for name in devices)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        raise MemoryUnknown(
+            f"NVML does not say what is free on GPU {', '.join(devices)} ({error}); "
+            "give tiers.device in bytes"
+        ) from error
+    return Room(free, f"NVML's free memory of GPU {', '.join(devices)}")
+
+
+def _handle(pynvml: ModuleType, name: str) -> object:
+    if name.isdigit():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(name))
+    return pynvml.nvmlDeviceGetHandleByUUID(name)

@@ -1,0 +1,202 @@
+"""Budgets that are auto: what device and host may fill of the memory that is free at the start. Pure.
+
+1. In main memory each process that computes needs WORKER_BYTES beside weights and KV pool, and a reserve
+   stays free. On CPU the KV pools come from it too.
+2. On CPU device and host are the same memory. Where all experts fit on the device they do, and the host has
+   what is left; else each has half, but the device enough for what never leaves it and one expert beside.
+   What the host cannot use is the device's.
+3. On CUDA the device has GPU_SHARE of what is free on the GPUs, less the KV pools and one copy for each
+   interleaved engine: addresses are captured, so an image is copied to where the engine computes.
+4. The host never has more than shared memory can take, or than all experts fill, with one of them there twice
+   (as checkpoint and as the image being made of it). A host that holds no expert has nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ByteSize
+
+from experts.machine_memory import Room
+from experts.spec import Expert, FamilyConfig
+from memory_tiers.tiers import TiersConfig, TiersSettings
+
+Platform = Literal["cpu", "cuda"]
+
+WORKER_BYTES = 2 * 10**9
+"""Docs/benchmarks.md: two plain vLLM processes took 6.4 GB, of which 2 x 1.2 GB are KV pool and weights; an
+interleaved one 3.2 GB, of which 1.7 GB. So 2.0 and 1.5 GB; on CUDA not measured."""
+RESERVE_SHARE = 0.1
+"""Of main memory: the gateway and its router, page cache, and what comes later."""
+RESERVE_BYTES = 512 * 2**20
+"""At least."""
+GPU_SHARE = 0.9
+"""The rest is for CUDA's context, captured graphs and activations. vLLM's own default is 0.92."""
+PACKED_SHARE = 0.25
+"""On CPU embeddings are kept twice, packed and as they are: 113 MB of SmolLM2-135M's 538 MB in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The experts of one engine, with ``Engine.resident_limit`` and ``Engine.held_bytes``."""
+
+    config: FamilyConfig
+    experts: Sequence[Expert]
+    resident_limit: int | None
+    held: int = 0
+
+    @property
+    def workers(self) -> int:
+        """Processes that compute."""
+        return 0 if self.config.mode == "simulated" else self.config.tensor_parallel_size
+
+    @property
+    def kv_bytes(self) -> int:
+        """Each worker has a pool of this size, in which there is its share of every token."""
+        return self.workers * self.config.kv_cache
+
+    def at_once(self, sizes: Sequence[int]) -> int:
+        """Of what takes ``sizes``, the bytes that the engine can hold at once."""
+        return max(sizes, default=0) if self.resident_limit == 1 else sum(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is free, read once at the start. ``gpus``: of those that the engines use; None on CPU, and where
+    nobody asks."""
+
+    platform: Platform
+    memory: Room
+    shared: Room
+    gpus: Room | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """``why``: where the numbers come from, in one line."""
+
+    config: TiersConfig
+    why: str
+
+
+def devices_of(families: Sequence[Family], visible: str | None) -> tuple[str, ...]:
+    """The GPUs that engines will use. ``visible``: CUDA_VISIBLE_DEVICES, None where it is not set."""
+    found: dict[str, None] = {}
+    for family in families:
+        numbers = [str(number) for number in family.config.devices]
+        numbers = numbers or [name.strip() for name in (visible or "").split(",") if name.strip()]
+        numbers = numbers or [str(number) for number in range(family.workers)]
+        found.update(dict.fromkeys(numbers[: family.workers]))
+    return tuple(found)
+
+
+def sized(settings: TiersSettings, families: Sequence[Family], machine: Machine) -> Sized:
+    """Budgets may come out too small for the experts, also 0: ``check_budgets`` says so with the numbers."""
+    needs = _Needs(tuple(families), machine.platform)
+    found, reserve = machine.memory, _reserve(machine.memory.bytes)
+    free = max(0, found.bytes - needs.beside - reserve)
+    most = min(machine.shared.bytes, needs.host)
+    why = [
+        f"{found.bytes:,} bytes are free ({found.source}), of which engines take {needs.beside:,} beside "
+        f"weights and {reserve:,} stay free",
+        f"{machine.shared.source} takes {machine.shared.bytes:,}",
+        f"all experts fill up to {needs.host:,} on the host",
+    ]
+    if machine.platform == "cpu":
+        device, host = _of_one_memory(settings, needs, free, most)
+    else:
+        device, host = 0, needs.worth(min(free, most))
+    if machine.gpus is not None:
+        device = round(machine.gpus.bytes * GPU_SHARE) - needs.kv - needs.working_copies
+        why.append(
+            f"GPUs have {machine.gpus.bytes:,} ({machine.gpus.source}), {GPU_SHARE:.0%} of which less "
+            f"{needs.kv:,} for KV pools and {needs.working_copies:,} to compute in is the device's"
+        )
+    return Sized(_with(settings, device, host), "; ".join(why))
+
+
+def _of_one_memory(settings: TiersSettings, needs: "_Needs", free: int, most: int) -> tuple[int, int]:
+    """Device and host (2); what is given in bytes has gone first."""
+    if settings.host != "auto":
+        return free - settings.host, settings.host
+    taken = needs.device_of(free) if settings.device == "auto" else settings.device
+    host = needs.worth(min(free - taken, most))
+    return free - host, host
+
+
+def _reserve(memory: int) -> int:
+    return max(RESERVE_BYTES, round(memory * RESERVE_SHARE))
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What families need on a platform, from above: how large weights are on the device is known once they
+    are loaded."""
+
+    families: tuple[Family, ...]
+    platform: Platform
+
+    @property
+    def kv(self) -> int:
+        return sum(family.kv_bytes for family in self.families)
+
+    @property
+    def beside(self) -> int:
+        """Main memory that is not for weights."""
+        workers = sum(family.workers for family in self.families)
+        return workers * WORKER_BYTES + (self.kv if self.platform == "cpu" else 0)
+
+    @property
+    def host(self) -> int:
+        sizes = self._all_sizes()
+        return sum(sizes) + max(sizes)
+
+    @property
+    def working_copies(self) -> int:
+        """Which no budget is charged for."""
+        return sum(
+            max(self._sizes(family))
+            for family in self.families
+            if family.workers and family.resident_limit is None
+        )
+
+    def device_of(self, free: int) -> int:
+        """The device's part of what is free in main memory (2)."""
+        most = sum(family.held + family.at_once(self._sizes(family)) for family in self.families)
+        staying = sum(family.held + family.at_once(self._staying(family)) for family in self.families)
+        return most if most <= free else max(free - free // 2, staying + max(self._all_sizes()))
+
+    def worth(self, host: int) -> int:
+        """A host without room for an expert is none (4)."""
+        return host if host >= min(self._all_sizes()) else 0
+
+    def _staying(self, family: Family) -> list[int]:
+        pairs = zip(family.experts, self._sizes(family), strict=True)
+        return [size for expert, size in pairs if expert.pinned or family.resident_limit == 1]
+
+    def _all_sizes(self) -> list[int]:
+        return [size for family in self.families for size in self._sizes(family)]
+
+    def _sizes(self, family: Family) -> list[int]:
+        return [_largest_form(expert, family.config, self.platform) for expert in family.experts]
+
+
+def _largest_form(expert: Expert, config: FamilyConfig, platform: Platform) -> int:
+    """Of a checkpoint and the image made of it."""
+    if config.mode in ("lora", "simulated"):  # adapters are held as they are
+        return expert.weights_bytes
+    wide = config.dtype == "float32" or (config.dtype == "auto" and platform == "cpu")
+    image = expert.parameters * (4 if wide else 2)
+    if platform == "cpu":
+        image += round(image * PACKED_SHARE)
+    return max(expert.weights_bytes, image)
+
+
+def _with(settings: TiersSettings, device: int, host: int) -> TiersConfig:
+    """The settings, with these numbers where they say auto."""
+    found: Mapping[str, object] = {
+        **dict(settings),
+        "device": ByteSize(max(0, device)) if settings.device == "auto" else settings.device,
+        "host": ByteSize(max(0, host)) if settings.host == "auto" else settings.host,
+    }
+    return TiersConfig.model_validate(found)
