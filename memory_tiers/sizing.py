@@ -37,7 +37,7 @@ PACKED_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FamilyNeeds:
     """The experts of one engine, with ``Engine.resident_limit`` and ``Engine.held_bytes``."""
 
     config: FamilyConfig
@@ -79,7 +79,7 @@ class Sized:
     why: str
 
 
-def devices_of(families: Sequence[Family], visible: str | None) -> tuple[str, ...]:
+def devices_of(families: Sequence[FamilyNeeds], visible: str | None) -> tuple[str, ...]:
     """The GPUs that engines will use. ``visible``: CUDA_VISIBLE_DEVICES, None where it is not set."""
     found: dict[str, None] = {}
     for family in families:
@@ -90,8 +90,8 @@ def devices_of(families: Sequence[Family], visible: str | None) -> tuple[str, ..
     return tuple(found)
 
 
-def sized(settings: TiersSettings, families: Sequence[Family], machine: Machine) -> Sized:
-    """Budgets may come out too small for the experts, also 0: ``check_budgets`` says so with the numbers."""
+def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Machine) -> Sized:
+    """Budgets may come out too small for the experts, also 0: ``check_members`` says so with the numbers."""
     needs = _Needs(tuple(families), machine.platform)
     found, reserve = machine.memory, _reserve(machine.memory.bytes)
     free = max(0, found.bytes - needs.beside - reserve)
@@ -133,7 +133,7 @@ class _Needs:
     """What families need on a platform, from above: how large weights are on the device is known once they
     are loaded."""
 
-    families: tuple[Family, ...]
+    families: tuple[FamilyNeeds, ...]
     platform: Platform
 
     @property
@@ -170,14 +170,14 @@ class _Needs:
         """A host without room for an expert is none (4)."""
         return host if host >= min(self._all_sizes()) else 0
 
-    def _staying(self, family: Family) -> list[int]:
+    def _staying(self, family: FamilyNeeds) -> list[int]:
         pairs = zip(family.experts, self._sizes(family), strict=True)
-        return [size for expert, size in pairs if expert.pinned or family.resident_limit == 1]
+        return [size for expert, size in pairs if expert.pinned or expert.default]
 
     def _all_sizes(self) -> list[int]:
         return [size for family in self.families for size in self._sizes(family)]
 
-    def _sizes(self, family: Family) -> list[int]:
+    def _sizes(self, family: FamilyNeeds) -> list[int]:
         return [_largest_form(expert, family.config, self.platform) for expert in family.experts]
 
 

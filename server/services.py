@@ -24,7 +24,7 @@ from experts.vllm_lora import LoraEngine
 from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
-from memory_tiers.sizing import Family, Machine, devices_of, sized
+from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 from router.pipeline import Router
 from server.auth import Keys
@@ -148,7 +148,7 @@ def _budgets(
         return TiersConfig.model_validate(dict(settings.tiers))
     host.open()  # what killed processes left there is not free yet
     families = [
-        Family(
+        FamilyNeeds(
             settings.families[name],
             [expert for expert in experts.values() if expert.family == name],
             engine.resident_limit,
@@ -162,7 +162,7 @@ def _budgets(
     return found.config
 
 
-def _machine(settings: TiersSettings, families: Sequence[Family]) -> Machine:
+def _machine(settings: TiersSettings, families: Sequence[FamilyNeeds]) -> Machine:
     """Raises MemoryUnknown."""
     vllm = installed_vllm()
     devices = devices_of(families, os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from experts.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
-from memory_tiers.budget import check_budgets
+from memory_tiers.budget import check_members
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.sizing import WORKER_BYTES, Family, Machine, devices_of, sized
+from memory_tiers.events import Family, Member
+from memory_tiers.sizing import WORKER_BYTES, FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 
 GB = 10**9
@@ -26,10 +27,10 @@ def expert(name: str, size: int = 1000 * MB, pinned: bool = False) -> Expert:
 
 def family(
     count: int, resident_limit: int | None = None, held: int = 0, size: int = 1000 * MB, **config: object
-) -> Family:
+) -> FamilyNeeds:
     given = {"dtype": "bfloat16", "kv_cache": KV, **config}
     members = [expert(f"e{number}", size) for number in range(count)]
-    return Family(FamilyConfig.model_validate(given), members, resident_limit, held)
+    return FamilyNeeds(FamilyConfig.model_validate(given), members, resident_limit, held)
 
 
 def cpu(free: int, shared: int = PLENTY) -> Machine:
@@ -41,7 +42,7 @@ def cuda(free: int, gpus: int, shared: int = PLENTY) -> Machine:
 
 
 def budgets(
-    *families: Family, on: Machine, device: int | str = "auto", host: int | str = "auto"
+    *families: FamilyNeeds, on: Machine, device: int | str = "auto", host: int | str = "auto"
 ) -> tuple[int, int]:
     found = sized(TiersSettings(device=device, host=host), families, on).config  # type: ignore[arg-type]
     assert type(found) is TiersConfig
@@ -64,7 +65,9 @@ def test_where_they_do_not_each_tier_has_half() -> None:
 
 
 def test_the_device_has_at_least_room_for_one_expert_beside_what_never_leaves() -> None:
-    pinned = Family(family(0).config, [expert("a", pinned=True), *(expert(name) for name in "bcd")], None)
+    pinned = FamilyNeeds(
+        family(0).config, [expert("a", pinned=True), *(expert(name) for name in "bcd")], None
+    )
     device, host = budgets(pinned, on=cpu(free_for_weights(4 * GB)))
     assert (device, host) == (2500 * MB, 1500 * MB)
 
@@ -150,7 +153,7 @@ def test_a_machine_too_small_is_refused_with_the_numbers_and_no_other_way() -> N
     found = sized(TiersSettings(device="auto", host="auto"), [small], cpu(3 * GB))
     assert (found.config.device, found.config.host) == (0, 0)
     with pytest.raises(BudgetTooSmall, match=r"needs 1,000,000,000 bytes, over tiers\.device of 0 bytes"):
-        check_budgets(found.config, small.experts, {"f": None})
+        check_members(found.config, [Member.of(expert) for expert in small.experts], [Family("f", None)])
 
 
 def test_the_reason_names_every_source_and_number() -> None:
