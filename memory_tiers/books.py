@@ -71,14 +71,16 @@ class Books:
             on_host=Ranking(policy, "host"),
         )
         for family in families:
-            books.add_engine(family)
+            books.add_engine(family, holds=True)
         for member in members:
             books.add(member)
         return books
 
-    def add_engine(self, family: Family) -> None:
-        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, family.held)
-        self.device.hold(family.held)
+    def add_engine(self, family: Family, *, holds: bool) -> None:
+        """``holds``: what it takes for itself is charged from now on, not only from its start."""
+        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, family.held, holds)
+        if holds:
+            self.device.hold(family.held)
 
     def add(self, member: Member) -> ExpertRecord:
         engine, size = self.engines[member.family], member.weights_bytes

@@ -124,6 +124,21 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """What becomes different at once. ``added``: also such of the new ``families``. ``removed``: nobody may
+    ask for them any more, and who waits for them or uses them is served; a family without experts ends.
+    ``changed``: others of ``pinned``, ``default`` and ``ttl_s``, the same weights. ``device`` and ``host``:
+    bytes; None: as they are."""
+
+    added: tuple[Member, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[Member, ...] = ()
+    families: tuple[Family, ...] = ()
+    device: int | None = None
+    host: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """Start the engines and load what is pinned."""
 
@@ -250,28 +265,10 @@ class ExpertChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertAdded:
-    """``family``: its engine, where that is new too. Checked beforehand: ``Changes.may_have``."""
+class Revised:
+    """Another configuration. Checked beforehand: ``Changes.may_revise``."""
 
-    member: Member
-    at: float
-    family: Family | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertRemoved:
-    """Nobody may ask for it any more; who waits for it already is served."""
-
-    expert: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetsSet:
-    """Bytes. Checked beforehand: ``Changes.may_have``."""
-
-    device: int
-    host: int
+    revision: Revision
     at: float
 
 
@@ -305,9 +302,7 @@ Event = (
     | OrderGiven
     | LoadCancelled
     | ExpertChanged
-    | ExpertAdded
-    | ExpertRemoved
-    | BudgetsSet
+    | Revised
     | TimePassed
     | DrainRequested
 )

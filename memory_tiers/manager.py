@@ -96,7 +96,7 @@ class TierManager:
         self._broken: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._unchecked = 0
-        self.orders = Orders(self._state, self._add, self._feed, clock)
+        self.orders = Orders(self._state, self._experts, self._engines, self._feed, clock)
 
     def __repr__(self) -> str:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
@@ -140,6 +140,11 @@ class TierManager:
         and who stays, follows from it."""
         if self._broken is None:
             self._feed(Foreseen(tuple(chances.items()), self._clock()))
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """By family, those that are there now."""
+        return {**self._engines}
 
     def status(self) -> tuple[ExpertStatus, ...]:
         return self._state.experts()
@@ -284,11 +289,6 @@ class TierManager:
     async def _restart_later(self, family: str) -> None:
         await asyncio.sleep(self._restart_pause_s)
         self._feed(RestartDue(family, self._clock()))
-
-    def _add(self, expert: Expert, engine: Engine | None) -> None:
-        self._experts[expert.name] = expert
-        if engine is not None:
-            self._engines[engine.family] = engine
 
     async def _move(self, move: Move) -> None:
         started = self._clock()

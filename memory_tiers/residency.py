@@ -132,9 +132,10 @@ class Residency:
 
     def _immovable(self) -> int:
         """Bytes that no waiting will free."""
-        return self._books.device.held + sum(
+        staying = [engine for engine in self._books.engines.values() if not engine.leaving]
+        return sum(engine.held for engine in staying if engine.holds) + sum(
             other.device.charged
-            for engine in self._books.engines.values()
+            for engine in staying
             for other in engine.residents.values()
             if other.pinned or other.stuck
         )

@@ -19,13 +19,13 @@ NORMAL = PRIORITIES.index("normal")
 @dataclass(slots=True, eq=False)
 class EngineRecord:
     """One engine. ``held``: bytes that it takes of the device while it runs, whoever is resident; ``holds``:
-    they are charged, from the beginning until it is stopped, and again from its next start. ``busy`` names
-    the expert that its one running move, or its start, is about."""
+    they are charged, from the beginning, or from its start if it came later, until it is stopped, and again
+    from its next start. ``busy`` names the expert that its one running move, or its start, is about."""
 
     family: str
     resident_limit: int | None
-    held: int = 0
-    holds: bool = True
+    held: int
+    holds: bool
     members: dict[str, "ExpertRecord"] = field(default_factory=dict)
     state: EngineState = "stopped"
     detail: str = ""
@@ -74,6 +74,11 @@ class EngineRecord:
             if kind:
                 return kind[0]
         return None
+
+    @property
+    def leaving(self) -> bool:
+        """None of its experts is configured any more."""
+        return all(member.removed for member in self.members.values())
 
     @property
     def occupied(self) -> bool:

@@ -68,9 +68,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """``starts`` counts attempts; ``detail`` says why the engine is dead. ``rests``: it does not run since
-    nobody needs it or others need its memory, and the next request starts it. ``bound_hits``: how often
-    somebody waited as long as ``max_wait_s``."""
+    """``starts`` counts attempts; ``detail`` says why the engine is dead. ``rests``: it does not run, or is
+    about to stop, since nobody needs it or others need its memory, and the next request starts it.
+    ``bound_hits``: how often somebody waited as long as ``max_wait_s``."""
 
     family: str
     state: EngineState
