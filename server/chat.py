@@ -130,9 +130,9 @@ class Exchange(Response):
     async def _line(self, send: Send) -> None:
         chat = parse_chat(self.sent_body)
         self.model = chat.model
-        route = await self.services.routing.route(chat)
-        self.expert = route.expert
-        body = engine_body(chat, self.services.experts[route.expert])
+        routed = await self.services.route(chat)
+        route, self.expert = routed.route, routed.expert.name
+        body = engine_body(chat, routed.expert)
         fail_fast = self.sent_headers.get("x-coe-fail-fast", "").lower() in ("1", "true")
         whole = not chat.stream
         async with await begin(

@@ -4,7 +4,8 @@ GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes
 ├── UnknownModel            neither a composition nor an expert has this name
 ├── Unauthorized            the key is missing or wrong
-└── TooLarge                the body is over the limit
+├── TooLarge                the body is over the limit
+└── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
 from collections.abc import Mapping
@@ -42,6 +43,10 @@ class TooLarge(GatewayError):
     pass
 
 
+class ReloadRefused(GatewayError):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How an error class looks over HTTP."""
@@ -56,6 +61,7 @@ TABLE: dict[type[Exception], Rendering] = {
     Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
     UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+    ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
