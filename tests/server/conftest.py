@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
+from server.reload import Reload
 from server.serve import listen, server_over
 from server.services import Services, running
 from server.settings import Settings, load
@@ -30,6 +31,7 @@ class Gateway:
     """A running gateway and a client for it."""
 
     services: Services
+    reload: Reload
     url: str
     http: httpx.AsyncClient
 
@@ -98,10 +100,10 @@ def simulated(settings: Settings, **speeds: Any) -> Settings:
 
 @pytest.fixture
 def serving() -> Serving:
-    """``async with serving(settings) as gateway``: on a free port, ready."""
+    """``async with serving(settings) as gateway``: on a free port, ready. ``read``: what a reload reads."""
 
     @contextlib.asynccontextmanager
-    async def serve(settings: Settings) -> AsyncIterator[Gateway]:
+    async def serve(settings: Settings, read: Callable[[], Settings] | None = None) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
@@ -109,7 +111,7 @@ def serving() -> Serving:
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, url, http)
+                    yield Gateway(services, Reload(services, read or (lambda: settings)), url, http)
                 finally:
                     server.should_exit = True
                     await serving_task
