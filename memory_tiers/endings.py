@@ -23,8 +23,7 @@ class Endings:
     def moved(self, move: Move, size: int, image_bytes: int) -> None:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
-            expert.load_seconds = books.now - expert.load_began
-            expert.engine.took(expert.load_seconds, size)
+            self._measured(expert, size)
             if move.reason == "prefetch":
                 self._prefetch.ended("device", expert.load_seconds)
             self._loaded(expert, move.replaces, size)
@@ -59,8 +58,7 @@ class Endings:
     def started(self, engine: EngineRecord, expert: ExpertRecord, size: int) -> None:
         engine.state, engine.detail, engine.failures = "ready", "", 0
         if engine.of_one:  # to have another one means a start
-            expert.load_seconds = self._books.now - expert.load_began
-            engine.took(expert.load_seconds, size)
+            self._measured(expert, size)
         self._loaded(expert, None, size)
         for other in engine.members.values():
             if other.pinned:
@@ -72,7 +70,10 @@ class Endings:
         engine.state, engine.detail, engine.busy = "dead", reason, None
         engine.failures += 1
         self._books.leave_device(expert)
-        if engine.failures >= ATTEMPTS:
+        expert.failure = reason
+        if engine.failures < ATTEMPTS:
+            self._start_with_another(engine)
+        else:
             for other in [*engine.in_line]:
                 message = f"the engine of family {engine.family} does not start: {reason}"
                 self._books.reject(other, "engine_failed", message)
@@ -103,15 +104,34 @@ class Endings:
     def want_engine(self, engine: EngineRecord) -> None:
         """The engine runs and holds what is pinned; with no pin any expert will do to start it. No engine of
         one is stopped, or stops another, for nobody: then it starts when somebody asks."""
-        restored = any(expert.restored for expert in engine.in_line)
-        first = engine.first
-        if first is not None and not restored:
-            self._books.want(first)
-            of_one = any(other.of_one for other in self._books.engines.values())
-            first.restored = of_one and not (first.pinned or first.default)
+        if not any(expert.restored for expert in engine.in_line):
+            self._want_first(engine)
         for expert in engine.members.values():
             if expert.pinned:
                 self._books.want(expert)
+
+    def _want_first(self, engine: EngineRecord) -> None:
+        first = engine.first
+        if first is not None:
+            self._books.want(first)
+            of_one = any(other.of_one for other in self._books.engines.values())
+            first.restored = of_one and not (first.pinned or first.default)
+
+    def _start_with_another(self, engine: EngineRecord) -> None:
+        """Whom it was to start with may be the reason why it does not run."""
+        first = engine.first
+        if first is not None and not first.failure and all(other.failure for other in engine.in_line):
+            self._want_first(engine)
+
+    def _measured(self, expert: ExpertRecord, size: int) -> None:
+        """What a load took. Who came before the first was measured is compared by it from now on."""
+        engine, unknown = expert.engine, expert.engine.seconds_per_byte is None
+        expert.load_seconds = self._books.now - expert.load_began
+        engine.took(expert.load_seconds, size)
+        if unknown and engine.seconds_per_byte is not None:
+            for other in engine.residents.values():
+                other.seconds_per_byte = engine.seconds_per_byte
+                self._books.rank(other)
 
     def _image_left(self, move: Move, size: int) -> None:
         """What the host holds now that a load has ended: an image of ``size``, or the checkpoint, if it still
@@ -188,9 +208,12 @@ class Endings:
         if aborted:  # who has come for it since then has it read again
             return
         message = f"expert {expert.name} could not be read: {reason}"
+        to_start = expert.wanted and expert.engine.state != "ready"
         if expert.engine.state != "ready":
             expert.engine.detail = message
         self._given_up(expert, message)
+        if to_start:
+            self._start_with_another(expert.engine)
 
     def _given_up(self, expert: ExpertRecord, message: str) -> None:
         if not expert.removed:

@@ -89,9 +89,11 @@ class Residency:
             ):
                 served.add(expert.engine.family)
 
-    def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, int, int]:
+    def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, bool, int, int]:
+        """An engine that does not run is not started with whom it failed to start with, if others wait."""
         restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
-        return restored, not overdue, 0 if overdue else expert.priority, expert.order
+        failed = bool(expert.failure) and expert.engine.state != "ready"
+        return restored, failed, not overdue, 0 if overdue else expert.priority, expert.order
 
     def _overdue(self, expert: ExpertRecord) -> bool:
         since = expert.since

@@ -64,16 +64,14 @@ class EngineRecord:
 
     @property
     def first(self) -> Optional["ExpertRecord"]:
-        """Whom it starts with when nobody waits: the first pinned, else the first default, else the first."""
+        """Whom it starts with when nobody waits: of those that did not fail, if there are such, the first
+        pinned, else the first default, else the first."""
         members = [member for member in self.members.values() if not member.removed]
-        for kind in (
-            [member for member in members if member.pinned],
-            [member for member in members if member.default],
+        return min(
             members,
-        ):
-            if kind:
-                return kind[0]
-        return None
+            key=lambda member: (bool(member.failure), not member.pinned, not member.default),
+            default=None,
+        )
 
     @property
     def leaving(self) -> bool:
