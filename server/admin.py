@@ -18,7 +18,7 @@ from server.services import Services
 MOST_OF_AN_ORDER = 10_000
 """Bytes."""
 
-Order = TypeVar("Order", bound=BaseModel)
+Sent = TypeVar("Sent", bound=BaseModel)
 
 
 async def _operator(request: Request) -> TierManager:
@@ -88,7 +88,7 @@ async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
     return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
 
 
-async def _read(request: Request, model: type[Order]) -> Order:
+async def _read(request: Request, model: type[Sent]) -> Sent:
     """Raises BadRequest naming the field, TooLarge."""
     raw = await read_body(request, MOST_OF_AN_ORDER)
     try:

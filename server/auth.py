@@ -25,7 +25,8 @@ class Keys:
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not given:
             raise Unauthorized(f"No {self._kind}. Send 'Authorization: Bearer KEY'.")
-        matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
+        raw = given.strip().encode("latin-1")  # the bytes that were sent, which need not be ASCII
+        matches = [hmac.compare_digest(raw, key) for key in self._keys]
         if not any(matches):
             raise Unauthorized(f"This {self._kind} is not known.")
 

@@ -13,6 +13,8 @@ from server.operators import OperatorError, Snapshot, Verb
 
 PATIENCE_S = 10.0
 """For one answer."""
+KEPT_S = 2.0
+"""A connection, unused: less than the server keeps it, which would close it under a request."""
 
 Answer = TypeVar("Answer")
 
@@ -37,7 +39,8 @@ class OperatorClient:
     def __init__(self, url: str, key: SecretStr | None = None) -> None:
         self._url = url.rstrip("/")
         headers = {b"authorization": f"Bearer {key.get_secret_value().strip()}".encode()} if key else {}
-        self._http = httpx.Client(headers=headers, timeout=PATIENCE_S)
+        limits = httpx.Limits(keepalive_expiry=KEPT_S)
+        self._http = httpx.Client(headers=headers, timeout=PATIENCE_S, limits=limits)
 
     def __repr__(self) -> str:
         return f"<OperatorClient {self._url}>"
@@ -70,8 +73,9 @@ class OperatorClient:
         except httpx.TimeoutException as error:
             raise OperatorError(f"{self._url} does not answer within {PATIENCE_S:g} s") from error
         except httpx.HTTPError as error:
+            why = str(error) or type(error).__name__
             raise OperatorError(
-                f"cannot reach {self._url}: is `coe serve` running? ({error}); name another with --url"
+                f"cannot reach {self._url}: is `coe serve` running? ({why}); name another with --url"
             ) from error
         if response.is_error:
             raise OperatorError(_said(response))

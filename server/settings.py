@@ -34,6 +34,12 @@ class ServerConfig(Strict):
     max_body: ByteSize = ByteSize(16 * 2**20)
     """Largest request body."""
 
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        if self.admin_key is not None and self.admin_key in self.api_keys:
+            raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
+        return self
+
 
 class Settings(Strict):
     """The whole configuration."""

@@ -142,6 +142,7 @@ def test_a_cancelled_read_that_was_ordered_is_not_begun_again() -> None:
 def test_an_order_whose_load_fails_is_given_up_and_says_why_until_the_next_one() -> None:
     script = opened("ab", device=20)
     (load,) = order(script, "b", "device")
+    assert isinstance(load, Move)
     assert status(script, "b").ordered == "device"
     script.fail(load)
     assert status(script, "b").ordered is None

@@ -152,14 +152,14 @@ async def test_what_is_refused_is_one_line_and_exit_status_1(
 async def test_the_key_comes_from_the_environment_or_the_configuration(
     serving: Serving, settings: Settings, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(changed(settings, admin_key=SecretStr("of-admins"))) as gateway:
+    async with serving(changed(settings, admin_key=SecretStr("of-ädmins"))) as gateway:
         assert await coe(gateway.url, "status") == 1
         assert "COE_ADMIN_KEY" in capsys.readouterr().err
-        config = configured(tmp_path, gateway, admin_key="of-admins")
+        config = configured(tmp_path, gateway, admin_key="of-ädmins")
         assert await asyncio.to_thread(main, ["tiers", "status", "--config", str(config)]) == 0
         monkeypatch.setenv("COE_ADMIN_KEY", "of-nobody")
         assert await asyncio.to_thread(main, ["tiers", "status", "--config", str(config)]) == 1
-        monkeypatch.setenv("COE_ADMIN_KEY", "of-admins")
+        monkeypatch.setenv("COE_ADMIN_KEY", "of-ädmins")
         monkeypatch.setenv("COE_URL", f"{gateway.url}/")
         assert await asyncio.to_thread(main, ["tiers", "status", "--config", "/nowhere"]) == 0
 
