@@ -11,33 +11,10 @@ from router.errors import RouterError
 from server.catalog import Catalog
 from server.engines import check_has_place, engine_of
 from server.errors import ReloadRefused
+from server.operators import Reloaded
 from server.reload_plan import ReloadPlan, check_reloadable, plan
 from server.services import Services
 from server.settings import Settings, SettingsError
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """What a reload did. ``changed``: experts of which something but their weights is another.
-    ``compositions``: all that are served now. Budgets: those in force now, in bytes."""
-
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    changed: tuple[str, ...]
-    compositions: tuple[str, ...]
-    device_bytes: int
-    host_bytes: int
-
-    def __str__(self) -> str:
-        said = {"added": self.added, "removed": self.removed, "changed": self.changed}
-        experts = [f"{what} {', '.join(names)}" for what, names in said.items() if names]
-        return "; ".join(
-            [
-                *(experts or ["the same experts"]),
-                f"compositions {', '.join(self.compositions) or 'none'}",
-                f"tiers.device {self.device_bytes:,} bytes, tiers.host {self.host_bytes:,}",
-            ]
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server_over(services: Services) -> uvicorn.Server:
+def server_over(services: Services, reload: Reload) -> uvicorn.Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     config = uvicorn.Config(
-        create_app(services),
+        create_app(services, reload),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -71,7 +71,7 @@ async def serve(read: Callable[[], Settings]) -> None:
         with contextlib.closing(listener):
             async with running(settings) as services:
                 reload = Reload(services, read)
-                server = server_over(services)
+                server = server_over(services, reload)
                 with _signals(server):
                     await _serve(server, listener, services, _reload_at(hangup, reload))
 

@@ -85,6 +85,20 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
     return made
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def settled(gateway: Gateway) -> None:
+    """Nothing moves, and no order is to be carried out."""
+    tiers = gateway.services.tiers
+    await until(
+        lambda: tiers.counts().moves == 0 and all(expert.ordered is None for expert in tiers.status())
+    )
+
+
 def changed(settings: Settings, **server: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=server)})
 
@@ -107,11 +121,12 @@ def serving() -> Serving:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
-                server = server_over(services)
+                reload = Reload(services, read or (lambda: settings))
+                server = server_over(services, reload)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, Reload(services, read or (lambda: settings)), url, http)
+                    yield Gateway(services, reload, url, http)
                 finally:
                     server.should_exit = True
                     await serving_task

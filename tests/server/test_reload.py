@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from experts.prepare import prepare
 from router.decision import Decision
 from router.pipeline import Router
+from server.cli import main
 from server.errors import ReloadRefused
 from server.routing import Routing
 from server.settings import Settings, load
@@ -273,7 +274,8 @@ async def test_a_family_comes_with_its_engine_and_goes(serving: Serving, config:
             tree["families"]["other"] = {"mode": "simulated", "max_model_len": 64}
         config.add("physics", "other", prepared=False)
         await once_it_has_left(gateway)
-        assert engine.state == "stopped"
+        assert gateway.services.engines["other"] is not engine
+        assert not await engine.alive()
         assert (await gateway.post(model="physics")).status_code == 200
         assert (await models(gateway))["physics"]["context_length"] == 64
 
@@ -290,6 +292,44 @@ async def test_keys_are_rotated(serving: Serving, config: Config) -> None:
         assert gateway.services.settings.server.api_keys == (SecretStr("new"),)
         assert (await gateway.post(headers={"authorization": "Bearer old"})).status_code == 401
         assert (await gateway.post(headers={"authorization": "Bearer new"})).status_code == 200
+
+
+async def test_an_operator_reloads_over_http(serving: Serving, config: Config) -> None:
+    with config.edited() as tree:
+        tree["server"]["admin_key"] = "admin"
+    async with serving(config.read(), config.read) as gateway:
+        config.add("physics")
+        assert (await gateway.http.post("/v1/coe/reload")).status_code == 401
+        assert "physics" not in await models(gateway)
+        with config.edited() as tree:
+            tree["server"]["admin_key"] = "other"
+        old, new = ({"authorization": f"Bearer {key}"} for key in ("admin", "other"))
+        done = await gateway.http.post("/v1/coe/reload", headers=old)
+        assert (done.status_code, done.json()["added"]) == (200, ["physics"])
+        assert "physics" in await models(gateway)
+        broken_yaml(config)
+        assert (await gateway.http.post("/v1/coe/reload", headers=old)).status_code == 401
+        refused = await gateway.http.post("/v1/coe/reload", headers=new)
+        assert refused.status_code == 409
+        assert refused.json()["error"]["code"] == "reload_refused"
+        assert refused.json()["error"]["message"].startswith("Nothing was changed: ")
+
+
+async def test_the_command_says_what_changed_or_why_nothing_did(
+    serving: Serving, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(config.read(), config.read) as gateway:
+        elsewhere = tmp_path / "client.yaml"
+        elsewhere.write_text(config.path.read_text())
+        arguments = ["reload", "--url", gateway.url, "--config", str(elsewhere)]
+        config.add("physics")
+        assert await asyncio.to_thread(main, arguments) == 0
+        assert capsys.readouterr().out.startswith(
+            "added physics; compositions none; tiers.device 2,500 bytes"
+        )
+        broken_yaml(config)
+        assert await asyncio.to_thread(main, arguments) == 1
+        assert capsys.readouterr().err.startswith("coe: Nothing was changed: ")
 
 
 async def test_reloads_wait_for_each_other(serving: Serving, config: Config) -> None:
