@@ -5,6 +5,8 @@ from memory_tiers.events import Move
 from memory_tiers.prefetch import Prefetch
 from memory_tiers.residents import EngineRecord, ExpertRecord
 
+AGAIN_S = 10.0
+"""After which a removed expert is given back again that could not be."""
 ATTEMPTS = 2
 """How often in a row an engine's start may fail, or an expert's load kill its engine, before those who wait
 are rejected. The next ticket tries again; an engine is tried again after a pause without one."""
@@ -49,7 +51,7 @@ class Endings:
         else:
             books.host.stay(expert.host)
             books.rank(expert)
-            books.obeyed(expert)
+            self._stays_for_now(expert)
             beneficiary = books.experts.get(move.beneficiary or "")
             if beneficiary is not None:
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
@@ -220,13 +222,19 @@ class Endings:
             self._books.obeyed(expert)
         self._books.reject(expert, "load_failed", message)
 
+    def _stays_for_now(self, expert: ExpertRecord) -> None:
+        """It could not be given back: an order is given up, and a removal tried again."""
+        if expert.removed:
+            expert.stays_until = self._books.now + AGAIN_S
+        else:
+            self._books.obeyed(expert)
+
     def _eviction_failed(self, expert: ExpertRecord) -> None:
         expert.engine.busy = None
         if expert.engine.state == "ready":
             self._books.device.stay(expert.device)
             expert.stuck = True
-            if not expert.removed:
-                self._books.obeyed(expert)
+            self._stays_for_now(expert)
             self._stays(expert)
         else:
             self._books.leave_device(expert)

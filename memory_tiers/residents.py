@@ -152,6 +152,8 @@ class ExpertRecord:
     order_reason: MoveReason = "operator"
     removed: bool = False
     """It is not configured any more."""
+    stays_until: float = 0.0
+    """Removed, it could not be given back; not tried again before."""
     cancelled: bool = False
     """The load under way is not wanted any more."""
     failure: str = ""

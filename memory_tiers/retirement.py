@@ -43,7 +43,7 @@ class Retirement:
 
     def _obey(self, expert: ExpertRecord) -> None:
         books = self._books
-        if expert.removed and expert.needed:
+        if expert.removed and (expert.needed or self._stays_for_now(expert)):
             return
         if expert.device.presence == "present":
             if not expert.pinned and not expert.stuck:
@@ -67,6 +67,15 @@ class Retirement:
         elif not expert.leases:
             books.forget(expert)
             books.actions.append(Forget(expert.name))
+
+    def _stays_for_now(self, expert: ExpertRecord) -> bool:
+        """It could not be given back before."""
+        self._books.wake(expert.stays_until)
+        if self._books.now < expert.stays_until:
+            return True
+        expert.stuck = False
+        self._books.rank(expert)
+        return False
 
     def _wants_copy(self, expert: ExpertRecord) -> bool:
         size = expert.weights_bytes

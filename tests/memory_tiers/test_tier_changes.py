@@ -21,6 +21,7 @@ from memory_tiers.events import (
     Revision,
     StartEngine,
     StopEngine,
+    TimePassed,
 )
 from memory_tiers.state import TierState
 from memory_tiers.status import ExpertStatus
@@ -385,6 +386,22 @@ def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
     assert not script.state.knows("b")
     revise(script, Revision(added=(an_expert("b", size=5),)))
     assert script.settle(script.ask("b"))[-1] == Grant(4)
+
+
+def test_a_removed_expert_that_cannot_be_given_back_is_tried_again() -> None:
+    script = opened("ab", device=20, host=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (unload,) = revise(script, Revision(removed=("b",)))
+    assert isinstance(unload, Move)
+    assert script.fail(unload) == [], "not at once"
+    script.at += 10
+    assert script.feed(TimePassed(script.at)) == [unload]
+    (drop,) = script.done(unload)
+    assert drop == Move("b", "host", "disk", "removed")
+    assert isinstance(drop, Move)
+    assert script.fail(drop) == []
+    assert script.wait(10) == [drop, Forget("b")]
 
 
 def test_an_engine_whose_last_expert_is_removed_is_stopped() -> None:
