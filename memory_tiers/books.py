@@ -165,14 +165,16 @@ class Books:
             self.unsettled = True
 
     def reject(self, expert: ExpertRecord, reason: RejectionReason, message: str) -> None:
-        """Everybody who waits for it, our own wish included: the next ticket tries again."""
+        """Everybody who waits for it, and our own wish and an operator's: the next ticket tries again."""
         for ticket in expert.waiting:
             del self.tickets[ticket]
             self.actions.append(Reject(ticket, reason, message))
         self.waiting -= len(expert.waiting)
         expert.waiting.clear()
-        if reason == "load_failed":
+        if reason in ("load_failed", "engine_failed"):
             expert.failure = message
+        if expert.ordered == "device":
+            self.obeyed(expert)
         self._ended()
         self.unwant(expert)
 

@@ -80,18 +80,19 @@ class Changes:
     def order(self, expert: ExpertRecord, tier: Tier) -> None:
         books = self._books
         books.obeyed(expert)
-        expert.stuck = False
+        expert.stuck, expert.failure = False, ""
         books.rank(expert)
         if tier != "device":
             books.order(expert, tier, "operator")
         elif expert.device.presence != "present":
             expert.ordered = "device"
-            books.want(expert)
+            self._load(expert)
 
     def cancel(self, expert: ExpertRecord) -> None:
-        """A read from disk ends; a load that an engine has begun ends too, and gives its memory back."""
+        """A read from disk ends, ordered or not; a load that an engine has begun ends too, and gives its
+        memory back."""
         books = self._books
-        if expert.ordered == "device":
+        if expert.ordered == "host":
             books.obeyed(expert)
         books.reject(
             expert, "load_cancelled", f"the load of expert {expert.name} was cancelled by an operator"
@@ -105,10 +106,15 @@ class Changes:
         expert.pinned, expert.default, expert.ttl_s = member.pinned, member.default, member.ttl_s
         if expert.pinned:
             books.obeyed(expert)
-            books.want(expert)
+            self._load(expert)
         elif not expert.waiting:
             books.unwant(expert)
         books.rank(expert)
+
+    def _load(self, expert: ExpertRecord) -> None:
+        """For whoever wants it there now, not only if there is room; what failed before says nothing now."""
+        expert.restored, expert.failure = False, ""
+        self._books.want(expert)
 
     def add(self, event: ExpertAdded) -> None:
         books = self._books

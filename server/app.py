@@ -4,8 +4,10 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+import server.admin
 import server.chat
 import server.routes
+from memory_tiers.errors import TiersError
 from server.errors import BadRequest, GatewayError, error_response
 from server.services import Services
 
@@ -16,7 +18,9 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.include_router(server.routes.router)
+    app.include_router(server.admin.router)
     app.add_exception_handler(GatewayError, _refuse)
+    app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)

@@ -4,6 +4,7 @@ GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes
 ├── UnknownModel            neither a composition nor an expert has this name
 ├── Unauthorized            the key is missing or wrong
+├── Forbidden               orders are not taken from this client
 └── TooLarge                the body is over the limit
 """
 
@@ -38,6 +39,10 @@ class Unauthorized(GatewayError):
     pass
 
 
+class Forbidden(GatewayError):
+    pass
+
+
 class TooLarge(GatewayError):
     pass
 
@@ -54,6 +59,7 @@ class Rendering:
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
     Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
+    Forbidden: Rendering(403, "invalid_request_error", "admin_key_needed"),
     UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),

@@ -24,6 +24,7 @@ from memory_tiers.events import (
     StopEngine,
 )
 from memory_tiers.state import TierState
+from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
 from tests.memory_tiers.script import Script, a_config, an_expert, engines, opened
 
@@ -123,6 +124,54 @@ def test_who_waits_again_for_a_read_that_is_being_aborted_has_it_read_again() ->
     script.feed(LoadCancelled("b", script.now()))
     script.ask("b")
     assert script.feed(MoveFailed(read, "aborted", script.now())) == [Move("b", "disk", "host", "ticket")]
+
+
+def status(script: Script, expert: str) -> ExpertStatus:
+    return next(status for status in script.state.experts() if status.expert == expert)
+
+
+def test_a_cancelled_read_that_was_ordered_is_not_begun_again() -> None:
+    script = opened("ab", device=10, host=20)
+    (read,) = order(script, "b", "host")
+    assert isinstance(read, Move)
+    assert script.feed(LoadCancelled("b", script.now())) == [AbortMove(read)]
+    assert script.fail(read, "aborted") == []
+    assert (script.where("b"), status(script, "b").ordered) == ("disk", None)
+
+
+def test_an_order_whose_load_fails_is_given_up_and_says_why_until_the_next_one() -> None:
+    script = opened("ab", device=20)
+    (load,) = order(script, "b", "device")
+    assert isinstance(load, Move)
+    assert status(script, "b").ordered == "device"
+    script.fail(load)
+    assert status(script, "b").ordered is None
+    assert status(script, "b").failure == "expert b could not be loaded: bad luck"
+    order(script, "b", "device")
+    assert (status(script, "b").ordered, status(script, "b").failure) == ("device", "")
+
+
+def test_an_order_for_an_engine_that_does_not_start_is_given_up_and_says_why() -> None:
+    script = Script(TierState(a_config(device=20), [an_expert("a")], engines(f=None)))
+    (start,) = script.feed(Opened(script.now()))
+    order(script, "a", "device")
+    (again,) = script.fail(start)
+    script.fail(again)
+    assert status(script, "a").ordered is None
+    assert status(script, "a").failure == "the engine of family f does not start: bad luck"
+
+
+def test_an_expert_that_was_lost_with_its_engine_and_is_ordered_comes_though_others_fill_its_place() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (start,) = script.die()
+    assert isinstance(start, StartEngine)
+    script.ask("c")
+    order(script, "a", "device")
+    moves = script.settle(script.done(start))
+    assert Move("a", "disk", "device", "operator") in moves
+    assert status(script, "a").ordered is None
 
 
 def test_an_idle_expert_leaves_after_its_time_to_live() -> None:

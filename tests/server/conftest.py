@@ -83,6 +83,20 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
     return made
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def settled(gateway: Gateway) -> None:
+    """Nothing moves, and no order is to be carried out."""
+    tiers = gateway.services.tiers
+    await until(
+        lambda: tiers.counts().moves == 0 and all(expert.ordered is None for expert in tiers.status())
+    )
+
+
 def changed(settings: Settings, **server: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=server)})
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import openai
 import pytest
@@ -14,7 +14,7 @@ from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.host import PREFIX
 from server.services import running
 from server.settings import Settings
-from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated
+from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until
 
 
 def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
@@ -24,12 +24,6 @@ def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
 def held(gateway: Gateway) -> tuple[int, int]:
     counts = gateway.services.tiers.counts()
     return counts.waiting, counts.leases
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def nothing_is_held(gateway: Gateway) -> None:
