@@ -185,6 +185,19 @@ class Books:
         expert.failure = ""
         self.device_turnovers += 1 / sum(len(engine.residents) for engine in self.engines.values())
 
+    def age_s(self, since: float) -> float:
+        """Seconds, as actions and logs have them."""
+        return round(self.now - since, 6)
+
+    def drop(self, expert: ExpertRecord, reason: MoveReason, beneficiary: str | None = None) -> None:
+        """Its host copy leaves."""
+        age_s, size = self.age_s(expert.copied_at), expert.host.charged
+        self.host.leave(expert.host)
+        self.rank(expert)
+        self.actions.append(
+            Move(expert.name, "host", "disk", reason, beneficiary, age_s=age_s, gives_back=size)
+        )
+
     def abort_reading(self, expert: ExpertRecord) -> None:
         """If it is being read. Whoever needs it nevertheless keeps it going."""
         if self.staging is None or self.staging.expert != expert.name or self.aborting or expert.needed:
@@ -194,6 +207,7 @@ class Books:
 
     def staged(self, expert: ExpertRecord, size: int) -> None:
         self.staging, self.aborting = None, False
+        expert.copied_at = self.now
         self.host.settle(expert.host, size)
         self.rank(expert)
         self.host_turnovers += 1 / len(self.on_host)

@@ -192,9 +192,7 @@ class Endings:
                 self._stays(replaced)
             self._given_up(expert, f"expert {expert.name} could not be loaded: {reason}")
             if move.source == "host":  # the next try reads the disk, where it may have been mended
-                books.host.leave(expert.host)
-                books.rank(expert)
-                books.actions.append(Move(expert.name, "host", "disk", "unusable"))
+                books.drop(expert, "unusable")
             return
         if replaced is not None:
             books.leave_device(replaced)

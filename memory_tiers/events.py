@@ -1,5 +1,6 @@
 """What happens to the tiers (events, with the driver's time in seconds) and what shall be done (actions)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,7 +39,8 @@ class Move:
     ``beneficiary`` is the expert an eviction makes room for. ``replaces`` is the resident expert whose place
     a load takes in an engine that is full by count. ``image``: the engine may use, or make and leave, an
     image in its own format on the host, in place of the copy of the checkpoint there; room is reserved.
-    ``age_s``: of what leaves the device, how long it has been there.
+    ``age_s``: of what leaves, be it the one that is replaced, how long it has been there. ``gives_back``: the
+    bytes that what leaves ``source`` holds there.
     """
 
     expert: str
@@ -49,6 +51,7 @@ class Move:
     replaces: str | None = None
     image: bool = False
     age_s: float | None = field(default=None, compare=False)
+    gives_back: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,13 @@ class AbortMove:
 
 @dataclass(frozen=True, slots=True)
 class StopEngine:
-    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move."""
+    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move.
+    ``ages_s``: of whoever is resident, how long it has been there."""
 
     family: str
     reason: MoveReason
     beneficiary: str | None = None
+    ages_s: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

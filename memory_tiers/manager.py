@@ -39,8 +39,9 @@ from memory_tiers.events import (
 )
 from memory_tiers.host import HostStore
 from memory_tiers.lease import Lease as Lease
+from memory_tiers.log_lines import line_of
 from memory_tiers.mover import Mover
-from memory_tiers.observations import EngineChanged, Observation
+from memory_tiers.observations import Displaced, EngineChanged, Observation
 from memory_tiers.orders import Orders
 from memory_tiers.state import TierState
 from memory_tiers.status import Counts, ExpertStatus, Progress, Readiness, Tally, TierStatus
@@ -280,8 +281,11 @@ class TierManager:
         watch = self._watches.pop(action.family, None)
         if watch is not None:
             watch.cancel()
+        started = self._clock()
         event = await self._mover.stop(action)
-        self._engine_changed(action.family, "stopped")
+        self._engine_changed(action.family, "stopped", event.at - started, action.reason)
+        for expert, age_s in action.ages_s.items():
+            self._say(Displaced(expert, action.reason, age_s))
         self._feed(event)
         if all(expert.family != action.family for expert in self._experts.values()):
             del self._engines[action.family]
@@ -309,7 +313,6 @@ class TierManager:
             log.error("engine %s cannot be watched and is stopped", family, exc_info=error)
             await engine.stop()
             reason = f"{type(error).__name__}: {error}"
-        log.error("engine %s died: %s", family, reason)
         self._engine_changed(family, "dead", detail=reason)
         self._feed(EngineDied(family, reason, self._clock()))
 
@@ -340,6 +343,9 @@ class TierManager:
 
     def _say(self, observation: Observation) -> None:
         """An observer's bug must not stop the tiers; the log has it."""
+        line = line_of(observation)
+        if line is not None:
+            log.log(line.level, line.text)
         try:
             self._observe(observation)
         except Exception:

@@ -129,6 +129,7 @@ class ExpertRecord:
     load_began: float = 0.0
     load_seconds: float = 0.0
     """What bringing it to the device took last; 0 for the expert an engine started with."""
+    copied_at: float = 0.0
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
     """What loads of its family took when it came; 1 before one was measured, when nothing can be compared."""

@@ -56,7 +56,7 @@ class Retirement:
             return
         if expert.ordered == "disk" and expert.host.presence != "absent":
             if expert.host.presence == "present" and not in_use(expert):
-                self._copies.drop(expert, expert.order_reason)
+                books.drop(expert, expert.order_reason)
             elif expert.host.presence == "arriving":
                 books.abort_reading(expert)
             return

@@ -82,15 +82,15 @@ class Services:
 
     async def scrape(self) -> bytes:
         """Prometheus text with the engines' own counters as they are now."""
+        statistics = {}
         for family, engine in self.engines.items():
             if engine.state != "ready":
                 continue
             try:
-                self.metrics.engine(family, await engine.statistics())
+                statistics[family] = await engine.statistics()
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
-        self.metrics.tiers(self.tiers)
-        return self.metrics.text()
+        return self.metrics.text(self.tiers, statistics)
 
 
 @asynccontextmanager

@@ -216,8 +216,8 @@ async def test_metrics_have_request_route_lease_tier_move_and_switch_series(
             'coe_tier_capacity_bytes{tier="device"} 2500.0',
             'coe_move_seconds_count{from_tier="host",outcome="done",',
             'coe_engine_state{family="small",state="ready"} 1.0',
-            'coe_engine_switches{family="small"}',
-            'coe_engine_busy_seconds{family="small"}',
+            'coe_engine_switches_total{family="small"}',
+            'coe_engine_busy_seconds_total{family="small"}',
         ):
             assert series in text
 
