@@ -97,7 +97,7 @@ class TierManager:
         self._broken: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._unchecked = 0
-        self.orders = Orders(self._state, self._experts, self._engines, self._feed, clock)
+        self.orders = Orders(self._state, self._experts, self._engines, self._obey, clock)
 
     def __repr__(self) -> str:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
@@ -212,6 +212,12 @@ class TierManager:
             except Exception as error:
                 self._break(error)
         self._changed.set()
+
+    def _obey(self, order: Event) -> None:
+        """Raises ManagerBroken."""
+        self._feed(order)
+        if self._broken is not None:
+            raise _broken()
 
     def _check(self) -> None:
         """Looking at every expert after every event would cost more than deciding does; once in as many

@@ -20,7 +20,7 @@ from memory_tiers.tiers import Tier
 
 class Orders:
     """Each returns at once: what follows shows in ``TierManager.status`` and ``progress``. Each raises
-    OrderRefused or BudgetTooSmall, and then nothing has changed."""
+    OrderRefused or BudgetTooSmall, and then nothing has changed, and ManagerBroken."""
 
     def __init__(
         self,

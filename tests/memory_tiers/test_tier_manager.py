@@ -492,6 +492,8 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
             await waiting
         with pytest.raises(ManagerBroken):
             await house.manager.lease("a")
+        with pytest.raises(ManagerBroken):
+            house.manager.orders.pin("a", True)
         assert not house.manager.readiness.ready
         assert "restart the server" in caplog.text
 
