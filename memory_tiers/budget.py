@@ -1,14 +1,24 @@
 """Budgets that can never work are refused before anything starts, with the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import Family, Member
 from memory_tiers.tiers import TiersConfig
 
 
-def check_members(config: TiersConfig, members: Sequence[Member], families: Sequence[Family]) -> None:
-    """Raises BudgetTooSmall."""
+def of_weights(member: Member) -> int:
+    """Bytes that it is taken to need on the device before any were measured."""
+    return member.weights_bytes
+
+
+def check_members(
+    config: TiersConfig,
+    members: Sequence[Member],
+    families: Sequence[Family],
+    on_device: Callable[[Member], int] = of_weights,
+) -> None:
+    """``on_device``: bytes that a member takes there. Raises BudgetTooSmall."""
     on_disk = sum(member.weights_bytes for member in members)
     if config.disk is not None and on_disk > config.disk:
         raise BudgetTooSmall(
@@ -16,15 +26,16 @@ def check_members(config: TiersConfig, members: Sequence[Member], families: Sequ
         )
     for family in families:
         _check_pins(family, [member for member in members if member.family == family.name])
-    _check_defaults(config, members)
+    _check_defaults(config, members, on_device)
     held = sum(family.held for family in families)
-    pinned = sum(member.weights_bytes for member in members if member.pinned)
+    pinned = sum(on_device(member) for member in members if member.pinned)
     for member in members:
-        always = held + pinned - (member.weights_bytes if member.pinned else 0)
-        if member.weights_bytes + always > config.device:
+        size = on_device(member)
+        always = held + pinned - (size if member.pinned else 0)
+        if size + always > config.device:
             beside = f" beside {_size(always)} that never leave" if always else ""
             raise BudgetTooSmall(
-                f"expert {member.name} needs {_size(member.weights_bytes)}{beside}, over tiers.device of "
+                f"expert {member.name} needs {_size(size)}{beside}, over tiers.device of "
                 f"{_size(config.device)}: raise the budget, or unpin or remove experts"
             )
 
@@ -38,8 +49,10 @@ def _check_pins(family: Family, members: Sequence[Member]) -> None:
         )
 
 
-def _check_defaults(config: TiersConfig, members: Sequence[Member]) -> None:
-    staying = sum(member.weights_bytes for member in members if member.pinned or member.default)
+def _check_defaults(
+    config: TiersConfig, members: Sequence[Member], on_device: Callable[[Member], int]
+) -> None:
+    staying = sum(on_device(member) for member in members if member.pinned or member.default)
     if any(member.default for member in members) and staying > config.device:
         raise BudgetTooSmall(
             f"the pinned and default experts take {_size(staying)} together, over tiers.device of "

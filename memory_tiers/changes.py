@@ -101,7 +101,17 @@ class Changes:
                 "host": books.host.capacity if host is None else host,
             }
         )
-        check_members(config, list(members.values()), families)
+        check_members(config, list(members.values()), families, self._on_device)
+
+    def _on_device(self, member: Member) -> int:
+        """Bytes, as measured of it or of its family where that is less than its weights: what would have been
+        let pass at the start is."""
+        known, engine = self._books.experts.get(member.name), self._books.engines.get(member.family)
+        if known is not None:
+            measured = known.device_bytes
+        else:
+            measured = round(member.weights_bytes * (engine.scale if engine else 1.0))
+        return min(measured, member.weights_bytes)
 
     def member(self, name: str, *, pinned: bool | None = None) -> Member:
         """As it is now, apart from ``pinned`` if given. Raises OrderRefused."""

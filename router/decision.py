@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+SLIGHT = 0.01
+"""Less probable experts are not worth a thought."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -15,6 +18,8 @@ class Decision:
     uncertain: bool
     """The confidence was too low, or the prompt too far from everything seen in training."""
     expert: str
+    others: Mapping[str, float]
+    """Experts that were not chosen, by the probability of their categories, at least ``SLIGHT``."""
     seconds: float
     """Spent deciding."""
 

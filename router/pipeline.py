@@ -1,12 +1,13 @@
 """The router itself: embed, classify, doubt, map. What training returns and the gateway loads."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from router.artifact import Artifact
-from router.decision import Decision
+from router.decision import SLIGHT, Decision
 from router.embed import Embedder, embedder_named
 from router.errors import ArtifactError, NoEligibleError
 from router.mapping import GENERAL, ExpertMapping
@@ -67,7 +68,9 @@ class Router:
         uncertain = not prompt.strip() or self.artifact.uncertainty.doubts(confidence, vector)
         category = GENERAL if uncertain else best
         expert = self._first_eligible([category, GENERAL, *probabilities], eligible)
-        return Decision(category, confidence, probabilities, uncertain, expert, self._clock() - started)
+        others = self._others(expert, probabilities)
+        seconds = self._clock() - started
+        return Decision(category, confidence, probabilities, uncertain, expert, others, seconds)
 
     def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
         """The very decisions that ``decide`` gives one by one."""
@@ -76,6 +79,12 @@ class Router:
     def _ranked(self, probabilities: Iterable[float]) -> dict[str, float]:
         pairs = zip(self.categories, map(float, probabilities), strict=True)
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
+    def _others(self, chosen: str, probabilities: Mapping[str, float]) -> dict[str, float]:
+        chances: defaultdict[str, float] = defaultdict(float)
+        for category, probability in probabilities.items():
+            chances[self.artifact.mapping[category]] += probability
+        return {name: chance for name, chance in chances.items() if name != chosen and chance >= SLIGHT}
 
     def _first_eligible(self, categories: Iterable[str], eligible: Collection[str] | None) -> str:
         for category in categories:

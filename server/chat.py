@@ -142,6 +142,8 @@ class Exchange(Response):
         routed = await self.services.route(chat)
         route, self.expert = routed.route, routed.expert.name
         body = engine_body(chat, routed.expert)
+        if route.decision is not None:
+            self.services.tiers.foresee(route.decision.others)
         fail_fast = self.sent_headers.get("x-coe-fail-fast", "").lower() in ("1", "true")
         whole = not chat.stream
         async with await begin(

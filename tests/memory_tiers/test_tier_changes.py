@@ -329,6 +329,15 @@ def test_a_pin_loads_at_once_and_an_unpinned_expert_may_leave() -> None:
     assert order(script, "b", "disk") == [Move("b", "device", "disk", "operator")]
 
 
+def test_a_pin_is_refused_by_what_experts_were_measured_to_take_and_not_by_their_weights() -> None:
+    script = opened("abc", device=16)
+    (eviction,) = script.ask("b")
+    (load,) = script.done(eviction)
+    script.done(load, size=6)
+    script.release(1)
+    script.state.changes.may_have(script.state.changes.member("b", pinned=True))
+
+
 def test_a_pin_that_leaves_no_room_for_others_is_refused_with_the_numbers() -> None:
     script = opened("ab", device=15)
     with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 10 bytes that never leave"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import router
-from router.decision import Decision
+from router.decision import SLIGHT, Decision
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
 
@@ -71,6 +71,16 @@ def test_a_domain_it_has_not_seen_is_uncertain(prompt: str) -> None:
     decision = decided(prompt)
     assert decision.uncertain
     assert decision.expert == "general"
+
+
+def test_a_decision_says_how_probable_the_other_experts_are() -> None:
+    decision = decided("Is it malpractice if a surgeon leaves a sponge inside a patient?")
+    mapping = embedded().artifact.mapping
+    law = sum(chance for category, chance in decision.probabilities.items() if mapping[category] == "law")
+    assert decision.expert == "medicine"
+    assert decision.others["law"] == pytest.approx(law)
+    assert "medicine" not in decision.others
+    assert min(decision.others.values()) >= SLIGHT
 
 
 def test_several_prompts_are_decided_like_each_alone() -> None:

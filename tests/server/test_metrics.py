@@ -20,10 +20,11 @@ from server.routes import entries
 from server.settings import Settings
 from server.tier_metrics import DOWN, UP
 from server.tier_snapshot import Followed
-from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated
+from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated, until
 
 WEIGHTS = 1072
 """Bytes of one of the tiny experts."""
+UP_TO_HOST = {"from_tier": "disk", "to_tier": "host"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,30 @@ async def test_the_log_has_one_line_for_each_move_and_change_of_an_engine(
     assert len(lines) == len(expected)
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(pattern, line)
+
+
+async def test_who_the_router_finds_probable_is_brought_before_anybody_asks(
+    serving: Serving, settings: Settings
+) -> None:
+    tiers = settings.tiers.model_copy(update={"prefetch_share": 0.5})
+    async with serving(settings.model_copy(update={"tiers": tiers})) as gateway:
+        question = "Is it malpractice if a surgeon leaves a sponge inside a patient?"
+        answer = await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
+        assert answer.headers["x-coe-expert"] == "medicine"
+        law = EXPERTS.index("law")
+        await until(lambda: gateway.services.tiers.status()[law].tier != "disk")
+        await gateway.post(model="law")
+        scrape = await scraped(gateway)
+        assert scrape("coe_move_seconds_count", **UP_TO_HOST, reason="prefetch", outcome="done") >= 1
+        assert scrape.total("coe_prefetches_total", outcome="used") >= 1
+
+
+async def test_without_a_share_nothing_is_prefetched(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        for question in ("Is it malpractice if a surgeon leaves a sponge inside a patient?", "Hello") * 3:
+            await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
+        scrape = await scraped(gateway)
+        assert scrape.total("coe_move_seconds_count", reason="prefetch") == 0
 
 
 async def test_a_move_under_way_is_shown_until_it_ends(serving: Serving, settings: Settings) -> None:

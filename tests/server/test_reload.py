@@ -349,7 +349,7 @@ class Blocked:
     def decide(self, prompt: str) -> Decision:
         self.asked.set()
         assert self.go_on.wait(30)
-        return Decision("math", 1.0, {"math": 1.0}, False, "math", 0.0)
+        return Decision("math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)
 
 
 async def test_a_composition_never_routes_to_a_removed_expert(serving: Serving, config: Config) -> None:
