@@ -92,8 +92,10 @@ class PointerImages(Images):
             return
         self._active = None
         for weight in self._weights:
-            if isinstance(weight, torch.nn.Parameter):  # buffers may be in no checkpoint, and are small
+            if isinstance(weight, torch.nn.Parameter):
                 weight.data = weight.new_zeros(()).expand(weight.size())  # the shape without the memory
+            else:  # a buffer may be in no checkpoint; as a part of a mapped file it would keep all of it
+                weight.data = weight.detach().clone()
         for module in self._packed:
             vars(module)[KERNEL] = None
 

@@ -1,3 +1,6 @@
+import mmap
+import weakref
+
 import pytest
 import torch
 
@@ -103,3 +106,19 @@ def test_pointers_hold_one_copy_of_each_expert() -> None:
     assert len(addresses) == 2
     assert not in_memory(model.embedding.weight)
     assert model.embedding.weight.shape == (4, 2)
+
+
+def test_nothing_of_a_mapped_image_is_kept_when_the_active_expert_is_dropped() -> None:
+    images = PointerImages(Model(1.0), "a")
+    mapping = mmap.mmap(-1, 4096)
+    memory, place, data = torch.frombuffer(mapping, dtype=torch.float32), 0, []
+    for tensor in image_of(2.0).data:
+        data.append(memory[place : place + tensor.numel()].view(tensor.size()).copy_(tensor))
+        place += tensor.numel()
+    images.add("b", Image(tuple(data), (Linear,)))
+    images.activate("b")
+    kept = weakref.ref(mapping)
+    del mapping, memory, data
+    assert kept() is not None
+    images.drop("b")
+    assert kept() is None

@@ -20,7 +20,7 @@ from server.routes import entries
 from server.settings import Settings
 from server.tier_metrics import DOWN, UP
 from server.tier_snapshot import Followed
-from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated, until
+from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated
 
 WEIGHTS = 1072
 """Bytes of one of the tiny experts."""
