@@ -21,7 +21,7 @@ from benchmarks.workload import Cell, Plan, Question
 from experts.errors import CheckpointMissing, ExpertsError
 from experts.sources import installed_base
 from experts.spec import Expert
-from server.services import open_experts
+from server.catalog import open_experts
 from server.settings import Settings, SettingsError
 
 Progress = Callable[[str, int, int], None]

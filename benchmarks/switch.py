@@ -34,7 +34,7 @@ from experts.engine import Engine
 from experts.spec import Expert
 from memory_tiers.host import HostStore
 from memory_tiers.page_cache import forget
-from server.services import open_experts
+from server.catalog import open_experts
 from server.settings import Settings, SettingsError
 
 SWITCHES_PER_RUN = 20

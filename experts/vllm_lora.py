@@ -82,6 +82,14 @@ class LoraEngine(VllmEngine):
             if len(tensor.shape) == 2 and _module(tensor) in self._targets
         )
 
+    def check_has_place(self, expert: Expert) -> None:
+        """Whether an expert that was not there from the beginning can be loaded. Reads its headers. Raises
+        CheckpointError."""
+        if expert.weights_bytes:
+            adapter = peft.read_adapter(expert.folder)
+            adapter.check_fits(self._base_tensors)
+            self._check_has_place(adapter)
+
     async def unload(self, name: str) -> None:
         self._resident.pop(name, None)
         adapter = self._adapters.pop(name, None)
@@ -138,15 +146,18 @@ class LoraEngine(VllmEngine):
         adapter = peft.read_adapter(weights)
         adapter.check_fits(self._base_tensors)
         adapter.check_finite()
-        if adapter.rank > self._rank or not adapter.targets <= {*self._targets}:
-            raise CheckpointMismatch(
-                f"{weights}: {adapter!r} changes {', '.join(sorted(adapter.targets))}; the engine has places "
-                f"for rank {self._rank} of {', '.join(self._targets)}: restart the server"
-            )
+        self._check_has_place(adapter)
         digest = hashlib.blake2b(digest_size=8)
         for file in (peft.CONFIG, peft.WEIGHTS):
             digest.update((weights / file).read_bytes())
         return f"{expert.name}@{digest.hexdigest()}"
+
+    def _check_has_place(self, adapter: peft.PeftAdapter) -> None:
+        if adapter.rank > self._rank or not adapter.targets <= {*self._targets}:
+            raise CheckpointMismatch(
+                f"{adapter.folder}: {adapter!r} changes {', '.join(sorted(adapter.targets))}; the engine has "
+                f"places for rank {self._rank} of {', '.join(self._targets) or 'nothing'}: restart the server"
+            )
 
     async def _add(self, model: str, weights: Path) -> _Adapter:
         # What a caller who left had begun to load may still have the name, or a place.

@@ -71,14 +71,16 @@ class Books:
             on_host=Ranking(policy, "host"),
         )
         for family in families:
-            books.add_engine(family)
+            books.add_engine(family, holds=True)
         for member in members:
             books.add(member)
         return books
 
-    def add_engine(self, family: Family) -> None:
-        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, family.held)
-        self.device.hold(family.held)
+    def add_engine(self, family: Family, *, holds: bool) -> None:
+        """``holds``: what it takes for itself is charged from now on, not only from its start."""
+        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, family.held, holds)
+        if holds:
+            self.device.hold(family.held)
 
     def add(self, member: Member) -> ExpertRecord:
         engine, size = self.engines[member.family], member.weights_bytes
@@ -165,14 +167,16 @@ class Books:
             self.unsettled = True
 
     def reject(self, expert: ExpertRecord, reason: RejectionReason, message: str) -> None:
-        """Everybody who waits for it, our own wish included: the next ticket tries again."""
+        """Everybody who waits for it, and our own wish and an operator's: the next ticket tries again."""
         for ticket in expert.waiting:
             del self.tickets[ticket]
             self.actions.append(Reject(ticket, reason, message))
         self.waiting -= len(expert.waiting)
         expert.waiting.clear()
-        if reason == "load_failed":
+        if reason in ("load_failed", "engine_failed"):
             expert.failure = message
+        if expert.ordered == "device":
+            self.obeyed(expert)
         self._ended()
         self.unwant(expert)
 
@@ -180,6 +184,19 @@ class Books:
         expert.last_used = expert.loaded_at = expert.engine.last_used = self.now
         expert.failure = ""
         self.device_turnovers += 1 / sum(len(engine.residents) for engine in self.engines.values())
+
+    def age_s(self, since: float) -> float:
+        """Seconds, as actions and logs have them."""
+        return round(self.now - since, 6)
+
+    def drop(self, expert: ExpertRecord, reason: MoveReason, beneficiary: str | None = None) -> None:
+        """Its host copy leaves."""
+        age_s, size = self.age_s(expert.copied_at), expert.host.charged
+        self.host.leave(expert.host)
+        self.rank(expert)
+        self.actions.append(
+            Move(expert.name, "host", "disk", reason, beneficiary, age_s=age_s, gives_back=size)
+        )
 
     def abort_reading(self, expert: ExpertRecord) -> None:
         """If it is being read. Whoever needs it nevertheless keeps it going."""
@@ -190,6 +207,7 @@ class Books:
 
     def staged(self, expert: ExpertRecord, size: int) -> None:
         self.staging, self.aborting = None, False
+        expert.copied_at = self.now
         self.host.settle(expert.host, size)
         self.rank(expert)
         self.host_turnovers += 1 / len(self.on_host)

@@ -1,12 +1,13 @@
 """What operators ask for while all goes on: where an expert shall be, who is configured, how much fits."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from memory_tiers.books import Books
 from memory_tiers.budget import check_members
 from memory_tiers.endings import Endings
 from memory_tiers.errors import OrderRefused
-from memory_tiers.events import BudgetsSet, ExpertAdded, Family, Member
+from memory_tiers.events import Family, Member, Revision
 from memory_tiers.residents import ExpertRecord
 from memory_tiers.tiers import Tier, TiersConfig
 
@@ -43,28 +44,64 @@ class Changes:
         if expert.device.presence == "present" or not (expert.needed or loading):
             raise OrderRefused(f"expert {name} is not being loaded")
 
-    def may_have(
-        self,
-        *members: Member,
-        family: Family | None = None,
-        device: int | None = None,
-        host: int | None = None,
-    ) -> None:
-        """Whether experts may be as ``members`` say, added or changed, and budgets as given. Raises
+    def may_have(self, member: Member) -> None:
+        """Whether an expert may be as ``member`` says. Raises BudgetTooSmall."""
+        self._check_end({**self._members(), member.name: member}, Revision())
+
+    def may_revise(self, revision: Revision) -> None:
+        """Whether all of it can be had together. Raises OrderRefused, BudgetTooSmall."""
+        books = self._books
+        if books.closing:
+            raise OrderRefused("the server is shutting down: change what it serves when it runs again")
+        for name in revision.removed:
+            self._record(name)
+        for member in revision.changed:
+            self._may_change(member)
+        for family in revision.families:
+            if family.name in books.engines:
+                raise OrderRefused(
+                    f"the engine of family {family.name} is still there: try again when it has stopped"
+                )
+        for member in revision.added:
+            self._may_add(member)
+        end = {name: member for name, member in self._members().items() if name not in revision.removed}
+        end |= {member.name: member for member in (*revision.changed, *revision.added)}
+        self._check_end(end, revision)
+
+    def _may_change(self, member: Member) -> None:
+        expert = self._record(member.name)
+        if (member.family, member.weights_bytes) != (expert.engine.family, expert.weights_bytes):
+            raise OrderRefused(
+                f"expert {member.name} has other weights, or another family: give it a new name, or remove "
+                "it first and add it when it has left"
+            )
+
+    def _may_add(self, member: Member) -> None:
+        known = self._books.experts.get(member.name)
+        if known is not None:
+            there = "is still leaving: try again when it has left" if known.removed else "is there already"
+            raise OrderRefused(f"expert {member.name} {there}")
+
+    def _members(self) -> dict[str, Member]:
+        return {record.name: _member(record) for record in self._books.experts.values() if not record.removed}
+
+    def _check_end(self, members: Mapping[str, Member], revision: Revision) -> None:
+        """Where ``revision`` leads to; engines without experts give back what they hold. Raises
         BudgetTooSmall."""
         books = self._books
-        known = {record.name: _member(record) for record in books.experts.values() if not record.removed}
-        families = [
-            Family(engine.family, engine.resident_limit, engine.held) for engine in books.engines.values()
+        served = {member.family for member in members.values()}
+        running = [
+            Family(record.family, record.resident_limit, record.held) for record in books.engines.values()
         ]
+        families = [family for family in (*running, *revision.families) if family.name in served]
+        device, host = revision.device, revision.host
         config = self._config.model_copy(
             update={
                 "device": books.device.capacity if device is None else device,
                 "host": books.host.capacity if host is None else host,
             }
         )
-        wanted = {**known, **{member.name: member for member in members}}
-        check_members(config, list(wanted.values()), [*families, *([family] if family else [])])
+        check_members(config, list(members.values()), families)
 
     def member(self, name: str, *, pinned: bool | None = None) -> Member:
         """As it is now, apart from ``pinned`` if given. Raises OrderRefused."""
@@ -80,18 +117,19 @@ class Changes:
     def order(self, expert: ExpertRecord, tier: Tier) -> None:
         books = self._books
         books.obeyed(expert)
-        expert.stuck = False
+        expert.stuck, expert.failure = False, ""
         books.rank(expert)
         if tier != "device":
             books.order(expert, tier, "operator")
         elif expert.device.presence != "present":
             expert.ordered = "device"
-            books.want(expert)
+            self._load(expert)
 
     def cancel(self, expert: ExpertRecord) -> None:
-        """A read from disk ends; a load that an engine has begun ends too, and gives its memory back."""
+        """A read from disk ends, ordered or not; a load that an engine has begun ends too, and gives its
+        memory back."""
         books = self._books
-        if expert.ordered == "device":
+        if expert.ordered == "host":
             books.obeyed(expert)
         books.reject(
             expert, "load_cancelled", f"the load of expert {expert.name} was cancelled by an operator"
@@ -105,22 +143,35 @@ class Changes:
         expert.pinned, expert.default, expert.ttl_s = member.pinned, member.default, member.ttl_s
         if expert.pinned:
             books.obeyed(expert)
-            books.want(expert)
+            self._load(expert)
         elif not expert.waiting:
             books.unwant(expert)
         books.rank(expert)
 
-    def add(self, event: ExpertAdded) -> None:
-        books = self._books
-        if event.family is not None:
-            books.add_engine(event.family)
-        expert = books.add(event.member)
-        if event.family is not None:
-            self._endings.want_engine(expert.engine)
-        if expert.pinned or expert.default:
-            books.want(expert)
+    def _load(self, expert: ExpertRecord) -> None:
+        """For whoever wants it there now, not only if there is room; what failed before says nothing now."""
+        expert.restored, expert.failure = False, ""
+        self._books.want(expert)
 
-    def remove(self, expert: ExpertRecord) -> None:
+    def revise(self, revision: Revision) -> None:
+        books = self._books
+        for name in revision.removed:
+            self._remove(books.experts[name])
+        if revision.device is not None:
+            books.device.resize(revision.device)
+        if revision.host is not None:
+            books.host.resize(revision.host)
+        for family in revision.families:
+            books.add_engine(family, holds=False)
+        for expert in [books.add(member) for member in revision.added]:
+            if expert.pinned or expert.default:
+                books.want(expert)
+        for family in revision.families:
+            self._endings.want_engine(books.engines[family.name])
+        for member in revision.changed:
+            self.change(member)
+
+    def _remove(self, expert: ExpertRecord) -> None:
         books = self._books
         expert.removed = True
         expert.pinned = expert.default = False
@@ -128,10 +179,6 @@ class Changes:
             books.unwant(expert)
         books.rank(expert)
         books.order(expert, "disk", "removed")
-
-    def set_budgets(self, event: BudgetsSet) -> None:
-        self._books.device.resize(event.device)
-        self._books.host.resize(event.host)
 
 
 def _member(record: ExpertRecord) -> Member:

@@ -111,9 +111,9 @@ class Claims:
             books.device.leave(victim.device)
             books.rank(victim)
             books.claims.pop(victim.name, None)
-            age_s = books.now - victim.loaded_at
+            age_s, size = books.age_s(victim.loaded_at), victim.device.charged
             books.actions.append(
-                Move(victim.name, "device", below(victim), reason, rival, age_s=round(age_s, 6))
+                Move(victim.name, "device", below(victim), reason, rival, age_s=age_s, gives_back=size)
             )
 
     def stop(self, engine: EngineRecord, rival: str | None, reason: MoveReason) -> None:
@@ -124,7 +124,8 @@ class Claims:
             books.device.leave(other.device)
             books.rank(other)
             books.claims.pop(other.name, None)
-        books.actions.append(StopEngine(engine.family, reason, rival))
+        ages_s = {other.name: books.age_s(other.loaded_at) for other in engine.residents.values()}
+        books.actions.append(StopEngine(engine.family, reason, rival, ages_s))
 
     def _claim(self, victim: ExpertRecord, rival: str | None, victims: list[ExpertRecord]) -> None:
         self._books.claims[victim.name] = rival

@@ -5,6 +5,8 @@ from memory_tiers.events import Move
 from memory_tiers.prefetch import Prefetch
 from memory_tiers.residents import EngineRecord, ExpertRecord
 
+AGAIN_S = 10.0
+"""After which a removed expert is given back again that could not be."""
 ATTEMPTS = 2
 """How often in a row an engine's start may fail, or an expert's load kill its engine, before those who wait
 are rejected. The next ticket tries again; an engine is tried again after a pause without one."""
@@ -23,8 +25,7 @@ class Endings:
     def moved(self, move: Move, size: int, image_bytes: int) -> None:
         books, expert = self._books, self._books.experts[move.expert]
         if move.target == "device":
-            expert.load_seconds = books.now - expert.load_began
-            expert.engine.took(expert.load_seconds, size)
+            self._measured(expert, size)
             if move.reason == "prefetch":
                 self._prefetch.ended("device", expert.load_seconds)
             self._loaded(expert, move.replaces, size)
@@ -50,7 +51,7 @@ class Endings:
         else:
             books.host.stay(expert.host)
             books.rank(expert)
-            books.obeyed(expert)
+            self._stays_for_now(expert)
             beneficiary = books.experts.get(move.beneficiary or "")
             if beneficiary is not None:
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
@@ -59,8 +60,7 @@ class Endings:
     def started(self, engine: EngineRecord, expert: ExpertRecord, size: int) -> None:
         engine.state, engine.detail, engine.failures = "ready", "", 0
         if engine.of_one:  # to have another one means a start
-            expert.load_seconds = self._books.now - expert.load_began
-            engine.took(expert.load_seconds, size)
+            self._measured(expert, size)
         self._loaded(expert, None, size)
         for other in engine.members.values():
             if other.pinned:
@@ -72,7 +72,10 @@ class Endings:
         engine.state, engine.detail, engine.busy = "dead", reason, None
         engine.failures += 1
         self._books.leave_device(expert)
-        if engine.failures >= ATTEMPTS:
+        expert.failure = reason
+        if engine.failures < ATTEMPTS:
+            self._start_with_another(engine)
+        else:
             for other in [*engine.in_line]:
                 message = f"the engine of family {engine.family} does not start: {reason}"
                 self._books.reject(other, "engine_failed", message)
@@ -103,15 +106,34 @@ class Endings:
     def want_engine(self, engine: EngineRecord) -> None:
         """The engine runs and holds what is pinned; with no pin any expert will do to start it. No engine of
         one is stopped, or stops another, for nobody: then it starts when somebody asks."""
-        restored = any(expert.restored for expert in engine.in_line)
-        first = engine.first
-        if first is not None and not restored:
-            self._books.want(first)
-            of_one = any(other.of_one for other in self._books.engines.values())
-            first.restored = of_one and not (first.pinned or first.default)
+        if not any(expert.restored for expert in engine.in_line):
+            self._want_first(engine)
         for expert in engine.members.values():
             if expert.pinned:
                 self._books.want(expert)
+
+    def _want_first(self, engine: EngineRecord) -> None:
+        first = engine.first
+        if first is not None:
+            self._books.want(first)
+            of_one = any(other.of_one for other in self._books.engines.values())
+            first.restored = of_one and not (first.pinned or first.default)
+
+    def _start_with_another(self, engine: EngineRecord) -> None:
+        """Whom it was to start with may be the reason why it does not run."""
+        first = engine.first
+        if first is not None and not first.failure and all(other.failure for other in engine.in_line):
+            self._want_first(engine)
+
+    def _measured(self, expert: ExpertRecord, size: int) -> None:
+        """What a load took. Who came before the first was measured is compared by it from now on."""
+        engine, unknown = expert.engine, expert.engine.seconds_per_byte is None
+        expert.load_seconds = self._books.now - expert.load_began
+        engine.took(expert.load_seconds, size)
+        if unknown and engine.seconds_per_byte is not None:
+            for other in engine.residents.values():
+                other.seconds_per_byte = engine.seconds_per_byte
+                self._books.rank(other)
 
     def _image_left(self, move: Move, size: int) -> None:
         """What the host holds now that a load has ended: an image of ``size``, or the checkpoint, if it still
@@ -170,9 +192,7 @@ class Endings:
                 self._stays(replaced)
             self._given_up(expert, f"expert {expert.name} could not be loaded: {reason}")
             if move.source == "host":  # the next try reads the disk, where it may have been mended
-                books.host.leave(expert.host)
-                books.rank(expert)
-                books.actions.append(Move(expert.name, "host", "disk", "unusable"))
+                books.drop(expert, "unusable")
             return
         if replaced is not None:
             books.leave_device(replaced)
@@ -188,22 +208,31 @@ class Endings:
         if aborted:  # who has come for it since then has it read again
             return
         message = f"expert {expert.name} could not be read: {reason}"
+        to_start = expert.wanted and expert.engine.state != "ready"
         if expert.engine.state != "ready":
             expert.engine.detail = message
         self._given_up(expert, message)
+        if to_start:
+            self._start_with_another(expert.engine)
 
     def _given_up(self, expert: ExpertRecord, message: str) -> None:
         if not expert.removed:
             self._books.obeyed(expert)
         self._books.reject(expert, "load_failed", message)
 
+    def _stays_for_now(self, expert: ExpertRecord) -> None:
+        """It could not be given back: an order is given up, and a removal tried again."""
+        if expert.removed:
+            expert.stays_until = self._books.now + AGAIN_S
+        else:
+            self._books.obeyed(expert)
+
     def _eviction_failed(self, expert: ExpertRecord) -> None:
         expert.engine.busy = None
         if expert.engine.state == "ready":
             self._books.device.stay(expert.device)
             expert.stuck = True
-            if not expert.removed:
-                self._books.obeyed(expert)
+            self._stays_for_now(expert)
             self._stays(expert)
         else:
             self._books.leave_device(expert)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from memory_tiers import events
 from memory_tiers.errors import LogUnreadable
-from memory_tiers.events import Action, Event, Family, Member, Move
+from memory_tiers.events import Action, Event, Family, Member, Move, Revision
 from memory_tiers.state import TierState
 from memory_tiers.tiers import TiersConfig
 
@@ -108,7 +108,7 @@ def _state(made_of: Any) -> TierState:
 def _tree(what: Event | Action) -> dict[str, Any]:
     fields = {field.name: getattr(what, field.name) for field in dataclasses.fields(what)}
     for name, value in fields.items():
-        if isinstance(value, Move | Member | Family):
+        if isinstance(value, Move | Member | Revision):
             fields[name] = dataclasses.asdict(value)
     return {"type": type(what).__name__, **fields}
 

@@ -1,5 +1,6 @@
 """What happens to the tiers (events, with the driver's time in seconds) and what shall be done (actions)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,7 +39,8 @@ class Move:
     ``beneficiary`` is the expert an eviction makes room for. ``replaces`` is the resident expert whose place
     a load takes in an engine that is full by count. ``image``: the engine may use, or make and leave, an
     image in its own format on the host, in place of the copy of the checkpoint there; room is reserved.
-    ``age_s``: of what leaves the device, how long it has been there.
+    ``age_s``: of what leaves, be it the one that is replaced, how long it has been there. ``gives_back``: the
+    bytes that what leaves ``source`` holds there.
     """
 
     expert: str
@@ -49,6 +51,7 @@ class Move:
     replaces: str | None = None
     image: bool = False
     age_s: float | None = field(default=None, compare=False)
+    gives_back: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +63,13 @@ class AbortMove:
 
 @dataclass(frozen=True, slots=True)
 class StopEngine:
-    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move."""
+    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move.
+    ``ages_s``: of whoever is resident, how long it has been there."""
 
     family: str
     reason: MoveReason
     beneficiary: str | None = None
+    ages_s: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,21 @@ class Family:
     @classmethod
     def of(cls, engine: Engine) -> "Family":
         return cls(engine.family, engine.resident_limit, engine.held_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What becomes different at once. ``added``: also such of the new ``families``. ``removed``: nobody may
+    ask for them any more, and who waits for them or uses them is served; a family without experts ends.
+    ``changed``: others of ``pinned``, ``default`` and ``ttl_s``, the same weights. ``device`` and ``host``:
+    bytes; None: as they are."""
+
+    added: tuple[Member, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[Member, ...] = ()
+    families: tuple[Family, ...] = ()
+    device: int | None = None
+    host: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,28 +270,10 @@ class ExpertChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertAdded:
-    """``family``: its engine, where that is new too. Checked beforehand: ``Changes.may_have``."""
+class Revised:
+    """Another configuration. Checked beforehand: ``Changes.may_revise``."""
 
-    member: Member
-    at: float
-    family: Family | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertRemoved:
-    """Nobody may ask for it any more; who waits for it already is served."""
-
-    expert: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetsSet:
-    """Bytes. Checked beforehand: ``Changes.may_have``."""
-
-    device: int
-    host: int
+    revision: Revision
     at: float
 
 
@@ -305,9 +307,7 @@ Event = (
     | OrderGiven
     | LoadCancelled
     | ExpertChanged
-    | ExpertAdded
-    | ExpertRemoved
-    | BudgetsSet
+    | Revised
     | TimePassed
     | DrainRequested
 )

@@ -24,7 +24,7 @@ class HostCopies:
         self.promised = books.staging is not None
         if books.host.free + books.host.leaving < 0:
             for victim in self._victims(0) or []:
-                self.drop(victim, "over_budget")
+                books.drop(victim, "over_budget")
 
     def readable(self, expert: ExpertRecord, reason: MoveReason) -> bool:
         """Whether a load may read the weights where they are now; starts to stage them on the host if not. A
@@ -65,17 +65,12 @@ class HostCopies:
             if victims is not None:
                 self._stage(expert, "operator", victims)
 
-    def drop(self, expert: ExpertRecord, reason: MoveReason, beneficiary: str | None = None) -> None:
-        self._books.host.leave(expert.host)
-        self._books.rank(expert)
-        self._books.actions.append(Move(expert.name, "host", "disk", reason, beneficiary))
-
     def _stage(self, expert: ExpertRecord, reason: MoveReason, victims: list[ExpertRecord]) -> None:
         """Begins once the victims have left; that they go is decided anew then."""
         books, host = self._books, self._books.host
         self.promised = True
         for victim in victims:
-            self.drop(victim, "eviction", expert.name)
+            books.drop(victim, "eviction", expert.name)
         if host.free >= expert.weights_bytes:
             move = Move(expert.name, "disk", "host", reason)
             books.staging = move

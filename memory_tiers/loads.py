@@ -21,7 +21,10 @@ class Loads:
         if engine.state == "ready":
             replaces = replaced.name if replaced else None
             image = self._reserve_image(expert)
-            books.actions.append(Move(expert.name, source, "device", reason, replaces=replaces, image=image))
+            age_s = books.age_s(replaced.loaded_at) if replaced else None
+            books.actions.append(
+                Move(expert.name, source, "device", reason, replaces=replaces, image=image, age_s=age_s)
+            )
         elif any(other.state == "starting" for other in books.engines.values()):
             return
         else:

@@ -39,8 +39,9 @@ from memory_tiers.events import (
 )
 from memory_tiers.host import HostStore
 from memory_tiers.lease import Lease as Lease
+from memory_tiers.log_lines import line_of
 from memory_tiers.mover import Mover
-from memory_tiers.observations import EngineChanged, Observation
+from memory_tiers.observations import Displaced, EngineChanged, Observation
 from memory_tiers.orders import Orders
 from memory_tiers.state import TierState
 from memory_tiers.status import Counts, ExpertStatus, Progress, Readiness, Tally, TierStatus
@@ -96,7 +97,7 @@ class TierManager:
         self._broken: Exception | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._unchecked = 0
-        self.orders = Orders(self._state, self._add, self._feed, clock)
+        self.orders = Orders(self._state, self._experts, self._engines, self._obey, clock)
 
     def __repr__(self) -> str:
         return f"<TierManager {self._state!r} tasks={len(self._tasks)}{' broken' if self._broken else ''}>"
@@ -140,6 +141,11 @@ class TierManager:
         and who stays, follows from it."""
         if self._broken is None:
             self._feed(Foreseen(tuple(chances.items()), self._clock()))
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """By family, those that are there now."""
+        return {**self._engines}
 
     def status(self) -> tuple[ExpertStatus, ...]:
         return self._state.experts()
@@ -206,6 +212,12 @@ class TierManager:
             except Exception as error:
                 self._break(error)
         self._changed.set()
+
+    def _obey(self, order: Event) -> None:
+        """Raises ManagerBroken."""
+        self._feed(order)
+        if self._broken is not None:
+            raise _broken()
 
     def _check(self) -> None:
         """Looking at every expert after every event would cost more than deciding does; once in as many
@@ -275,8 +287,11 @@ class TierManager:
         watch = self._watches.pop(action.family, None)
         if watch is not None:
             watch.cancel()
+        started = self._clock()
         event = await self._mover.stop(action)
-        self._engine_changed(action.family, "stopped")
+        self._engine_changed(action.family, "stopped", event.at - started, action.reason)
+        for expert, age_s in action.ages_s.items():
+            self._say(Displaced(expert, action.reason, age_s))
         self._feed(event)
         if all(expert.family != action.family for expert in self._experts.values()):
             del self._engines[action.family]
@@ -284,11 +299,6 @@ class TierManager:
     async def _restart_later(self, family: str) -> None:
         await asyncio.sleep(self._restart_pause_s)
         self._feed(RestartDue(family, self._clock()))
-
-    def _add(self, expert: Expert, engine: Engine | None) -> None:
-        self._experts[expert.name] = expert
-        if engine is not None:
-            self._engines[engine.family] = engine
 
     async def _move(self, move: Move) -> None:
         started = self._clock()
@@ -309,7 +319,6 @@ class TierManager:
             log.error("engine %s cannot be watched and is stopped", family, exc_info=error)
             await engine.stop()
             reason = f"{type(error).__name__}: {error}"
-        log.error("engine %s died: %s", family, reason)
         self._engine_changed(family, "dead", detail=reason)
         self._feed(EngineDied(family, reason, self._clock()))
 
@@ -340,6 +349,9 @@ class TierManager:
 
     def _say(self, observation: Observation) -> None:
         """An observer's bug must not stop the tiers; the log has it."""
+        line = line_of(observation)
+        if line is not None:
+            log.log(line.level, line.text)
         try:
             self._observe(observation)
         except Exception:

@@ -21,7 +21,7 @@ from memory_tiers.events import (
     StopEngine,
 )
 from memory_tiers.host import HostStore
-from memory_tiers.observations import MoveDone, MoveOutcome
+from memory_tiers.observations import Displaced, MoveDone, MoveOutcome, Observation
 from memory_tiers.staging import Reading
 from memory_tiers.status import Progress
 from memory_tiers.tiers import Tier
@@ -50,7 +50,7 @@ class Mover:
     engines: Mapping[str, Engine]
     host: HostStore
     costs: MoveCosts
-    observe: Callable[[MoveDone], None]
+    observe: Callable[[Observation], None]
     clock: Callable[[], float]
     dead: Callable[[str], Awaitable[None]]
     under_way: dict[Move, UnderWay] = field(default_factory=dict)
@@ -109,8 +109,11 @@ class Mover:
             if isinstance(error, EngineUnavailable | EngineLost):
                 await self.dead(self.experts[move.expert].family)
             return MoveFailed(move, reason, self.clock())
-        ended = self._done(move, "done", loaded.bytes, started)
-        self.costs.note(move.source, move.target, loaded.bytes, ended - started)
+        size = loaded.bytes or move.gives_back
+        ended = self._done(move, "done", size, started)
+        if move.replaces is not None and move.age_s is not None:
+            self.observe(Displaced(move.replaces, "eviction", move.age_s))
+        self.costs.note(move.source, move.target, size, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
     async def _move(self, begun: UnderWay) -> Loaded:
@@ -155,7 +158,7 @@ class Mover:
             size,
             ended - started,
             detail,
-            move.age_s,
+            move.age_s if move.replaces is None else None,
         )
         self.observe(done)
         return ended
@@ -169,7 +172,6 @@ class Mover:
 def _reason(error: Exception, action: Move | StartEngine) -> str:
     """What failed, for people. What engine and host store do not promise to raise is a bug, and logged so."""
     if isinstance(error, ExpertsError | OSError):
-        log.warning("%s failed: %s", action, error)
         return str(error)
     log.error("%s failed unexpectedly", action, exc_info=error)
     return f"{type(error).__name__}: {error}"

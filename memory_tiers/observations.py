@@ -14,8 +14,8 @@ TicketOutcome = Literal["granted", "cancelled", "broken"] | RejectionReason
 
 @dataclass(frozen=True, slots=True)
 class MoveDone:
-    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed. ``age_s``: of what left the
-    device, how long it had been there."""
+    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed. ``age_s``: of what left a
+    tier, how long it had been there."""
 
     expert: str
     source: Tier
@@ -26,6 +26,16 @@ class MoveDone:
     seconds: float
     detail: str = ""
     age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """An expert left the device without a move of its own: a load took its place, or its engine was stopped.
+    Not when the engine died."""
+
+    expert: str
+    reason: MoveReason
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,8 @@ class TicketEnded:
 
 @dataclass(frozen=True, slots=True)
 class EngineChanged:
-    """``starts`` counts the attempts so far. ``seconds`` is what a start took; ``detail`` says why an engine
-    is dead."""
+    """``starts`` counts the attempts so far. ``seconds`` is what a start or a stop took, 0 where none ended;
+    ``detail`` says why an engine is dead or was stopped."""
 
     family: str
     state: EngineState
@@ -66,4 +76,4 @@ class EngineChanged:
     detail: str = ""
 
 
-Observation = MoveDone | LeaseGranted | LeaseEnded | TicketEnded | EngineChanged
+Observation = MoveDone | Displaced | LeaseGranted | LeaseEnded | TicketEnded | EngineChanged

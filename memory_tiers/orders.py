@@ -1,20 +1,18 @@
 """What operators may ask of the tiers while they serve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping, Sequence
 
 from experts.engine import Engine
 from experts.spec import Expert
-from memory_tiers.errors import OrderRefused
 from memory_tiers.events import (
-    BudgetsSet,
     Event,
-    ExpertAdded,
     ExpertChanged,
-    ExpertRemoved,
     Family,
     LoadCancelled,
     Member,
     OrderGiven,
+    Revised,
+    Revision,
 )
 from memory_tiers.state import TierState
 from memory_tiers.tiers import Tier
@@ -22,17 +20,19 @@ from memory_tiers.tiers import Tier
 
 class Orders:
     """Each returns at once: what follows shows in ``TierManager.status`` and ``progress``. Each raises
-    OrderRefused or BudgetTooSmall, and then nothing has changed."""
+    OrderRefused or BudgetTooSmall, and then nothing has changed, and ManagerBroken."""
 
     def __init__(
         self,
         state: TierState,
-        add: Callable[[Expert, Engine | None], None],
+        experts: MutableMapping[str, Expert],
+        engines: MutableMapping[str, Engine],
         feed: Callable[[Event], None],
         clock: Callable[[], float],
     ) -> None:
         self._state = state
-        self._add = add
+        self._experts = experts
+        self._engines = engines
         self._feed = feed
         self._clock = clock
 
@@ -56,28 +56,33 @@ class Orders:
         self._state.changes.may_have(member)
         self._feed(ExpertChanged(member, self._clock()))
 
-    def change(self, expert: Expert) -> None:
-        """Its pin, ``default`` and ``ttl_s``; its weights stay what they are."""
-        member = Member.of(expert)
-        self._state.changes.member(expert.name)
-        self._state.changes.may_have(member)
-        self._feed(ExpertChanged(member, self._clock()))
+    def revise(
+        self,
+        *,
+        added: Sequence[Expert] = (),
+        removed: Sequence[str] = (),
+        changed: Sequence[Expert] = (),
+        engines: Sequence[Engine] = (),
+        device: int | None = None,
+        host: int | None = None,
+    ) -> None:
+        """All of it, or nothing. ``added`` experts are of families that are there or have one of the new
+        ``engines``. Who waits for a ``removed`` expert or uses it is served, and nobody else. ``changed``
+        experts have the weights they had; whom ``pin`` changed stays so where the configuration's own pin,
+        ``default`` and ``ttl_s`` are what they were. ``device`` and ``host``: bytes."""
+        revision = Revision(
+            added=tuple(map(Member.of, added)),
+            removed=tuple(removed),
+            changed=tuple(member for member in map(Member.of, changed) if member != self._was(member.name)),
+            families=tuple(map(Family.of, engines)),
+            device=device,
+            host=host,
+        )
+        self._state.changes.may_revise(revision)
+        self._experts.update({expert.name: expert for expert in (*added, *changed)})
+        self._engines.update({engine.family: engine for engine in engines})
+        self._feed(Revised(revision, self._clock()))
 
-    def add(self, expert: Expert, engine: Engine | None = None) -> None:
-        """``engine``: of its family, where that is new."""
-        if self._state.knows(expert.name):
-            raise OrderRefused(f"an expert {expert.name} is still there: try again when it has left")
-        member, family = Member.of(expert), Family.of(engine) if engine is not None else None
-        self._state.changes.may_have(member, family=family)
-        self._add(expert, engine)
-        self._feed(ExpertAdded(member, self._clock(), family))
-
-    def remove(self, expert: str) -> None:
-        """Nobody may ask for it any more; who waits for it or uses it is served."""
-        self._state.changes.member(expert)
-        self._feed(ExpertRemoved(expert, self._clock()))
-
-    def set_budgets(self, device: int, host: int) -> None:
-        """Bytes."""
-        self._state.changes.may_have(device=device, host=host)
-        self._feed(BudgetsSet(device, host, self._clock()))
+    def _was(self, expert: str) -> Member | None:
+        """As configured before."""
+        return Member.of(self._experts[expert]) if expert in self._experts else None

@@ -6,7 +6,7 @@ from memory_tiers.events import MoveReason
 from memory_tiers.host_copies import HostCopies
 from memory_tiers.loads import Loads, needed_bytes
 from memory_tiers.prefetch import Prefetch
-from memory_tiers.residents import ExpertRecord
+from memory_tiers.residents import EngineRecord, ExpertRecord
 from memory_tiers.retirement import Retirement
 from memory_tiers.tiers import TiersConfig
 
@@ -89,9 +89,11 @@ class Residency:
             ):
                 served.add(expert.engine.family)
 
-    def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, int, int]:
+    def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, bool, int, int]:
+        """An engine that does not run is not started with whom it failed to start with, if others wait."""
         restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
-        return restored, not overdue, 0 if overdue else expert.priority, expert.order
+        failed = bool(expert.failure) and expert.engine.state != "ready"
+        return restored, failed, not overdue, 0 if overdue else expert.priority, expert.order
 
     def _overdue(self, expert: ExpertRecord) -> bool:
         since = expert.since
@@ -116,8 +118,8 @@ class Residency:
         if claims.room < 0 and self._never_fits(expert, size):
             self._refuse(
                 expert,
-                f"it needs {size:,} bytes on the device beside {self._immovable():,} that cannot leave, over "
-                f"the budget of {books.device.capacity:,}: raise tiers.device",
+                f"it needs {size:,} bytes on the device beside {self._immovable(expert):,} that cannot leave,"
+                f" over the budget of {books.device.capacity:,}: raise tiers.device",
             )
             claims.room = before
             return False
@@ -128,15 +130,18 @@ class Residency:
         return True
 
     def _never_fits(self, expert: ExpertRecord, size: int) -> bool:
-        return size + self._immovable() > self._books.device.capacity
+        return size + self._immovable(expert) > self._books.device.capacity
 
-    def _immovable(self) -> int:
-        """Bytes that no waiting will free."""
-        return self._books.device.held + sum(
+    def _immovable(self, expert: ExpertRecord) -> int:
+        """Bytes that no waiting of ``expert`` will free."""
+        engines = self._books.engines.values()
+        return sum(
+            engine.held for engine in engines if engine.holds and not _will_stop(engine, expert.engine)
+        ) + sum(
             other.device.charged
-            for engine in self._books.engines.values()
+            for engine in engines
             for other in engine.residents.values()
-            if other.pinned or other.stuck
+            if other.pinned or (other.stuck and not other.removed)
         )
 
     def _refuse(self, expert: ExpertRecord, why: str) -> None:
@@ -150,6 +155,11 @@ class Residency:
                     books.rank(other)
         books.claims = {victim: rival for victim, rival in books.claims.items() if rival != expert.name}
         books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
+
+
+def _will_stop(engine: EngineRecord, own: EngineRecord) -> bool:
+    """For want of experts, whatever becomes of ``own``."""
+    return engine is not own and engine.leaving and not any(engine.in_line)
 
 
 def _reason(expert: ExpertRecord) -> MoveReason:

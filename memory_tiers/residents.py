@@ -19,13 +19,13 @@ NORMAL = PRIORITIES.index("normal")
 @dataclass(slots=True, eq=False)
 class EngineRecord:
     """One engine. ``held``: bytes that it takes of the device while it runs, whoever is resident; ``holds``:
-    they are charged, from the beginning until it is stopped, and again from its next start. ``busy`` names
-    the expert that its one running move, or its start, is about."""
+    they are charged, from the beginning, or from its start if it came later, until it is stopped, and again
+    from its next start. ``busy`` names the expert that its one running move, or its start, is about."""
 
     family: str
     resident_limit: int | None
-    held: int = 0
-    holds: bool = True
+    held: int
+    holds: bool
     members: dict[str, "ExpertRecord"] = field(default_factory=dict)
     state: EngineState = "stopped"
     detail: str = ""
@@ -64,16 +64,19 @@ class EngineRecord:
 
     @property
     def first(self) -> Optional["ExpertRecord"]:
-        """Whom it starts with when nobody waits: the first pinned, else the first default, else the first."""
+        """Whom it starts with when nobody waits: of those that did not fail, if there are such, the first
+        pinned, else the first default, else the first."""
         members = [member for member in self.members.values() if not member.removed]
-        for kind in (
-            [member for member in members if member.pinned],
-            [member for member in members if member.default],
+        return min(
             members,
-        ):
-            if kind:
-                return kind[0]
-        return None
+            key=lambda member: (bool(member.failure), not member.pinned, not member.default),
+            default=None,
+        )
+
+    @property
+    def leaving(self) -> bool:
+        """None of its experts is configured any more."""
+        return all(member.removed for member in self.members.values())
 
     @property
     def occupied(self) -> bool:
@@ -126,6 +129,7 @@ class ExpertRecord:
     load_began: float = 0.0
     load_seconds: float = 0.0
     """What bringing it to the device took last; 0 for the expert an engine started with."""
+    copied_at: float = 0.0
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
     """What loads of its family took when it came; 1 before one was measured, when nothing can be compared."""
@@ -149,6 +153,8 @@ class ExpertRecord:
     order_reason: MoveReason = "operator"
     removed: bool = False
     """It is not configured any more."""
+    stays_until: float = 0.0
+    """Removed, it could not be given back; not tried again before."""
     cancelled: bool = False
     """The load under way is not wanted any more."""
     failure: str = ""

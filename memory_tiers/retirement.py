@@ -43,7 +43,7 @@ class Retirement:
 
     def _obey(self, expert: ExpertRecord) -> None:
         books = self._books
-        if expert.removed and expert.needed:
+        if expert.removed and (expert.needed or self._stays_for_now(expert)):
             return
         if expert.device.presence == "present":
             if not expert.pinned and not expert.stuck:
@@ -56,7 +56,7 @@ class Retirement:
             return
         if expert.ordered == "disk" and expert.host.presence != "absent":
             if expert.host.presence == "present" and not in_use(expert):
-                self._copies.drop(expert, expert.order_reason)
+                books.drop(expert, expert.order_reason)
             elif expert.host.presence == "arriving":
                 books.abort_reading(expert)
             return
@@ -67,6 +67,15 @@ class Retirement:
         elif not expert.leases:
             books.forget(expert)
             books.actions.append(Forget(expert.name))
+
+    def _stays_for_now(self, expert: ExpertRecord) -> bool:
+        """It could not be given back before."""
+        self._books.wake(expert.stays_until)
+        if self._books.now < expert.stays_until:
+            return True
+        expert.stuck = False
+        self._books.rank(expert)
+        return False
 
     def _wants_copy(self, expert: ExpertRecord) -> bool:
         size = expert.weights_bytes

@@ -68,7 +68,7 @@ class Reading:
             self.bytes += size
 
     def stop(self) -> None:
-        """It fails with the next piece, unless it has ended."""
+        """It fails with the next piece, or after the last one."""
         self._stopped.set()
 
     @property
@@ -92,11 +92,14 @@ def stage(
             buffers.put(buffer)
         copies = [_Copy(file, disk, opened) for file in files]
 
-        def move(piece: tuple[_Copy, int]) -> None:
+        def go_on() -> None:
             if stopped():
                 raise LoadFailed("the host tier is closing")
             if reading.stopped:
                 raise LoadFailed("it is not wanted any more")
+
+        def move(piece: tuple[_Copy, int]) -> None:
+            go_on()
             copy, number = piece
             buffer = buffers.get()
             try:
@@ -106,6 +109,7 @@ def stage(
 
         for _ in readers.map(move, _side_by_side(copies)):
             pass
+        go_on()
         for copy in copies:
             copy.check()
 

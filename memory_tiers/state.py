@@ -11,16 +11,13 @@ from memory_tiers.endings import Endings
 from memory_tiers.errors import RejectionReason
 from memory_tiers.events import (
     Action,
-    BudgetsSet,
     DrainRequested,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
     EngineStopped,
     Event,
-    ExpertAdded,
     ExpertChanged,
-    ExpertRemoved,
     Family,
     Foreseen,
     LeaseReleased,
@@ -32,6 +29,7 @@ from memory_tiers.events import (
     OrderGiven,
     Reject,
     RestartDue,
+    Revised,
     TicketAsked,
     TicketCancelled,
     TimePassed,
@@ -138,12 +136,8 @@ class TierState:
                 changes.cancel(books.experts[expert])
             case ExpertChanged(member):
                 changes.change(member)
-            case ExpertAdded():
-                changes.add(event)
-            case ExpertRemoved(expert):
-                changes.remove(books.experts[expert])
-            case BudgetsSet():
-                changes.set_budgets(event)
+            case Revised(revision):
+                changes.revise(revision)
             case DrainRequested():
                 self._drain()
             case TicketAsked() | LeaseReleased() | TicketCancelled() | Foreseen() | TimePassed():
@@ -273,7 +267,7 @@ class TierState:
                 state=engine.state,
                 starts=engine.starts,
                 detail=engine.detail,
-                rests=engine.state == "stopped" and not any(engine.in_line),
+                rests=(engine.state == "stopped" or engine.stopping) and not any(engine.in_line),
                 bound_hits=engine.bound_hits,
             )
             for engine in self._books.engines.values()

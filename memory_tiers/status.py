@@ -14,7 +14,8 @@ from memory_tiers.tiers import Tier
 class ExpertStatus:
     """One expert. ``tier`` is the highest that holds it; ``device`` and ``host`` tell what is on its way.
     Byte counts are what is charged now, 0 where nothing is. ``ordered``: where an operator, its ``ttl_s`` or
-    its removal sends it. ``failure``: why its latest load failed, empty when it did not."""
+    its removal sends it, until it is there or that was given up. ``failure``: why its latest load failed,
+    empty when it did not, and when an operator has sent it somewhere since."""
 
     expert: str
     family: str
@@ -68,9 +69,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """``starts`` counts attempts; ``detail`` says why the engine is dead. ``rests``: it does not run since
-    nobody needs it or others need its memory, and the next request starts it. ``bound_hits``: how often
-    somebody waited as long as ``max_wait_s``."""
+    """``starts`` counts attempts; ``detail`` says why the engine is dead. ``rests``: it does not run, or is
+    about to stop, since nobody needs it or others need its memory, and the next request starts it.
+    ``bound_hits``: how often somebody waited as long as ``max_wait_s``."""
 
     family: str
     state: EngineState

@@ -4,19 +4,25 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+import server.admin
 import server.chat
 import server.routes
+from memory_tiers.errors import TiersError
 from server.errors import BadRequest, GatewayError, error_response
+from server.reload import Reload
 from server.services import Services
 
 
-def create_app(services: Services) -> FastAPI:
-    """The gateway over running ``services``, which the caller starts and ends."""
+def create_app(services: Services, reload: Reload) -> FastAPI:
+    """The gateway over running ``services``, which the caller starts and ends, and their ``reload``."""
     app = FastAPI(title="Composition of Experts", version=services.version)
     app.state.services = services
+    app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.include_router(server.routes.router)
+    app.include_router(server.admin.router)
     app.add_exception_handler(GatewayError, _refuse)
+    app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)

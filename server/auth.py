@@ -1,17 +1,21 @@
-"""Who may call: ``Authorization: Bearer KEY`` against the configured keys."""
+"""Who may call, and who may give orders: ``Authorization: Bearer KEY`` against the configured keys."""
 
 import hmac
+import ipaddress
 from collections.abc import Sequence
 
 from pydantic import SecretStr
+from starlette.requests import Request
 
-from server.errors import Unauthorized
+from server.errors import Forbidden, Unauthorized
+from server.settings import ServerConfig
 
 
 class Keys:
-    """The configured keys; with none, anybody may call."""
+    """The configured keys; with none, anybody may call. ``kind``: what they are, for people."""
 
-    def __init__(self, keys: Sequence[SecretStr]) -> None:
+    def __init__(self, keys: Sequence[SecretStr], kind: str = "API key") -> None:
+        self._kind = kind
         self._keys = [key.get_secret_value().encode() for key in keys]
 
     def check(self, authorization: str | None) -> None:
@@ -20,7 +24,34 @@ class Keys:
             return
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not given:
-            raise Unauthorized("No API key. Send 'Authorization: Bearer KEY'.")
-        matches = [hmac.compare_digest(given.strip().encode(), key) for key in self._keys]
+            raise Unauthorized(f"No {self._kind}. Send 'Authorization: Bearer KEY'.")
+        raw = given.strip().encode("latin-1")  # the bytes that were sent, which need not be ASCII
+        matches = [hmac.compare_digest(raw, key) for key in self._keys]
         if not any(matches):
-            raise Unauthorized("This API key is not known.")
+            raise Unauthorized(f"This {self._kind} is not known.")
+
+
+def check_operator(request: Request, config: ServerConfig) -> None:
+    """Whether its client may give orders. Raises Unauthorized, Forbidden.
+
+    Without an admin key only this machine may: not by way of a page in its browser, which sends an origin.
+    """
+    if config.admin_key is not None:
+        Keys((config.admin_key,), "admin key").check(request.headers.get("authorization"))
+    elif config.api_keys or "origin" in request.headers or not _on_this_machine(request):
+        raise Forbidden(
+            "Without server.admin_key the tiers are shown to, and take orders from, this machine alone, and "
+            "nobody where there are server.api_keys: set server.admin_key and send it as 'Authorization: "
+            "Bearer KEY'."
+        )
+
+
+def _on_this_machine(request: Request) -> bool:
+    if request.client is None:
+        return False
+    try:
+        address = ipaddress.ip_address(request.client.host)
+    except ValueError:  # a proxy said it, and it is no address
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

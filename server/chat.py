@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from experts.engine import Answer
 from experts.errors import EngineLost, EngineUnavailable
+from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
-from server.errors import error_body, error_event, rendering_of, translated
+from server.errors import BadRequest, error_body, error_event, rendering_of, translated
 from server.limits import read_body
 from server.openai import engine_body, parse_chat
 from server.routing import Route
@@ -26,6 +27,7 @@ from server.streaming import SSE, send_chunks, send_end, send_start, while_conne
 ENGINE_PATH = "/v1/chat/completions"
 PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before trying again work that an engine lost before anything of it reached the client."""
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 log = logging.getLogger("coe.requests")
 
@@ -60,7 +62,13 @@ class Begun:
 
 
 async def begin(
-    tiers: TierManager, expert: str, body: Mapping[str, Any], *, whole: bool, fail_fast: bool
+    tiers: TierManager,
+    expert: str,
+    body: Mapping[str, Any],
+    *,
+    whole: bool,
+    fail_fast: bool,
+    priority: Priority,
 ) -> Begun:
     """Leases ``expert`` and waits for the first bytes of its answer, or for all of them if ``whole``.
 
@@ -68,7 +76,7 @@ async def begin(
     work is done again after its restart. Raises LeaseRejected, EngineError.
     """
     for pause in (*PATIENCE_S, None):
-        lease = await tiers.lease(expert, fail_fast=fail_fast)
+        lease = await tiers.lease(expert, fail_fast=fail_fast, priority=priority)
         try:
             return await _open(lease, body, whole)
         except (EngineUnavailable, EngineLost):
@@ -130,13 +138,14 @@ class Exchange(Response):
     async def _line(self, send: Send) -> None:
         chat = parse_chat(self.sent_body)
         self.model = chat.model
-        route = await self.services.routing.route(chat)
-        self.expert = route.expert
-        body = engine_body(chat, self.services.experts[route.expert])
+        priority = _priority(self.sent_headers)
+        routed = await self.services.route(chat)
+        route, self.expert = routed.route, routed.expert.name
+        body = engine_body(chat, routed.expert)
         fail_fast = self.sent_headers.get("x-coe-fail-fast", "").lower() in ("1", "true")
         whole = not chat.stream
         async with await begin(
-            self.services.tiers, route.expert, body, whole=whole, fail_fast=fail_fast
+            self.services.tiers, route.expert, body, whole=whole, fail_fast=fail_fast, priority=priority
         ) as begun:
             self.headers_out |= _decision_headers(route, begun.lease)
             self.services.metrics.first_bytes(route.expert, time.monotonic() - self.began)
@@ -181,6 +190,15 @@ class Exchange(Response):
             outcome,
             seconds,
         )
+
+
+def _priority(headers: Mapping[str, str]) -> Priority:
+    """Raises BadRequest."""
+    given = headers.get("x-coe-priority", "normal").lower()
+    for priority in PRIORITIES:
+        if given == priority:
+            return priority
+    raise BadRequest(f"x-coe-priority is {given[:100]!r}; it may be {', '.join(PRIORITIES)}.")
 
 
 def _decision_headers(route: Route, lease: Lease) -> dict[str, str]:

@@ -6,14 +6,18 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+import server.operator_verbs as operator_verbs
 import server.verbs as verbs
 from experts.errors import ExpertsError
 from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
+from memory_tiers.tiers import Tier
 from router.errors import RouterError
+from server.operators import OperatorError
 from server.settings import SettingsError
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "embedded.yaml"
@@ -25,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (SettingsError, ExpertsError, TiersError, RouterError) as error:
+    except (SettingsError, ExpertsError, TiersError, RouterError, OperatorError) as error:
         print(f"coe: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -49,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
         "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
     )
     serve.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
+
+    _operator_verb(
+        verb, "reload", operator_verbs.reload, "make a running gateway read its configuration again"
+    )
 
     route = _verb(verb, "route", verbs.route, "print the decision for a prompt, without starting an engine")
     route.add_argument("prompt", help="the text a person would send; - reads standard input")
@@ -92,9 +100,10 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
 
-    tiers = verb.add_parser("tiers", help="look into the memory tiers").add_subparsers(
+    tiers = verb.add_parser("tiers", help="look into the memory tiers, and order").add_subparsers(
         required=True, metavar="VERB"
     )
+    _operator_verbs(tiers)
     replayed = _verb(
         tiers, "replay", verbs.replay_tiers, "feed a recorded event log to the tiers again", config=False
     )
@@ -146,6 +155,48 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     return top
+
+
+def _operator_verbs(tiers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    status = _operator_verb(tiers, "status", operator_verbs.status, "where a gateway's experts are now")
+    status.add_argument("--json", action="store_true", help="print all of it as JSON")
+    watch = _operator_verb(tiers, "watch", operator_verbs.watch, "the same, again and again until Ctrl-C")
+    watch.add_argument("--interval", type=_number, default=1.0, metavar="SECONDS", help="between two looks")
+
+    _order(tiers, "load", operator_verbs.load_expert, "bring an expert to the device")
+    demote = _order(tiers, "demote", operator_verbs.demote, "take an expert down once nobody uses it")
+    demote.add_argument("--to", choices=("host", "disk"), default="host", help="how far; host by default")
+    move = _order(tiers, "move", operator_verbs.move, "bring an expert, or take it down, to a tier")
+    move.add_argument("tier", choices=get_args(Tier), metavar="TIER", help=", ".join(get_args(Tier)))
+    _order(tiers, "pin", operator_verbs.pin, "bring an expert to the device for good")
+    _order(tiers, "unpin", operator_verbs.unpin, "let an expert make room for others again")
+    _order(tiers, "cancel", operator_verbs.cancel, "end an expert's load; whoever waits for it is rejected")
+
+
+def _order(
+    tiers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help_text: str,
+) -> argparse.ArgumentParser:
+    made = _operator_verb(tiers, name, run, help_text)
+    made.add_argument("name", metavar="NAME", help="the expert")
+    made.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="do not wait until it is carried out"
+    )
+    return made
+
+
+def _operator_verb(
+    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help_text: str,
+) -> argparse.ArgumentParser:
+    """A verb that asks a running gateway, with the key in COE_ADMIN_KEY or the configuration's."""
+    made = _verb(parent, name, run, help_text)
+    made.add_argument("--url", help="of the gateway; COE_URL, or where the configuration says it listens")
+    return made
 
 
 def _simulate_options(simulate: argparse.ArgumentParser) -> None:

@@ -4,7 +4,9 @@ GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes
 ├── UnknownModel            neither a composition nor an expert has this name
 ├── Unauthorized            the key is missing or wrong
-└── TooLarge                the body is over the limit
+├── Forbidden               orders are not taken from this client
+├── TooLarge                the body is over the limit
+└── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
 from collections.abc import Mapping
@@ -38,7 +40,15 @@ class Unauthorized(GatewayError):
     pass
 
 
+class Forbidden(GatewayError):
+    pass
+
+
 class TooLarge(GatewayError):
+    pass
+
+
+class ReloadRefused(GatewayError):
     pass
 
 
@@ -54,8 +64,10 @@ class Rendering:
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
     Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
+    Forbidden: Rendering(403, "invalid_request_error", "admin_key_needed"),
     UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+    ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),

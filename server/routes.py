@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
+from memory_tiers.status import Progress
 from server.errors import UnknownModel
 from server.services import Services
 
@@ -19,10 +20,10 @@ def _services(request: Request) -> Services:
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """OpenAI's list: the compositions, then the experts, with their tier under ``coe``."""
+    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``."""
     services = _services(request)
     services.keys.check(request.headers.get("authorization"))
-    return JSONResponse({"object": "list", "data": _models(services)})
+    return JSONResponse({"object": "list", "data": entries(services)})
 
 
 @router.get("/v1/models/{name}")
@@ -30,7 +31,7 @@ async def model(request: Request, name: str) -> Response:
     """One model of the list."""
     services = _services(request)
     services.keys.check(request.headers.get("authorization"))
-    for entry in _models(services):
+    for entry in entries(services):
         if entry["id"] == name:
             return JSONResponse(entry)
     raise UnknownModel(
@@ -38,7 +39,9 @@ async def model(request: Request, name: str) -> Response:
     )
 
 
-def _models(services: Services) -> list[dict[str, Any]]:
+def entries(services: Services) -> list[dict[str, Any]]:
+    """What OpenAI's list has, as things are now."""
+
     def entry(name: str, detail: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": name,
@@ -52,6 +55,7 @@ def _models(services: Services) -> list[dict[str, Any]]:
         entry(name, {"kind": "composition", "description": composition.description})
         for name, composition in services.settings.compositions.items()
     ]
+    moves = {move.expert: move for move in services.tiers.progress()}
     experts = [
         entry(
             status.expert,
@@ -59,17 +63,27 @@ def _models(services: Services) -> list[dict[str, Any]]:
                 "kind": "expert",
                 "description": services.experts[status.expert].description,
                 "parameters": services.experts[status.expert].parameters,
-                "family": services.experts[status.expert].family,
-                "context_length": services.settings.families[
-                    services.experts[status.expert].family
-                ].max_model_len,
+                "family": status.family,
+                "context_length": services.settings.families[status.family].max_model_len,
                 "tier": status.tier,
+                "ready": status.tier == "device" and services.engines[status.family].state == "ready",
                 "loading": status.loading,
+                "pinned": status.pinned,
+                "weights_bytes": status.weights_bytes,
+                **_progress(moves.get(status.expert)),
             },
         )
         for status in services.tiers.status()
     ]
     return compositions + experts
+
+
+def _progress(move: Progress | None) -> dict[str, Any]:
+    """Only while it moves. ``done`` and ``remaining_s`` are null where nothing is known."""
+    if move is None:
+        return {}
+    on_its_way = {"from": move.source, "to": move.target, "done": move.done, "remaining_s": move.remaining_s}
+    return {"progress": on_its_way}
 
 
 @router.get("/health")

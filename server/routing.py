@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from experts.spec import Expert
 from router.conversation import prompt_of
 from router.decision import Decision
 from router.pipeline import Router
@@ -18,6 +19,14 @@ class Route:
 
     expert: str
     decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A route and the expert that it names, as it was configured when the route was chosen."""
+
+    route: Route
+    expert: Expert
 
 
 class Routing:

@@ -5,12 +5,14 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
 
 from experts.errors import EngineError
 from server.app import create_app
+from server.errors import ReloadRefused
+from server.reload import Reload
 from server.services import Services, running
 from server.settings import Settings, SettingsError
 
@@ -42,10 +44,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server_over(services: Services) -> uvicorn.Server:
+def server_over(services: Services, reload: Reload) -> uvicorn.Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     config = uvicorn.Config(
-        create_app(services),
+        create_app(services, reload),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -55,29 +57,54 @@ def server_over(services: Services) -> uvicorn.Server:
     return _Server(config)
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; a second signal ends without draining.
+async def serve(read: Callable[[], Settings]) -> None:
+    """Serves until SIGINT or SIGTERM; a second signal ends without draining. SIGHUP makes it ``read`` its
+    settings again; one that comes before it serves is answered then.
 
     Raises SettingsError when the port is taken, EngineError when an engine cannot start the first time,
-    and what ``running`` raises.
+    and what ``running`` and ``read`` raise.
     """
-    listener = listen(settings.server.host, settings.server.port)
-    with contextlib.closing(listener):
-        async with running(settings) as services:
-            server = server_over(services)
-            with _signals(server):
-                await _serve(server, listener, services)
+    hangup = asyncio.Event()
+    with _on({signal.SIGHUP: hangup.set}):
+        settings = read()
+        listener = listen(settings.server.host, settings.server.port)
+        with contextlib.closing(listener):
+            async with running(settings) as services:
+                reload = Reload(services, read)
+                server = server_over(services, reload)
+                with _signals(server):
+                    await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
-async def _serve(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
+async def _serve(
+    server: uvicorn.Server,
+    listener: socket.socket,
+    services: Services,
+    reloading: Coroutine[None, None, None],
+) -> None:
     opening = asyncio.create_task(_open(server, listener, services))
+    beside = {opening, asyncio.create_task(reloading)}
     try:
         await server.serve(sockets=[listener])
     finally:
-        opening.cancel()
-        await asyncio.wait({opening})
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
     if not opening.cancelled():
         opening.result()
+
+
+async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
+    """At each; those that come during a reload are answered by one more."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            log.info("reloaded: %s", await reload.now())
+        except ReloadRefused as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("the reload failed")
 
 
 async def _open(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
@@ -110,18 +137,21 @@ def _banner(address: str, services: Services) -> str:
     )
 
 
-@contextlib.contextmanager
-def _signals(server: uvicorn.Server) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-
+def _signals(server: uvicorn.Server) -> contextlib.AbstractContextManager[None]:
     def stop() -> None:
         server.force_exit = server.should_exit  # the second signal does not wait for answers under way
         server.should_exit = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    return _on({signal.SIGINT: stop, signal.SIGTERM: stop})
+
+
+@contextlib.contextmanager
+def _on(signals: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number, answer in signals.items():
+        loop.add_signal_handler(number, answer)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in signals:
             loop.remove_signal_handler(number)

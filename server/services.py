@@ -11,43 +11,64 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from experts.checkpoint import base_name, check_families, open_expert
 from experts.engine import Engine
 from experts.errors import EngineError
 from experts.machine_memory import memory
 from experts.shared_memory import shared_memory
-from experts.simulated import SimulatedEngine
-from experts.spec import Expert, FamilyConfig
-from experts.vllm import VllmEngine
+from experts.spec import Expert
 from experts.vllm_command import installed_vllm
-from experts.vllm_lora import LoraEngine
 from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
-from router.pipeline import Router
 from server.auth import Keys
+from server.catalog import Catalog
+from server.engines import engine_of
 from server.metrics import Metrics
-from server.routing import Routing
-from server.settings import Settings, SettingsError
+from server.openai import ChatRequest
+from server.routing import Routed
+from server.settings import Settings
 
 log = logging.getLogger("coe.services")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """What a request needs. Made by ``running``."""
+    """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
+    replaced."""
 
-    settings: Settings
-    experts: Mapping[str, Expert]
-    engines: Mapping[str, Engine]
+    catalog: Catalog
     tiers: TierManager
-    routing: Routing
     metrics: Metrics
-    keys: Keys
     started: int
     version: str
+
+    @property
+    def settings(self) -> Settings:
+        """In force now, as are ``experts``, ``keys`` and ``engines``."""
+        return self.catalog.settings
+
+    @property
+    def experts(self) -> Mapping[str, Expert]:
+        return self.catalog.experts
+
+    @property
+    def keys(self) -> Keys:
+        return self.catalog.keys
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        return self.tiers.engines
+
+    async def route(self, request: ChatRequest) -> Routed:
+        """A decision that a reload overtook is made again: what it chose may not be served any more. Raises
+        UnknownModel, RouterError."""
+        while True:
+            catalog = self.catalog
+            route = await catalog.routing.route(request)
+            if catalog is self.catalog:
+                return Routed(route, catalog.experts[route.expert])
 
     async def problems(self) -> dict[str, str]:
         """Engines a request would not reach now, with what is wrong; empty when all is well. One that rests
@@ -61,43 +82,15 @@ class Services:
 
     async def scrape(self) -> bytes:
         """Prometheus text with the engines' own counters as they are now."""
+        statistics = {}
         for family, engine in self.engines.items():
             if engine.state != "ready":
                 continue
             try:
-                self.metrics.engine(family, await engine.statistics())
+                statistics[family] = await engine.statistics()
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
-        self.metrics.tiers(self.tiers)
-        return self.metrics.text()
-
-
-def open_experts(settings: Settings) -> dict[str, Expert]:
-    """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
-    experts = {
-        name: open_expert(name, config, settings.store, settings.base_of(name))
-        for name, config in settings.experts.items()
-    }
-    check_families(list(experts.values()))
-    return experts
-
-
-def load_routers(settings: Settings) -> dict[str, Router]:
-    """The router of each composition, with the configuration's mapping if it has one.
-
-    Raises RouterError, and SettingsError when a router's map names an expert that is not configured.
-    """
-    routers = {}
-    for name, composition in settings.compositions.items():
-        router = Router.load(composition.artifact)
-        routers[name] = router.with_mapping(composition.mapping) if composition.mapping else router
-        missing = sorted(set(routers[name].experts) - settings.experts.keys())
-        if missing:
-            raise SettingsError(
-                f"compositions.{name}: its router chooses {', '.join(missing)}; "
-                f"define them under experts or give compositions.{name}.mapping"
-            )
-    return routers
+        return self.metrics.text(self.tiers, statistics)
 
 
 @asynccontextmanager
@@ -107,12 +100,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
     Raises CheckpointError, RouterError, TiersError before anything is started.
     """
-    experts = open_experts(settings)
-    routers = load_routers(settings)
     metrics = Metrics(CollectorRegistry())
+    catalog = Catalog.read(settings, metrics.decided)
+    experts = catalog.experts
     engines = {
-        family: _engine(family, config, settings, experts)
-        for family, config in settings.families.items()
+        family: engine_of(family, settings, experts.values())
+        for family in settings.families
         if any(expert.family == family for expert in experts.values())
     }
     host = HostStore()
@@ -125,13 +118,9 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     await tiers.start()
     try:
         yield Services(
-            settings=settings,
-            experts=experts,
-            engines=engines,
+            catalog=catalog,
             tiers=tiers,
-            routing=Routing(routers, experts, metrics.decided),
             metrics=metrics,
-            keys=Keys(settings.server.api_keys),
             started=int(time.time()),
             version=importlib.metadata.version("composition-of-experts"),
         )
@@ -170,12 +159,3 @@ def _machine(settings: TiersSettings, families: Sequence[FamilyNeeds]) -> Machin
         return Machine("cpu", memory(), shared_memory())
     gpus = gpu_memory(devices) if settings.device == "auto" else None
     return Machine("cuda", memory(), shared_memory(), gpus)
-
-
-def _engine(family: str, config: FamilyConfig, settings: Settings, experts: Mapping[str, Expert]) -> Engine:
-    if config.mode == "simulated":
-        return SimulatedEngine(family, config.simulation)
-    if config.mode == "lora":
-        members = [expert for expert in experts.values() if expert.family == family]
-        return LoraEngine(family, config, settings.logs, settings.store / base_name(family), members)
-    return VllmEngine(family, config, settings.logs)

@@ -26,10 +26,19 @@ class ServerConfig(Strict):
     """Port to listen on; 0 takes a free one."""
     api_keys: tuple[SecretStr, ...] = ()
     """Keys clients may send as ``Authorization: Bearer KEY``; empty means that anybody may call."""
+    admin_key: SecretStr | None = None
+    """Key that operators send as ``Authorization: Bearer KEY`` to look into the tiers and to give orders; no
+    API key does. Absent means that only this machine may, and only where there are no ``api_keys``."""
     drain_s: float = Field(default=30.0, ge=0)
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)
     """Largest request body."""
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        if self.admin_key is not None and self.admin_key in self.api_keys:
+            raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
+        return self
 
 
 class Settings(Strict):

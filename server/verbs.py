@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,17 +19,22 @@ from server.settings import Settings, SettingsError, load
 
 
 def serve(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it means a reload
+
     import server.logs
     from server.serve import serve as serve_forever
 
     server.logs.configure(options.verbose)
     given = {"host": options.host, "port": options.port}
-    settings = load(options.config)
     changed = {name: value for name, value in given.items() if value is not None}
     if not 0 <= changed.get("port", 0) <= 65535:
         raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
-    listening = settings.server.model_copy(update=changed)
-    asyncio.run(serve_forever(settings.model_copy(update={"server": listening})))
+
+    def read() -> Settings:
+        settings = load(options.config)
+        return settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
+
+    asyncio.run(serve_forever(read))
     return 0
 
 
@@ -56,7 +62,7 @@ def route(options: argparse.Namespace) -> int:
 
 
 def _router_of(settings: Settings, composition: str | None) -> Any:
-    from server.services import load_routers
+    from server.catalog import load_routers
 
     routers = load_routers(settings)
     name = composition or next(iter(routers), None)

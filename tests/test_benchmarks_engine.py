@@ -24,8 +24,8 @@ from benchmarks.workload import Cell, Plan
 from experts.errors import EngineLost, EngineStartFailed, LoadFailed
 from experts.prepare import prepare
 from experts.spec import Expert, FamilyConfig, SimulationConfig
+from server.catalog import open_experts
 from server.cli import main
-from server.services import open_experts
 from server.settings import Settings, SettingsError, load
 
 SPEEDS = {"tokens_per_s": 2000, "switch_s": 0}

@@ -18,8 +18,8 @@ import yaml
 
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from server.catalog import open_experts
 from server.openai import engine_body, parse_chat
-from server.services import open_experts
 from server.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[2]

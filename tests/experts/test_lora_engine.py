@@ -56,6 +56,18 @@ def test_places_fit_the_largest_rank_and_every_module_that_any_adapter_changes(t
     assert arguments[-3:] == ["--lora-target-modules", "o_proj", "q_proj"]
 
 
+def test_an_expert_that_comes_later_has_to_fit_the_places_there_are(tmp_path: Path) -> None:
+    engine = an_engine(tmp_path, an_adapter(tmp_path / "a", rank=9))
+    engine.check_has_place(an_adapter(tmp_path / "b", rank=16))
+    engine.check_has_place(Expert("base", "f", tmp_path / "base", 0, 0, "", ""))
+    with pytest.raises(CheckpointMismatch, match="places for rank 16 of q_proj: restart the server"):
+        engine.check_has_place(an_adapter(tmp_path / "c", rank=17))
+    with pytest.raises(
+        CheckpointMismatch, match="changes o_proj; the engine has places for rank 16 of q_proj"
+    ):
+        engine.check_has_place(an_adapter(tmp_path / "d", rank=2, module="o_proj"))
+
+
 def test_there_are_two_places_more_than_experts_and_one_is_never_filled(tmp_path: Path) -> None:
     arguments = an_engine(tmp_path).arguments()
     assert arguments[arguments.index("--max-loras") + 1] == "5"

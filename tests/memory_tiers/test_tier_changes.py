@@ -5,25 +5,26 @@ import pytest
 from memory_tiers.errors import BudgetTooSmall, OrderRefused
 from memory_tiers.events import (
     AbortMove,
-    BudgetsSet,
-    ExpertAdded,
+    DrainRequested,
     ExpertChanged,
-    ExpertRemoved,
     Family,
     Foreseen,
     Forget,
     Grant,
     LoadCancelled,
-    Member,
     Move,
     MoveFailed,
     Opened,
     OrderGiven,
     Reject,
+    Revised,
+    Revision,
     StartEngine,
     StopEngine,
+    TimePassed,
 )
 from memory_tiers.state import TierState
+from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
 from tests.memory_tiers.script import Script, a_config, an_expert, engines, opened
 
@@ -123,6 +124,54 @@ def test_who_waits_again_for_a_read_that_is_being_aborted_has_it_read_again() ->
     script.feed(LoadCancelled("b", script.now()))
     script.ask("b")
     assert script.feed(MoveFailed(read, "aborted", script.now())) == [Move("b", "disk", "host", "ticket")]
+
+
+def status(script: Script, expert: str) -> ExpertStatus:
+    return next(status for status in script.state.experts() if status.expert == expert)
+
+
+def test_a_cancelled_read_that_was_ordered_is_not_begun_again() -> None:
+    script = opened("ab", device=10, host=20)
+    (read,) = order(script, "b", "host")
+    assert isinstance(read, Move)
+    assert script.feed(LoadCancelled("b", script.now())) == [AbortMove(read)]
+    assert script.fail(read, "aborted") == []
+    assert (script.where("b"), status(script, "b").ordered) == ("disk", None)
+
+
+def test_an_order_whose_load_fails_is_given_up_and_says_why_until_the_next_one() -> None:
+    script = opened("ab", device=20)
+    (load,) = order(script, "b", "device")
+    assert isinstance(load, Move)
+    assert status(script, "b").ordered == "device"
+    script.fail(load)
+    assert status(script, "b").ordered is None
+    assert status(script, "b").failure == "expert b could not be loaded: bad luck"
+    order(script, "b", "device")
+    assert (status(script, "b").ordered, status(script, "b").failure) == ("device", "")
+
+
+def test_an_order_for_an_engine_that_does_not_start_is_given_up_and_says_why() -> None:
+    script = Script(TierState(a_config(device=20), [an_expert("a")], engines(f=None)))
+    (start,) = script.feed(Opened(script.now()))
+    order(script, "a", "device")
+    (again,) = script.fail(start)
+    script.fail(again)
+    assert status(script, "a").ordered is None
+    assert status(script, "a").failure == "the engine of family f does not start: bad luck"
+
+
+def test_an_expert_that_was_lost_with_its_engine_and_is_ordered_comes_though_others_fill_its_place() -> None:
+    script = opened("abc", device=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (start,) = script.die()
+    assert isinstance(start, StartEngine)
+    script.ask("c")
+    order(script, "a", "device")
+    moves = script.settle(script.done(start))
+    assert Move("a", "disk", "device", "operator") in moves
+    assert status(script, "a").ordered is None
 
 
 def test_an_idle_expert_leaves_after_its_time_to_live() -> None:
@@ -286,19 +335,35 @@ def test_a_pin_that_leaves_no_room_for_others_is_refused_with_the_numbers() -> N
         script.state.changes.may_have(script.state.changes.member("b", pinned=True))
 
 
+def revise(script: Script, revision: Revision) -> list[object]:
+    script.state.changes.may_revise(revision)
+    return [*script.feed(Revised(revision, script.now()))]
+
+
 def test_an_expert_that_is_added_can_be_asked_for() -> None:
     script = opened("a", device=20)
-    script.state.changes.may_have(Member("b", "f", 10))
-    assert script.feed(ExpertAdded(Member("b", "f", 10), script.now())) == []
+    assert revise(script, Revision(added=(an_expert("b"),))) == []
     assert script.settle(script.ask("b"))[-1] == Grant(1)
 
 
 def test_an_expert_of_a_new_family_brings_its_engine() -> None:
     script = opened("a", device=20)
-    family = Family("g", 1)
-    script.state.changes.may_have(Member("b", "g", 10), family=family)
-    actions = script.feed(ExpertAdded(Member("b", "g", 10), script.now(), family))
-    assert actions == [StartEngine("g", "b", "disk")]
+    added = an_expert("b", family="g")
+    assert revise(script, Revision(added=(added,), families=(Family("g", 1),))) == [
+        StartEngine("g", "b", "disk")
+    ]
+
+
+def test_what_a_new_engine_holds_is_charged_from_its_start() -> None:
+    script = opened("ab", device=40)
+    script.settle(script.ask("a"))
+    script.settle(script.ask("b"))
+    actions = revise(script, Revision((an_expert("c", family="g"),), families=(Family("g", None, 20),)))
+    assert actions == [], "there are leases on both"
+    assert script.state.tiers()[0].used_bytes == 20
+    seen = script.settle(script.release(1))
+    assert [type(action) for action in seen] == [Move, StartEngine]
+    assert script.state.tiers()[0].used_bytes == 40
 
 
 def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
@@ -306,26 +371,104 @@ def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
     script.ask("a")
     (read,) = script.ask("b")
     script.done(read)
-    assert script.feed(ExpertRemoved("b", script.now())) == []
+    assert revise(script, Revision(removed=("b",))) == []
     (refusal,) = script.ask("b")
     assert isinstance(refusal, Reject)
     assert refusal.reason == "unknown_expert"
     assert Grant(2) in script.settle(script.release(1))
+    with pytest.raises(OrderRefused, match="expert b is still leaving: try again when it has left"):
+        script.state.changes.may_revise(Revision(added=(an_expert("b"),)))
     actions = script.settle(script.release(2))
     assert actions == [
         Move("b", "device", "host", "removed"), Move("b", "host", "disk", "removed"), Forget("b")
     ]  # fmt: skip
     assert [status.expert for status in script.state.experts()] == ["a"]
     assert not script.state.knows("b")
+    revise(script, Revision(added=(an_expert("b", size=5),)))
+    assert script.settle(script.ask("b"))[-1] == Grant(4)
+
+
+def test_a_removed_expert_that_cannot_be_given_back_is_tried_again() -> None:
+    script = opened("ab", device=20, host=20)
+    script.settle(script.ask("b"))
+    script.release(1)
+    (unload,) = revise(script, Revision(removed=("b",)))
+    assert isinstance(unload, Move)
+    assert script.fail(unload) == [], "not at once"
+    script.at += 10
+    assert script.feed(TimePassed(script.at)) == [unload]
+    (drop,) = script.done(unload)
+    assert drop == Move("b", "host", "disk", "removed")
+    assert isinstance(drop, Move)
+    assert script.fail(drop) == []
+    assert script.wait(10) == [drop, Forget("b")]
 
 
 def test_an_engine_whose_last_expert_is_removed_is_stopped() -> None:
     experts = [an_expert("a"), an_expert("b", family="g")]
     script = Script(TierState(a_config(device=40), experts, engines(f=None, g=None)))
     script.settle(script.feed(Opened(script.now())))
-    actions = script.settle(script.feed(ExpertRemoved("b", script.now())))
-    assert actions == [Move("b", "device", "disk", "removed"), Forget("b"), StopEngine("g", "idle")]
+    (unload,) = script.feed(Revised(Revision(removed=("b",)), script.now()))
+    forget, stop = script.done(unload)
+    assert (forget, stop) == (Forget("b"), StopEngine("g", "idle"))
+    assert [engine.rests for engine in script.state.engines()] == [False, True], "nobody is missing it"
+    again = Revision(added=(an_expert("c", family="g"),), families=(Family("g", None),))
+    with pytest.raises(OrderRefused, match="family g is still there: try again when it has stopped"):
+        script.state.changes.may_revise(again)
+    script.done(stop)
     assert [engine.family for engine in script.state.engines()] == ["f"]
+    assert revise(script, again) == [StartEngine("g", "c", "disk")]
+
+
+def test_one_family_takes_the_place_of_another_while_that_still_serves() -> None:
+    families = [Family("f", None, 15)]
+    script = Script(TierState(a_config(device=30), [an_expert("a")], families))
+    script.settle(script.feed(Opened(script.now())))
+    script.ask("a")
+    other = Revision((an_expert("b", family="g"),), ("a",), families=(Family("g", None, 15),))
+    assert revise(script, other) == []
+    assert script.ask("b") == [], "it waits for the memory that the other engine will give back"
+    seen = script.settle(script.release(1))
+    assert [action for action in seen if not isinstance(action, Move)] == [
+        Forget("a"), StopEngine("f", "idle"), StartEngine("g", "b", "disk"), Grant(2)
+    ]  # fmt: skip
+
+
+def test_several_changes_are_one_and_only_their_end_has_to_fit() -> None:
+    script = opened("abc", device=20, pinned="a")
+    revision = Revision(
+        added=(an_expert("d", pinned=True),),
+        removed=("a",),
+        changed=(an_expert("b", default=True),),
+        device=25,
+    )
+    with pytest.raises(BudgetTooSmall, match="beside 20 bytes that never leave"):
+        script.state.changes.may_revise(Revision(added=revision.added))
+    (unload,) = revise(script, revision)
+    assert unload == Move("a", "device", "disk", "removed")
+    assert isinstance(unload, Move)
+    assert script.done(unload) == [Forget("a"), Move("d", "disk", "device", "preload")]
+    assert {status.expert for status in script.state.experts()} == {"b", "c", "d"}
+    assert script.state.tiers()[0].capacity_bytes == 25
+
+
+def test_a_revision_that_cannot_be_had_changes_nothing() -> None:
+    script = opened("ab", device=20)
+    before = repr(script.state)
+    for revision, says in [
+        (Revision(removed=("b", "z")), "there is no expert z"),
+        (Revision(added=(an_expert("a"),)), "expert a is there already"),
+        (Revision(removed=("a",), added=(an_expert("a"),)), "expert a is there already"),
+        (Revision(changed=(an_expert("a", size=11),)), "expert a has other weights, or another family"),
+        (Revision(added=(an_expert("c"),), device=9), r"needs 10 bytes, over tiers\.device of 9 bytes"),
+        (Revision(added=(an_expert("c", size=21),), removed=("b",)), "expert c needs 21 bytes"),
+    ]:
+        with pytest.raises((OrderRefused, BudgetTooSmall), match=says):
+            script.state.changes.may_revise(revision)
+    script.feed(DrainRequested(script.now()))
+    with pytest.raises(OrderRefused, match="shutting down"):
+        script.state.changes.may_revise(Revision(removed=("b",)))
+    assert repr(script.state) == before.replace("<TierState", "<TierState closing")
 
 
 def test_smaller_budgets_make_experts_leave_both_tiers() -> None:
@@ -333,19 +476,14 @@ def test_smaller_budgets_make_experts_leave_both_tiers() -> None:
     for ticket, expert in enumerate("bc", 1):
         script.settle(script.ask(expert))
         script.release(ticket)
-    script.state.changes.may_have(device=10, host=10)
-    moves = script.settle(script.feed(BudgetsSet(10, 10, script.now())))
+    smaller = Revision(device=10, host=10)
+    script.state.changes.may_revise(smaller)
+    moves = script.settle(script.feed(Revised(smaller, script.now())))
     assert {action.reason for action in moves if isinstance(action, Move)} == {"over_budget"}
     assert [(tier.used_bytes, tier.capacity_bytes) for tier in script.state.tiers()][:2] == [
         (10, 10),
         (10, 10),
     ]
-
-
-def test_a_budget_too_small_for_the_largest_expert_is_refused_with_the_numbers() -> None:
-    script = opened("ab", device=20)
-    with pytest.raises(BudgetTooSmall, match=r"needs 10 bytes, over tiers\.device of 9 bytes"):
-        script.state.changes.may_have(device=9)
 
 
 def test_bytes_on_their_way_are_reserved() -> None:

@@ -540,11 +540,46 @@ def test_an_engine_that_fails_to_start_twice_rejects_those_who_wait_and_tries_ag
     (start,) = script.ask("b")
     assert start == StartEngine("f", "b", "disk")
     (again,) = script.fail(start)
-    assert again == start
+    assert again == StartEngine("f", "a", "disk"), "it may have been the fault of b"
     (rejection,) = script.fail(again, "no memory")
     assert rejection == Reject(1, "engine_failed", "the engine of family f does not start: no memory")
     assert script.state.settled
     assert script.ask("b") == [start]
+
+
+def test_an_engine_does_not_stay_down_for_the_sake_of_one_broken_expert() -> None:
+    script = Script(TierState(a_config(device=20), [an_expert("a"), an_expert("b")], engines(f=None)))
+    (start,) = script.feed(Opened(script.now()))
+    assert start == StartEngine("f", "a", "disk")
+    assert script.ask("b") == [], "it waits for the start"
+    (another,) = script.fail(start, "its canary is wrong")
+    assert another == StartEngine("f", "b", "disk")
+    assert script.done(another) == [Grant(1)]
+    assert script.state.settled
+    (first,) = script.die()
+    assert first == StartEngine("f", "b", "disk")
+
+
+def test_an_engine_whose_first_expert_cannot_be_read_starts_with_another() -> None:
+    members = [an_expert("a", pinned=True), an_expert("b")]
+    script = Script(TierState(a_config(device=20, host=20), members, engines(f=None)))
+    (read,) = script.feed(Opened(script.now()))
+    assert read == Move("a", "disk", "host", "preload")
+    (another,) = script.fail(read, "truncated")
+    assert another == Move("b", "disk", "host", "preload")
+    (start,) = script.done(another)
+    assert start == StartEngine("f", "b", "host")
+
+
+def test_the_expert_that_an_engine_started_with_may_leave_once_loads_were_measured() -> None:
+    script = opened("abc", device=20, policy="cost")
+    script.settle(script.ask("b"))
+    script.release(1)
+    for ticket in (2, 3):
+        script.ask("b")
+        script.release(ticket)
+    (eviction,) = script.ask("c")
+    assert eviction == Move("a", "device", "disk", "eviction", "c"), "nobody ever used it"
 
 
 def test_an_expert_whose_load_kills_the_engine_twice_is_rejected() -> None:

@@ -12,16 +12,13 @@ from memory_tiers.errors import BudgetTooSmall, OrderRefused
 from memory_tiers.events import (
     AbortMove,
     Action,
-    BudgetsSet,
     DrainRequested,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
     EngineStopped,
     Event,
-    ExpertAdded,
     ExpertChanged,
-    ExpertRemoved,
     Family,
     Foreseen,
     Forget,
@@ -36,6 +33,8 @@ from memory_tiers.events import (
     OrderGiven,
     Reject,
     RestartDue,
+    Revised,
+    Revision,
     StartEngine,
     StopEngine,
     TicketAsked,
@@ -65,6 +64,7 @@ class World:
     surprise: float
     at: float = 0.0
     tickets: int = 0
+    names: int = 0
     waiting: dict[int, str] = field(default_factory=dict)
     leased: dict[int, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
@@ -221,37 +221,44 @@ class World:
         self.members[name] = member
         self.feed(ExpertChanged(member, self.clock()))
 
-    def add(self) -> None:
-        known = {member.family for member in self.members.values()} | {
-            engine.family for engine in self.state.engines()
-        }
-        family = self.chance.choice(sorted({*known, "late"}))
-        engine = None if family in known else Family(family, self.chance.choice([None, 1]), 5)
-        member = Member(f"{family}-n{self.tickets}-{len(self.members)}", family, SIZES[family])
+    def reload(self) -> None:
+        """Several changes at once, or none of them."""
+        chance, served = self.chance, [status.expert for status in self.state.experts()]
+        removed = chance.sample(served, chance.randint(0, min(2, len(served) - 1)))
+        staying = [name for name in served if name not in removed]
+        changed = chance.sample(staying, chance.randint(0, min(2, len(staying))))
+        running = {engine.family for engine in self.state.engines()}
+        families = {family: self.an_engine(family) for family in SIZES if family not in running}
+        added = [self.a_member(family) for family in chance.choices(sorted(SIZES), k=chance.randint(0, 3))]
+        revision = Revision(
+            tuple(added),
+            tuple(removed),
+            tuple(self.another(name) for name in changed),
+            tuple(families[name] for name in {member.family for member in added} & families.keys()),
+            chance.choice([None, chance.randint(40, 250)]),
+            chance.choice([None, 0, 15, 60, 1000]),
+        )
+        before = repr(self.state)
         try:
-            self.state.changes.may_have(member, family=engine)
+            self.state.changes.may_revise(revision)
         except BudgetTooSmall:
+            assert repr(self.state) == before
             return
-        if not self.state.knows(member.name):
-            self.members[member.name] = member
-            self.feed(ExpertAdded(member, self.clock(), engine))
+        self.members |= {member.name: member for member in (*revision.added, *revision.changed)}
+        self.feed(Revised(revision, self.clock()))
 
-    def remove(self) -> None:
-        name = self.an_expert()
-        try:
-            self.state.changes.member(name)
-        except OrderRefused:
-            return
-        if len(self.state.experts()) > 1:
-            self.feed(ExpertRemoved(name, self.clock()))
+    def an_engine(self, family: str) -> Family:
+        return Family(family, self.chance.choice([None, 1]), self.chance.choice([0, 5]))
 
-    def resize(self) -> None:
-        device, host = self.chance.randint(40, 200), self.chance.choice([0, 15, 60, 1000])
-        try:
-            self.state.changes.may_have(device=device, host=host)
-        except BudgetTooSmall:
-            return
-        self.feed(BudgetsSet(device, host, self.clock()))
+    def a_member(self, family: str) -> Member:
+        self.names += 1
+        pinned, default = self.chance.random() < 0.1, self.chance.random() < 0.1
+        return Member(f"{family}-n{self.names}", family, SIZES[family], pinned, default)
+
+    def another(self, name: str) -> Member:
+        return replace(
+            self.members[name], pinned=self.chance.random() < 0.3, ttl_s=self.chance.choice([None, 5])
+        )
 
     def settle(self) -> None:
         """With nothing failing any more and everybody giving back what they hold, nobody is left waiting."""
@@ -304,8 +311,7 @@ def walk(world: World, steps: int, deaths: float, changes: float) -> None:
     often = [
         (world.ask, 6), (world.release, 5), (world.finish, 6), (world.cancel, 1), (world.time, 1),
         (world.foresee, 1), (world.die, deaths), (world.restart, deaths), (world.order, changes),
-        (world.cancel_load, changes), (world.change, changes), (world.add, changes), (world.remove, changes),
-        (world.resize, changes),
+        (world.cancel_load, changes), (world.change, changes), (world.reload, 2 * changes),
     ]  # fmt: skip
     world.feed(Opened(world.clock()))
     for step in world.chance.choices([step for step, _ in often], [weight for _, weight in often], k=steps):

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
+from server.reload import Reload
 from server.serve import listen, server_over
 from server.services import Services, running
 from server.settings import Settings, load
@@ -30,6 +31,7 @@ class Gateway:
     """A running gateway and a client for it."""
 
     services: Services
+    reload: Reload
     url: str
     http: httpx.AsyncClient
 
@@ -83,6 +85,20 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
     return made
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def settled(gateway: Gateway) -> None:
+    """Nothing moves, and no order is to be carried out."""
+    tiers = gateway.services.tiers
+    await until(
+        lambda: tiers.counts().moves == 0 and all(expert.ordered is None for expert in tiers.status())
+    )
+
+
 def changed(settings: Settings, **server: Any) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update=server)})
 
@@ -98,18 +114,19 @@ def simulated(settings: Settings, **speeds: Any) -> Settings:
 
 @pytest.fixture
 def serving() -> Serving:
-    """``async with serving(settings) as gateway``: on a free port, ready."""
+    """``async with serving(settings) as gateway``: on a free port, ready. ``read``: what a reload reads."""
 
     @contextlib.asynccontextmanager
-    async def serve(settings: Settings) -> AsyncIterator[Gateway]:
+    async def serve(settings: Settings, read: Callable[[], Settings] | None = None) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
-                server = server_over(services)
+                reload = Reload(services, read or (lambda: settings))
+                server = server_over(services, reload)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, url, http)
+                    yield Gateway(services, reload, url, http)
                 finally:
                     server.should_exit = True
                     await serving_task

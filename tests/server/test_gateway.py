@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import openai
 import pytest
@@ -14,7 +14,7 @@ from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.host import PREFIX
 from server.services import running
 from server.settings import Settings
-from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated
+from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until
 
 
 def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
@@ -24,12 +24,6 @@ def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
 def held(gateway: Gateway) -> tuple[int, int]:
     counts = gateway.services.tiers.counts()
     return counts.waiting, counts.leases
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
-            await asyncio.sleep(0.01)
 
 
 async def nothing_is_held(gateway: Gateway) -> None:
@@ -222,8 +216,8 @@ async def test_metrics_have_request_route_lease_tier_move_and_switch_series(
             'coe_tier_capacity_bytes{tier="device"} 2500.0',
             'coe_move_seconds_count{from_tier="host",outcome="done",',
             'coe_engine_state{family="small",state="ready"} 1.0',
-            'coe_engine_switches{family="small"}',
-            'coe_engine_busy_seconds{family="small"}',
+            'coe_engine_switches_total{family="small"}',
+            'coe_engine_busy_seconds_total{family="small"}',
         ):
             assert series in text
 

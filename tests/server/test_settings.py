@@ -59,6 +59,12 @@ def test_an_expert_of_an_undefined_family_is_refused(tmp_path: Path) -> None:
     assert problem(tmp_path, text) == "experts.law.family: 'smal' is not defined; did you mean 'small'?"
 
 
+def test_an_admin_key_that_clients_have_is_refused(tmp_path: Path) -> None:
+    text = MINIMAL + "server: {api_keys: [a, b], admin_key: b}\n"
+    says = "server: admin_key is one of api_keys, and no API key may give orders; choose another"
+    assert problem(tmp_path, text) == says
+
+
 def test_a_mapping_to_an_undefined_expert_is_refused(tmp_path: Path) -> None:
     text = MINIMAL + "compositions: {coe: {artifact: a, mapping: {law: laww}}}\n"
     message = "compositions.coe.mapping.law: 'laww' is not defined; did you mean 'law'?"

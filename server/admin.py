@@ -1,0 +1,124 @@
+"""What operators see and order over HTTP, under ``/v1/coe``. Orders are answered, then carried out."""
+
+import difflib
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from memory_tiers.manager import TierManager
+from memory_tiers.status import ExpertStatus
+from server.auth import check_operator
+from server.errors import BadRequest, UnknownModel
+from server.limits import read_body
+from server.operators import Demotion, Destination, Reloaded, Snapshot
+from server.reload import Reload
+from server.services import Services
+
+MOST_OF_AN_ORDER = 10_000
+"""Bytes."""
+
+Sent = TypeVar("Sent", bound=BaseModel)
+
+
+async def _operator(request: Request) -> TierManager:
+    """Raises Unauthorized, Forbidden."""
+    services: Services = request.app.state.services
+    check_operator(request, services.settings.server)
+    return services.tiers
+
+
+Tiers = Annotated[TierManager, Depends(_operator)]
+
+router = APIRouter(prefix="/v1/coe")
+
+
+@router.get("/tiers")
+async def tiers(tiers: Tiers) -> Snapshot:
+    """Tiers, engines, experts and moves under way, all of one moment."""
+    return Snapshot(
+        tiers=tiers.usage(),
+        engines=tiers.readiness.engines,
+        experts=tiers.status(),
+        moves=tiers.progress(),
+    )
+
+
+@router.post("/reload", dependencies=[Depends(_operator)])
+async def reload(request: Request) -> Reloaded:
+    """Read the configuration again, and serve what it says now: all of it, or nothing."""
+    reload: Reload = request.app.state.reload
+    return await reload.now()
+
+
+def _body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """For /openapi.json. FastAPI would read a body of any size, before it asks who sends it."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"content": content, "required": required}}
+
+
+@router.post("/experts/{name:path}/load", status_code=202)
+async def load(name: str, tiers: Tiers) -> ExpertStatus:
+    """Bring it to the device, as if somebody had asked for it."""
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, "device"))
+
+
+@router.post("/experts/{name:path}/demote", status_code=202, openapi_extra=_body(Demotion, required=False))
+async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+    """Take it down to ``host`` or ``disk`` once nobody uses it."""
+    order = await _read(request, Demotion)
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+
+
+@router.post("/experts/{name:path}/move", status_code=202, openapi_extra=_body(Destination, required=True))
+async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+    """Bring it, or take it down, to the tier given."""
+    order = await _read(request, Destination)
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+
+
+@router.post("/experts/{name:path}/pin", status_code=202)
+async def pin(name: str, tiers: Tiers) -> ExpertStatus:
+    """Bring it to the device for good."""
+    return _ordered(tiers, name, lambda: tiers.orders.pin(name, True))
+
+
+@router.post("/experts/{name:path}/unpin", status_code=202)
+async def unpin(name: str, tiers: Tiers) -> ExpertStatus:
+    """Let it make room for others again."""
+    return _ordered(tiers, name, lambda: tiers.orders.pin(name, False))
+
+
+@router.post("/experts/{name:path}/cancel", status_code=202)
+async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
+    """End its load. Whoever waits for it is rejected."""
+    return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
+
+
+async def _read(request: Request, model: type[Sent]) -> Sent:
+    """Raises BadRequest naming the field, TooLarge."""
+    raw = await read_body(request, MOST_OF_AN_ORDER)
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise BadRequest(f"{field or 'The body'}: {problem['msg']}.", field or None) from error
+
+
+def _ordered(tiers: TierManager, name: str, order: Callable[[], None]) -> ExpertStatus:
+    """Its status after ``order``. Raises UnknownModel, OrderRefused, BudgetTooSmall."""
+    _known(tiers, name)
+    order()
+    return _known(tiers, name)
+
+
+def _known(tiers: TierManager, name: str) -> ExpertStatus:
+    """Its status. Raises UnknownModel."""
+    statuses = {status.expert: status for status in tiers.status()}
+    if name in statuses:
+        return statuses[name]
+    close = difflib.get_close_matches(name, statuses, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Experts: {', '.join(statuses)}."
+    raise UnknownModel(f"There is no expert {name[:100]!r}. {hint}")

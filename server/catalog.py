@@ -1,0 +1,58 @@
+"""What requests look up, as one configuration says it. A reload puts another one in its place."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from experts.checkpoint import check_families, open_expert
+from experts.spec import Expert
+from router.decision import Decision
+from router.pipeline import Router
+from server.auth import Keys
+from server.routing import Routing
+from server.settings import Settings, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A request keeps the one by which it was routed."""
+
+    settings: Settings
+    experts: Mapping[str, Expert]
+    routing: Routing
+    keys: Keys
+
+    @classmethod
+    def read(cls, settings: Settings, observe: Callable[[str, Decision], None]) -> "Catalog":
+        """Reads prepared checkpoints and routers: not for the event loop. Raises CheckpointError,
+        RouterError, SettingsError."""
+        experts = open_experts(settings)
+        routing = Routing(load_routers(settings), experts, observe)
+        return cls(settings, experts, routing, Keys(settings.server.api_keys))
+
+
+def open_experts(settings: Settings) -> dict[str, Expert]:
+    """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
+    experts = {
+        name: open_expert(name, config, settings.store, settings.base_of(name))
+        for name, config in settings.experts.items()
+    }
+    check_families(list(experts.values()))
+    return experts
+
+
+def load_routers(settings: Settings) -> dict[str, Router]:
+    """The router of each composition, with the configuration's mapping if it has one.
+
+    Raises RouterError, and SettingsError when a router's map names an expert that is not configured.
+    """
+    routers = {}
+    for name, composition in settings.compositions.items():
+        router = Router.load(composition.artifact)
+        routers[name] = router.with_mapping(composition.mapping) if composition.mapping else router
+        missing = sorted(set(routers[name].experts) - settings.experts.keys())
+        if missing:
+            raise SettingsError(
+                f"compositions.{name}: its router chooses {', '.join(missing)}; "
+                f"define them under experts or give compositions.{name}.mapping"
+            )
+    return routers

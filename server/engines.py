@@ -1,0 +1,29 @@
+"""The engine of each family, by its mode."""
+
+from collections.abc import Iterable
+
+from experts.checkpoint import base_name
+from experts.engine import Engine
+from experts.simulated import SimulatedEngine
+from experts.spec import Expert
+from experts.vllm import VllmEngine
+from experts.vllm_lora import LoraEngine
+from server.settings import Settings
+
+
+def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Engine:
+    """Starts nothing. ``experts``: all there are, of other families too. Raises CheckpointError."""
+    config = settings.families[family]
+    if config.mode == "simulated":
+        return SimulatedEngine(family, config.simulation)
+    if config.mode == "lora":
+        members = [expert for expert in experts if expert.family == family]
+        return LoraEngine(family, config, settings.logs, settings.store / base_name(family), members)
+    return VllmEngine(family, config, settings.logs)
+
+
+def check_has_place(engine: Engine, expert: Expert) -> None:
+    """Whether ``expert``, which fits its family, can be added to an engine that may run. Raises
+    CheckpointError."""
+    if isinstance(engine, LoraEngine):
+        engine.check_has_place(expert)

@@ -1,0 +1,75 @@
+"""The operators' wire, shared by server and command: the snapshot of the tiers, orders, what a reload did."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from memory_tiers.status import EngineStatus, ExpertStatus, Progress, TierStatus
+from memory_tiers.tiers import Tier
+
+Verb = Literal["load", "demote", "move", "pin", "unpin", "cancel"]
+"""The last part of an order's path."""
+
+
+class OperatorError(Exception):
+    """The gateway cannot be asked, or an order was not carried out; the message is one line that says why."""
+
+
+class Snapshot(BaseModel):
+    """Everything about the tiers at one moment. ``moves`` are those under way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tiers: tuple[TierStatus, ...]
+    engines: tuple[EngineStatus, ...]
+    experts: tuple[ExpertStatus, ...]
+    moves: tuple[Progress, ...]
+
+    def expert(self, name: str) -> ExpertStatus | None:
+        """None: it is not configured."""
+        return next((status for status in self.experts if status.expert == name), None)
+
+    def move(self, name: str) -> Progress | None:
+        """The move of the expert ``name`` that is under way, if one is."""
+        return next((move for move in self.moves if move.expert == name), None)
+
+
+class Demotion(BaseModel):
+    """How far down. ``host``: the copy there stays, and is read from disk where there is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: Literal["host", "disk"] = "host"
+
+
+class Destination(BaseModel):
+    """Where an expert shall be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: Tier
+
+
+class Reloaded(BaseModel):
+    """What a reload did. ``changed``: experts of which something but their weights is another.
+    ``compositions``: all that are served now. Budgets: those in force now, in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+    compositions: tuple[str, ...]
+    device_bytes: int
+    host_bytes: int
+
+    def __str__(self) -> str:
+        said = {"added": self.added, "removed": self.removed, "changed": self.changed}
+        experts = [f"{what} {', '.join(names)}" for what, names in said.items() if names]
+        return "; ".join(
+            [
+                *(experts or ["the same experts"]),
+                f"compositions {', '.join(self.compositions) or 'none'}",
+                f"tiers.device {self.device_bytes:,} bytes, tiers.host {self.host_bytes:,}",
+            ]
+        )

@@ -1,0 +1,132 @@
+"""Prometheus series of what happens in the tiers, counted as it happens: moves, evictions, leases, starts."""
+
+import itertools
+from typing import assert_never, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from memory_tiers.events import MoveReason
+from memory_tiers.observations import (
+    Displaced,
+    EngineChanged,
+    LeaseEnded,
+    LeaseGranted,
+    MoveDone,
+    Observation,
+    TicketEnded,
+)
+from memory_tiers.tiers import Tier
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+AGES = (1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400)
+BYTES = (1e6, 4e6, 16e6, 64e6, 250e6, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 64e9)
+TIERS: tuple[Tier, ...] = get_args(Tier)
+UP: tuple[MoveReason, ...] = ("ticket", "preload", "prefetch", "operator")
+DOWN: tuple[MoveReason, ...] = ("eviction", "over_budget", "idle", "removed", "unusable", "operator")
+PATHS: dict[Tier, str] = {"device": "hot", "host": "warm", "disk": "cold"}
+
+
+class TierMetrics:
+    """Series whose labels are closed sets exist from the start, so that rates do."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        move = ["from_tier", "to_tier", "reason", "outcome"]
+        self._move_seconds = Histogram(
+            "coe_move_seconds", "Seconds of one move", move, buckets=SECONDS, registry=registry
+        )
+        self._move_bytes = Histogram(
+            "coe_move_bytes", "Bytes of one move", move, buckets=BYTES, registry=registry
+        )
+        self._evictions = Counter(
+            "coe_evictions", "Copies that left a tier, by why", ["tier", "reason"], registry=registry
+        )
+        self._ages = Histogram(
+            "coe_eviction_age_seconds", "How long what left a tier had been there", ["tier", "reason"],
+            buckets=AGES, registry=registry,
+        )  # fmt: skip
+        self._hits = Counter(
+            "coe_tier_hits", "Leases, by where the expert was when it was asked for", ["tier"],
+            registry=registry,
+        )  # fmt: skip
+        self._actuations = Counter(
+            "coe_actuations", "Leases, by the expert and its way: hot, warm, cold", ["expert", "path"],
+            registry=registry,
+        )  # fmt: skip
+        self._queue_seconds = Histogram(
+            "coe_lease_wait_seconds", "From ticket to lease, by where the expert was", ["expert", "tier"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._lease_seconds = Histogram(
+            "coe_lease_seconds", "From grant to release", ["expert"], buckets=SECONDS, registry=registry
+        )
+        self._tickets = Counter(
+            "coe_tickets", "Tickets ended, by outcome", ["expert", "outcome"], registry=registry
+        )
+        self._start_seconds = Histogram(
+            "coe_engine_start_seconds", "Seconds of one start of an engine", ["family", "outcome"],
+            buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+        self._deaths = Counter("coe_engine_deaths", "Engines that died", ["family"], registry=registry)
+        self._starting: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        for tier in TIERS:
+            self._hits.labels(tier)
+        up = itertools.product([("disk", "host"), ("host", "device"), ("disk", "device")], UP)
+        down = itertools.product([("device", "host"), ("device", "disk"), ("host", "disk")], DOWN)
+        for ((source, target), reason), outcome in itertools.product([*up, *down], ("done", "failed")):
+            self._move_seconds.labels(source, target, reason, outcome)
+            self._move_bytes.labels(source, target, reason, outcome)
+        for left in itertools.product(("device", "host"), DOWN):
+            self._evictions.labels(*left)
+            self._ages.labels(*left)
+
+    def observe(self, observation: Observation) -> None:
+        """Counts what the tier manager saw."""
+        match observation:
+            case MoveDone():
+                self._moved(observation)
+            case Displaced(_, reason, age_s):
+                self._left("device", reason, age_s)
+            case LeaseGranted(expert, tier, seconds):
+                self._queue_seconds.labels(expert, tier).observe(seconds)
+                self._hits.labels(tier).inc()
+                self._actuations.labels(expert, PATHS[tier]).inc()
+            case LeaseEnded(expert, seconds):
+                self._lease_seconds.labels(expert).observe(seconds)
+            case TicketEnded(expert, outcome):
+                self._tickets.labels(expert, outcome).inc()
+            case EngineChanged():
+                self._engine_changed(observation)
+            case _:
+                assert_never(observation)
+
+    def _moved(self, move: MoveDone) -> None:
+        labels = (move.source, move.target, move.reason, move.outcome)
+        self._move_seconds.labels(*labels).observe(move.seconds)
+        self._move_bytes.labels(*labels).observe(move.bytes)
+        if move.outcome == "done" and move.age_s is not None:
+            self._left(move.source, move.reason, move.age_s)
+
+    def _left(self, tier: Tier, reason: MoveReason, age_s: float) -> None:
+        self._evictions.labels(tier, reason).inc()
+        self._ages.labels(tier, reason).observe(age_s)
+
+    def _engine_changed(self, change: EngineChanged) -> None:
+        family = change.family
+        deaths, starting = self._deaths.labels(family), family in self._starting
+        self._starting.discard(family)
+        match change.state:
+            case "starting":
+                self._starting.add(family)
+            case "ready":
+                self._start_seconds.labels(family, "done").observe(change.seconds)
+            case "dead" if starting:
+                self._start_seconds.labels(family, "failed").observe(change.seconds)
+            case "dead":
+                deaths.inc()
+            case "stopped":
+                pass
+            case _:
+                assert_never(change.state)
