@@ -92,8 +92,10 @@ class PointerImages(Images):
             return
         self._active = None
         for weight in self._weights:
-            if isinstance(weight, torch.nn.Parameter):  # buffers may be in no checkpoint, and are small
+            if isinstance(weight, torch.nn.Parameter):
                 weight.data = weight.new_zeros(()).expand(weight.size())  # the shape without the memory
+            else:
+                weight.data = kept(weight)
         for module in self._packed:
             vars(module)[KERNEL] = None
 
@@ -137,6 +139,12 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 found[id(buffer)] = buffer
     return list(found.values())
+
+
+def kept(buffer: torch.Tensor) -> torch.Tensor:
+    """What a buffer holds, in memory of its own. Buffers may be in no checkpoint, and are small; but a view
+    of a mapped image, however small, would keep all of that image in memory."""
+    return buffer.data.clone()
 
 
 def packed_layers(model: torch.nn.Module) -> list[torch.nn.Module]:

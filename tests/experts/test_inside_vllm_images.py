@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 
@@ -103,3 +105,26 @@ def test_pointers_hold_one_copy_of_each_expert() -> None:
     assert len(addresses) == 2
     assert not in_memory(model.embedding.weight)
     assert model.embedding.weight.shape == (4, 2)
+
+
+class Memory(bytearray):
+    """Stands for a file that is mapped: it is there as long as anything looks at a part of it."""
+
+
+def test_no_part_of_an_image_stays_when_the_active_expert_is_dropped() -> None:
+    model = Model(1.0)
+    images = PointerImages(model, "a")
+    file = Memory(4 * 13)
+    gone = weakref.ref(file)
+    parts = torch.frombuffer(file, dtype=torch.float32).split(
+        [weight.numel() for weight in weights_of(model)]
+    )
+    shaped = (part.view(weight.shape) for part, weight in zip(parts, weights_of(model), strict=True))
+    images.add("b", Image(tuple(shaped), (lambda x: Linear(x, torch.ones(2, 2)),)))
+    del file, parts, shaped
+    images.activate("b")
+    assert gone() is not None
+    images.drop("b")
+    assert gone() is None
+    images.activate("a")
+    assert model() == Model(1.0)()
