@@ -94,8 +94,8 @@ class PointerImages(Images):
         for weight in self._weights:
             if isinstance(weight, torch.nn.Parameter):
                 weight.data = weight.new_zeros(()).expand(weight.size())  # the shape without the memory
-            else:  # a buffer may be in no checkpoint; as a part of a mapped file it would keep all of it
-                weight.data = weight.detach().clone()
+            else:
+                weight.data = kept(weight)
         for module in self._packed:
             vars(module)[KERNEL] = None
 
@@ -139,6 +139,12 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
             if buffer is not None and name not in module._non_persistent_buffers_set:
                 found[id(buffer)] = buffer
     return list(found.values())
+
+
+def kept(buffer: torch.Tensor) -> torch.Tensor:
+    """What a buffer holds, in memory of its own. Buffers may be in no checkpoint, and are small; but a view
+    of a mapped image, however small, would keep all of that image in memory."""
+    return buffer.data.clone()
 
 
 def packed_layers(model: torch.nn.Module) -> list[torch.nn.Module]:

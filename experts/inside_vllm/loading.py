@@ -25,7 +25,7 @@ from vllm.model_executor.model_loader.reload.layerwise import (
 from vllm.model_executor.model_loader.reload.meta import SKIP_TENSORS, to_meta_tensor
 
 from experts.errors import CheckpointUnreadable
-from experts.inside_vllm.images import KERNEL, Image, in_memory, packed_layers, weights_of
+from experts.inside_vllm.images import KERNEL, Image, in_memory, kept, packed_layers, weights_of
 from experts.inside_vllm.slices import Clock, Pace, Slice
 
 
@@ -91,7 +91,7 @@ class Loading:
         if not all(id(tensor) in read or in_memory(tensor) for tensor in weights):
             raise CheckpointUnreadable("a weight of the model is neither in the checkpoint nor in memory")
         return Image(
-            tuple(read.get(id(tensor), tensor.data) for tensor in weights),
+            tuple(read[id(tensor)] if id(tensor) in read else _of_the_model(tensor) for tensor in weights),
             tuple(kernels.get(id(m.weight), vars(m)[KERNEL]) for m in packed_layers(self._model)),
         )
 
@@ -198,6 +198,10 @@ def check_numbers(name: str, tensor: torch.Tensor) -> None:
         raise CheckpointUnreadable(
             f"tensor {name} holds NaN or infinity; fetch or prepare the checkpoint again"
         )
+
+
+def _of_the_model(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.data if isinstance(tensor, torch.nn.Parameter) else kept(tensor)
 
 
 def _blank(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:

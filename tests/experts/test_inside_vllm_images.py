@@ -1,4 +1,3 @@
-import mmap
 import weakref
 
 import pytest
@@ -108,17 +107,24 @@ def test_pointers_hold_one_copy_of_each_expert() -> None:
     assert model.embedding.weight.shape == (4, 2)
 
 
-def test_nothing_of_a_mapped_image_is_kept_when_the_active_expert_is_dropped() -> None:
-    images = PointerImages(Model(1.0), "a")
-    mapping = mmap.mmap(-1, 4096)
-    memory, place, data = torch.frombuffer(mapping, dtype=torch.float32), 0, []
-    for tensor in image_of(2.0).data:
-        data.append(memory[place : place + tensor.numel()].view(tensor.size()).copy_(tensor))
-        place += tensor.numel()
-    images.add("b", Image(tuple(data), (Linear,)))
+class Memory(bytearray):
+    """Stands for a file that is mapped: it is there as long as anything looks at a part of it."""
+
+
+def test_no_part_of_an_image_stays_when_the_active_expert_is_dropped() -> None:
+    model = Model(1.0)
+    images = PointerImages(model, "a")
+    file = Memory(4 * 13)
+    gone = weakref.ref(file)
+    parts = torch.frombuffer(file, dtype=torch.float32).split(
+        [weight.numel() for weight in weights_of(model)]
+    )
+    shaped = (part.view(weight.shape) for part, weight in zip(parts, weights_of(model), strict=True))
+    images.add("b", Image(tuple(shaped), (lambda x: Linear(x, torch.ones(2, 2)),)))
+    del file, parts, shaped
     images.activate("b")
-    kept = weakref.ref(mapping)
-    del mapping, memory, data
-    assert kept() is not None
+    assert gone() is not None
     images.drop("b")
-    assert kept() is None
+    assert gone() is None
+    images.activate("a")
+    assert model() == Model(1.0)()

@@ -214,6 +214,14 @@ def test_an_expert_can_be_loaded_when_none_is_left(bench: Bench) -> None:
     assert value_of(bench.model) == bench.alone(bench.b)
 
 
+def test_what_is_in_no_checkpoint_comes_along_in_memory_of_its_own(bench: Bench) -> None:
+    loading = bench.loading(bench.b)
+    assert loading.work(1e9)
+    fixed = next(buffer for buffer in loading.image().data if buffer.shape == (1,))
+    assert fixed.tolist() == [5.0]
+    assert fixed.data_ptr() != bench.model.fixed.data_ptr()
+
+
 def test_a_tied_weight_under_both_its_names_is_read_once(bench: Bench, tmp_path: Path) -> None:
     both = made(tmp_path / "c", 2, **{"head.weight": torch.full((8, 2), 9.0)})
     loading = bench.loading(both)
