@@ -200,7 +200,12 @@ async def watching(gateway: Gateway, stdout: int) -> AsyncIterator[asyncio.subpr
     arguments = ["-m", "server.cli", "tiers", "watch", "--interval", "0.05", "--url", gateway.url]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "50"}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, stdout=stdout, stdin=asyncio.subprocess.DEVNULL, env=environment
+        sys.executable,
+        *arguments,
+        stdout=stdout,
+        stdin=asyncio.subprocess.DEVNULL,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a background job
     )
     try:
         yield process
