@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -10,10 +12,12 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from memory_tiers import events
-from memory_tiers.errors import LogUnreadable
+from memory_tiers.errors import LogUnreadable, LogUnwritable
 from memory_tiers.events import Action, Event, Family, Member, Move, Revision
 from memory_tiers.state import TierState
 from memory_tiers.tiers import TiersConfig
+
+log = logging.getLogger("coe.tiers")
 
 VERSION = 2
 _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
@@ -21,7 +25,8 @@ _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
 
 class EventLog:
     """Appends to a file that begins with what the state was made of. A line is written through at once, so
-    that the log of a killed process ends with its last event."""
+    that the log of a killed process ends with its last event. Where the disk is full it ends too, and the
+    tiers go on."""
 
     def __init__(
         self,
@@ -30,22 +35,42 @@ class EventLog:
         members: Sequence[Member],
         families: Sequence[Family],
     ) -> None:
-        """Replaces a log that is there. Raises OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8", buffering=1)
+        """Replaces a log that is there. Raises LogUnwritable."""
+        self._ended = False
         made_of = {
             "version": VERSION,
             "config": config.model_dump(mode="json"),
             "members": [dataclasses.asdict(member) for member in members],
             "families": [dataclasses.asdict(family) for family in families],
         }
-        self._file.write(json.dumps(made_of) + "\n")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", buffering=1)
+            try:
+                self._file.write(json.dumps(made_of) + "\n")
+            except OSError:
+                with suppress(OSError):  # it writes what it still has
+                    self._file.close()
+                raise
+        except OSError as error:
+            raise LogUnwritable(f"tiers.event_log {path}: cannot be written: {error.strerror}") from error
 
     def write(self, event: Event, actions: Sequence[Action]) -> None:
-        self._file.write(json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]}) + "\n")
+        if self._ended:
+            return
+        line = json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]})
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            self._ended = True
+            log.error("%s ends here, what follows is not recorded: %s", self._file.name, error)
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # it writes what it still has
+            if not self._ended:
+                log.error("%s lacks its end: %s", self._file.name, error)
 
     def __repr__(self) -> str:
         return f"<EventLog {self._file.name}>"

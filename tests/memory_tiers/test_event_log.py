@@ -1,12 +1,14 @@
 """What the tiers did is written down, and leads to the same again."""
 
+import errno
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from memory_tiers.errors import LogUnreadable
+from memory_tiers.errors import LogUnreadable, LogUnwritable
 from memory_tiers.event_log import EventLog, replay
 from memory_tiers.events import Action, Event, Family
 from memory_tiers.state import TierState
@@ -95,3 +97,40 @@ def test_an_unknown_event_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(LogUnreadable, match="No such file"):
         replay(tmp_path / "missing")
+
+
+def test_a_log_that_cannot_be_begun_is_refused(tmp_path: Path) -> None:
+    world = a_world(random.Random(1), failing=0.0, surprise=0.0)
+    for path, why in [(tmp_path, "Is a directory"), (Path("/dev/full"), "No space left on device")]:
+        with pytest.raises(LogUnwritable, match=why):
+            EventLog(path, world.state._config, [*world.members.values()], [])
+
+
+def test_on_a_full_disk_the_log_ends_and_the_tiers_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, written = tmp_path / "log", EventLog.write
+
+    def until_full(log: EventLog, *event: Any) -> None:
+        if not log._ended and path.stat().st_size > 20_000:
+            log._file.close()
+            monkeypatch.setattr(log, "_file", Full(log._file))
+        written(log, *event)
+
+    monkeypatch.setattr(EventLog, "write", until_full)
+    recorded(path, 1)
+    assert caplog.text.count("ends here, what follows is not recorded") == 1
+    assert replay(path).different is None
+
+
+class Full:
+    """A file on a disk that has become full."""
+
+    def __init__(self, file: Any) -> None:
+        self.name = file.name
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        self.write("")
