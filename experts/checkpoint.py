@@ -45,6 +45,7 @@ def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSo
         pinned=config.pinned,
         default=config.default,
         ttl_s=config.ttl_s,
+        capabilities=config.capabilities,
         checksums={name: record.checksum for name, record in manifest.files.items() if record.checksum},
     )
 

@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
+Capability = Literal["tools", "images", "audio", "files"]
+"""What a request may need beside an answer in text."""
 
 
 class Strict(BaseModel):
@@ -73,6 +75,10 @@ class ExpertConfig(Strict):
     ``tiers.return_to_default_s``. Unlike a pinned expert it makes room for others meanwhile."""
     ttl_s: float | None = Field(default=None, gt=0)
     """Seconds it stays on the device when nobody uses it; absent means ``tiers.ttl_s``."""
+    capabilities: tuple[Capability, ...] | None = None
+    """What it takes beside text: some of ``tools``, ``images``, ``audio``, ``files``; [] is text alone. A
+    request that needs another one goes to an expert that has it, and is refused where none does. Absent means
+    not known: nothing is ruled out here, and what it cannot its engine refuses."""
     generation: GenerationConfig = GenerationConfig()
     """Overrides of the checkpoint's sampling defaults."""
     chat_template: Path | None = None
@@ -195,4 +201,5 @@ class Expert:
     pinned: bool = False
     default: bool = False
     ttl_s: float | None = None
+    capabilities: tuple[Capability, ...] | None = None
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -26,7 +26,8 @@ class Catalog:
         """Reads prepared checkpoints and routers: not for the event loop. Raises CheckpointError,
         RouterError, SettingsError."""
         experts = open_experts(settings)
-        routing = Routing(load_routers(settings), experts, observe)
+        windows = {name: family.max_model_len for name, family in settings.families.items()}
+        routing = Routing(load_routers(settings), experts, windows, observe)
         return cls(settings, experts, routing, Keys(settings.server.api_keys))
 
 

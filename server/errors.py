@@ -2,6 +2,8 @@
 
 GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes
+├── NotCapable              no expert that may answer takes what the request needs
+├── ContextTooLong          no expert that may answer has a context window for it
 ├── UnknownModel            neither a composition nor an expert has this name
 ├── Unauthorized            the key is missing or wrong
 ├── Forbidden               orders are not taken from this client
@@ -17,7 +19,7 @@ from starlette.responses import Response
 
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
-from router.errors import RouterError
+from router.errors import NoEligibleError, RouterError
 
 
 class GatewayError(Exception):
@@ -29,6 +31,14 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
+    pass
+
+
+class NotCapable(GatewayError):
+    pass
+
+
+class ContextTooLong(GatewayError):
     pass
 
 
@@ -63,6 +73,8 @@ class Rendering:
 
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
+    NotCapable: Rendering(400, "invalid_request_error", "unsupported_capability"),
+    ContextTooLong: Rendering(400, "invalid_request_error", "context_length_exceeded"),
     Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
     Forbidden: Rendering(403, "invalid_request_error", "admin_key_needed"),
     UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
@@ -73,6 +85,7 @@ TABLE: dict[type[Exception], Rendering] = {
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
     EngineError: Rendering(502, "server_error", "engine_error"),
     ExpertsError: Rendering(500, "server_error", "expert_error"),
+    NoEligibleError: Rendering(400, "invalid_request_error", "unsupported_capability"),
     RouterError: Rendering(500, "server_error", "router_error"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),

@@ -64,6 +64,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "description": services.experts[status.expert].description,
                 "parameters": services.experts[status.expert].parameters,
                 "family": status.family,
+                "capabilities": services.experts[status.expert].capabilities,
                 "context_length": services.settings.families[status.family].max_model_len,
                 "tier": status.tier,
                 "ready": status.tier == "device" and services.engines[status.family].state == "ready",

@@ -2,13 +2,14 @@
 
 import asyncio
 import difflib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from experts.spec import Expert
 from router.conversation import prompt_of
 from router.decision import Decision
 from router.pipeline import Router
+from server.eligibility import Eligibility
 from server.errors import UnknownModel
 from server.openai import ChatRequest
 
@@ -35,23 +36,34 @@ class Routing:
     def __init__(
         self,
         routers: Mapping[str, Router],
-        experts: Collection[str],
+        experts: Mapping[str, Expert],
+        windows: Mapping[str, int],
         observe: Callable[[str, Decision], None],
     ) -> None:
+        """``windows``: family to its context window in tokens."""
         self._routers = routers
-        self._experts = frozenset(experts)
+        self._experts = experts
+        self._windows = windows
         self._observe = observe
 
     async def route(self, request: ChatRequest) -> Route:
-        """Decides off the event loop. Raises UnknownModel, RouterError."""
+        """Decides off the event loop. Raises UnknownModel, NotCapable, ContextTooLong, RouterError."""
         router = self._routers.get(request.model)
-        if router is not None:
-            decision = await asyncio.to_thread(router.decide, prompt_of(request.messages))
-            self._observe(request.model, decision)
-            return Route(decision.expert, decision)
-        if request.model in self._experts:
+        if router is None and request.model not in self._experts:
+            raise UnknownModel(self._no_such_model(request.model), "model")
+        route = await asyncio.to_thread(self._choose, request, router)
+        if route.decision is not None:
+            self._observe(request.model, route.decision)
+        return route
+
+    def _choose(self, request: ChatRequest, router: Router | None) -> Route:
+        names = (request.model,) if router is None else router.experts
+        eligibility = Eligibility.of(request, [self._experts[name] for name in names], self._windows)
+        eligible = eligibility.among(names)
+        if router is None:
             return Route(request.model, None)
-        raise UnknownModel(self._no_such_model(request.model), "model")
+        decision = router.decide(prompt_of(request.messages), eligible)
+        return Route(decision.expert, decision)
 
     def _no_such_model(self, name: str) -> str:
         known = [*self._routers, *sorted(self._experts)]

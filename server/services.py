@@ -63,7 +63,7 @@ class Services:
 
     async def route(self, request: ChatRequest) -> Routed:
         """A decision that a reload overtook is made again: what it chose may not be served any more. Raises
-        UnknownModel, RouterError."""
+        UnknownModel, NotCapable, ContextTooLong, RouterError."""
         while True:
             catalog = self.catalog
             route = await catalog.routing.route(request)

@@ -72,7 +72,9 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
         "store": str(tmp_path / "store"),
         "logs": str(tmp_path / "logs"),
         "tiers": {"device": "2500B", "host": "2500B"},
-        "families": {"small": {"mode": "simulated", "simulation": {"tokens_per_s": 2000}}},
+        "families": {
+            "small": {"mode": "simulated", "max_model_len": 200_000, "simulation": {"tokens_per_s": 2000}}
+        },
         "experts": {name: {"family": "small", "checkpoint": {"folder": str(checkpoint)}} for name in EXPERTS},
         "compositions": {"coe": {"artifact": str(ROOT / "router" / "embedded")}},
         "server": {"port": 0, "drain_s": 5},

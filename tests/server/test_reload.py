@@ -346,7 +346,9 @@ class Blocked:
     def __init__(self) -> None:
         self.asked, self.go_on = threading.Event(), threading.Event()
 
-    def decide(self, prompt: str) -> Decision:
+    experts = EXPERTS
+
+    def decide(self, prompt: str, eligible: object) -> Decision:
         self.asked.set()
         assert self.go_on.wait(30)
         return Decision("math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)
@@ -357,7 +359,8 @@ async def test_a_composition_never_routes_to_a_removed_expert(serving: Serving, 
         tree["compositions"] = {"coe": {"artifact": str(ROOT / "router" / "embedded")}}
     async with serving(config.read(), config.read) as gateway:
         services, blocked = gateway.services, Blocked()
-        routing = Routing({"coe": cast(Router, blocked)}, EXPERTS, services.metrics.decided)
+        routers, windows = {"coe": cast(Router, blocked)}, {"small": 2048}
+        routing = Routing(routers, services.experts, windows, services.metrics.decided)
         services.catalog = replace(services.catalog, routing=routing)
         overtaken = asyncio.create_task(gateway.post(model="coe", messages=MATHS))
         assert await asyncio.to_thread(blocked.asked.wait, 30)
