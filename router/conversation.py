@@ -1,7 +1,9 @@
-"""What the person asks, out of a conversation. Tool results, system text and earlier answers are left out."""
+"""What the person asks, out of a conversation. Programs' text and answers are left out."""
 
 import re
 from collections.abc import Mapping, Sequence
+
+from router.harness import without_harness
 
 _OPENINGS = ("and", "but", "so", "then", "also", "or", "what about", "how about", "what if")
 _REFERENCES = frozenset(
@@ -21,6 +23,8 @@ _TOPICLESS = frozenset(
 )
 _LONGEST_FOLLOW_UP = 6
 """Words. A longer question brings its own topic."""
+_LONGEST_WORDS = 200
+"""Characters that so many words have at most."""
 
 
 def prompt_of(messages: Sequence[Mapping[str, object]]) -> str:
@@ -29,15 +33,31 @@ def prompt_of(messages: Sequence[Mapping[str, object]]) -> str:
     A bare follow-up ("and why?", "explain that again") says nothing about its topic, so it comes after the
     turn it follows up on, and after the follow-ups between.
     """
-    turns = [text for message in messages if message.get("role") == "user" and (text := _text_of(message))]
-    start = len(turns) - 1
-    while start > 0 and is_follow_up(turns[start]):
-        start -= 1
-    return "\n".join(turns[max(start, 0) :])
+    return next(iter(prompts_of(messages, last=1)), "")
+
+
+def prompts_of(messages: Sequence[Mapping[str, object]], *, last: int) -> list[str]:
+    """What ``prompt_of`` was at each of the ``last`` user turns, in their order.
+
+    What harnesses wrote into a turn is left out, and a turn of which nothing remains is none, unless that is
+    so of all of them.
+    """
+    texts = [text for message in messages if message.get("role") == "user" and (text := _text_of(message))]
+    turns = [text for text in map(without_harness, texts) if text] or texts
+    prompts: list[str] = []
+    begin = 0
+    for index, turn in enumerate(turns):
+        if not is_follow_up(turn):
+            begin = index
+        if index >= len(turns) - last:
+            prompts.append("\n".join(turns[begin : index + 1]))
+    return prompts
 
 
 def is_follow_up(text: str) -> bool:
     """Whether a turn is short and leans on what was said before."""
+    if len(text) > _LONGEST_WORDS:
+        return False
     words = re.findall(r"[^\W_]+", text.lower())
     if len(words) > _LONGEST_FOLLOW_UP:
         return False

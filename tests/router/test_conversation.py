@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.conversation import is_follow_up, prompt_of
+from router.conversation import is_follow_up, prompt_of, prompts_of
 
 
 def user(content: object) -> Mapping[str, object]:
@@ -56,6 +56,22 @@ def test_a_chain_of_follow_ups_reaches_back_to_its_topic() -> None:
         user("Explain that again"),
     ]
     assert prompt_of(messages) == "Derive the quadratic formula.\nWhy?\nExplain that again"
+
+
+def test_each_of_the_last_turns_has_the_prompt_it_had_then() -> None:
+    messages = [
+        user("Hello there, friend"),
+        user("Derive the quadratic formula."),
+        assistant("So."),
+        user("Why?"),
+    ]
+    assert prompts_of(messages, last=2) == [
+        "Derive the quadratic formula.",
+        "Derive the quadratic formula.\nWhy?",
+    ]
+    user_turns = [index for index, message in enumerate(messages, 1) if message["role"] == "user"]
+    assert prompts_of(messages, last=9) == [prompt_of(messages[:turn]) for turn in user_turns]
+    assert prompts_of([], last=3) == []
 
 
 def test_a_follow_up_without_anything_before_stands_alone() -> None:
