@@ -10,7 +10,11 @@ SLIGHT = 0.01
 @dataclass(frozen=True, slots=True)
 class Decision:
     category: str
-    """The most probable category, or ``general`` when ``uncertain``."""
+    """The most probable category, or ``general`` when ``uncertain``, unless the request or its conversation
+    says another."""
+    cluster: str
+    """The finer category that the mapping was read at, such as ``math/2``; the category where there is
+    none."""
     confidence: float
     """Calibrated probability of the most probable category, also when ``uncertain``."""
     probabilities: Mapping[str, float]

@@ -25,6 +25,16 @@ class ExpertMapping:
         """The experts that can be chosen, each once, sorted."""
         return tuple(sorted(set(self.experts.values())))
 
+    def rows_of(self, category: str) -> tuple[str, ...]:
+        """Where it is read for ``category``: at the very one, then at finer ones (``math/2`` of ``math``).
+
+        Raises MappingError for a category the mapping does not have.
+        """
+        rows = [row for row in self.experts if row == category or row.rpartition("/")[0] == category]
+        if not rows:
+            raise MappingError(_unknown(category, self.experts))
+        return tuple(sorted(rows))
+
     @classmethod
     def given(cls, experts: Mapping[str, str], categories: Collection[str]) -> "ExpertMapping":
         """Categories left out go to the expert of ``general``.

@@ -67,10 +67,15 @@ class Router:
         best, confidence = next(iter(probabilities.items()))
         uncertain = not prompt.strip() or self.artifact.uncertainty.doubts(confidence, vector)
         category = GENERAL if uncertain else best
-        expert = self._first_eligible([category, GENERAL, *probabilities], eligible)
-        others = self._others(expert, probabilities)
-        seconds = self._clock() - started
-        return Decision(category, confidence, probabilities, uncertain, expert, others, seconds)
+        decision = Decision(category, category, confidence, probabilities, uncertain, "", {}, 0.0)
+        return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
+
+    def mapped(self, decision: Decision, eligible: Collection[str] | None = None) -> Decision:
+        """The same decision with the expert that this router's mapping has at its ``cluster``, or the first
+        eligible one, as ``decide`` says. Raises NoEligibleError."""
+        rows = [decision.cluster, GENERAL, *decision.probabilities]
+        expert = self._first_eligible(rows, eligible)
+        return replace(decision, expert=expert, others=self._others(expert, decision.probabilities))
 
     def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
         """The very decisions that ``decide`` gives one by one."""

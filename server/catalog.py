@@ -1,15 +1,16 @@
 """What requests look up, as one configuration says it. A reload puts another one in its place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from experts.checkpoint import check_families, open_expert
 from experts.spec import Expert
-from router.decision import Decision
+from router.composition import Composition
 from router.pipeline import Router
 from server.auth import Keys
-from server.routing import Routing
+from server.routing import Observe, Routing
 from server.settings import Settings, SettingsError
+from server.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,16 @@ class Catalog:
     keys: Keys
 
     @classmethod
-    def read(cls, settings: Settings, observe: Callable[[str, Decision], None]) -> "Catalog":
+    def read(cls, settings: Settings, observe: Observe, workers: Workers) -> "Catalog":
         """Reads prepared checkpoints and routers: not for the event loop. Raises CheckpointError,
         RouterError, SettingsError."""
         experts = open_experts(settings)
         windows = {name: family.max_model_len for name, family in settings.families.items()}
-        routing = Routing(load_routers(settings), experts, windows, observe)
+        compositions = {
+            name: Composition(router, margin=settings.compositions[name].stickiness)
+            for name, router in load_routers(settings).items()
+        }
+        routing = Routing(compositions, experts, windows, observe, workers)
         return cls(settings, experts, routing, Keys(settings.server.api_keys))
 
 

@@ -139,7 +139,7 @@ class Exchange(Response):
         chat = parse_chat(self.sent_body)
         self.model = chat.model
         priority = _priority(self.sent_headers)
-        routed = await self.services.route(chat)
+        routed = await self.services.route(chat, self.sent_headers.get("x-coe-category"))
         route, self.expert = routed.route, routed.expert.name
         body = engine_body(chat, routed.expert)
         if route.decision is not None:
@@ -206,6 +206,7 @@ def _priority(headers: Mapping[str, str]) -> Priority:
 def _decision_headers(route: Route, lease: Lease) -> dict[str, str]:
     headers = {
         "x-coe-expert": route.expert,
+        "x-coe-routed-by": route.by,
         "x-coe-tier": lease.tier,
         "x-coe-queue-ms": f"{lease.queue_seconds * 1e3:.1f}",
         "x-coe-swap-ms": f"{lease.swap_seconds * 1e3:.1f}",
@@ -213,4 +214,8 @@ def _decision_headers(route: Route, lease: Lease) -> dict[str, str]:
     if route.decision is not None:
         headers["x-coe-category"] = route.decision.category
         headers["x-coe-confidence"] = f"{route.decision.confidence:.3f}"
+        if route.decision.cluster != route.decision.category:
+            headers["x-coe-cluster"] = route.decision.cluster
+        if route.decision.uncertain:
+            headers["x-coe-uncertain"] = "true"
     return headers

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from experts.engine import EngineStatistics
 from memory_tiers.manager import TierManager
 from memory_tiers.observations import Observation
+from router.composition import RoutedBy
 from router.decision import Decision
 from server.tier_metrics import SECONDS, TierMetrics
 from server.tier_snapshot import TierSnapshot
@@ -30,7 +31,7 @@ class Metrics:
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self._decisions = Counter(
-            "coe_route_decisions", "Routed prompts", ["composition", "category", "expert", "uncertain"],
+            "coe_route_decisions", "Routed prompts", ["composition", "category", "expert", "uncertain", "by"],
             registry=registry,
         )  # fmt: skip
         self._route_seconds = Histogram(
@@ -47,9 +48,9 @@ class Metrics:
     def first_bytes(self, expert: str, seconds: float) -> None:
         self._first_bytes.labels(expert).observe(seconds)
 
-    def decided(self, composition: str, decision: Decision) -> None:
+    def decided(self, composition: str, decision: Decision, by: RoutedBy) -> None:
         uncertain = str(decision.uncertain).lower()
-        self._decisions.labels(composition, decision.category, decision.expert, uncertain).inc()
+        self._decisions.labels(composition, decision.category, decision.expert, uncertain, by).inc()
         self._route_seconds.labels(composition).observe(decision.seconds)
 
     def observe(self, observation: Observation) -> None:

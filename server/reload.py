@@ -62,7 +62,7 @@ class Reload:
         services, old = self._services, self._services.catalog
         settings = self._read()
         check_reloadable(old.settings, settings)
-        catalog = Catalog.read(settings, services.metrics.decided)
+        catalog = Catalog.read(settings, services.metrics.decided, services.workers)
         wanted = plan(old.settings, settings, old.experts, catalog.experts)
         running = services.tiers.engines
         for expert in wanted.added:

@@ -1,25 +1,37 @@
 """From the ``model`` a client names to an expert: a composition is routed, an expert is taken as it is."""
 
-import asyncio
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from experts.spec import Expert
-from router.conversation import prompt_of
+from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
-from router.pipeline import Router
+from router.errors import MappingError
 from server.eligibility import Eligibility
-from server.errors import UnknownModel
+from server.errors import BadRequest, UnknownModel
 from server.openai import ChatRequest
+from server.workers import Workers
+
+Observe = Callable[[str, Decision, RoutedBy], None]
+"""Told each decision, with the composition's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The expert that answers, and the decision that chose it (None when the client named the expert)."""
+    """The expert that answers, what chose it, and how (None: the client named the expert)."""
 
     expert: str
-    decision: Decision | None
+    eligibility: Eligibility
+    choice: Choice | None
+
+    @property
+    def by(self) -> RoutedBy:
+        return "expert" if self.choice is None else self.choice.by
+
+    @property
+    def decision(self) -> Decision | None:
+        return None if self.choice is None else self.choice.decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +43,50 @@ class Routed:
 
 
 class Routing:
-    """The compositions' routers, by name."""
+    """The compositions, by name, and the experts."""
 
     def __init__(
         self,
-        routers: Mapping[str, Router],
+        compositions: Mapping[str, Composition],
         experts: Mapping[str, Expert],
         windows: Mapping[str, int],
-        observe: Callable[[str, Decision], None],
+        observe: Observe,
+        workers: Workers,
     ) -> None:
         """``windows``: family to its context window in tokens."""
-        self._routers = routers
+        self._compositions = compositions
         self._experts = experts
         self._windows = windows
         self._observe = observe
+        self._workers = workers
 
-    async def route(self, request: ChatRequest) -> Route:
-        """Decides off the event loop. Raises UnknownModel, NotCapable, ContextTooLong, RouterError."""
-        router = self._routers.get(request.model)
-        if router is None and request.model not in self._experts:
+    async def route(self, request: ChatRequest, category: str | None = None) -> Route:
+        """``category``: the client's own, for a composition. Decides off the event loop.
+
+        Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
+        """
+        composition = self._compositions.get(request.model)
+        if composition is None and request.model not in self._experts:
             raise UnknownModel(self._no_such_model(request.model), "model")
-        route = await asyncio.to_thread(self._choose, request, router)
-        if route.decision is not None:
-            self._observe(request.model, route.decision)
+        route = await self._workers.decide(lambda: self._choose(request, composition, category))
+        if route.choice is not None:
+            self._observe(request.model, route.choice.decision, route.by)
         return route
 
-    def _choose(self, request: ChatRequest, router: Router | None) -> Route:
-        names = (request.model,) if router is None else router.experts
+    def _choose(self, request: ChatRequest, composition: Composition | None, category: str | None) -> Route:
+        names = (request.model,) if composition is None else composition.experts
         eligibility = Eligibility.of(request, [self._experts[name] for name in names], self._windows)
         eligible = eligibility.among(names)
-        if router is None:
-            return Route(request.model, None)
-        decision = router.decide(prompt_of(request.messages), eligible)
-        return Route(decision.expert, decision)
+        if composition is None:
+            return Route(request.model, eligibility, None)
+        try:
+            choice = composition.choose(request.messages, eligible=eligible, category=category)
+        except MappingError as error:
+            raise BadRequest(f"x-coe-category: {error}.") from error
+        return Route(choice.decision.expert, eligibility, choice)
 
     def _no_such_model(self, name: str) -> str:
-        known = [*self._routers, *sorted(self._experts)]
+        known = [*self._compositions, *sorted(self._experts)]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
         return f"The model {name[:100]!r} does not exist. {hint}"

@@ -1,12 +1,12 @@
 """The composition root: everything a gateway is made of, started in order and ended in reverse."""
 
 import asyncio
+import contextlib
 import importlib.metadata
 import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +29,7 @@ from server.metrics import Metrics
 from server.openai import ChatRequest
 from server.routing import Routed
 from server.settings import Settings
+from server.workers import Workers
 
 log = logging.getLogger("coe.services")
 
@@ -41,6 +42,7 @@ class Services:
     catalog: Catalog
     tiers: TierManager
     metrics: Metrics
+    workers: Workers
     started: int
     version: str
 
@@ -61,12 +63,12 @@ class Services:
     def engines(self) -> Mapping[str, Engine]:
         return self.tiers.engines
 
-    async def route(self, request: ChatRequest) -> Routed:
+    async def route(self, request: ChatRequest, category: str | None = None) -> Routed:
         """A decision that a reload overtook is made again: what it chose may not be served any more. Raises
-        UnknownModel, NotCapable, ContextTooLong, RouterError."""
+        what ``Routing.route`` does."""
         while True:
             catalog = self.catalog
-            route = await catalog.routing.route(request)
+            route = await catalog.routing.route(request, category)
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
 
@@ -93,7 +95,7 @@ class Services:
         return self.metrics.text(self.tiers, statistics)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Services]:
     """Starts everything; engines become ready in the background, and requests wait for them.
 
@@ -101,8 +103,25 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     Raises CheckpointError, RouterError, TiersError before anything is started.
     """
     metrics = Metrics(CollectorRegistry())
-    catalog = Catalog.read(settings, metrics.decided)
-    experts = catalog.experts
+    with contextlib.closing(Workers()) as workers:
+        catalog = Catalog.read(settings, metrics.decided, workers)
+        tiers = await _tiers(settings, catalog.experts, metrics)
+        await tiers.start()
+        try:
+            yield Services(
+                catalog=catalog,
+                tiers=tiers,
+                metrics=metrics,
+                workers=workers,
+                started=int(time.time()),
+                version=importlib.metadata.version("composition-of-experts"),
+            )
+        finally:
+            await tiers.close(settings.server.drain_s)
+
+
+async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:
+    """Not started. Raises TiersError."""
     engines = {
         family: engine_of(family, settings, experts.values())
         for family in settings.families
@@ -111,21 +130,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     host = HostStore()
     try:
         budgets = await asyncio.to_thread(_budgets, settings, experts, engines, host)
-        tiers = TierManager(budgets, list(experts.values()), engines, host, metrics.observe)
+        return TierManager(budgets, list(experts.values()), engines, host, metrics.observe)
     except BaseException:
         host.close()
         raise
-    await tiers.start()
-    try:
-        yield Services(
-            catalog=catalog,
-            tiers=tiers,
-            metrics=metrics,
-            started=int(time.time()),
-            version=importlib.metadata.version("composition-of-experts"),
-        )
-    finally:
-        await tiers.close(settings.server.drain_s)
 
 
 def _budgets(

@@ -4,11 +4,13 @@ import pytest
 from pydantic import ValidationError
 
 from router.settings import CompositionConfig
+from router.stickiness import MARGIN
 
 
 def test_an_artifact_is_all_that_is_needed() -> None:
     config = CompositionConfig.model_validate({"artifact": "router/embedded"})
     assert (config.artifact, config.mapping, config.description) == (Path("router/embedded"), None, "")
+    assert config.stickiness == MARGIN
 
 
 def test_a_typo_is_an_error() -> None:

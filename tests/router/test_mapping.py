@@ -52,3 +52,12 @@ def test_an_expert_without_any_score_is_an_error_that_names_those_graded() -> No
 def test_no_expert_to_choose_from_is_an_error() -> None:
     with pytest.raises(MappingError, match="names no expert"):
         ExpertMapping.from_scores(graded("math", 5, small=0), [], CATEGORIES)
+
+
+def test_a_category_is_read_at_its_own_row_or_at_its_finer_ones() -> None:
+    mapping = ExpertMapping({"general": "a", "math": "a", "law/1": "b", "law/2": "c", "law/2/x": "a"})
+    assert mapping.rows_of("math") == ("math",)
+    assert mapping.rows_of("law") == ("law/1", "law/2")
+    assert mapping.rows_of("law/2") == ("law/2", "law/2/x")
+    with pytest.raises(MappingError, match="has no category 'lwa'; did you mean 'law/"):
+        mapping.rows_of("lwa")

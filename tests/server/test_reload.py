@@ -20,8 +20,8 @@ import yaml
 from pydantic import SecretStr
 
 from experts.prepare import prepare
+from router.composition import Choice, Composition
 from router.decision import Decision
-from router.pipeline import Router
 from server.cli import main
 from server.errors import ReloadRefused
 from server.routing import Routing
@@ -341,17 +341,18 @@ async def test_reloads_wait_for_each_other(serving: Serving, config: Config) -> 
 
 
 class Blocked:
-    """A router that has decided for math before a reload, and says so after it."""
+    """A composition that has decided for math before a reload, and says so after it."""
 
     def __init__(self) -> None:
         self.asked, self.go_on = threading.Event(), threading.Event()
 
     experts = EXPERTS
 
-    def decide(self, prompt: str, eligible: object) -> Decision:
+    def choose(self, messages: object, *, eligible: object, category: object) -> Choice:
         self.asked.set()
         assert self.go_on.wait(30)
-        return Decision("math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)
+        decision = Decision("math", "math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)
+        return Choice(decision, "map", decision)
 
 
 async def test_a_composition_never_routes_to_a_removed_expert(serving: Serving, config: Config) -> None:
@@ -359,8 +360,9 @@ async def test_a_composition_never_routes_to_a_removed_expert(serving: Serving, 
         tree["compositions"] = {"coe": {"artifact": str(ROOT / "router" / "embedded")}}
     async with serving(config.read(), config.read) as gateway:
         services, blocked = gateway.services, Blocked()
-        routers, windows = {"coe": cast(Router, blocked)}, {"small": 2048}
-        routing = Routing(routers, services.experts, windows, services.metrics.decided)
+        compositions, windows = {"coe": cast(Composition, blocked)}, {"small": 2048}
+        observe, workers = services.metrics.decided, services.workers
+        routing = Routing(compositions, services.experts, windows, observe, workers)
         services.catalog = replace(services.catalog, routing=routing)
         overtaken = asyncio.create_task(gateway.post(model="coe", messages=MATHS))
         assert await asyncio.to_thread(blocked.asked.wait, 30)

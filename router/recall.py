@@ -1,0 +1,41 @@
+"""Decisions made before, by what was asked, so that a long conversation costs one embedding a request."""
+
+import hashlib
+from collections import OrderedDict
+from threading import Lock
+from typing import Protocol
+
+from router.decision import Decision
+
+
+class Decider(Protocol):
+    """A Router: the same decision for the same prompt."""
+
+    def decide(self, prompt: str) -> Decision: ...
+
+
+class Recall:
+    """The last ``size`` decisions of a router. Keeps hashes, no text. Safe to call from several threads."""
+
+    def __init__(self, router: Decider, size: int = 4096) -> None:
+        self._router = router
+        self._size = size
+        self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
+        self._lock = Lock()
+
+    def decide(self, prompt: str) -> Decision:
+        """What the router decides, or decided: its ``seconds`` are those of the first time."""
+        key = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        with self._lock:
+            if key in self._decisions:
+                self._decisions.move_to_end(key)
+                return self._decisions[key]
+        decision = self._router.decide(prompt)
+        with self._lock:
+            self._decisions[key] = decision
+            while len(self._decisions) > self._size:
+                self._decisions.popitem(last=False)
+        return decision
+
+    def __repr__(self) -> str:
+        return f"<Recall of {self._router!r}: {len(self._decisions)} of {self._size} decisions>"

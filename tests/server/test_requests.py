@@ -1,0 +1,116 @@
+"""What a request says about its route, and what its answer says about it, over a real socket."""
+
+import asyncio
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from router.artifact import Artifact
+from router.composition import Composition
+from router.embed import Vectors, embedder_named
+from router.pipeline import Router
+from server.routing import Routing
+from server.settings import Settings
+from tests.server.conftest import ROOT, Gateway, Serving, until
+
+EMBEDDED = ROOT / "router" / "embedded"
+MATHS = "What is the integral of x^2?"
+GIBBERISH = "xkcd blorf gnarp wibble"
+
+
+def talk(*turns: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": turn} for turn in turns]
+
+
+async def headers(gateway: Gateway, *turns: str, model: str = "coe", **sent: str) -> dict[str, str]:
+    names = {name.replace("_", "-"): value for name, value in sent.items()}
+    answer = await gateway.post(names, model=model, messages=talk(*turns))
+    assert answer.status_code == 200, answer.text
+    return {name: value for name, value in answer.headers.items() if name.startswith("x-coe-")}
+
+
+async def test_an_answer_says_what_chose_its_expert(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        routed = await headers(gateway, MATHS)
+        assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("map", "math")
+        assert "x-coe-uncertain" not in routed
+        assert "x-coe-cluster" not in routed
+        named = await headers(gateway, MATHS, model="law")
+        assert (named["x-coe-routed-by"], named["x-coe-expert"]) == ("expert", "law")
+        assert "x-coe-category" not in named
+
+
+async def test_a_doubtful_prompt_is_said_to_be_so(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        routed = await headers(gateway, GIBBERISH)
+        assert (routed["x-coe-category"], routed["x-coe-uncertain"]) == ("general", "true")
+
+
+async def test_a_conversation_stays_with_its_expert(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        routed = await headers(gateway, MATHS, GIBBERISH)
+        assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("sticky", "math")
+        text = (await gateway.http.get("/metrics")).text
+        assert 'category="math",composition="coe",expert="math",uncertain="true"} 1.0' in text
+        assert 'coe_route_decisions_total{by="sticky",' in text
+
+
+async def test_a_composition_may_be_without_stickiness(serving: Serving, settings: Settings) -> None:
+    loose = settings.compositions["coe"].model_copy(update={"stickiness": 0.0})
+    async with serving(settings.model_copy(update={"compositions": {"coe": loose}})) as gateway:
+        routed = await headers(gateway, MATHS, GIBBERISH)
+        assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("map", "general")
+
+
+async def test_a_client_may_name_the_category(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        routed = await headers(gateway, MATHS, x_coe_category="law")
+        assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("category-header", "law")
+        assert routed["x-coe-category"] == "law"
+        wrong = await gateway.post({"x-coe-category": "maths"}, model="coe", messages=talk(MATHS))
+        error = wrong.json()["error"]
+        assert (wrong.status_code, error["type"]) == (400, "invalid_request_error")
+        assert error["message"].startswith("x-coe-category: the router has no category 'maths'; did you mean")
+        assert "biology, business, chemistry" in error["message"]
+
+
+class Slow:
+    """An embedder that waits to be told."""
+
+    def __init__(self) -> None:
+        self._real = embedder_named("minilm-l6-int8")
+        self.name, self.sha256, self.dimension = self._real.name, self._real.sha256, self._real.dimension
+        self.inside = 0
+        self.go_on = threading.Event()
+
+    def embed(self, texts: Any) -> Vectors:
+        self.inside += 1
+        assert self.go_on.wait(30)
+        return np.asarray(self._real.embed(texts))
+
+
+async def test_the_event_loop_goes_on_while_many_decisions_are_pending(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        services, slow = gateway.services, Slow()
+        composition = Composition(Router(Artifact.read(EMBEDDED), slow))
+        workers = services.workers
+        routing = Routing(
+            {"coe": composition}, services.experts, {"small": 200_000}, services.metrics.decided, workers
+        )
+        services.catalog = replace(services.catalog, routing=routing)
+        prompts = [f"{MATHS} {number}" for number in range(40)]
+        pending = [asyncio.create_task(headers(gateway, prompt)) for prompt in prompts]
+        await until(lambda: slow.inside == workers.threads)
+        for path in ("/health", "/v1/models", "/metrics"):
+            assert (await gateway.http.get(path)).status_code == 200
+        assert slow.inside == workers.threads
+        assert not any(task.done() for task in pending)
+        left = pending.pop()
+        left.cancel()
+        await asyncio.wait({left})
+        slow.go_on.set()
+        assert {answer["x-coe-expert"] for answer in await asyncio.gather(*pending)} == {"math"}
