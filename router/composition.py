@@ -21,11 +21,12 @@ named it. Where several hold: ``eligibility``, else ``category-header``, else ``
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The decision for a conversation's last turn. ``alone``: what it would be for that turn by itself, if
-    every expert could take it."""
+    every expert could take it. ``sticky``: the category is an earlier turn's."""
 
     decision: Decision
     by: RoutedBy
     alone: Decision
+    sticky: bool = False
 
 
 class Composition:
@@ -68,17 +69,18 @@ class Composition:
         prompts = prompts_of(messages, last=TURNS if self._margin and category is None else 1)
         turns = [self._recall.decide(prompt) for prompt in prompts or [""]]
         alone, by = self.router.mapped(turns[-1]), self._by
+        kept = settled(turns, self._margin)
+        sticky = category is None and kept.cluster != alone.cluster
         if category is not None:
             wanted, by = self._at(category, alone), "category-header"
+        elif sticky:
+            wanted, by = replace(alone, category=kept.category, cluster=kept.cluster), "sticky"
         else:
-            kept = settled(turns, self._margin)
-            wanted = replace(alone, category=kept.category, cluster=kept.cluster)
-            if wanted.cluster != alone.cluster:
-                by = "sticky"
+            wanted = alone
         decision = self.router.mapped(wanted, eligible)
         if decision.expert != self.router.mapped(wanted).expert:
             by = "eligibility"
-        return Choice(replace(decision, seconds=self._clock() - started), by, alone)
+        return Choice(replace(decision, seconds=self._clock() - started), by, alone, sticky)
 
     def _at(self, category: str, alone: Decision) -> Decision:
         """At the finer category that the prompt is in by itself, if ``category`` has it, else its first."""

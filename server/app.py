@@ -19,6 +19,7 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.state.services = services
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
+    app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
     app.include_router(server.routes.router)
     app.include_router(server.admin.router)
     app.add_exception_handler(GatewayError, _refuse)

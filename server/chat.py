@@ -18,6 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
 from server.errors import BadRequest, error_body, error_event, rendering_of, translated
+from server.explanation import Explanation
 from server.limits import read_body
 from server.openai import engine_body, parse_chat
 from server.routing import Route
@@ -30,6 +31,14 @@ PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 log = logging.getLogger("coe.requests")
+
+
+async def explain_route(request: Request) -> Explanation:
+    """``POST /v1/coe/route``: a chat request is routed and explained, and nothing is run."""
+    services: Services = request.app.state.services
+    services.keys.check(request.headers.get("authorization"))
+    chat = parse_chat(await read_body(request, services.settings.server.max_body))
+    return await services.explain(chat, request.headers.get("x-coe-category"))
 
 
 async def chat_completions(request: Request) -> Response:

@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     route.add_argument("prompt", help="the text a person would send; - reads standard input")
     route.add_argument("--composition", help="which composition decides; the first one by default")
     route.add_argument("--artifact", type=Path, help="a router artifact to use instead of a configuration's")
+    route.add_argument("--explain", action="store_true", help="say all that led to it")
     route.add_argument("--json", action="store_true", help="print the decision as JSON")
 
     experts = verb.add_parser("experts", help="prepare, list and verify checkpoints").add_subparsers(

@@ -10,6 +10,7 @@ from router.decision import Decision
 from router.errors import MappingError
 from server.eligibility import Eligibility
 from server.errors import BadRequest, UnknownModel
+from server.explanation import Explanation
 from server.openai import ChatRequest
 from server.workers import Workers
 
@@ -65,13 +66,25 @@ class Routing:
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
-        composition = self._compositions.get(request.model)
-        if composition is None and request.model not in self._experts:
-            raise UnknownModel(self._no_such_model(request.model), "model")
+        composition = self._composition_of(request.model)
         route = await self._workers.decide(lambda: self._choose(request, composition, category))
         if route.choice is not None:
             self._observe(request.model, route.choice.decision, route.by)
         return route
+
+    async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
+        """The same, and nobody is told."""
+        composition = self._composition_of(request.model)
+        route = await self._workers.decide(lambda: self._choose(request, composition, category))
+        names = (request.model,) if composition is None else composition.experts
+        return Explanation.of(request.model, route.choice, names, route.eligibility.ruled_out)
+
+    def _composition_of(self, model: str) -> Composition | None:
+        """None for an expert. Raises UnknownModel."""
+        composition = self._compositions.get(model)
+        if composition is None and model not in self._experts:
+            raise UnknownModel(self._no_such_model(model), "model")
+        return composition
 
     def _choose(self, request: ChatRequest, composition: Composition | None, category: str | None) -> Route:
         names = (request.model,) if composition is None else composition.experts

@@ -25,6 +25,7 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.auth import Keys
 from server.catalog import Catalog
 from server.engines import engine_of
+from server.explanation import Explanation
 from server.metrics import Metrics
 from server.openai import ChatRequest
 from server.routing import Routed
@@ -71,6 +72,10 @@ class Services:
             route = await catalog.routing.route(request, category)
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
+
+    async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
+        """The route that ``request`` would take now. Raises what ``Routing.route`` does."""
+        return await self.catalog.routing.explain(request, category)
 
     async def problems(self) -> dict[str, str]:
         """Engines a request would not reach now, with what is wrong; empty when all is well. One that rests

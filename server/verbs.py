@@ -46,6 +46,8 @@ def route(options: argparse.Namespace) -> int:
     else:
         router = _router_of(load(options.config), options.composition)
     prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if options.explain:
+        return _explain(options, router, prompt)
     decision = router.decide(prompt)
     if options.json:
         print(json.dumps(asdict(decision), sort_keys=True))
@@ -58,6 +60,20 @@ def route(options: argparse.Namespace) -> int:
     for category, probability in ranked[:5]:
         print(f"  {probability:6.3f}  {category}")
     print(f"decided in  {decision.seconds * 1e3:.1f} ms")
+    return 0
+
+
+def _explain(options: argparse.Namespace, router: Any, prompt: str) -> int:
+    from router.composition import Composition
+    from server.explanation import Explanation
+
+    choice = Composition(router).choose([{"role": "user", "content": prompt}])
+    model = options.artifact or options.composition or next(iter(load(options.config).compositions))
+    explanation = Explanation.of(str(model), choice, router.experts, {})
+    if options.json:
+        print(explanation.model_dump_json())
+    else:
+        print("\n".join(explanation.lines()))
     return 0
 
 

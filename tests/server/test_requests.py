@@ -1,19 +1,26 @@
 """What a request says about its route, and what its answer says about it, over a real socket."""
 
 import asyncio
+import json
+import re
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pytest
+from pydantic import SecretStr
 
 from router.artifact import Artifact
-from router.composition import Composition
+from router.composition import Composition, RoutedBy
 from router.embed import Vectors, embedder_named
 from router.pipeline import Router
+from server.cli import main
+from server.explanation import Decided, Explanation
 from server.routing import Routing
 from server.settings import Settings
-from tests.server.conftest import ROOT, Gateway, Serving, until
+from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, changed, until
+from tests.server.test_eligibility import PICTURE, able
 
 EMBEDDED = ROOT / "router" / "embedded"
 MATHS = "What is the integral of x^2?"
@@ -114,3 +121,84 @@ async def test_the_event_loop_goes_on_while_many_decisions_are_pending(
         await asyncio.wait({left})
         slow.go_on.set()
         assert {answer["x-coe-expert"] for answer in await asyncio.gather(*pending)} == {"math"}
+
+
+async def explained(gateway: Gateway, *turns: str, **fields: Any) -> dict[str, Any]:
+    body = {"model": "coe", "messages": talk(*turns)} | fields
+    answer = await gateway.http.post("/v1/coe/route", json=body)
+    assert answer.status_code == 200, answer.text
+    explanation: dict[str, Any] = answer.json()
+    return explanation
+
+
+async def test_a_route_is_explained_and_nothing_is_run(serving: Serving, settings: Settings) -> None:
+    async with serving(able(settings, math=[], law=["images"])) as gateway:
+        before = (await gateway.http.get("/metrics")).text
+        said = await explained(gateway, MATHS, GIBBERISH)
+        assert (said["model"], said["expert"], said["routed_by"]) == ("coe", "math", "sticky")
+        decided = said["decided"]
+        assert (decided["category"], decided["cluster"], decided["alone"]) == ("math", "math", "general")
+        assert (decided["sticky"], decided["uncertain"]) == (True, True)
+        assert sum(decided["probabilities"].values()) == pytest.approx(1)
+        assert decided["seconds"] > 0
+        assert (sorted(said["eligible"]), said["ruled_out"]) == (sorted(EXPERTS), [])
+
+        picture = {"role": "user", "content": [{"type": "text", "text": MATHS}, PICTURE]}
+        said = await explained(gateway, messages=[picture])
+        assert (said["expert"], said["routed_by"]) == ("general", "eligibility")
+        cannot = {"expert": "math", "reason": "images", "message": "math does not take images"}
+        assert said["ruled_out"] == [cannot]
+        assert "math" not in said["eligible"]
+
+        named = await explained(gateway, MATHS, model="law")
+        assert (named["routed_by"], named["decided"], named["eligible"]) == ("expert", None, ["law"])
+
+        series = [line for line in before.splitlines() if line.startswith("coe_route_decisions_total{")]
+        assert series == []
+        assert "coe_route_decisions_total{" not in (await gateway.http.get("/metrics")).text
+
+
+async def test_an_explanation_is_refused_as_the_request_would_be(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(changed(able(settings, law=[]), api_keys=(SecretStr("secret"),))) as gateway:
+        body = {"model": "law", "messages": talk(MATHS)}
+        assert (await gateway.http.post("/v1/coe/route", json=body)).status_code == 401
+        key = {"authorization": "Bearer secret"}
+        assert (await gateway.http.post("/v1/coe/route", json=body, headers=key)).status_code == 200
+        for wrong, status in (({"model": "lwa"}, 404), ({"messages": []}, 400), ({"tools": [{}]}, 400)):
+            answer = await gateway.http.post("/v1/coe/route", json=body | wrong, headers=key)
+            assert answer.status_code == status
+        category = await gateway.http.post(
+            "/v1/coe/route", json=body | {"model": "coe"}, headers=key | {"x-coe-category": "law"}
+        )
+        assert category.json()["routed_by"] == "category-header"
+
+
+def test_the_command_explains_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["route", "--artifact", str(EMBEDDED), "--explain"]
+    assert main([*command, MATHS]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["expert      math", "routed by   map", "category    math"]
+    assert "eligible    coding, general, law, math, medicine" in lines
+    assert main([*command, "--json", GIBBERISH]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["model"], said["expert"], said["decided"]["uncertain"]) == (str(EMBEDDED), "general", True)
+    assert main(["route", "--explain", MATHS]) == 0
+    assert capsys.readouterr().out.startswith("expert      math\n")
+
+
+def test_every_header_and_what_may_choose_an_expert_are_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    code = (ROOT / "server" / "chat.py").read_text()
+    headers = set(re.findall(r'"(x-coe-[a-z-]+)"', code))
+    assert len(headers) > 9
+    assert {name for name in headers if f"`{name}" not in text} == set()
+    table = text.split("| `x-coe-routed-by` | the expert is |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE) == [*get_args(RoutedBy)]
+
+
+def test_an_explanation_s_fields_are_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    fields = {*Explanation.model_fields, *Decided.model_fields} - {"model"}
+    assert {name for name in fields if f"`{name}`" not in text} == set()
