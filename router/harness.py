@@ -27,9 +27,11 @@ _LEFT_OUT = (
 )  # fmt: skip
 _ONLY = ("user_query", "userRequest")
 """Where one of these is, nothing outside of it is the person's."""
-_OPENING = re.compile(rf"<({'|'.join(map(re.escape, _LEFT_OUT))})(?:\s[^<>]{{0,300}})?>")
-_FRAMES = re.compile(r"</?(?:task|feedback|user_message|answer|command-args)>")
+_FRAMES = ("task", "feedback", "user_message", "answer", "command-args")
 """Around what the person wrote: Cline's, and the arguments of a command of Claude Code."""
+_TAG = re.compile(
+    rf"<(?:(?P<block>{'|'.join(map(re.escape, _LEFT_OUT))})(?:\s[^<>]{{0,300}})?|/?(?:{'|'.join(_FRAMES)}))>"
+)
 _RESULT = re.compile(r"\[\w+(?: for '[^'\n]{0,500}')?\] Result:")
 """How Cline begins a turn that has the result of a tool."""
 _WHOLE_TURNS = (
@@ -39,7 +41,7 @@ _WHOLE_TURNS = (
     "[ERROR] You did not use a tool in your previous response",
 )
 """Beginnings of turns of which nothing is the person's (aider, Cline)."""
-_AGENTS_FILE = re.compile(r"# AGENTS\.md instructions for [^\n]*")
+_AGENTS_FILE = re.compile(r"\A\s*# AGENTS\.md instructions for [^\n]*")
 _REQUEST = "## My request for Codex:"
 """What comes after it is the person's (Codex in an editor)."""
 _RETRIEVED = re.compile(r"### Task:\s+Respond to the user query using the provided context")
@@ -60,7 +62,7 @@ def without_harness(text: str) -> str:
     if _RETRIEVED.match(text):
         text = text.rpartition("</context>")[2]
     text = text.rpartition(_REQUEST)[2]
-    return _FRAMES.sub("", _AGENTS_FILE.sub("", _without_blocks(text))).strip()
+    return _AGENTS_FILE.sub("", _without_tags(text), count=1).strip()
 
 
 def _inside(text: str, tag: str) -> str:
@@ -70,18 +72,30 @@ def _inside(text: str, tag: str) -> str:
     return inside.strip() if closing else ""
 
 
-def _without_blocks(text: str) -> str:
-    """Blocks that are not closed stay: somebody may have written about them."""
+def _without_tags(text: str) -> str:
+    """Without the blocks, and without the frames around what stays. Blocks that are not closed stay: somebody
+    may have written about them. It goes from one ``<`` to the next, so other threads come in between."""
     kept: list[str] = []
-    begin = search_from = 0
+    begin = 0
     unclosed: set[str] = set()
-    while (opening := _OPENING.search(text, search_from)) is not None:
-        closing = f"</{opening[1]}>"
-        end = -1 if closing in unclosed else text.find(closing, opening.end())
-        if end < 0:
-            unclosed.add(closing)
-            search_from = opening.end()
-        else:
-            kept.append(text[begin : opening.start()])
-            begin = search_from = end + len(closing)
+    at = text.find("<")
+    while at >= 0:
+        tag = _TAG.match(text, at)
+        end = at + 1 if tag is None else _end_of(tag, unclosed)
+        if tag is not None and end > at + 1:
+            kept.append(text[begin:at])
+            begin = end
+        at = text.find("<", end)
     return "".join([*kept, text[begin:]])
+
+
+def _end_of(tag: re.Match[str], unclosed: set[str]) -> int:
+    """Of what is left out with ``tag``; the tag's first character where it stays."""
+    if tag["block"] is None:
+        return tag.end()
+    closing = f"</{tag['block']}>"
+    end = -1 if closing in unclosed else tag.string.find(closing, tag.end())
+    if end < 0:
+        unclosed.add(closing)
+        return tag.start() + 1
+    return end + len(closing)

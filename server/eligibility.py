@@ -1,5 +1,6 @@
 """Which experts cannot take a request, and why: before the map is read, and for an expert that is named."""
 
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,8 @@ from server.openai import ChatRequest
 Reason = Capability | Literal["context"]
 _PARTS: Mapping[str, Capability] = {"image_url": "images", "input_audio": "audio", "file": "files"}
 """Type of a content part to what it takes to read it."""
-_RUN = re.compile(r"[^\W_]+")
-_LONGEST_TOKEN = 20
-"""Characters. Few tokens are longer, and no text is made of them."""
+_TOKEN = re.compile(r"[^\W_]{1,20}")
+"""Letters and digits that may be one token. Few tokens are longer, and no text is made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,14 @@ def needs_of(request: ChatRequest, longest: int) -> Needs:
 
 
 def least_tokens(texts: Iterator[str], limit: int) -> int:
-    """How many tokens ``texts`` have at least, whatever the tokenizer, counted up to just over ``limit``.
+    """How many tokens ``texts`` have at least, whatever the tokenizer, counted up to ``limit`` and one.
 
     Tokenizers cut between words, so each run of letters and digits is a token or more; marks and spaces may
     be part of the next one. Prose has about a third more tokens, code two or three times as many. An expert
     that this rules out could not have taken the request; one that it lets pass may still refuse it.
     """
-    count = 0
-    for text in texts:
-        for run in _RUN.finditer(text):
-            count += 1 + (run.end() - run.start()) // _LONGEST_TOKEN
-            if count > limit:
-                return count
-    return count
+    tokens = itertools.chain.from_iterable(map(_TOKEN.finditer, texts))
+    return sum(1 for _ in itertools.islice(tokens, limit + 1))
 
 
 @dataclass(frozen=True, slots=True)
