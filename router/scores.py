@@ -1,0 +1,259 @@
+"""How good each expert is in each category, from graded prompts, shrunk where there are few.
+
+Experts may be graded on different prompts, and a missing grade is not a wrong answer. So no expert's own mean
+is used: a grade is taken to be *ease of the prompt + advantage of the expert + noise*, and the advantages are
+fitted by least squares on the prompts that several experts were graded on. A prompt that only one expert was
+graded on says nothing by itself; it is compared with the other such prompts of its category.
+
+A category's ease and advantages are drawn towards its label's as if ``prior`` prompts had said what the label
+says, and a label's towards those of all prompts. Where every expert is graded on every prompt this is the
+plain mean, shrunk: (sum of n grades + prior * mean of the parent) / (n + prior).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+from router.errors import MappingError
+
+Floats = NDArray[np.float64]
+
+EMPTY = 0.5
+"""Prompts that a category without any counts as in the shares: it may come up, and needs its expert."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTable:
+    """What the mapping is solved from. Rows are categories, columns are experts.
+
+    Raises MappingError where the shapes do not match or the shares do not add up to 1.
+    """
+
+    categories: tuple[str, ...]
+    experts: tuple[str, ...]
+    parameters: Floats
+    """[experts], in billions."""
+    shares: Floats
+    """[categories], of the prompts; adds up to 1."""
+    means: Floats
+    """[categories, experts], expected score from 0 to 1."""
+    errors: Floats
+    """[categories, experts], standard errors of the means."""
+    counts: NDArray[np.int64]
+    """[categories, experts], graded prompts."""
+
+    def __post_init__(self) -> None:
+        shape = (len(self.categories), len(self.experts))
+        if 0 in shape:
+            raise MappingError("a score table needs at least one category and one expert")
+        wanted = {"parameters": shape[1:], "shares": shape[:1]} | dict.fromkeys(
+            ("means", "errors", "counts"), shape
+        )
+        for name, expected in wanted.items():
+            if getattr(self, name).shape != expected:
+                found = getattr(self, name).shape
+                raise MappingError(f"score table: {name} has shape {found}, expected {expected}")
+        for names in (self.categories, self.experts):
+            if len(set(names)) < len(names):
+                raise MappingError(f"score table: a name comes twice in {', '.join(names)}")
+        for expert, size in zip(self.experts, self.parameters, strict=True):
+            if not 0 < size < np.inf:
+                raise MappingError(f"expert {expert!r} has {size:g} B parameters; give its size in billions")
+        if (self.shares < 0).any() or not np.isclose(self.shares.sum(), 1):
+            raise MappingError(f"score table: the shares add up to {self.shares.sum():g}, expected 1")
+        if not np.isfinite(self.means).all():
+            raise MappingError("score table: every category needs a mean score of every expert")
+
+    @classmethod
+    def from_grades(
+        cls,
+        categories_of_prompts: Sequence[str],
+        weights: Floats,
+        grades: Floats,
+        *,
+        experts: Sequence[str],
+        parameters: Sequence[float],
+        categories: Sequence[str],
+        parents: Mapping[str, str],
+        prior: float = 20.0,
+    ) -> Self:
+        """``weights``: [prompts], 1 for a whole prompt. ``grades``: [prompts, experts] from 0 to 1, NaN for
+        not graded. ``parents``: a finer category to its label; a category not in it is a label itself.
+        ``prior``: imagined prompts, over 0.
+
+        An expert without grades in a category has its advantage in the label; a category without graded
+        prompts is its label. Raises MappingError for grades that no comparison can be made from.
+        """
+        _check(categories_of_prompts, weights, grades, experts, categories, prior)
+        rows = {name: index for index, name in enumerate(categories)}
+        row_of_prompt = np.array([rows[name] for name in categories_of_prompts], dtype=np.int64)
+        evidence = [
+            _Evidence.of(grades[row_of_prompt == row], weights[row_of_prompt == row]) for row in rows.values()
+        ]
+        overall = sum(evidence[1:], start=evidence[0])
+        _check_comparable(overall, experts)
+        root = overall.level()
+        labels = [parents.get(name, name) for name in categories]
+        of_label: dict[str, _Evidence] = {}
+        for label, part in zip(labels, evidence, strict=True):
+            of_label[label] = of_label[label] + part if label in of_label else part
+        level_of_label = {label: part.level_near(root, prior) for label, part in of_label.items()}
+        levels = [
+            part.level_near(level_of_label[label], prior)
+            if label in parents.values()
+            else level_of_label[label]
+            for label, part in zip(labels, evidence, strict=True)
+        ]
+        means = np.clip([level.ease + level.advantages for level in levels], 0, 1)
+        seen = np.array([part.seen for part in evidence])
+        prompts = np.bincount(row_of_prompt, weights, minlength=len(categories))
+        prompts[prompts == 0] = EMPTY
+        return cls(
+            tuple(categories),
+            tuple(experts),
+            np.asarray(parameters, dtype=np.float64),
+            prompts / prompts.sum(),
+            means,
+            _posterior_errors(means, seen + prior),
+            np.array([part.counts for part in evidence]),
+        )
+
+    def __repr__(self) -> str:
+        graded = int(self.counts.sum())
+        return (
+            f"<ScoreTable {len(self.categories)} categories x {len(self.experts)} experts, {graded} grades>"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """What is believed of a set of prompts."""
+
+    ease: float
+    """What the average expert scores."""
+    advantages: Floats
+    """[experts], over the average expert; adds up to 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evidence:
+    """What a set of prompts says, as weighted sums: that of a label is its categories' added up.
+
+    The first two are the normal equations ``information @ advantages = gains``, from which the prompts' own
+    ease was eliminated.
+    """
+
+    information: Floats
+    """[experts, experts]."""
+    gains: Floats
+    """[experts]."""
+    prompts: float
+    """Graded ones."""
+    grades: float
+    """Sum over the prompts of the mean grade."""
+    graders: Floats
+    """[experts], sum over the prompts of an expert's part in the mean grade."""
+    seen: Floats
+    """[experts], graded prompts, weighted."""
+    counts: NDArray[np.int64]
+    """[experts], graded prompts."""
+
+    @classmethod
+    def of(cls, grades: Floats, weights: Floats) -> "_Evidence":
+        graded = ~np.isnan(grades)
+        some = graded.any(axis=1)
+        graded, weights, grades = graded[some], weights[some], np.nan_to_num(grades[some])
+        marks = graded.astype(np.float64)
+        how_many = marks.sum(axis=1)
+        mean = grades.sum(axis=1) / how_many
+        # Each prompt is a stratum with an ease of its own, and those with one grade are one together.
+        alone = how_many == 1
+        strata = np.vstack([marks[~alone] * weights[~alone, None], weights[alone] @ marks[alone]])
+        sizes = np.append(how_many[~alone] * weights[~alone], weights[alone].sum())
+        totals = np.append(sizes[:-1] * mean[~alone], weights[alone] @ mean[alone])
+        filled = sizes > 0
+        strata, sizes, totals = strata[filled], sizes[filled], totals[filled]
+        seen = weights @ marks
+        return cls(
+            information=np.diag(seen) - strata.T @ (strata / sizes[:, None]),
+            gains=weights @ grades - strata.T @ (totals / sizes),
+            prompts=float(weights.sum()),
+            grades=float(weights @ mean),
+            graders=(weights / how_many) @ marks,
+            seen=seen,
+            counts=graded.sum(axis=0),
+        )
+
+    def __add__(self, other: "_Evidence") -> "_Evidence":
+        return _Evidence(
+            self.information + other.information,
+            self.gains + other.gains,
+            self.prompts + other.prompts,
+            self.grades + other.grades,
+            self.graders + other.graders,
+            self.seen + other.seen,
+            self.counts + other.counts,
+        )
+
+    def level(self) -> _Level:
+        """What it says alone. Advantages are only known up to a constant; the shortest add up to 0."""
+        shortest = np.linalg.lstsq(self.information, self.gains, rcond=None)[0]
+        advantages = np.asarray(shortest, dtype=np.float64)
+        return _Level((self.grades - float(self.graders @ advantages)) / self.prompts, advantages)
+
+    def level_near(self, parent: _Level, prior: float) -> _Level:
+        """What it says together with ``prior`` prompts that say what the parent says."""
+        information = self.information + prior * np.eye(len(self.gains))
+        solved = np.linalg.solve(information, self.gains + prior * parent.advantages)
+        advantages = np.asarray(solved, dtype=np.float64)
+        grades = self.grades - float(self.graders @ advantages)
+        return _Level((grades + prior * parent.ease) / (self.prompts + prior), advantages)
+
+
+def _posterior_errors(means: Floats, seen: Floats) -> Floats:
+    """Standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)): a mean of 1 is not certain."""
+    centre = (seen * means + 1) / (seen + 2)
+    deviations: Floats = np.sqrt(centre * (1 - centre) / (seen + 3))
+    return deviations
+
+
+def _check(
+    categories_of_prompts: Sequence[str],
+    weights: Floats,
+    grades: Floats,
+    experts: Sequence[str],
+    categories: Sequence[str],
+    prior: float,
+) -> None:
+    prompts = len(categories_of_prompts)
+    if grades.shape != (prompts, len(experts)) or weights.shape != (prompts,):
+        raise MappingError(
+            f"grades have shape {grades.shape} and weights {weights.shape} "
+            f"for {prompts} prompts and {len(experts)} experts"
+        )
+    if unknown := sorted(set(categories_of_prompts) - set(categories)):
+        raise MappingError(f"prompts have category {unknown[0]!r}, and the table has no such row")
+    if not prior > 0:
+        raise MappingError(f"the prior must be over 0 prompts, not {prior:g}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise MappingError("a prompt's weight must be a number from 0")
+    known = grades[~np.isnan(grades)]
+    if ((known < 0) | (known > 1)).any():
+        raise MappingError("a grade must be from 0 to 1, or NaN where there is none")
+
+
+def _check_comparable(overall: _Evidence, experts: Sequence[str]) -> None:
+    for expert, seen in zip(experts, overall.seen, strict=True):
+        if not seen:
+            raise MappingError(f"no prompt has a score of expert {expert!r}; grade some, or leave it out")
+    groups = connected_components(np.abs(overall.information) > 0)[1]
+    apart = [expert for expert, group in zip(experts, groups, strict=True) if group != groups[0]]
+    if apart:
+        raise MappingError(
+            f"nothing compares {apart[0]!r} with {experts[0]!r}: no prompt was graded for both, nor were "
+            "prompts of one category, directly or by way of others; grade some prompts for both"
+        )
