@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 from router.classify import LinearClassifier
 from router.errors import ArtifactError
 from router.mapping import GENERAL, ExpertMapping
+from router.scores import ScoreTable
 from router.uncertainty import Uncertainty
 
 MANIFEST = "manifest.json"
@@ -84,6 +85,7 @@ class Artifact:
     mapping: ExpertMapping
     training: TrainingRecord
     held_out: HeldOutMetrics | None = None
+    scores: ScoreTable | None = None
 
     def write(self, folder: Path) -> None:
         """Creates the folder, or replaces the artifact in it. Raises ArtifactError when that is not

@@ -9,6 +9,7 @@ from router.conversation import prompts_of
 from router.decision import Decision
 from router.pipeline import Router
 from router.recall import Recall
+from router.solver import Solver
 from router.stickiness import MARGIN, TURNS, settled
 
 RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "expert"]
@@ -37,14 +38,16 @@ class Composition:
         router: Router,
         *,
         margin: float = MARGIN,
+        solver: Solver | None = None,
         recall: Recall | None = None,
         by: RoutedBy = "map",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``margin``: of ``router.stickiness``. ``recall``: of a router with the same classifier. ``by``:
-        what made the router's map."""
+        """``margin``: of ``router.stickiness``. ``solver``: for maps under other budgets. ``recall``: of a
+        router with the same classifier. ``by``: what made the router's map."""
         self.router = router
         self._margin = margin
+        self._solver = solver or Solver(router.artifact.scores, router.experts)
         self._recall = recall or Recall(router)
         self._by = by
         self._clock = clock
@@ -53,6 +56,19 @@ class Composition:
     def experts(self) -> tuple[str, ...]:
         """Those the map can choose."""
         return self.router.experts
+
+    def under(self, active: float) -> "Composition":
+        """The same, with a map solved for a budget in billions of active parameters. Takes up to seconds.
+        Raises MappingError."""
+        router = self.router.with_map(self._solver.map(active))
+        return Composition(
+            router,
+            margin=self._margin,
+            solver=self._solver,
+            recall=self._recall,
+            by="budget",
+            clock=self._clock,
+        )
 
     def choose(
         self,
@@ -83,9 +99,12 @@ class Composition:
         return Choice(replace(decision, seconds=self._clock() - started), by, alone, sticky)
 
     def _at(self, category: str, alone: Decision) -> Decision:
-        """At the finer category that the prompt is in by itself, if ``category`` has it, else its first."""
+        """At the finer category that the prompt is in by itself, if ``category`` has it, else at the one that
+        most prompts are in."""
         rows = self.router.artifact.mapping.rows_of(category)
-        cluster = alone.cluster if alone.cluster in rows else rows[0]
+        scores = self.router.artifact.scores
+        shares = {} if scores is None else dict(zip(scores.categories, scores.shares, strict=True))
+        cluster = alone.cluster if alone.cluster in rows else max(rows, key=lambda row: shares.get(row, 0.0))
         label = cluster if cluster in self.router.categories else cluster.rpartition("/")[0]
         return replace(alone, category=label, cluster=cluster, uncertain=False)
 

@@ -52,7 +52,10 @@ class Router:
 
         Raises MappingError for an unknown category or when ``general`` is missing.
         """
-        mapping = ExpertMapping.given(experts, self.categories)
+        return self.with_map(ExpertMapping.given(experts, self.categories))
+
+    def with_map(self, mapping: ExpertMapping) -> "Router":
+        """The same router with ``mapping``, which has every category."""
         return Router(replace(self.artifact, mapping=mapping), self._embedder, clock=self._clock)
 
     def decide(self, prompt: str, eligible: Collection[str] | None = None) -> Decision:

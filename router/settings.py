@@ -1,9 +1,11 @@
 """The router's piece of the configuration tree."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from router.parameters import Billions
 from router.stickiness import MARGIN
 
 
@@ -17,8 +19,23 @@ class CompositionConfig(BaseModel):
     mapping: dict[str, str] | None = None
     """Category to expert, instead of the mapping in the artifact. Must name ``general``, which also answers
     the categories left out."""
+    active_params: Billions | None = None
+    """Average number of parameters of the expert that answers, such as 31B: the map is solved for it when the
+    server starts, from the artifact's scores. Absent, and total_params too: the map is the artifact's."""
+    total_params: Billions | None = None
+    """Largest number of parameters of all experts of the map together, also of a map for a budget in the
+    model's name (``coe:31B``)."""
+    min_margin: float = Field(default=0, ge=0, le=100)
+    """Points of score (of 100) by which an expert must be better than a cheaper one of the map to be chosen,
+    where a map is solved."""
     stickiness: float = Field(default=MARGIN, ge=0, le=1)
     """How clearly a conversation's topic must have moved for another category: by how much the new one must
     be more probable than the present one. 0: every turn is decided by itself."""
     description: str = ""
     """What clients read about the composition in ``/v1/models``."""
+
+    @model_validator(mode="after")
+    def _one_map(self) -> Self:
+        if self.mapping is not None and (self.active_params is not None or self.total_params is not None):
+            raise ValueError("give either a mapping, or active_params and total_params to solve one")
+        return self

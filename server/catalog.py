@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from experts.checkpoint import check_families, open_expert
 from experts.spec import Expert
 from router.composition import Composition
+from router.errors import MappingError
 from router.pipeline import Router
+from router.settings import CompositionConfig
+from router.solver import Solver
 from server.auth import Keys
 from server.routing import Observe, Routing
 from server.settings import Settings, SettingsError
@@ -28,11 +31,7 @@ class Catalog:
         RouterError, SettingsError."""
         experts = open_experts(settings)
         windows = {name: family.max_model_len for name, family in settings.families.items()}
-        compositions = {
-            name: Composition(router, margin=settings.compositions[name].stickiness)
-            for name, router in load_routers(settings).items()
-        }
-        routing = Routing(compositions, experts, windows, observe, workers)
+        routing = Routing(compositions_of(settings), experts, windows, observe, workers)
         return cls(settings, experts, routing, Keys(settings.server.api_keys))
 
 
@@ -46,15 +45,41 @@ def open_experts(settings: Settings) -> dict[str, Expert]:
     return experts
 
 
+def compositions_of(settings: Settings) -> dict[str, Composition]:
+    """Raises what ``load_routers`` does."""
+    return {
+        name: Composition(
+            router,
+            margin=settings.compositions[name].stickiness,
+            solver=_solver(router, settings, settings.compositions[name]),
+        )
+        for name, router in load_routers(settings).items()
+    }
+
+
+def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
+    return Solver(router.artifact.scores, settings.experts, config.total_params, config.min_margin)
+
+
 def load_routers(settings: Settings) -> dict[str, Router]:
-    """The router of each composition, with the configuration's mapping if it has one.
+    """The router of each composition, with the configuration's mapping or the map for its budgets, if it has
+    one of these.
 
     Raises RouterError, and SettingsError when a router's map names an expert that is not configured.
     """
     routers = {}
     for name, composition in settings.compositions.items():
         router = Router.load(composition.artifact)
-        routers[name] = router.with_mapping(composition.mapping) if composition.mapping else router
+        if composition.mapping:
+            router = router.with_mapping(composition.mapping)
+        elif composition.active_params or composition.total_params:
+            try:
+                router = router.with_map(
+                    _solver(router, settings, composition).map(composition.active_params)
+                )
+            except MappingError as error:
+                raise SettingsError(f"compositions.{name}: {error}") from error
+        routers[name] = router
         missing = sorted(set(routers[name].experts) - settings.experts.keys())
         if missing:
             raise SettingsError(

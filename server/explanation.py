@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from router.composition import Choice, RoutedBy
+from router.scores import ScoreTable
 from server.eligibility import Reason, why
 
 
@@ -20,9 +21,20 @@ class RuledOut(_Piece):
     message: str
 
 
+class Scored(_Piece):
+    """An expert in a row of the scores. ``score`` goes from 0 to 1. ``prompts``: how many were graded."""
+
+    expert: str
+    score: float
+    standard_error: float
+    parameters_billion: float
+    prompts: int
+
+
 class Decided(_Piece):
     """What the router of a composition said. ``alone``: the category of the last user turn by itself, if an
-    earlier turn or the client did not say another. ``seconds``: spent deciding."""
+    earlier turn or the client did not say another. ``row``: what the map was solved from at ``cluster``, best
+    first; null where the artifact has no scores. ``seconds``: spent deciding."""
 
     category: str
     cluster: str
@@ -31,10 +43,11 @@ class Decided(_Piece):
     sticky: bool
     alone: str
     probabilities: Mapping[str, float]
+    row: tuple[Scored, ...] | None
     seconds: float
 
     @classmethod
-    def of(cls, choice: Choice) -> "Decided":
+    def of(cls, choice: Choice, scores: ScoreTable | None) -> "Decided":
         decision = choice.decision
         return cls(
             category=decision.category,
@@ -44,6 +57,7 @@ class Decided(_Piece):
             sticky=choice.sticky,
             alone=choice.alone.category,
             probabilities=decision.probabilities,
+            row=None if scores is None else _row(scores, decision.cluster),
             seconds=decision.seconds,
         )
 
@@ -61,14 +75,19 @@ class Explanation(_Piece):
 
     @classmethod
     def of(
-        cls, model: str, choice: Choice | None, experts: Collection[str], ruled_out: Mapping[str, Reason]
+        cls,
+        model: str,
+        choice: Choice | None,
+        experts: Collection[str],
+        ruled_out: Mapping[str, Reason],
+        scores: ScoreTable | None = None,
     ) -> "Explanation":
         """``experts``: those that ``model`` can choose, able or not. Without a choice it is one of them."""
         return cls(
             model=model,
             expert=model if choice is None else choice.decision.expert,
             routed_by="expert" if choice is None else choice.by,
-            decided=None if choice is None else Decided.of(choice),
+            decided=None if choice is None else Decided.of(choice, scores),
             eligible=tuple(name for name in experts if name not in ruled_out),
             ruled_out=tuple(
                 RuledOut(expert=name, reason=reason, message=f"{name} {why(reason)}")
@@ -87,6 +106,24 @@ class Explanation(_Piece):
             yield f"ruled out   {each.message}"
 
 
+def _row(scores: ScoreTable, cluster: str) -> tuple[Scored, ...] | None:
+    """None where the table has no such row."""
+    if cluster not in scores.categories:
+        return None
+    row = scores.categories.index(cluster)
+    scored = [
+        Scored(
+            expert=name,
+            score=float(scores.means[row, column]),
+            standard_error=float(scores.errors[row, column]),
+            parameters_billion=float(scores.parameters[column]),
+            prompts=int(scores.counts[row, column]),
+        )
+        for column, name in enumerate(scores.experts)
+    ]
+    return tuple(sorted(scored, key=lambda each: -each.score))
+
+
 def _said(decided: Decided) -> Iterator[str]:
     doubt = " (uncertain)" if decided.uncertain else ""
     yield f"category    {decided.category}{doubt}"
@@ -98,4 +135,9 @@ def _said(decided: Decided) -> Iterator[str]:
     for category, probability in decided.probabilities.items():
         if probability >= 0.001:
             yield f"  {probability:6.3f}  {category}"
+    for each in decided.row or ():
+        yield (
+            f"score       {each.score:.3f} +- {each.standard_error:.3f}  {each.expert} "
+            f"({each.parameters_billion:g} B, {each.prompts} prompts)"
+        )
     yield f"decided in  {decided.seconds * 1e3:.1f} ms"

@@ -8,6 +8,7 @@ from experts.spec import Expert
 from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
+from server.compositions import Compositions, Named
 from server.eligibility import Eligibility
 from server.errors import BadRequest, UnknownModel
 from server.explanation import Explanation
@@ -55,7 +56,7 @@ class Routing:
         workers: Workers,
     ) -> None:
         """``windows``: family to its context window in tokens."""
-        self._compositions = compositions
+        self._compositions = Compositions(compositions, workers)
         self._experts = experts
         self._windows = windows
         self._observe = observe
@@ -66,25 +67,36 @@ class Routing:
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
-        composition = self._composition_of(request.model)
-        route = await self._workers.decide(lambda: self._choose(request, composition, category))
-        if route.choice is not None:
-            self._observe(request.model, route.choice.decision, route.by)
+        named = await self._named(request.model)
+        route = await self._decide(request, named, category)
+        if named is not None and route.choice is not None:
+            self._observe(named.name, route.choice.decision, route.by)
         return route
 
     async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
-        composition = self._composition_of(request.model)
-        route = await self._workers.decide(lambda: self._choose(request, composition, category))
-        names = (request.model,) if composition is None else composition.experts
-        return Explanation.of(request.model, route.choice, names, route.eligibility.ruled_out)
+        named = await self._named(request.model)
+        route = await self._decide(request, named, category)
+        if named is None or route.choice is None:
+            return Explanation.of(request.model, None, (request.model,), {})
+        return Explanation.of(
+            request.model,
+            route.choice,
+            named.composition.experts,
+            route.eligibility.ruled_out,
+            named.composition.router.artifact.scores,
+        )
 
-    def _composition_of(self, model: str) -> Composition | None:
-        """None for an expert. Raises UnknownModel."""
-        composition = self._compositions.get(model)
-        if composition is None and model not in self._experts:
+    async def _named(self, model: str) -> Named | None:
+        """None for an expert. Raises UnknownModel, and BadRequest where there is no map for a budget."""
+        named = await self._compositions.named(model)
+        if named is None and model not in self._experts:
             raise UnknownModel(self._no_such_model(model), "model")
-        return composition
+        return named
+
+    async def _decide(self, request: ChatRequest, named: Named | None, category: str | None) -> Route:
+        composition = None if named is None else named.composition
+        return await self._workers.decide(lambda: self._choose(request, composition, category))
 
     def _choose(self, request: ChatRequest, composition: Composition | None, category: str | None) -> Route:
         names = (request.model,) if composition is None else composition.experts
@@ -99,7 +111,7 @@ class Routing:
         return Route(choice.decision.expert, eligibility, choice)
 
     def _no_such_model(self, name: str) -> str:
-        known = [*self._compositions, *sorted(self._experts)]
+        known = [*self._compositions.names, *sorted(self._experts)]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
         return f"The model {name[:100]!r} does not exist. {hint}"

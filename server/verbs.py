@@ -69,7 +69,7 @@ def _explain(options: argparse.Namespace, router: Any, prompt: str) -> int:
 
     choice = Composition(router).choose([{"role": "user", "content": prompt}])
     model = options.artifact or options.composition or next(iter(load(options.config).compositions))
-    explanation = Explanation.of(str(model), choice, router.experts, {})
+    explanation = Explanation.of(str(model), choice, router.experts, {}, router.artifact.scores)
     if options.json:
         print(explanation.model_dump_json())
     else:

@@ -1,17 +1,22 @@
 """A conversation with the embedded router."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import router
 from router.composition import Composition
 from router.decision import Decision
+from router.embed import embedder_named
 from router.errors import MappingError, NoEligibleError
+from router.mapping import ExpertMapping
 from router.pipeline import Router
 from router.recall import Recall
+from tests.router.score_tables import table
 
 MATHS = "What is the integral of x^2?"
 LAW = "Can my landlord evict me without notice?"
@@ -103,3 +108,43 @@ def test_who_cannot_take_it_is_passed_over() -> None:
 def test_nothing_asked_goes_to_general() -> None:
     choice = Composition(embedded()).choose([{"role": "system", "content": "Be brief."}])
     assert (choice.by, choice.decision.category) == ("map", "general")
+
+
+def with_scores(*, experts: Sequence[str] = ("general", "math", "law")) -> Router:
+    scores = table(embedded().categories, experts)
+    return Router(replace(embedded().artifact, scores=scores), embedder_named("minilm-l6-int8"))
+
+
+def test_under_a_budget_its_map_is_another_and_the_decisions_are_remembered() -> None:
+    counting = Counting()
+    composition = Composition(with_scores(), recall=Recall(counting))
+    cheap, dear = composition.under(1.0), composition.under(2.0)
+    assert composition.choose(talk(MATHS)).by == "map"
+    for under, expert in ((cheap, "general"), (dear, "math")):
+        choice = under.choose(talk(MATHS))
+        assert (choice.by, choice.decision.category, choice.decision.expert) == ("budget", "math", expert)
+    assert cheap.choose(talk(MATHS, GIBBERISH)).by == "sticky"
+    assert cheap.choose(talk(MATHS), category="law").by == "category-header"
+    assert counting.count == 2
+
+
+def test_without_scores_there_is_no_map_for_a_budget() -> None:
+    with pytest.raises(MappingError, match="has no scores"):
+        Composition(embedded()).under(31.0)
+
+
+def test_a_category_with_finer_ones_is_read_at_the_prompts_own_or_the_most_frequent() -> None:
+    categories = (*(name for name in embedded().categories if name != "law"), "law/1", "law/2", "law")
+    scores = table(categories)
+    shares = np.array([0.5 if name == "law/2" else 0.5 / (len(categories) - 1) for name in categories])
+    mapping = ExpertMapping(
+        dict(embedded().artifact.mapping.experts) | {"law/1": "math", "law/2": "medicine"}
+    )
+    artifact = replace(embedded().artifact, scores=replace(scores, shares=shares), mapping=mapping)
+    composition = Composition(Router(artifact, embedder_named("minilm-l6-int8")))
+    decision = composition.choose(talk(MATHS), category="law").decision
+    assert (decision.category, decision.cluster, decision.expert) == ("law", "law/2", "medicine")
+    named = composition.choose(talk(MATHS), category="law/1").decision
+    assert (named.category, named.cluster, named.expert) == ("law", "law/1", "math")
+    own = composition.choose(talk(LAW), category="law").decision
+    assert own.cluster == "law"

@@ -20,3 +20,17 @@ def test_a_typo_is_an_error() -> None:
 
 def test_every_field_explains_itself() -> None:
     assert all(field.description for field in CompositionConfig.model_fields.values())
+
+
+def test_budgets_are_written_with_their_unit() -> None:
+    config = CompositionConfig.model_validate(
+        {"artifact": "a", "active_params": "31B", "total_params": "500M"}
+    )
+    assert (config.active_params, config.total_params, config.min_margin) == (31.0, 0.5, 0.0)
+    with pytest.raises(ValidationError, match="31 is not a number of parameters such as 31B"):
+        CompositionConfig.model_validate({"artifact": "a", "active_params": 31})
+
+
+def test_a_map_is_given_or_solved() -> None:
+    with pytest.raises(ValidationError, match="give either a mapping, or active_params and total_params"):
+        CompositionConfig.model_validate({"artifact": "a", "mapping": {"general": "x"}, "total_params": "3B"})

@@ -1,0 +1,128 @@
+"""A composition under a budget: ``coe:31B``."""
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from router.artifact import Artifact
+from router.composition import Composition
+from router.embed import embedder_named
+from router.pipeline import Router
+from router.solver import Solver
+from server.catalog import load_routers
+from server.compositions import KEPT, Compositions, Named
+from server.routing import Routing
+from server.settings import Settings, SettingsError
+from server.workers import Workers
+from tests.router.score_tables import table
+from tests.server.conftest import Gateway, Serving
+from tests.server.test_eligibility import refused
+from tests.server.test_requests import EMBEDDED, MATHS, explained, headers, talk
+
+
+def give_scores(gateway: Gateway) -> None:
+    """To the artifact of ``coe``: general has 1 B parameters, math 11 B, law 21 B."""
+    services, artifact = gateway.services, Artifact.read(EMBEDDED)
+    scores = table(artifact.classifier.labels)
+    router = Router(replace(artifact, scores=scores), embedder_named("minilm-l6-int8"))
+    composition = Composition(router, solver=Solver(scores, services.experts))
+    routing = Routing(
+        {"coe": composition},
+        services.experts,
+        {"small": 200_000},
+        services.metrics.decided,
+        services.workers,
+    )
+    services.catalog = replace(services.catalog, routing=routing)
+
+
+async def test_a_budget_in_the_models_name_solves_its_map(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        give_scores(gateway)
+        for model, by, expert in (
+            ("coe:1B", "budget", "general"),
+            ("coe:2B", "budget", "math"),
+            ("coe:1000M", "budget", "general"),
+            ("coe", "map", "math"),
+        ):
+            routed = await headers(gateway, MATHS, model=model)
+            assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == (by, expert)
+        text = (await gateway.http.get("/metrics")).text
+        assert 'coe_route_decisions_total{by="budget",category="math",composition="coe",expert="math"' in text
+        assert "coe:" not in text
+
+
+async def test_a_budget_that_no_map_fits_or_that_is_none_is_refused(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        error = await refused(gateway, model="coe:31B", messages=talk(MATHS))
+        assert error["message"].startswith("coe:31B: the router's artifact has no scores to solve a map from")
+        assert error["param"] == "model"
+        give_scores(gateway)
+        error = await refused(gateway, model="coe:0.5B", messages=talk(MATHS))
+        assert "no expert fits a budget of 0.5 B active parameters; the smallest feasible" in error["message"]
+        for model in ("coe:", "coe:31", "coe:0B", "coe:31B:31B", ":31B", "law:31B", "ceo:31B"):
+            answer = await gateway.post(model=model, messages=talk(MATHS))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need_its_place() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.solved: list[float] = []
+            self.go_on = threading.Event()
+
+        def under(self, budget: float) -> object:
+            assert self.go_on.wait(30)
+            self.solved.append(budget)
+            return budget
+
+    counting = Counting()
+    with contextlib.closing(Workers()) as workers:
+        compositions = Compositions({"coe": cast(Composition, counting)}, workers)
+        waiting = [asyncio.create_task(compositions.named("coe:31B")) for _ in range(5)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        counting.go_on.set()
+        await asyncio.wait(waiting)
+        assert waiting[0].cancelled()
+        assert [task.result() for task in waiting[1:]] == [Named("coe", cast(Composition, 31.0))] * 4
+        assert counting.solved == [31.0]
+        for budget in range(1, KEPT):
+            await compositions.named(f"coe:{budget}M")
+            await compositions.named("coe:31000M")
+        assert counting.solved.count(31.0) == 1
+        await compositions.named("coe:0.5B")
+        assert len(counting.solved) == KEPT + 1
+        await compositions.named("coe:1M")
+        assert counting.solved.count(0.001) == 2
+
+
+async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        assert (await explained(gateway, MATHS))["decided"]["row"] is None
+        give_scores(gateway)
+        said = await explained(gateway, MATHS, model="coe:1B")
+        assert (said["expert"], said["routed_by"]) == ("general", "budget")
+        best, *others = said["decided"]["row"]
+        assert best == {
+            "expert": "math",
+            "score": 0.9,
+            "standard_error": 0.01,
+            "parameters_billion": 11.0,
+            "prompts": 100,
+        }
+        assert [each["expert"] for each in others] == ["general", "law"]
+
+
+def test_a_budget_of_the_configuration_needs_scores(settings: Settings) -> None:
+    composition = settings.compositions["coe"].model_copy(update={"active_params": 31.0})
+    with pytest.raises(SettingsError, match=r"^compositions\.coe: the router's artifact has no scores"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
