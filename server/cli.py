@@ -11,6 +11,7 @@ from typing import get_args
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 import server.operator_verbs as operator_verbs
+import server.traffic_verbs as traffic_verbs
 import server.verbs as verbs
 from experts.errors import ExpertsError
 from memory_tiers.comparison import RIVALS
@@ -99,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
+    traffic_verbs.add_verb(router, _verb)
 
     tiers = verb.add_parser("tiers", help="look into the memory tiers, and order").add_subparsers(
         required=True, metavar="VERB"
