@@ -21,12 +21,14 @@ from router.decision import Decision
 from server.cli import main
 from server.errors import FeedbackUnavailable
 from server.feedback import MOST_WAITING, Feedback, Recorded
+from server.feedback_errors import FeedbackUnreadable
 from server.feedback_metrics import FeedbackMetrics
 from server.feedback_records import Kept
 from server.feedback_settings import DAY_S, FeedbackConfig
 from server.feedback_store import FeedbackStore
 from server.reload_plan import check_reloadable
 from server.routing import Route
+from server.services import running
 from server.settings import Settings, SettingsError, load
 from tests.server.conftest import Gateway, Serving, changed, until
 from tests.server.test_metrics import scraped
@@ -243,6 +245,15 @@ async def test_a_full_disk_ends_recording_and_nothing_else(
     assert caplog.text.count("feedback ends here") == 1
     (small_memory / "ballast").unlink()
     assert 0 <= len(kept(settings)) < 300
+
+
+async def test_a_file_of_another_program_is_refused_before_anything_is_started(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "feedback.sqlite").write_text("no database, but some text" * 100)
+    with pytest.raises(FeedbackUnreadable, match="is damaged or no SQLite file"):
+        async with running(recorded(settings, tmp_path)):
+            raise AssertionError("it runs")
 
 
 def route(prompt: str = "hello") -> Route:
