@@ -22,11 +22,13 @@ named it. Where several hold: ``eligibility``, else ``category-header``, else ``
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The decision for a conversation's last turn. ``alone``: what it would be for that turn by itself, if
-    every expert could take it. ``sticky``: the category is an earlier turn's."""
+    every expert could take it. ``prompt``: what was read for it. ``sticky``: the category is an earlier
+    turn's."""
 
     decision: Decision
     by: RoutedBy
     alone: Decision
+    prompt: str
     sticky: bool = False
 
 
@@ -82,8 +84,8 @@ class Composition:
         Raises MappingError for a category that the map does not have, NoEligibleError.
         """
         started = self._clock()
-        prompts = prompts_of(messages, last=TURNS if self._margin and category is None else 1)
-        turns = [self._recall.decide(prompt) for prompt in prompts or [""]]
+        prompts = prompts_of(messages, last=TURNS if self._margin and category is None else 1) or [""]
+        turns = [self._recall.decide(prompt) for prompt in prompts]
         alone, by = self.router.mapped(turns[-1]), self._by
         kept = settled(turns, self._margin)
         sticky = category is None and kept.cluster != alone.cluster
@@ -96,7 +98,7 @@ class Composition:
         decision = self.router.mapped(wanted, eligible)
         if decision.expert != self.router.mapped(wanted).expert:
             by = "eligibility"
-        return Choice(replace(decision, seconds=self._clock() - started), by, alone, sticky)
+        return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
 
     def _at(self, category: str, alone: Decision) -> Decision:
         """At the finer category that the prompt is in by itself, if ``category`` has it, else at the one that

@@ -36,6 +36,15 @@ class Compositions:
     def names(self) -> tuple[str, ...]:
         return tuple(self._compositions)
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of all of them."""
+        return frozenset(
+            category
+            for composition in self._compositions.values()
+            for category in composition.router.categories
+        )
+
     async def named(self, model: str) -> Named | None:
         """None: there is none of this name. Raises BadRequest where there is no map for the budget."""
         if model in self._compositions:

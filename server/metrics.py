@@ -9,6 +9,7 @@ from memory_tiers.manager import TierManager
 from memory_tiers.observations import Observation
 from router.composition import RoutedBy
 from router.decision import Decision
+from server.feedback_metrics import FeedbackMetrics
 from server.tier_metrics import SECONDS, TierMetrics
 from server.tier_snapshot import TierSnapshot
 
@@ -38,6 +39,7 @@ class Metrics:
             "coe_route_seconds", "Seconds one decision takes", ["composition"], buckets=SECONDS,
             registry=registry,
         )  # fmt: skip
+        self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
 

@@ -9,7 +9,7 @@ from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
 from server.compositions import Compositions, Named
-from server.eligibility import Eligibility
+from server.eligibility import Eligibility, Reason
 from server.errors import BadRequest, UnknownModel
 from server.explanation import Explanation
 from server.openai import ChatRequest
@@ -21,11 +21,13 @@ Observe = Callable[[str, Decision, RoutedBy], None]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The expert that answers, what chose it, and how (None: the client named the expert)."""
+    """The expert that answers, who cannot and why, and the composition's choice of it (None: the client named
+    the expert). ``composition``: its name, without a budget."""
 
     expert: str
-    eligibility: Eligibility
-    choice: Choice | None
+    ruled_out: Mapping[str, Reason]
+    composition: str = ""
+    choice: Choice | None = None
 
     @property
     def by(self) -> RoutedBy:
@@ -34,6 +36,11 @@ class Route:
     @property
     def decision(self) -> Decision | None:
         return None if self.choice is None else self.choice.decision
+
+    @property
+    def prompt(self) -> str:
+        """What the router read."""
+        return "" if self.choice is None else self.choice.prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +69,30 @@ class Routing:
         self._observe = observe
         self._workers = workers
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of all compositions."""
+        return self._compositions.categories
+
     async def route(self, request: ChatRequest, category: str | None = None) -> Route:
         """``category``: the client's own, for a composition. Decides off the event loop.
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
-        named = await self._named(request.model)
-        route = await self._decide(request, named, category)
-        if named is not None and route.choice is not None:
-            self._observe(named.name, route.choice.decision, route.by)
+        route = await self._decide(request, await self._named(request.model), category)
+        if route.choice is not None:
+            self._observe(route.composition, route.choice.decision, route.by)
         return route
 
     async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
         named = await self._named(request.model)
         route = await self._decide(request, named, category)
-        if named is None or route.choice is None:
+        if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
+        router = named.composition.router
         return Explanation.of(
-            request.model,
-            route.choice,
-            named.composition.experts,
-            route.eligibility.ruled_out,
-            named.composition.router.artifact.scores,
+            request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
         )
 
     async def _named(self, model: str) -> Named | None:
@@ -95,20 +103,19 @@ class Routing:
         return named
 
     async def _decide(self, request: ChatRequest, named: Named | None, category: str | None) -> Route:
-        composition = None if named is None else named.composition
-        return await self._workers.decide(lambda: self._choose(request, composition, category))
+        return await self._workers.decide(lambda: self._choose(request, named, category))
 
-    def _choose(self, request: ChatRequest, composition: Composition | None, category: str | None) -> Route:
-        names = (request.model,) if composition is None else composition.experts
+    def _choose(self, request: ChatRequest, named: Named | None, category: str | None) -> Route:
+        names = (request.model,) if named is None else named.composition.experts
         eligibility = Eligibility.of(request, [self._experts[name] for name in names], self._windows)
         eligible = eligibility.among(names)
-        if composition is None:
-            return Route(request.model, eligibility, None)
+        if named is None:
+            return Route(request.model, {})
         try:
-            choice = composition.choose(request.messages, eligible=eligible, category=category)
+            choice = named.composition.choose(request.messages, eligible=eligible, category=category)
         except MappingError as error:
             raise BadRequest(f"x-coe-category: {error}.") from error
-        return Route(choice.decision.expert, eligibility, choice)
+        return Route(choice.decision.expert, eligibility.ruled_out, named.name, choice)
 
     def _no_such_model(self, name: str) -> str:
         known = [*self._compositions.names, *sorted(self._experts)]

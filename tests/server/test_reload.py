@@ -352,7 +352,7 @@ class Blocked:
         self.asked.set()
         assert self.go_on.wait(30)
         decision = Decision("math", "math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)
-        return Choice(decision, "map", decision)
+        return Choice(decision, "map", decision, "hello")
 
 
 async def test_a_composition_never_routes_to_a_removed_expert(serving: Serving, config: Config) -> None:
