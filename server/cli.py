@@ -10,6 +10,7 @@ from typing import get_args
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.verbs as verbs
 from experts.errors import ExpertsError
@@ -91,6 +92,15 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--description", default="", help="what the data is, kept in the artifact")
     train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     train.add_argument("--seed", type=int, default=0, help="same seed, same artifact, byte for byte")
+    judge_options.add(
+        _verb(
+            router,
+            "judge",
+            judge_options.judge,
+            "score prompts by comparing experts' answers with a judge",
+            config=False,
+        )
+    )
     evaluate = _verb(
         router, "evaluate", verbs.evaluate, "accuracy and calibration on labelled prompts", config=False
     )
