@@ -106,7 +106,7 @@ class HttpChat:
 
     def _problem(self, ask: Ask, response: httpx.Response | httpx.HTTPError) -> str:
         if isinstance(response, httpx.Response):
-            return self._endpoint.complaint(ask.model, response)
+            return f"{self._endpoint.url} {self._endpoint.complaint(ask.model, response)}"
         return f"cannot reach {self._endpoint.url} ({why(response)})"
 
     def _read(self, ask: Ask, response: httpx.Response) -> Reply:

@@ -57,19 +57,19 @@ class Endpoint:
         return {b"authorization": b"Bearer " + self.key.encode()} if self.key else {}
 
     def complaint(self, model: str, response: httpx.Response) -> str:
-        """One line on an answer that is an error."""
+        """One line on an answer that is an error, to follow what the endpoint is called."""
         detail = _detail(response)
         message = " ".join(detail.message.split())[:300] if detail else ""
         match response.status_code:
             case 401 | 403:
                 wrong = f"does not take the key in {self.key_variable}"
                 missing = f"wants a key; set {self.key_variable}"
-                return f"{self.url} {wrong if self.key else missing}" + (f" ({message})" if message else "")
+                return f"{wrong if self.key else missing}" + (f" ({message})" if message else "")
             case 404:
                 said = message or "it answered 404; is the address right?"
-                return f"{self.url} has no model {model!r}: {said}"
+                return f"has no model {model!r}: {said}"
             case status:
-                return f"{self.url} answered {status} for {model!r}: {message or response.reason_phrase}"
+                return f"answered {status} for {model!r}: {message or response.reason_phrase}"
 
 
 def error_code(response: httpx.Response) -> str:

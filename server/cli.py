@@ -10,6 +10,7 @@ from typing import get_args
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+import server.embedder_options as embedder_options
 import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.verbs as verbs
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     second_step.add_argument(
         "--experts", help="expert names, comma-separated, to choose among by the data's scores"
     )
+    embedder_options.add(train)
     train.add_argument("--cache", type=Path, metavar="FILE", help="keep embeddings there between runs")
     train.add_argument("--description", default="", help="what the data is, kept in the artifact")
     train.add_argument("--out", type=Path, required=True, help="folder of the artifact")

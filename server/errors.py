@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
-from router.errors import RouterError
+from router.errors import EmbedderError, RouterError
 
 
 class GatewayError(Exception):
@@ -73,6 +73,7 @@ TABLE: dict[type[Exception], Rendering] = {
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
     EngineError: Rendering(502, "server_error", "engine_error"),
     ExpertsError: Rendering(500, "server_error", "expert_error"),
+    EmbedderError: Rendering(503, "server_error", "embedder_error"),
     RouterError: Rendering(500, "server_error", "router_error"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
