@@ -93,7 +93,7 @@ class HttpChat:
         try:
             return await self._http.post(f"{self._endpoint.url}/chat/completions", json=_body(ask))
         except httpx.HTTPError as error:
-            if not self._reached and isinstance(error, httpx.ConnectError):
+            if not self._reached and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                 raise EndpointError(self._problem(ask, error)) from error
             return error
 

@@ -8,12 +8,20 @@ from typing import Self
 from router.chat import Ask, Chat, Reply
 from router.errors import JudgingError
 
-_TABLE = """CREATE TABLE IF NOT EXISTS replies
-(key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER)"""
+_BEGIN = """
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+BEGIN EXCLUSIVE;
+CREATE TABLE IF NOT EXISTS replies
+(key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER);
+COMMIT;
+"""
+"""Nothing is synced for each reply: a killed process loses none, a power failure the last ones."""
 
 
 class ReplyFile:
-    """An SQLite file for one run at a time; a reply is on disk once ``put`` returns."""
+    """An SQLite file for one run at a time; a reply outlives the process once ``put`` returns."""
 
     def __init__(self, file: Path) -> None:
         """Raises JudgingError when another run holds the file or it is something else."""
@@ -23,10 +31,7 @@ class ReplyFile:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         try:
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("BEGIN EXCLUSIVE")
-            self._database.execute(_TABLE)
-            self._database.execute("COMMIT")
+            self._database.executescript(_BEGIN)
         except sqlite3.Error as error:
             self._database.close()
             raise self._unusable(error) from error

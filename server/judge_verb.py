@@ -101,5 +101,9 @@ def _ask_leave(given: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise SettingsError("nobody can be asked whether to start: add --yes")
-    if input("Start? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        said = input("Start? [y/N] ")
+    except EOFError:
+        said = ""
+    if said.strip().lower() not in ("y", "yes"):
         raise SettingsError("not started; nothing was asked")

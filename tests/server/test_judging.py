@@ -250,7 +250,8 @@ def test_a_run_that_an_endpoint_ends_goes_on_where_it_stopped(tmp_path: Path, ca
     assert (tmp_path / "judged.jsonl").read_bytes() == whole
 
 
-def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_what_was_answered_outlives_ctrl_c_and_kill(tmp_path: Path, ending: signal.Signals) -> None:
     file = written(tmp_path, lines(3))
     tenth, go_on = threading.Event(), threading.Event()
 
@@ -265,13 +266,13 @@ def test_ctrl_c_keeps_what_was_answered_and_the_same_command_goes_on(tmp_path: P
         command = [sys.executable, "-c", INTERRUPTIBLE, *options]
         running = subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
         assert tenth.wait(60)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(ending)
         _, told = running.communicate(timeout=60)
         go_on.set()
-        assert running.returncode == 130
-        kept, interrupted = told.splitlines()[-2:]
-        assert kept.startswith("9 replies are kept in ")
-        assert interrupted == "coe: interrupted"
+        if ending == signal.SIGINT:
+            kept, interrupted = told.splitlines()[-2:]
+            assert kept.startswith("9 replies are kept in ")
+            assert (interrupted, running.returncode) == ("coe: interrupted", 130)
         assert not (tmp_path / "judged.jsonl").exists()
         endpoint.calls.pop()
         endpoint.answer = judge
@@ -297,7 +298,7 @@ def test_the_calls_and_their_cost_are_shown_before_anybody_is_asked(tmp_path: Pa
     assert f"cost about {(2.5 * tokens_in + 10 * tokens_out) / 1e6:.2f}" in shown.out
 
 
-@pytest.mark.parametrize(("says", "status"), [(b"y\n", 0), (b"\n", 1), (b"no\n", 1)])
+@pytest.mark.parametrize(("says", "status"), [(b"y\n", 0), (b"\n", 1), (b"no\n", 1), (b"\x04", 1)])
 def test_a_person_is_asked_for_a_yes(tmp_path: Path, says: bytes, status: int) -> None:
     file = written(tmp_path, lines(1))
     with scripted(judge) as endpoint:
