@@ -35,9 +35,8 @@ def judge_prompts(options: argparse.Namespace) -> int:
         try:
             judged, used = asyncio.run(_judge(options, plan, answers, verdicts, replies))
         except BaseException:
-            print(
-                f"{len(replies)} replies are kept in {kept}; the same command goes on there", file=sys.stderr
-            )
+            if len(replies):
+                print(f"{len(replies)} replies are kept in {kept}: the same command goes on", file=sys.stderr)
             raise
         scored = scores(judged.pairs, plan.reference)
         write_judged(options.data, options.out, plan.experts, scored)
