@@ -152,13 +152,14 @@ def _twin_representatives(examples: Iterable[Example]) -> list[str]:
     ids = []
     for example in examples:
         ids.append(f"id:{example.id}")
-        for key in _twin_keys(example.prompt):
+        for key in twin_keys(example.prompt):
             low, high = sorted((find(ids[-1]), find(f"key:{key}")), key=lambda node: (node[0] != "i", node))
             leader[high] = low
     return [find(node).removeprefix("id:") for node in ids]
 
 
-def _twin_keys(prompt: str) -> list[str]:
+def twin_keys(prompt: str) -> list[str]:
+    """Near twins share one."""
     words = re.findall(r"[^\W\d_]+", question_of(prompt).lower())
     if len(words) < 8:
         return [" ".join(words)] if words else []

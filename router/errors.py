@@ -6,7 +6,7 @@ RouterError
 ├── DatasetError      a line of training or test data is wrong; carries its number
 ├── EndpointError     a model's endpoint cannot be reached, or refuses the key, the model or all that is asked
 │   └── PromptRefused it refuses this prompt; others may be answered
-├── JudgingError      what judging keeps or writes cannot be kept or written
+├── JudgingError      the file in which judging keeps replies cannot be used
 ├── MappingError      a category or expert of a mapping does not exist, or `general` has no expert
 └── NoEligibleError   every expert of the mapping was ruled out for this request
 """

@@ -2,24 +2,18 @@
 
 import difflib
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ValidationError
 
 from memory_tiers.manager import TierManager
 from memory_tiers.status import ExpertStatus
 from server.auth import check_operator
-from server.errors import BadRequest, UnknownModel
-from server.limits import read_body
+from server.errors import UnknownModel
 from server.operators import Demotion, Destination, Reloaded, Snapshot
 from server.reload import Reload
+from server.sent import described, read_model
 from server.services import Services
-
-MOST_OF_AN_ORDER = 10_000
-"""Bytes."""
-
-Sent = TypeVar("Sent", bound=BaseModel)
 
 
 async def _operator(request: Request) -> TierManager:
@@ -52,29 +46,27 @@ async def reload(request: Request) -> Reloaded:
     return await reload.now()
 
 
-def _body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
-    """For /openapi.json. FastAPI would read a body of any size, before it asks who sends it."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"content": content, "required": required}}
-
-
 @router.post("/experts/{name:path}/load", status_code=202)
 async def load(name: str, tiers: Tiers) -> ExpertStatus:
     """Bring it to the device, as if somebody had asked for it."""
     return _ordered(tiers, name, lambda: tiers.orders.move(name, "device"))
 
 
-@router.post("/experts/{name:path}/demote", status_code=202, openapi_extra=_body(Demotion, required=False))
+@router.post(
+    "/experts/{name:path}/demote", status_code=202, openapi_extra=described(Demotion, required=False)
+)
 async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
     """Take it down to ``host`` or ``disk`` once nobody uses it."""
-    order = await _read(request, Demotion)
+    order = await read_model(request, Demotion)
     return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
 
 
-@router.post("/experts/{name:path}/move", status_code=202, openapi_extra=_body(Destination, required=True))
+@router.post(
+    "/experts/{name:path}/move", status_code=202, openapi_extra=described(Destination, required=True)
+)
 async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
     """Bring it, or take it down, to the tier given."""
-    order = await _read(request, Destination)
+    order = await read_model(request, Destination)
     return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
 
 
@@ -94,17 +86,6 @@ async def unpin(name: str, tiers: Tiers) -> ExpertStatus:
 async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
     """End its load. Whoever waits for it is rejected."""
     return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
-
-
-async def _read(request: Request, model: type[Sent]) -> Sent:
-    """Raises BadRequest naming the field, TooLarge."""
-    raw = await read_body(request, MOST_OF_AN_ORDER)
-    try:
-        return model.model_validate_json(raw or b"{}")
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        raise BadRequest(f"{field or 'The body'}: {problem['msg']}.", field or None) from error
 
 
 def _ordered(tiers: TierManager, name: str, order: Callable[[], None]) -> ExpertStatus:

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 import server.admin
 import server.chat
+import server.feedback_routes
 import server.routes
 from memory_tiers.errors import TiersError
 from server.errors import BadRequest, GatewayError, error_response
@@ -21,6 +22,7 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.include_router(server.routes.router)
     app.include_router(server.admin.router)
+    app.include_router(server.feedback_routes.router)
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(404, _not_found)

@@ -22,13 +22,18 @@ class Keys:
         """Raises Unauthorized. Compares with every key in constant time."""
         if not self._keys:
             return
-        scheme, _, given = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not given:
+        raw = sent_key(authorization)
+        if not raw:
             raise Unauthorized(f"No {self._kind}. Send 'Authorization: Bearer KEY'.")
-        raw = given.strip().encode("latin-1")  # the bytes that were sent, which need not be ASCII
         matches = [hmac.compare_digest(raw, key) for key in self._keys]
         if not any(matches):
             raise Unauthorized(f"This {self._kind} is not known.")
+
+
+def sent_key(authorization: str | None) -> bytes:
+    """The key in the header, as the bytes that were sent, which need not be ASCII; empty if there is none."""
+    scheme, _, given = (authorization or "").partition(" ")
+    return given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def check_operator(request: Request, config: ServerConfig) -> None:

@@ -18,6 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
 from server.errors import BadRequest, error_body, error_event, rendering_of, translated
+from server.feedback import Recorded
 from server.limits import read_body
 from server.openai import engine_body, parse_chat
 from server.routing import Route
@@ -118,6 +119,7 @@ class Exchange(Response):
         self.expert = ""
         self.began = time.monotonic()
         self.headers_out = {"x-request-id": sent_headers.get("x-request-id") or uuid.uuid4().hex}
+        self.recorded: Recorded | None = None
         self.background = None  # read by FastAPI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,6 +146,9 @@ class Exchange(Response):
         body = engine_body(chat, routed.expert)
         if route.decision is not None:
             self.services.tiers.foresee(route.decision.others)
+            if self.services.feedback is not None:
+                request_id, key = self.headers_out["x-request-id"], self.sent_headers.get("authorization")
+                self.recorded = self.services.feedback.decided(request_id, key, chat.model, route)
         fail_fast = self.sent_headers.get("x-coe-fail-fast", "").lower() in ("1", "true")
         whole = not chat.stream
         async with await begin(
@@ -184,6 +189,8 @@ class Exchange(Response):
     def _record(self, outcome: str) -> None:
         seconds = time.monotonic() - self.began
         self.services.metrics.request_done(self.expert, outcome, seconds)
+        if self.recorded is not None:
+            self.recorded.ended(outcome)
         log.info(
             "%s model=%.100r expert=%s outcome=%s seconds=%.3f",
             self.headers_out["x-request-id"],

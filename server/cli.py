@@ -11,14 +11,17 @@ from typing import get_args
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 import server.embedder_options as embedder_options
+import server.feedback_verbs as feedback_verbs
 import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
+import server.traffic_verbs as traffic_verbs
 import server.verbs as verbs
 from experts.errors import ExpertsError
 from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
 from memory_tiers.tiers import Tier
 from router.errors import RouterError
+from server.feedback_errors import FeedbackError
 from server.operators import OperatorError
 from server.settings import SettingsError
 
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (SettingsError, ExpertsError, TiersError, RouterError, OperatorError) as error:
+    except (SettingsError, ExpertsError, TiersError, RouterError, FeedbackError, OperatorError) as error:
         print(f"coe: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -111,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
         "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
+    traffic_verbs.add_verb(router, _verb)
+    feedback_verbs.add_verbs(verb, _verb)
 
     tiers = verb.add_parser("tiers", help="look into the memory tiers, and order").add_subparsers(
         required=True, metavar="VERB"

@@ -6,6 +6,9 @@ GatewayError                raised by the gateway itself
 ├── Unauthorized            the key is missing or wrong
 ├── Forbidden               orders are not taken from this client
 ├── TooLarge                the body is over the limit
+├── FeedbackOff             no feedback is kept here
+├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
+├── FeedbackUnavailable     feedback cannot be kept now
 └── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
@@ -48,6 +51,18 @@ class TooLarge(GatewayError):
     pass
 
 
+class FeedbackOff(GatewayError):
+    pass
+
+
+class UnknownRequest(GatewayError):
+    pass
+
+
+class FeedbackUnavailable(GatewayError):
+    pass
+
+
 class ReloadRefused(GatewayError):
     pass
 
@@ -66,6 +81,9 @@ TABLE: dict[type[Exception], Rendering] = {
     Unauthorized: Rendering(401, "invalid_request_error", "invalid_api_key"),
     Forbidden: Rendering(403, "invalid_request_error", "admin_key_needed"),
     UnknownModel: Rendering(404, "invalid_request_error", "model_not_found"),
+    FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
+    UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
+    FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),

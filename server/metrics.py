@@ -8,6 +8,7 @@ from experts.engine import EngineStatistics
 from memory_tiers.manager import TierManager
 from memory_tiers.observations import Observation
 from router.decision import Decision
+from server.feedback_metrics import FeedbackMetrics
 from server.tier_metrics import SECONDS, TierMetrics
 from server.tier_snapshot import TierSnapshot
 
@@ -37,6 +38,7 @@ class Metrics:
             "coe_route_seconds", "Seconds one decision takes", ["composition"], buckets=SECONDS,
             registry=registry,
         )  # fmt: skip
+        self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
 

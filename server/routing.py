@@ -15,10 +15,12 @@ from server.openai import ChatRequest
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The expert that answers, and the decision that chose it (None when the client named the expert)."""
+    """The expert that answers, and the decision that chose it (None when the client named the expert).
+    ``prompt``: what the router read for it."""
 
     expert: str
     decision: Decision | None
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,19 @@ class Routing:
         self._experts = frozenset(experts)
         self._observe = observe
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of all compositions."""
+        return frozenset(category for router in self._routers.values() for category in router.categories)
+
     async def route(self, request: ChatRequest) -> Route:
         """Decides off the event loop. Raises UnknownModel, RouterError."""
         router = self._routers.get(request.model)
         if router is not None:
-            decision = await asyncio.to_thread(router.decide, prompt_of(request.messages))
+            prompt = prompt_of(request.messages)
+            decision = await asyncio.to_thread(router.decide, prompt)
             self._observe(request.model, decision)
-            return Route(decision.expert, decision)
+            return Route(decision.expert, decision, prompt)
         if request.model in self._experts:
             return Route(request.model, None)
         raise UnknownModel(self._no_such_model(request.model), "model")

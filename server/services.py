@@ -25,6 +25,7 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.auth import Keys
 from server.catalog import Catalog
 from server.engines import engine_of
+from server.feedback import Feedback, recording
 from server.metrics import Metrics
 from server.openai import ChatRequest
 from server.routing import Routed
@@ -36,11 +37,12 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
-    replaced."""
+    replaced. ``feedback``: None if it is off."""
 
     catalog: Catalog
     tiers: TierManager
     metrics: Metrics
+    feedback: Feedback | None
     started: int
     version: str
 
@@ -98,9 +100,20 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """Starts everything; engines become ready in the background, and requests wait for them.
 
     Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
-    Raises CheckpointError, RouterError, TiersError before anything is started.
+    Raises CheckpointError, RouterError, TiersError, FeedbackError before anything is started.
     """
     metrics = Metrics(CollectorRegistry())
+    async with (
+        recording(settings.feedback, metrics.feedback) as feedback,
+        _started(settings, metrics, feedback) as services,
+    ):
+        yield services
+
+
+@asynccontextmanager
+async def _started(
+    settings: Settings, metrics: Metrics, feedback: Feedback | None
+) -> AsyncIterator[Services]:
     catalog = Catalog.read(settings, metrics.decided)
     experts = catalog.experts
     engines = {
@@ -121,6 +134,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             catalog=catalog,
             tiers=tiers,
             metrics=metrics,
+            feedback=feedback,
             started=int(time.time()),
             version=importlib.metadata.version("composition-of-experts"),
         )

@@ -11,6 +11,7 @@ from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.feedback_settings import FeedbackConfig
 
 
 class SettingsError(Exception):
@@ -58,6 +59,8 @@ class Settings(Strict):
     """The experts; the key is the expert's name, which clients may ask for as ``model``."""
     compositions: dict[str, CompositionConfig] = Field(default={})
     """Routed models; the key is the name clients ask for as ``model``."""
+    feedback: FeedbackConfig | None = None
+    """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -120,9 +123,13 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         name: composition.model_copy(update={"artifact": anchored(composition.artifact)})
         for name, composition in settings.compositions.items()
     }
+    feedback = settings.feedback
+    if feedback is not None:
+        feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
+            "feedback": feedback,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from server.cli import parser
+from server.feedback_settings import FeedbackConfig
 from server.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,6 +76,14 @@ def test_what_the_example_calls_defaults_are_the_defaults() -> None:
     assert given.server == bare.server
     assert given.families == bare.families
     assert given.tiers == bare.tiers
+    assert given.feedback is None
+
+
+def test_what_the_example_says_of_feedback_can_be_used_and_is_the_default() -> None:
+    commented = EXAMPLE.read_text(encoding="utf-8").partition("\nfeedback:\n")[2]
+    section = yaml.safe_load(re.sub("^#", "", commented, flags=re.MULTILINE))
+    assert FeedbackConfig.model_validate(section) == FeedbackConfig(consent=True)
+    assert section.keys() == FeedbackConfig.model_fields.keys()
 
 
 def first_line(file: Path) -> str:

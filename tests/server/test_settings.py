@@ -116,3 +116,22 @@ def test_a_budget_is_a_size_or_auto(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="name a configuration with --config"):
         load(tmp_path / "absent.yaml")
+
+
+def test_a_feedback_file_counts_from_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(MINIMAL + "feedback: {consent: true}\n", encoding="utf-8")
+    feedback = load(file).feedback
+    assert feedback is not None
+    assert feedback.file == tmp_path / "feedback.sqlite"
+
+
+@pytest.mark.parametrize("feedback", ["{}", "{consent: false}", "{keep_days: 3}"])
+def test_feedback_without_consent_is_refused(tmp_path: Path, feedback: str) -> None:
+    says = problem(tmp_path, MINIMAL + f"feedback: {feedback}\n")
+    assert says.startswith("feedback: consent: true is missing; it says that those who ask know")
+
+
+def test_a_pattern_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    says = problem(tmp_path, MINIMAL + "feedback: {consent: true, redact: ['a', '(']}\n")
+    assert says.startswith("feedback.redact: '(' is no regular expression: ")

@@ -1,0 +1,46 @@
+"""Writes the lines that ``router/dataset.py`` reads: a file that is there in full, or as it was before."""
+
+import gzip
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from router.dataset import Example
+from router.errors import DatasetError
+
+
+def write_examples(file: Path, examples: Iterable[Example]) -> None:
+    """The same examples give the same bytes. Raises DatasetError."""
+    write_lines(file, (_line(example) for example in examples))
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> None:
+    """Compressed if the name ends in ``.gz``. It may hold what people asked, so nobody but its owner may read
+    it. Raises DatasetError."""
+    content = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    except OSError as error:
+        raise DatasetError(f"{file} cannot be written: {error.strerror}") from error
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
+        os.replace(name, file)
+    except BaseException as error:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+        if isinstance(error, OSError):
+            raise DatasetError(f"{file} cannot be written: {error.strerror}") from error
+        raise
+
+
+def _line(example: Example) -> str:
+    tree: dict[str, object] = {"id": example.id, "prompt": example.prompt}
+    if example.category is not None:
+        tree["category"] = example.category
+    if example.scores:
+        tree["scores"] = dict(example.scores)
+    return json.dumps(tree, ensure_ascii=False)

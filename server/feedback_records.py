@@ -1,0 +1,60 @@
+"""What the feedback loop keeps of a request: what was decided, how it ended, what the client said of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked: a request's id, and the hash of its key."""
+
+    id: str
+    client: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """``at``: seconds since 1970. ``prompt``: what the router read."""
+
+    asked: Asked
+    at: float
+    composition: str
+    category: str
+    cluster: str
+    confidence: float
+    uncertain: bool
+    expert: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """``outcome``: HTTP status, or client_left."""
+
+    asked: Asked
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a client says of an answer: a score from 0 to 1, a better category, or both."""
+
+    asked: Asked
+    score: float | None
+    correction: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A decision as it is in the file. ``name`` is its own, and says neither who asked nor which request."""
+
+    name: str
+    at: float
+    composition: str
+    category: str
+    uncertain: bool
+    expert: str
+    prompt: str | None
+    digest: bytes
+    outcome: str | None
+    score: float | None
+    correction: str | None
