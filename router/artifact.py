@@ -31,10 +31,24 @@ class _Piece(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class EndpointRecord(_Piece):
+    """An embedding model behind an endpoint. Its key is never kept."""
+
+    url: str
+    model: str
+    instruction: str = ""
+    """Put before each text as it is."""
+    characters: int = 4096
+    """What is sent of a longer text."""
+    parameters_b: float | None = None
+    """Billions of parameters, where they are known: they count among the active ones."""
+
+
 class EmbedderRecord(_Piece):
     name: str
     dimension: int
     sha256: str
+    endpoint: EndpointRecord | None = None
 
 
 class TrainingRecord(_Piece):

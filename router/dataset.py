@@ -57,7 +57,7 @@ def read_examples(file: Path) -> list[Example]:
     line."""
     examples: list[Example] = []
     first_seen: dict[str, int] = {}
-    for number, line in _lines(file):
+    for number, line in lines(file):
         example = _parse(line, number)
         if example.id in first_seen:
             raise DatasetError(
@@ -70,7 +70,8 @@ def read_examples(file: Path) -> list[Example]:
     return examples
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Those that hold something, with their numbers from 1. Raises DatasetError."""
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             yield from ((number, line) for number, line in enumerate(stream, 1) if line.strip())

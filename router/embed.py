@@ -1,4 +1,4 @@
-"""Prompts become vectors. One seam, two implementations that ship.
+"""Prompts become vectors. One seam, and the implementations that ship with their model.
 
 ``MiniLmOnnx`` understands text and is the embedded default. ``HashedWords`` only counts words: it needs no
 model file, costs microseconds and stands in for a model in tests and development.

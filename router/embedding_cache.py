@@ -35,20 +35,24 @@ class EmbeddingCache:
         return self._embedder.dimension
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        rows = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            row[:] = self._one(text)
-        self._database.commit()
-        return rows
+        rows = {text: self._kept(text) for text in texts}
+        missing = [text for text, row in rows.items() if row is None]
+        if missing:  # in one batch, which an endpoint computes faster than one by one
+            made = dict(zip(missing, self._embedder.embed(missing), strict=True))
+            kept = [(self._key(text), vector.tobytes()) for text, vector in made.items()]
+            self._database.executemany("INSERT INTO vectors VALUES (?, ?)", kept)
+            self._database.commit()
+            rows |= made
+        ordered = [rows[text] for text in texts]
+        return np.array(ordered, dtype=np.float32).reshape(len(texts), self.dimension)
 
-    def _one(self, text: str) -> Vectors:
-        key = hashlib.sha256(f"{self.sha256} {text}".encode()).digest()
-        found = self._database.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
-        if found is not None:
-            return np.frombuffer(found[0], dtype=np.float32)
-        vector: Vectors = self._embedder.embed([text])[0]
-        self._database.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector.tobytes()))
-        return vector
+    def _kept(self, text: str) -> Vectors | None:
+        query = "SELECT vector FROM vectors WHERE key = ?"
+        found = self._database.execute(query, (self._key(text),)).fetchone()
+        return None if found is None else np.frombuffer(found[0], dtype=np.float32)
+
+    def _key(self, text: str) -> bytes:
+        return hashlib.sha256(f"{self.sha256} {text}".encode()).digest()
 
     def close(self) -> None:
         self._database.close()

@@ -2,8 +2,11 @@
 
 RouterError
 ├── ArtifactError     an artifact folder is missing, damaged, or of another version
-├── EmbedderError     the embedding model is not installed or is not the file it should be
+├── EmbedderError     the embedding model is not installed, is not the file it should be, or does not answer
 ├── DatasetError      a line of training or test data is wrong; carries its number
+├── EndpointError     a model's endpoint cannot be reached, or refuses the key, the model or all that is asked
+│   └── PromptRefused it refuses this prompt; others may be answered
+├── JudgingError      the file in which judging keeps replies cannot be used
 ├── MappingError      a category or expert of a mapping does not exist, or `general` has no expert
 └── NoEligibleError   every expert of the mapping was ruled out for this request
 """
@@ -27,6 +30,18 @@ class DatasetError(RouterError):
     def __init__(self, message: str, *, line: int = 0) -> None:
         super().__init__(f"line {line}: {message}" if line else message)
         self.line = line
+
+
+class EndpointError(RouterError):
+    pass
+
+
+class PromptRefused(EndpointError):
+    pass
+
+
+class JudgingError(RouterError):
+    pass
 
 
 class MappingError(RouterError):

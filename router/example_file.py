@@ -13,16 +13,21 @@ from router.errors import DatasetError
 
 
 def write_examples(file: Path, examples: Iterable[Example]) -> None:
-    """Compressed if the name ends in ``.gz``; the same examples give the same bytes. It may hold what people
-    asked, so nobody but its owner may read it. Raises DatasetError."""
-    lines = "".join(f"{_line(example)}\n" for example in examples).encode()
+    """The same examples give the same bytes. Raises DatasetError."""
+    write_lines(file, (_line(example) for example in examples))
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> None:
+    """Compressed if the name ends in ``.gz``. It may hold what people asked, so nobody but its owner may read
+    it. Raises DatasetError."""
+    content = "".join(f"{line}\n" for line in lines).encode()
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:
         raise DatasetError(f"{file} cannot be written: {error.strerror}") from error
     try:
         with open(descriptor, "wb") as stream:
-            stream.write(gzip.compress(lines, mtime=0) if file.suffix == ".gz" else lines)
+            stream.write(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
         os.replace(name, file)
     except BaseException as error:
         with suppress(FileNotFoundError):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from router.artifact import Artifact
 from router.decision import SLIGHT, Decision
-from router.embed import Embedder, embedder_named
+from router.embed import Embedder
+from router.embed_endpoint import embedder_of
 from router.errors import ArtifactError, NoEligibleError
 from router.mapping import GENERAL, ExpertMapping
 
@@ -36,7 +37,7 @@ class Router:
     def load(cls, folder: Path, *, threads: int = 1) -> "Router":
         """Verifies every file. Raises ArtifactError or EmbedderError."""
         artifact = Artifact.read(folder)
-        return cls(artifact, embedder_named(artifact.embedder.name, threads=threads))
+        return cls(artifact, embedder_of(artifact.embedder, threads=threads))
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from router.artifact import Artifact, EmbedderRecord, HeldOutMetrics, TrainingRecord
+from router.artifact import Artifact, HeldOutMetrics, TrainingRecord
 from router.classify import Floats, LinearClassifier, Targets, calibrated, fit_linear
 from router.dataset import Example, Kind, Split, plain_copies, split
 from router.embed import Embedder, MiniLmOnnx, Vectors
+from router.embed_endpoint import record_of
 from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError
 from router.evaluate import Evaluation, Progress, evaluate
@@ -59,11 +60,12 @@ def train(
     parts = split(examples)
     labels = sorted({example.category or GENERAL for example in examples})
     chosen = _mapping(mapping, experts, (*parts.fit, *parts.calibration), labels)
-    embeddings = EmbeddingCache(embedder or MiniLmOnnx(), cache)
+    embedder = embedder or MiniLmOnnx()
+    embeddings = EmbeddingCache(embedder, cache)
     try:
         classifier, uncertainty = _fit(parts, labels, embeddings, seed, progress)
         artifact = Artifact(
-            EmbedderRecord(name=embeddings.name, dimension=embeddings.dimension, sha256=embeddings.sha256),
+            record_of(embedder),
             classifier,
             uncertainty,
             chosen,
@@ -73,7 +75,7 @@ def train(
     finally:
         embeddings.close()
     replace(artifact, held_out=_metrics(measured)).write(out)
-    return Router(Artifact.read(out), embedder or MiniLmOnnx())
+    return Router(Artifact.read(out), embedder)
 
 
 def _labelled(data: Sequence[Example], renamed: Mapping[str, str]) -> list[Example]:

@@ -10,7 +10,9 @@ from typing import get_args
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+import server.embedder_options as embedder_options
 import server.feedback_verbs as feedback_verbs
+import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.traffic_verbs as traffic_verbs
 import server.verbs as verbs
@@ -91,10 +93,20 @@ def parser() -> argparse.ArgumentParser:
     second_step.add_argument(
         "--experts", help="expert names, comma-separated, to choose among by the data's scores"
     )
+    embedder_options.add(train)
     train.add_argument("--cache", type=Path, metavar="FILE", help="keep embeddings there between runs")
     train.add_argument("--description", default="", help="what the data is, kept in the artifact")
     train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     train.add_argument("--seed", type=int, default=0, help="same seed, same artifact, byte for byte")
+    judge_options.add(
+        _verb(
+            router,
+            "judge",
+            judge_options.judge,
+            "score prompts by comparing experts' answers with a judge",
+            config=False,
+        )
+    )
     evaluate = _verb(
         router, "evaluate", verbs.evaluate, "accuracy and calibration on labelled prompts", config=False
     )

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
-from router.errors import NoEligibleError, RouterError
+from router.errors import EmbedderError, NoEligibleError, RouterError
 
 
 class GatewayError(Exception):
@@ -104,6 +104,7 @@ TABLE: dict[type[Exception], Rendering] = {
     EngineError: Rendering(502, "server_error", "engine_error"),
     ExpertsError: Rendering(500, "server_error", "expert_error"),
     NoEligibleError: Rendering(400, "invalid_request_error", "unsupported_capability"),
+    EmbedderError: Rendering(503, "server_error", "embedder_error"),
     RouterError: Rendering(500, "server_error", "router_error"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),

@@ -148,6 +148,7 @@ def verify(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     import router.train
     from router.dataset import read_examples
+    from server.chosen_embedder import chosen
     from server.progress import Bars
 
     mapping = _read_mapping(options.mapping) if options.mapping else None
@@ -159,6 +160,7 @@ def train(options: argparse.Namespace) -> int:
             experts=options.experts.split(",") if options.experts else (),
             seed=options.seed,
             description=options.description,
+            embedder=chosen(options),
             cache=options.cache,
             progress=bars.of("router"),
         )

@@ -1,0 +1,37 @@
+"""What is asked of a language model, and its reply. One seam: who asks need not know who answers."""
+
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One turn: what the person writes, and what the system says before it, if anything."""
+
+    model: str
+    prompt: str
+    max_tokens: int
+    system: str = ""
+
+    def key(self) -> bytes:
+        """The same for the same content, whichever endpoint is asked."""
+        return hashlib.sha256(json.dumps(astuple(self)).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    cut: bool
+    """It ended at ``max_tokens`` and not by itself."""
+    tokens_in: int
+    tokens_out: int
+    """As the endpoint counted; 0 where it did not."""
+
+
+class Chat(Protocol):
+    async def reply(self, ask: Ask) -> Reply:
+        """Raises PromptRefused when this prompt cannot be answered and others may be, EndpointError when
+        there is no point in asking on."""
+        ...
