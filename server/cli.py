@@ -11,6 +11,7 @@ from typing import get_args
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 import server.operator_verbs as operator_verbs
+import server.router_bench_verb as router_bench_verb
 import server.verbs as verbs
 from experts.errors import ExpertsError
 from memory_tiers.comparison import RIVALS
@@ -154,6 +155,7 @@ def parser() -> argparse.ArgumentParser:
         "--llama-model", type=Path, metavar="FILE", help="its GGUF file; the embedded base by default"
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    router_bench_verb.add_verb(bench, _verb, _positive)
     return top
 
 
