@@ -15,7 +15,7 @@ PER_SECOND = Aim("at least", 500.0)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One embedder on prompts of one length; seconds of each decision, in the same order."""
+    """One embedder on prompts of one length: for how many seconds each decision had the core, in order."""
 
     embedder: str
     tokens: int
@@ -23,6 +23,8 @@ class Row:
     embedding: tuple[float, ...]
     """The part of the decision that tokenises and embeds."""
     limit: tuple[float, ...]
+    wall: tuple[float, ...]
+    """Of the decision, by the clock on the wall."""
 
     @property
     def rest(self) -> tuple[float, ...]:
@@ -110,7 +112,7 @@ def milliseconds(seconds: Sequence[float], percent: float) -> float:
 def _row(row: Row) -> dict[str, Any]:
     figures = {
         f"{name}_p{percent}_ms": milliseconds(getattr(row, name), percent)
-        for name in ("decision", "embedding", "rest", "limit")
+        for name in ("decision", "wall", "embedding", "rest", "limit")
         for percent in (50, 99)
     }
     return {"embedder": row.embedder, "tokens": row.tokens} | figures | {"ratio": row.ratio}

@@ -19,7 +19,9 @@ from server.router_bench_verb import EMBEDDED
 
 
 def row(embedder: str, tokens: int, decision: float) -> Row:
-    return Row(embedder, tokens, (decision,) * 3, (decision / 2,) * 3, (decision / 4,) * 3)
+    return Row(
+        embedder, tokens, (decision,) * 3, (decision / 2,) * 3, (decision / 4,) * 3, (decision / 5,) * 3
+    )
 
 
 def report(milliseconds: float, per_second: float) -> Report:
@@ -66,6 +68,7 @@ def test_every_decision_that_counts_is_split() -> None:
     found = latency(router, embedder, 7, ["some words"] * (WARMING + 4))
     assert (found.embedder, found.tokens) == ("hashed-words", 7)
     assert len(found.decision) == len(found.embedding) == len(found.limit) == 4
+    assert len(found.wall) == 4
     assert min(found.embedding) > 0
     assert min(found.rest) > 0
     assert throughput(router, embedder, ["some words"] * 3).per_second > 0
@@ -93,7 +96,7 @@ def test_the_tables_say_what_misses_its_aim() -> None:
     printed = io.StringIO()
     show(report(4.0, 600), Console(file=printed, width=200))
     lines = [" ".join(line.replace("│", "").split()) for line in printed.getvalue().splitlines()]
-    assert "small 200 4.00 / 4.00 2.00 / 2.00 2.00 / 2.00 1.00 / 1.00 4.00" in lines
+    assert "small 200 4.00 / 4.00 0.80 / 0.80 2.00 / 2.00 2.00 / 2.00 1.00 / 1.00 4.00" in lines
     assert "small 600 1,200 0.50" in lines
     assert "small: median ms at 200 tokens 4.00* at most 3" in lines
     assert "small: decisions/s batched 600.00 at least 500" in lines
