@@ -91,7 +91,14 @@ class MiniLmOnnx:
         return rows
 
     def _embed_one(self, text: str) -> Vectors:
-        tokens = self._tokenizer.encode(text[: self._max_characters]).ids
+        return self.vector_of(self.tokens_of(text))
+
+    def tokens_of(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer.encode(text[: self._max_characters]).ids
+        return tokens
+
+    def vector_of(self, tokens: Sequence[int]) -> Vectors:
+        """[dimension]: the model alone, on what ``tokens_of`` gave."""
         ids = np.array([tokens], dtype=np.int64)
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         hidden: Vectors = self._session.run(None, feeds)[0][0]
@@ -129,12 +136,17 @@ class HashedWords:
         return f"<HashedWords {self.dimension} dimensions>"
 
 
-def embedder_named(name: str, *, threads: int = 1) -> Embedder:
-    """The embedder that an artifact's manifest names. Raises EmbedderError for a name we do not have."""
-    known: Mapping[str, Callable[[], Embedder]] = {
+def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
+    """What opens each embedder that ships, by name."""
+    return {
         MiniLmOnnx.name: lambda: MiniLmOnnx(threads=threads),
         HashedWords.name: HashedWords,
     }
+
+
+def embedder_named(name: str, *, threads: int = 1) -> Embedder:
+    """The embedder that an artifact's manifest names. Raises EmbedderError for a name we do not have."""
+    known = embedders(threads=threads)
     if name not in known:
         raise EmbedderError(f"no embedder is called {name!r}; there are {', '.join(sorted(known))}")
     return known[name]()

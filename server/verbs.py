@@ -182,7 +182,7 @@ def evaluate(options: argparse.Namespace) -> int:
             Router.load(options.artifact), read_examples(options.data), progress=bars.of("router")
         )
     print(report)
-    _write_json(options.json, asdict(report))
+    write_json(options.json, asdict(report))
     return 0
 
 
@@ -213,7 +213,7 @@ def simulate_tiers(options: argparse.Namespace) -> int:
     with Bars() as bars:
         comparison = compare(scenario, trace, options.policy, bars.of("simulate"))
     show(comparison)
-    _write_json(options.json, comparison.json())
+    write_json(options.json, comparison.json())
     if options.plot is not None:
         server.simulation_plot.save(comparison, options.plot)
     return 0
@@ -256,11 +256,11 @@ def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
 def bench_tiers(options: argparse.Namespace) -> int:
     from server.progress import Bars
 
-    tiers = _benchmark("tiers")
+    tiers = benchmark("tiers")
     with Bars() as bars:
         report = tiers.measure(options.requests, options.seed, bars.of("bench"))
     tiers.show(report)
-    _write_json(options.json, report.json())
+    write_json(options.json, report.json())
     return 0
 
 
@@ -269,10 +269,10 @@ def bench_switch(options: argparse.Namespace) -> int:
 
     settings = load(options.config)
     with Bars() as bars:
-        measuring = _benchmark("switch").measure(settings, options.runs, bars.of("bench"))
+        measuring = benchmark("switch").measure(settings, options.runs, bars.of("bench"))
         report = asyncio.run(measuring)
-    _benchmark("switch_tables").show(report)
-    _write_json(options.json, report.json())
+    benchmark("switch_tables").show(report)
+    write_json(options.json, report.json())
     return 0
 
 
@@ -280,8 +280,8 @@ def bench_engine(options: argparse.Namespace) -> int:
     from server.progress import Bars
 
     engine, plan = (
-        _benchmark("engine"),
-        _benchmark("workload").Plan(
+        benchmark("engine"),
+        benchmark("workload").Plan(
             experts=tuple(options.experts),
             streams=tuple(options.streams),
             tokens=options.tokens,
@@ -296,12 +296,12 @@ def bench_engine(options: argparse.Namespace) -> int:
             settings, plan, bars.of("bench"), options.llama_python, options.llama_model
         )
         report = asyncio.run(measuring)
-    _benchmark("engine_tables").show(report)
-    _write_json(options.json, report.json())
+    benchmark("engine_tables").show(report)
+    write_json(options.json, report.json())
     return 0
 
 
-def _benchmark(name: str) -> Any:
+def benchmark(name: str) -> Any:
     """They are not in the wheel."""
     try:
         return importlib.import_module(f"benchmarks.{name}")
@@ -309,7 +309,7 @@ def _benchmark(name: str) -> Any:
         raise SettingsError("benchmarks are not installed; run this from a source checkout") from error
 
 
-def _write_json(path: Path | None, report: Mapping[str, Any]) -> None:
+def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
     if path is not None:
         try:
             path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")

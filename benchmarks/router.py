@@ -1,0 +1,164 @@
+"""``coe bench router``: how long a decision takes on one core with each embedder, beside its limit.
+
+The limit of an embedder with a model is that model alone, on tokens made before; of any other, its embedding
+alone. Decisions and limits take turns, so that what else the machine does weighs on both. Times are of this
+thread on the core, so that a busy machine counts little; the wall clock's stand beside them.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+import router.embed
+from benchmarks.router_report import Report, Row, Throughput
+from router.artifact import Artifact, EmbedderRecord
+from router.embed import Embedder, MiniLmOnnx, Vectors, embedders
+from router.pipeline import Router
+from router.plain_prompts import plain_prompts
+
+LENGTHS = (20, 200, 2000)
+"""Tokens of a prompt."""
+BATCH = 200
+"""Tokens of the prompts that are decided batched."""
+WARMING = 3
+"""Decisions before the first one that counts."""
+Progress = Callable[[str, int, int], None]
+
+
+def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Report:
+    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder
+    and length. Raises ArtifactError and EmbedderError.
+    """
+    load_average, artifact = os.getloadavg()[0], Artifact.read(folder)
+    prompts = {length: prompts_of(length, decisions + WARMING, seed) for length in LENGTHS}
+    rows: list[Row] = []
+    batches: list[Throughput] = []
+    opening = embedders()
+    total = len(opening) * (len(LENGTHS) + 1)
+    with one_core():
+        for name, opened in opening.items():
+            embedder = Timed(opened())
+            decider = router_on(artifact, embedder)
+            for length, texts in prompts.items():
+                progress(f"{name}, {length} tokens", len(rows) + len(batches), total)
+                rows.append(latency(decider, embedder, length, texts))
+            progress(f"{name}, batched", len(rows) + len(batches), total)
+            batches.append(throughput(decider, embedder, prompts[BATCH]))
+    progress("done", total, total)
+    return Report(
+        cores=os.cpu_count() or 1,
+        load_average=load_average,
+        default=artifact.embedder.name,
+        decisions=decisions,
+        batch_tokens=BATCH,
+        rows=tuple(rows),
+        batches=tuple(batches),
+    )
+
+
+class Timed:
+    """An Embedder that says how long another one took for its last call."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self.seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.embedder.name
+
+    @property
+    def sha256(self) -> str:
+        return self.embedder.sha256
+
+    @property
+    def dimension(self) -> int:
+        return self.embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        began = time.thread_time()
+        vectors = self.embedder.embed(texts)
+        self.seconds = time.thread_time() - began
+        return vectors
+
+
+def router_on(artifact: Artifact, embedder: Embedder) -> Router:
+    """The artifact's router on any embedder. Where it was trained on another one its numbers are repeated or
+    cut to the dimension: how long a decision takes depends on how many they are, not on what they say."""
+    dimension, classifier, uncertainty = embedder.dimension, artifact.classifier, artifact.uncertainty
+    fitted = replace(
+        artifact,
+        embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),
+        classifier=replace(
+            classifier, weights=np.resize(classifier.weights, (len(classifier.labels), dimension))
+        ),
+        uncertainty=replace(
+            uncertainty, landmarks=np.resize(uncertainty.landmarks, (len(uncertainty.landmarks), dimension))
+        ),
+    )
+    return Router(fitted, embedder)
+
+
+def prompts_of(length: int, count: int, seed: int) -> list[str]:
+    """``count`` texts of the shipped plain prompts in random order, each cut to ``length`` tokens of MiniLM's
+    vocabulary."""
+    tokenizer = Tokenizer.from_file(str(Path(router.embed.__file__).parent / "minilm" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    texts, choose = [example.prompt for example in plain_prompts()], random.Random(seed)
+    made = []
+    for _ in range(count):
+        text = " ".join(choose.choices(texts, k=length))
+        end = tokenizer.encode(text, add_special_tokens=False).offsets[length - 1][1]
+        made.append(text[:end])
+    return made
+
+
+def latency(decider: Router, embedder: Timed, length: int, prompts: Sequence[str]) -> Row:
+    whole, embedding, limits, wall = [], [], [], []
+    for prompt in prompts:
+        limits.append(limit(embedder.embedder, prompt))
+        began, asked = time.thread_time(), time.perf_counter()
+        decider.decide(prompt)
+        whole.append(time.thread_time() - began)
+        wall.append(time.perf_counter() - asked)
+        embedding.append(embedder.seconds)
+    counted = (tuple(each[WARMING:]) for each in (whole, embedding, limits, wall))
+    return Row(embedder.name, length, *counted)
+
+
+def throughput(decider: Router, embedder: Timed, prompts: Sequence[str]) -> Throughput:
+    limits = sum(limit(embedder.embedder, prompt) for prompt in prompts)
+    began = time.thread_time()
+    decider.decide_many(prompts)
+    return Throughput(embedder.name, len(prompts) / (time.thread_time() - began), len(prompts) / limits)
+
+
+def limit(embedder: Embedder, prompt: str) -> float:
+    """Seconds."""
+    if isinstance(embedder, MiniLmOnnx):
+        tokens = embedder.tokens_of(prompt)
+        began = time.thread_time()
+        embedder.vector_of(tokens)
+    else:
+        began = time.thread_time()
+        embedder.embed([prompt])
+    return time.thread_time() - began
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This thread, and those it starts, compute on one of the cores they may use."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
