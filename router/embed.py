@@ -1,7 +1,8 @@
 """Prompts become vectors. One seam, and the implementations that ship with their model.
 
-``MiniLmOnnx`` understands text and is the embedded default. ``HashedWords`` only counts words: it needs no
-model file, costs microseconds and stands in for a model in tests and development.
+``MiniLmOnnx`` understands text and is the embedded default. ``StaticMiniLm`` (in
+``router/embed_static.py``) was distilled from it and costs microseconds. ``HashedWords`` only counts words:
+it needs no model file and stands in for a model in tests and development.
 """
 
 import hashlib
@@ -68,8 +69,8 @@ class MiniLmOnnx:
         """Raises EmbedderError when a file is missing or is not the one the hashes above name."""
         model = model or _installed_model()
         tokenizer = tokenizer or Path(__file__).parent / "minilm" / "tokenizer.json"
-        _verify(model, self._model_sha256)
-        _verify(tokenizer, self._tokenizer_sha256)
+        verify(model, self._model_sha256)
+        verify(tokenizer, self._tokenizer_sha256)
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
@@ -138,8 +139,11 @@ class HashedWords:
 
 def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
     """What opens each embedder that ships, by name."""
+    from router.embed_static import StaticMiniLm  # it implements this module's seam
+
     return {
         MiniLmOnnx.name: lambda: MiniLmOnnx(threads=threads),
+        StaticMiniLm.name: StaticMiniLm,
         HashedWords.name: HashedWords,
     }
 
@@ -161,7 +165,8 @@ def _installed_model() -> Path:
     return Path(package.origin).with_name("model.onnx")
 
 
-def _verify(file: Path, expected: str) -> None:
+def verify(file: Path, expected: str) -> None:
+    """Raises EmbedderError when the file is missing or has another sha256."""
     try:
         with file.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()

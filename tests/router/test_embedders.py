@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from router.embed import Embedder, HashedWords, MiniLmOnnx, embedder_named
+from router.embed_static import StaticMiniLm
 from router.embedding_cache import EmbeddingCache
 from router.errors import EmbedderError
 
@@ -20,8 +21,8 @@ TEXTS = [
 
 every_embedder = pytest.mark.parametrize(
     "make",
-    [MiniLmOnnx, HashedWords, lambda: EmbeddingCache(HashedWords())],
-    ids=["minilm", "hashed", "cached"],
+    [MiniLmOnnx, StaticMiniLm, HashedWords, lambda: EmbeddingCache(HashedWords())],
+    ids=["minilm", "static", "hashed", "cached"],
 )
 
 
@@ -48,7 +49,7 @@ def test_no_texts_give_no_vectors(make: Callable[[], Embedder]) -> None:
     assert embedder.embed([]).shape == (0, embedder.dimension)
 
 
-@pytest.mark.parametrize("make", [MiniLmOnnx, HashedWords])
+@pytest.mark.parametrize("make", [MiniLmOnnx, StaticMiniLm, HashedWords])
 def test_threads_get_the_vectors_that_one_thread_gets(make: Callable[[], Embedder]) -> None:
     embedder = make()
     alone = embedder.embed(TEXTS)
@@ -65,8 +66,9 @@ def test_threads_get_the_vectors_that_one_thread_gets(make: Callable[[], Embedde
     assert results == [True] * 4
 
 
-def test_minilm_places_a_paraphrase_nearer_than_another_topic() -> None:
-    one, same, other = MiniLmOnnx().embed(
+@pytest.mark.parametrize("make", [MiniLmOnnx, StaticMiniLm])
+def test_a_paraphrase_is_nearer_than_another_topic(make: Callable[[], Embedder]) -> None:
+    one, same, other = make().embed(
         [
             "My landlord wants me out",
             "I am being evicted from my flat",
@@ -89,12 +91,12 @@ def test_a_missing_tokenizer_is_refused_with_what_to_install(tmp_path: Path) -> 
 
 
 def test_an_unknown_embedder_is_refused_with_those_there_are() -> None:
-    with pytest.raises(EmbedderError, match="hashed-words, minilm-l6-int8"):
+    with pytest.raises(EmbedderError, match="hashed-words, minilm-l6-int8, minilm-static-384"):
         embedder_named("word2vec")
 
 
 def test_embedders_are_found_by_the_name_they_carry() -> None:
-    for name in ("hashed-words", "minilm-l6-int8"):
+    for name in ("hashed-words", "minilm-l6-int8", "minilm-static-384"):
         assert embedder_named(name).name == name
 
 
