@@ -14,6 +14,9 @@ from router.pipeline import Router
 from router.program import frontier
 from router.scores import ScoreTable
 
+SWEEP = 150
+"""Budgets, close together where they are small: the first categories that leave the cheapest expert count."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MappedArtifact:
@@ -44,8 +47,9 @@ class MappedArtifact:
     def choices(self, prompts: Sequence[str], vectors: Vectors) -> Choices:
         decisions = self.router.decide_many(prompts)
         index = {name: number for number, name in enumerate(self.pool.names)}
+        budgets = np.geomspace(self.table.parameters.min(), self.table.parameters.max(), SWEEP)
         made = []
-        for solution in frontier(self.table):
+        for solution in frontier(self.table, budgets.tolist()):
             mapped = self.router.with_map(ExpertMapping(solution.experts)).mapped
             made.append([index[mapped(decision).expert] for decision in decisions])
         return np.array(made, dtype=np.int64)

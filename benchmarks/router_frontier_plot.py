@@ -15,11 +15,21 @@ def save(report: Report, path: Path) -> None:
     figure = matplotlib()(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
     _line(axes, report.oracle_frontier, "per-prompt oracle", color="grey", linestyle=":")
+    _line(axes, report.blind_frontier, "blind mix", color="grey", linestyle="--")
     for standing in report.standings:
         _line(axes, standing.frontier, standing.name)
+    middle = (report.singles[0].active + report.singles[-1].active) / 2
     for name, point in zip(report.experts, report.singles, strict=True):
         axes.plot(point.active, point.score, "ko")
-        axes.annotate(name.rpartition("/")[2], (point.active, point.score), fontsize=8)
+        place, alignment = ((5, -10), "left") if point.active < middle else ((-5, -10), "right")
+        axes.annotate(
+            name.rpartition("/")[2],
+            (point.active, point.score),
+            place,
+            textcoords="offset points",
+            ha=alignment,
+            fontsize=8,
+        )
     scores = [point.score for point in report.singles]
     axes.set_ylim(min(scores) - 1, max(scores) + 4)
     axes.set_xlabel("active parameters on average [billions]")

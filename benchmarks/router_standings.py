@@ -45,6 +45,7 @@ class Report:
     """Area of the best mixture of two experts by lot, in points."""
     blind_scores: tuple[Estimate, ...]
     """At each budget, in points."""
+    blind_frontier: tuple[Point, ...]
     oracle: Estimate
     """Area of who knows every grade, in points."""
     oracle_frontier: tuple[Point, ...]
@@ -80,6 +81,10 @@ def report(curves: Curves, entries: Sequence[Entry], train_prompts: int) -> Repo
         ),
         blind=estimate(area(blind)),
         blind_scores=_at_budgets(blind),
+        blind_frontier=tuple(
+            Point(float(budget), float(score))
+            for budget, score in zip(curves.budgets[:STEPS], blind[0, :STEPS], strict=True)
+        ),
         oracle=estimate(area(oracle)),
         oracle_frontier=curves.frontier(ceiling),
         standings=tuple(

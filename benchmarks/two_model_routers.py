@@ -55,8 +55,8 @@ class MatrixFactorisation:
     noise: float = 0.1
     """Standard deviation added to each of a vector's numbers while training."""
     draws: bool = True
-    epochs: int = 10
     rate: float = 3e-4
+    epochs: int = 10
     seed: int = 0
 
     def fit(self, train: Graded) -> "Ratings":

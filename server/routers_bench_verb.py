@@ -11,7 +11,8 @@ from server.settings import SettingsError
 from server.simulation_plot import matplotlib
 from server.verbs import benchmark, write_json
 
-BUDGETS = "8B,15B,31B,40B,54B,59B,65B"
+BUDGETS = (8.0, 15.0, 31.0, 40.0, 54.0, 59.0, 65.0)
+"""Billions; those between the cheapest expert and the dearest are reported where none are named."""
 
 
 def add_verb(
@@ -44,9 +45,7 @@ def add_verb(
     routers.add_argument(
         "--strong", metavar="NAME", help="of two-model routers; by default the best in training"
     )
-    routers.add_argument(
-        "--budgets", default=BUDGETS, metavar="SIZE,...", help=f"active parameters; {BUDGETS} by default"
-    )
+    routers.add_argument("--budgets", metavar="SIZE,...", help="active parameters to compare at, such as 31B")
     routers.add_argument(
         "--resamples", type=positive, default=2000, help="of the test prompts, for intervals"
     )
@@ -82,7 +81,7 @@ def _trial(options: argparse.Namespace) -> Any:
         test=test,
         pool=pool,
         strong=options.strong,
-        budgets=_budgets(options.budgets),
+        budgets=_budgets(options.budgets, pool.parameters[0], pool.parameters[-1]),
         resamples=options.resamples,
         seed=options.seed,
     )
@@ -98,7 +97,9 @@ def _sizes(text: str) -> dict[str, float]:
     return sizes
 
 
-def _budgets(text: str) -> tuple[float, ...]:
+def _budgets(text: str | None, cheapest: float, dearest: float) -> tuple[float, ...]:
+    if text is None:
+        return tuple(budget for budget in BUDGETS if cheapest <= budget <= dearest)
     return tuple(_billions("--budgets", size.strip()) for size in text.split(","))
 
 

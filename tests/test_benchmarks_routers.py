@@ -268,7 +268,7 @@ def test_an_artifact_needs_scores_of_the_same_experts() -> None:
 
 
 def trial(budgets: Sequence[float] = (30.0,), strong: str | None = None) -> Trial:
-    return Trial(data(400).examples, data(100, seed=1).examples, SMALL_AND_BIG, strong, budgets, resamples=50)
+    return Trial(data(200).examples, data(100, seed=1).examples, SMALL_AND_BIG, strong, budgets, resamples=50)
 
 
 def test_ours_stands_first_and_rivals_are_tuned_beside_it() -> None:
@@ -287,7 +287,7 @@ def test_ours_stands_first_and_rivals_are_tuned_beside_it() -> None:
     assert (ours.area.value, ours.part_of_oracle.value) == pytest.approx((87.5, 1.0), abs=0.01)
     assert ours.gains[0].value == pytest.approx(25)
     assert (ours.behind.value, labels.behind.value) == pytest.approx((0, 0), abs=0.01)
-    assert (found.train_prompts, found.test_prompts) == (400, 100)
+    assert (found.train_prompts, found.test_prompts) == (200, 100)
     assert [(point.active, point.score) for point in found.singles] == [(10, 50), (50, 100)]
 
 
@@ -299,6 +299,11 @@ def test_a_prompt_to_train_on_is_none_to_test_on() -> None:
 def test_the_strong_expert_is_one_of_the_dearer() -> None:
     with pytest.raises(DatasetError, match="'small' is not an expert to put beside 'small', the cheapest"):
         trial(strong="small")
+
+
+def test_a_budget_is_between_the_cheapest_expert_and_the_dearest() -> None:
+    with pytest.raises(DatasetError, match="a budget of 9 B is not between"):
+        trial(budgets=(9.0,))
 
 
 def standings() -> Report:
@@ -341,7 +346,7 @@ def written(folder: Path, name: str, part: Graded) -> Path:
 
 def test_the_verb_writes_figures_and_a_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, test = (
-        written(tmp_path, "a.jsonl.gz", data(300)),
+        written(tmp_path, "a.jsonl.gz", data(160)),
         written(tmp_path, "b.jsonl.gz", data(40, seed=1)),
     )
     figures, plot = tmp_path / "report.json", tmp_path / "frontier.png"
