@@ -17,8 +17,8 @@ Choices = NDArray[np.int64]
 
 FEWEST = 20
 """Prompts that a part needs."""
-PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 200)])
-"""Of a billion active parameters, in score."""
+PRICES = np.concatenate([[0.0], np.geomspace(1e-3, 100.0, 240)])
+"""Of all parameters that the dearest expert has over the cheapest, in score."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +90,7 @@ class Contestant(Protocol):
 def by_price(expected: Floats, parameters: Floats) -> Choices:
     """For each price the expert with the best expected score less its price; of equals the cheapest.
 
-    ``expected``: [prompts, experts].
+    ``expected``: [prompts, experts]. ``parameters``: [experts], ascending.
     """
-    return np.stack([(expected - price * parameters).argmax(axis=1) for price in PRICES])
+    costs = (parameters - parameters[0]) / (parameters[-1] - parameters[0])
+    return np.stack([(expected - price * costs).argmax(axis=1) for price in PRICES])
