@@ -15,6 +15,7 @@ import server.feedback_verbs as feedback_verbs
 import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.router_bench_verb as router_bench_verb
+import server.routers_bench_verb as routers_bench_verb
 import server.traffic_verbs as traffic_verbs
 import server.verbs as verbs
 from experts.errors import ExpertsError
@@ -174,6 +175,7 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     router_bench_verb.add_verb(bench, _verb, _positive)
+    routers_bench_verb.add_verb(bench, _verb, _positive)
     return top
 
 
