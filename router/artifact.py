@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from router.classify import LinearClassifier
+from router.classify import Classifier, LinearClassifier
+from router.clusters import Clusters
 from router.errors import ArtifactError
+from router.lexicon import BUCKETS, Lexicon
+from router.linear import Linear
 from router.mapping import GENERAL, ExpertMapping
+from router.neighbours import NeighbourClassifier
 from router.scores import ScoreTable
 from router.uncertainty import Uncertainty
 
@@ -59,58 +63,66 @@ class TrainingRecord(_Piece):
     data_sha256: str
     """Over the ids, prompts, categories and scores it was trained on, in order."""
     seed: int
-    renamed: dict[str, str]
-    """Categories of the data that became another one; evaluation applies the same."""
-    fit: int
-    calibration: int
-    held_out: int
-    """Prompts in each part, copies without options not counted."""
+    prompts: int
+    """Labelled ones of the data."""
+    plain: int
+    """Those that ship with the package."""
 
 
-class HeldOutMetrics(_Piece):
-    """Measured on the part that neither fitting nor calibration saw. See ``router.evaluate``."""
+class CrossValidated(_Piece):
+    """Measured on the data's prompts, each by a classifier that had not seen it. See ``router.evaluate``."""
 
     accuracy: float
     macro_f1: float
     expected_calibration_error: float
     coverage: float
-    expert_accuracy: float
+    accuracy_when_certain: float
+
+
+class _Scored(_Piece):
+    """The columns and rows of the score table; its numbers are arrays."""
+
+    experts: tuple[str, ...]
+    rows: tuple[str, ...]
 
 
 class _Manifest(_Piece):
-    format: Literal[1]
+    format: Literal[2]
     embedder: EmbedderRecord
     categories: tuple[str, ...]
+    classifier: Literal["linear", "neighbours"]
     temperature: float
+    neighbours: int | None
     min_confidence: float
     max_distance: float
     mapping: dict[str, str]
+    scored: _Scored | None
+    clusters: tuple[str, ...]
     training: TrainingRecord
-    held_out: HeldOutMetrics | None
+    cross_validated: CrossValidated
     files: dict[str, str]
     """Name to sha256."""
 
 
-@dataclass(frozen=True, slots=True)
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
     embedder: EmbedderRecord
-    classifier: LinearClassifier
+    lexicon: Lexicon
+    classifier: Classifier
     uncertainty: Uncertainty
     mapping: ExpertMapping
     training: TrainingRecord
-    held_out: HeldOutMetrics | None = None
+    cross_validated: CrossValidated
     scores: ScoreTable | None = None
+    clusters: Clusters | None = None
 
     def write(self, folder: Path) -> None:
         """Creates the folder, or replaces the artifact in it. Raises ArtifactError when that is not
         possible."""
-        arrays = save(
-            {
-                "weights": self.classifier.weights,
-                "bias": self.classifier.bias,
-                "landmarks": self.uncertainty.landmarks.astype(np.float16),
-            }
-        )
+        arrays = save({name: np.ascontiguousarray(array) for name, array in self._arrays().items()})
         digest = hashlib.sha256(arrays).hexdigest()
         name = f"arrays-{digest[:12]}.safetensors"
         try:
@@ -125,17 +137,41 @@ class Artifact:
         except OSError as error:
             raise ArtifactError(f"{folder} cannot be written: {error.strerror}") from error
 
+    def _arrays(self) -> Arrays:
+        arrays: dict[str, NDArray[Any]] = {
+            "rarity": self.lexicon.rarity.astype(np.float16),
+            "landmarks": self.uncertainty.landmarks.astype(np.float16),
+        }
+        match self.classifier:
+            case LinearClassifier(logits=logits):
+                arrays |= _of_linear("logits", logits)
+            case NeighbourClassifier(vectors=vectors, distributions=distributions):
+                arrays["vectors"] = vectors.astype(np.float16)
+                arrays["distributions"] = distributions.astype(np.float16)
+        if self.clusters is not None:
+            arrays |= _of_linear("expected", self.clusters.expected)
+            arrays["centroids"] = self.clusters.centroids
+        if self.scores is not None:
+            arrays |= {f"scores.{name}": getattr(self.scores, name) for name in _TABLE}
+        return arrays
+
     def _manifest(self, files: Mapping[str, str]) -> _Manifest:
+        linear = isinstance(self.classifier, LinearClassifier)
+        table = self.scores
         return _Manifest(
-            format=1,
+            format=2,
             embedder=self.embedder,
             categories=self.classifier.labels,
+            classifier="linear" if linear else "neighbours",
             temperature=self.classifier.temperature,
+            neighbours=getattr(self.classifier, "k", None),
             min_confidence=self.uncertainty.min_confidence,
             max_distance=self.uncertainty.max_distance,
             mapping=dict(self.mapping.experts),
+            scored=None if table is None else _Scored(experts=table.experts, rows=table.categories),
+            clusters=() if self.clusters is None else self.clusters.names,
             training=self.training,
-            held_out=self.held_out,
+            cross_validated=self.cross_validated,
             files=dict(files),
         )
 
@@ -144,38 +180,94 @@ class Artifact:
         """Raises ArtifactError that says which file is wrong and how."""
         manifest = _read_manifest(folder)
         contents = {name: _read_verified(folder / name, digest) for name, digest in manifest.files.items()}
-        arrays: dict[str, NDArray[np.float32]] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for name, content in contents.items():
             try:
                 arrays |= load(content)
             except SafetensorError as error:
                 raise ArtifactError(f"{folder / name} is not a safetensors file: {error}") from error
-        return cls._assemble(folder, manifest, arrays)
+        _check(folder, manifest, arrays)
+        return cls._assembled(manifest, arrays)
 
     @classmethod
-    def _assemble(
-        cls, folder: Path, manifest: _Manifest, arrays: Mapping[str, NDArray[np.float32]]
-    ) -> "Artifact":
-        count, dimension = len(manifest.categories), manifest.embedder.dimension
-        expected = {"weights": (count, dimension), "bias": (count,), "landmarks": (None, dimension)}
-        for name, shape in expected.items():
-            found = arrays[name].shape if name in arrays else ()
-            if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):
-                raise ArtifactError(
-                    f"{folder}: array {name!r} has shape {found}, expected {shape}; train again"
-                )
-        if GENERAL not in manifest.categories or set(manifest.mapping) != set(manifest.categories):
-            raise ArtifactError(f"{folder / MANIFEST}: the mapping must name every category and {GENERAL!r}")
+    def _assembled(cls, manifest: _Manifest, arrays: Arrays) -> "Artifact":
+        classifier: Classifier
+        if manifest.neighbours is not None:
+            classifier = NeighbourClassifier(
+                manifest.categories,
+                arrays["vectors"].astype(np.float32),
+                arrays["distributions"].astype(np.float32),
+                manifest.neighbours,
+                manifest.temperature,
+            )
+        else:
+            classifier = LinearClassifier(
+                manifest.categories, _linear("logits", arrays), manifest.temperature
+            )
+        scored, table = manifest.scored, None
+        if scored is not None:
+            numbers = {name: arrays[f"scores.{name}"] for name in _TABLE}
+            table = ScoreTable(categories=scored.rows, experts=scored.experts, **numbers)
+        clusters = None
+        if manifest.clusters:
+            clusters = Clusters(_linear("expected", arrays), manifest.clusters, arrays["centroids"])
         return cls(
             manifest.embedder,
-            LinearClassifier(manifest.categories, arrays["weights"], arrays["bias"], manifest.temperature),
+            Lexicon(arrays["rarity"].astype(np.float32)),
+            classifier,
             Uncertainty(
                 arrays["landmarks"].astype(np.float32), manifest.min_confidence, manifest.max_distance
             ),
             ExpertMapping(manifest.mapping),
             manifest.training,
-            manifest.held_out,
+            manifest.cross_validated,
+            table,
+            clusters,
         )
+
+
+_TABLE = ("parameters", "shares", "means", "errors", "counts")
+
+
+def _of_linear(name: str, linear: Linear) -> Arrays:
+    return {
+        f"{name}.weights": linear.weights,
+        f"{name}.bias": linear.bias,
+        f"{name}.gram_weights": linear.gram_weights,
+    }
+
+
+def _linear(name: str, arrays: Arrays) -> Linear:
+    return Linear(arrays[f"{name}.weights"], arrays[f"{name}.bias"], arrays[f"{name}.gram_weights"])
+
+
+def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
+    labels, dimension = len(manifest.categories), manifest.embedder.dimension
+    expected: dict[str, tuple[int | None, ...]] = {"rarity": (BUCKETS,), "landmarks": (None, dimension)}
+
+    def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
+        return {
+            f"{name}.weights": (outputs, dimension),
+            f"{name}.bias": (outputs,),
+            f"{name}.gram_weights": (BUCKETS, outputs),
+        }
+
+    if manifest.neighbours is None:
+        expected |= linear("logits", labels)
+    else:
+        expected |= {"vectors": (None, dimension), "distributions": (None, labels)}
+    if manifest.scored is not None:
+        experts, rows = len(manifest.scored.experts), len(manifest.scored.rows)
+        expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
+        expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
+        if manifest.clusters:
+            expected |= linear("expected", experts) | {"centroids": (len(manifest.clusters), experts + 1)}
+    for name, shape in expected.items():
+        found = arrays[name].shape if name in arrays else ()
+        if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):
+            raise ArtifactError(f"{folder}: array {name!r} has shape {found}, expected {shape}; train again")
+    if GENERAL not in manifest.categories or not set(manifest.mapping) >= set(manifest.categories):
+        raise ArtifactError(f"{folder / MANIFEST}: the mapping must name every category and {GENERAL!r}")
 
 
 def _read_manifest(folder: Path) -> _Manifest:

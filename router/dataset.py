@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from router.errors import DatasetError
 
 Part = Literal["fit", "calibration", "held_out"]
-Kind = Literal["data", "question", "sentence", "plain"]
-"""``data`` comes from a file, ``question`` and ``sentence`` are copies of a part of it, ``plain`` ships
-with us."""
+Kind = Literal["data", "plain"]
+"""``data`` comes from a file, ``plain`` ships with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +98,6 @@ def question_of(prompt: str) -> str:
     return _OPTIONS.split(prompt, maxsplit=1)[0].strip()
 
 
-def first_sentence_of(prompt: str) -> str:
-    return re.split(r"(?<=[.?!])\s", question_of(prompt), maxsplit=1)[0].strip()
-
-
-def plain_copies(example: Example) -> list[Example]:
-    """The same prompt as people would rather write it: without options, and its first sentence alone.
-
-    Benchmarks list options and people do not; a classifier that has only seen options takes their absence
-    for a topic. Copies under four words say too little to be worth learning.
-    """
-    question, sentence = question_of(example.prompt), first_sentence_of(example.prompt)
-    copies = [
-        Example(f"{example.id}#question", question, example.category, kind="question"),
-        Example(f"{example.id}#sentence", sentence, example.category, kind="sentence"),
-    ]
-    texts = [example.prompt, question, sentence]
-    return [
-        copy
-        for index, copy in enumerate(copies, 1)
-        if copy.prompt not in texts[:index] and len(copy.prompt.split()) >= 4
-    ]
-
-
 def split(examples: Sequence[Example]) -> Split:
     """80, 10 and 10 percent by hash of id, the same for the same ids whatever the order.
 
@@ -130,6 +108,12 @@ def split(examples: Sequence[Example]) -> Split:
     for example, representative in zip(examples, _twin_representatives(examples), strict=True):
         parts[_part_of(representative)].append(example)
     return Split(tuple(parts["fit"]), tuple(parts["calibration"]), tuple(parts["held_out"]))
+
+
+def folds(examples: Sequence[Example], count: int) -> NDArray[np.int64]:
+    """[examples], the fold of each, by hash of id; near twins are in one fold."""
+    representatives = _twin_representatives(examples)
+    return np.array([hashlib.sha256(each.encode()).digest()[1] % count for each in representatives])
 
 
 def _part_of(example_id: str) -> Part:

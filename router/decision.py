@@ -27,6 +27,11 @@ class Decision:
     seconds: float
     """Spent deciding."""
 
+    @property
+    def likeliest(self) -> str:
+        """The most probable category, whether or not it is doubted."""
+        return next(iter(self.probabilities))
+
     def __repr__(self) -> str:
         doubt = ", uncertain" if self.uncertain else ""
         return f"<Decision {self.category} -> {self.expert}, confidence {self.confidence:.2f}{doubt}>"

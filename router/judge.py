@@ -15,7 +15,7 @@ from typing import TypeVar
 from router.chat import Ask, Chat
 from router.dataset import Example
 from router.errors import EndpointError, PromptRefused
-from router.evaluate import Progress
+from router.program import Progress
 from router.verdicts import JudgedPair, Pair, Reading, question, reading_of
 
 HOPELESS = 10

@@ -1,10 +1,10 @@
-"""The second step: category to expert, given by hand or chosen from scores."""
+"""The second step: category to expert, given by hand or solved from scores."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from router.dataset import Example
 from router.errors import MappingError
 
 GENERAL = "general"
@@ -13,13 +13,13 @@ GENERAL = "general"
 
 @dataclass(frozen=True, slots=True)
 class ExpertMapping:
-    """Every category of the router to the expert that answers it. Build it with ``given`` or
-    ``from_scores``."""
+    """Every category of the router to the expert that answers it. Build it with ``given`` or ``solved``."""
 
     experts: Mapping[str, str]
 
     def __getitem__(self, category: str) -> str:
-        return self.experts[category]
+        """At a finer category without a line of its own, what its label has."""
+        return self.experts.get(category) or self.experts[category.rpartition("/")[0]]
 
     def names(self) -> tuple[str, ...]:
         """The experts that can be chosen, each once, sorted."""
@@ -51,49 +51,16 @@ class ExpertMapping:
         return cls({category: experts.get(category, experts[GENERAL]) for category in sorted(categories)})
 
     @classmethod
-    def from_scores(
-        cls,
-        examples: Iterable[Example],
-        experts: Sequence[str],
-        categories: Collection[str],
-        *,
-        prior: float = 20.0,
-    ) -> "ExpertMapping":
-        """For each category the expert with the best mean score; ties go to the one named first.
-
-        A mean is shrunk towards the expert's mean over all prompts by ``prior`` imagined prompts, so that a
-        category of five prompts does not choose by luck. Raises MappingError for an expert without any score.
-        """
-        if not experts:
-            raise MappingError(
-                "the training names no expert: give a mapping, or experts that the data grades"
-            )
-        graded = [example for example in examples if example.scores]
-        overall = {expert: _mean_score(graded, expert) for expert in experts}
-        by_category: dict[str, list[Example]] = {category: [] for category in categories}
-        for example in graded:
-            by_category.get(example.category or GENERAL, []).append(example)
-
-        def shrunk(category: str, expert: str) -> float:
-            scores = [example.scores[expert] for example in by_category[category] if expert in example.scores]
-            return (sum(scores) + prior * overall[expert]) / (len(scores) + prior)
-
+    def solved(cls, experts: Mapping[str, str], shares: Mapping[str, float]) -> "ExpertMapping":
+        """``experts``: of every row of a score table, whose ``shares`` these are. A label whose rows are
+        finer categories goes to the expert that most of its prompts go to."""
+        weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for row, expert in sorted(experts.items()):
+            of_label = weights[row.rpartition("/")[0] or row]
+            of_label[expert] = of_label.get(expert, 0.0) + shares[row]
         return cls(
-            {
-                category: max(experts, key=lambda expert: shrunk(category, expert))
-                for category in sorted(categories)
-            }
+            {label: max(weight, key=weight.__getitem__) for label, weight in weights.items()} | dict(experts)
         )
-
-
-def _mean_score(examples: Sequence[Example], expert: str) -> float:
-    scores = [example.scores[expert] for example in examples if expert in example.scores]
-    if not scores:
-        graded = sorted({name for example in examples for name in example.scores})
-        raise MappingError(
-            f"no prompt has a score of expert {expert!r}; graded are: {', '.join(graded) or 'none'}"
-        )
-    return sum(scores) / len(scores)
 
 
 def _unknown(category: str, categories: Collection[str]) -> str:

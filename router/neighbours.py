@@ -6,14 +6,14 @@ doubtful stay unlabelled.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
-from router.classify import Floats, Targets
 from router.embed import Vectors
+from router.lexicon import Reading
+from router.linear import Floats, Readings, Targets
 
 Distributions = NDArray[np.float32]
 """[n, labels], each row sums to one, or to zero where nothing is known."""
@@ -42,12 +42,19 @@ class NeighbourClassifier:
     k: int
     temperature: float = 1.0
 
-    def probabilities(self, vector: Vectors) -> Floats:
-        """[labels] for one vector. One at a time: a matrix product may round differently for other batch
-        sizes."""
-        votes = _votes((self.vectors @ vector)[None], self.distributions, self.k)[0]
+    def probabilities(self, reading: Reading) -> Floats:
+        """[labels] for one prompt, of which only the vector is read."""
+        votes = _votes((self.vectors @ reading.vector)[None], self.distributions, self.k)[0]
         powers = votes ** (1 / self.temperature)
         return np.asarray(powers / powers.sum())
+
+    def logits_of(self, readings: Readings) -> Floats:
+        """[n, labels], the logarithms of the votes."""
+        blocks = [
+            _votes(readings.vectors[start : start + _BLOCK] @ self.vectors.T, self.distributions, self.k)
+            for start in range(0, len(readings), _BLOCK)
+        ]
+        return np.asarray(np.log(np.concatenate(blocks)))
 
 
 def fit_neighbours(
@@ -56,19 +63,6 @@ def fit_neighbours(
     """Keeps the vectors about which something is known."""
     known = distributions.any(axis=1)
     return NeighbourClassifier(tuple(labels), _rounded(vectors[known]), _rounded(distributions[known]), k)
-
-
-def calibrated(classifier: NeighbourClassifier, vectors: Vectors, targets: Targets) -> NeighbourClassifier:
-    """The same decisions with the temperature that fits vectors the classifier does not hold."""
-    votes = np.log([replace(classifier, temperature=1.0).probabilities(vector) for vector in vectors])
-    rows = np.arange(len(targets))
-
-    def loss(log_temperature: float) -> float:
-        scaled = votes / np.exp(log_temperature)
-        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, targets]).mean())
-
-    found = minimize_scalar(loss, bounds=(np.log(0.5), np.log(8.0)), method="bounded")
-    return replace(classifier, temperature=round(float(np.exp(found.x)), 4))
 
 
 def certain(targets: Targets, labels: int) -> Distributions:

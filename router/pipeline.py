@@ -1,4 +1,4 @@
-"""The router itself: embed, classify, doubt, map. What training returns and the gateway loads."""
+"""The router itself: read, classify, doubt, map. What training returns and the gateway loads."""
 
 import time
 from collections import defaultdict
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from router.artifact import Artifact
 from router.decision import SLIGHT, Decision
-from router.embed import Embedder
+from router.embed import PARAMETERS, Embedder
 from router.embed_endpoint import embedder_of
 from router.errors import ArtifactError, NoEligibleError
+from router.lexicon import Reading
 from router.mapping import GENERAL, ExpertMapping
 
 
@@ -57,7 +58,11 @@ class Router:
 
     def with_map(self, mapping: ExpertMapping) -> "Router":
         """The same router with ``mapping``, which has every category."""
-        return Router(replace(self.artifact, mapping=mapping), self._embedder, clock=self._clock)
+        return self.with_artifact(replace(self.artifact, mapping=mapping))
+
+    def with_artifact(self, artifact: Artifact) -> "Router":
+        """``artifact`` with the same embedder."""
+        return Router(artifact, self._embedder, clock=self._clock)
 
     def decide(self, prompt: str, eligible: Collection[str] | None = None) -> Decision:
         """``eligible`` names the experts that can take the request; absent means all.
@@ -66,12 +71,14 @@ class Router:
         other categories, most probable first. Raises NoEligibleError when none is left.
         """
         started = self._clock()
-        vector = self._embedder.embed([prompt])[0]
-        probabilities = self._ranked(self.artifact.classifier.probabilities(vector))
+        artifact = self.artifact
+        reading = self.read(prompt)
+        probabilities = self._ranked(artifact.classifier.probabilities(reading))
         best, confidence = next(iter(probabilities.items()))
-        uncertain = not prompt.strip() or self.artifact.uncertainty.doubts(confidence, vector)
+        uncertain = not prompt.strip() or artifact.uncertainty.doubts(confidence, reading.vector)
         category = GENERAL if uncertain else best
-        decision = Decision(category, category, confidence, probabilities, uncertain, "", {}, 0.0)
+        cluster = artifact.clusters.of(category, reading) if artifact.clusters else category
+        decision = Decision(category, cluster, confidence, probabilities, uncertain, "", {}, 0.0)
         return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
 
     def mapped(self, decision: Decision, eligible: Collection[str] | None = None) -> Decision:
@@ -80,6 +87,24 @@ class Router:
         rows = [decision.cluster, GENERAL, *decision.probabilities]
         expert = self._first_eligible(rows, eligible)
         return replace(decision, expert=expert, others=self._others(expert, decision.probabilities))
+
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
+        """The finer category of ``prompt`` if its category were ``label``. ``decision``: the prompt's own,
+        which spares reading it again where the label is what was decided."""
+        clusters = self.artifact.clusters
+        if clusters is None or label == decision.category:
+            return decision.cluster if clusters is not None else label
+        return clusters.of(label, self.read(prompt))
+
+    @property
+    def embedder_parameters(self) -> float | None:
+        """Billions; None where an endpoint's are not known."""
+        endpoint = self.artifact.embedder.endpoint
+        return PARAMETERS[self.artifact.embedder.name] if endpoint is None else endpoint.parameters_b
+
+    def read(self, prompt: str) -> Reading:
+        """All that is known of it."""
+        return Reading(self._embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
 
     def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
         """The very decisions that ``decide`` gives one by one."""

@@ -80,10 +80,14 @@ class ScoreTable:
         categories: Sequence[str],
         parents: Mapping[str, str],
         prior: float = 20.0,
+        expected: Floats | None = None,
+        finer_prior: float = 300.0,
     ) -> Self:
         """``weights``: [prompts], 1 for a whole prompt. ``grades``: [prompts, experts] from 0 to 1, NaN for
         not graded. ``parents``: a finer category to its label; a category not in it is a label itself.
-        ``prior``: imagined prompts, over 0.
+        ``prior``: imagined prompts, over 0. ``expected``: [prompts, experts], what was predicted of prompts
+        that the prediction had not seen; then ``finer_prior`` prompts of a finer category say its mean,
+        instead of ``prior`` prompts what the label says.
 
         An expert without grades in a category has its advantage in the label; a category without graded
         prompts is its label. Raises MappingError for grades that no comparison can be made from.
@@ -102,12 +106,19 @@ class ScoreTable:
         for label, part in zip(labels, evidence, strict=True):
             of_label[label] = of_label[label] + part if label in of_label else part
         level_of_label = {label: part.level_near(root, prior) for label, part in of_label.items()}
-        levels = [
-            part.level_near(level_of_label[label], prior)
-            if label in parents.values()
-            else level_of_label[label]
-            for label, part in zip(labels, evidence, strict=True)
-        ]
+        levels, priors = [], []
+        for row, (name, label, part) in enumerate(zip(categories, labels, evidence, strict=True)):
+            inside = row_of_prompt == row
+            if name not in parents:
+                levels.append(level_of_label[label])
+                priors.append(prior)
+            elif expected is None or not inside.any():
+                levels.append(part.level_near(level_of_label[label], prior))
+                priors.append(prior)
+            else:
+                mean = np.average(expected[inside], axis=0, weights=weights[inside])
+                levels.append(part.level_near(_Level.of(mean), finer_prior))
+                priors.append(finer_prior)
         means = np.clip([level.ease + level.advantages for level in levels], 0, 1)
         seen = np.array([part.seen for part in evidence])
         prompts = np.bincount(row_of_prompt, weights, minlength=len(categories))
@@ -118,9 +129,13 @@ class ScoreTable:
             np.asarray(parameters, dtype=np.float64),
             prompts / prompts.sum(),
             means,
-            _posterior_errors(means, seen + prior),
+            _posterior_errors(means, seen + np.array(priors)[:, None]),
             np.array([part.counts for part in evidence]),
         )
+
+    def share_of(self) -> dict[str, float]:
+        """Category to its share."""
+        return dict(zip(self.categories, map(float, self.shares), strict=True))
 
     def __repr__(self) -> str:
         graded = int(self.counts.sum())
@@ -137,6 +152,10 @@ class _Level:
     """What the average expert scores."""
     advantages: Floats
     """[experts], over the average expert; adds up to 0."""
+
+    @classmethod
+    def of(cls, means: Floats) -> "_Level":
+        return cls(float(means.mean()), means - means.mean())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,8 @@ class Solver:
                 "coe router train --experts"
             )
         table = restricted(self.scores, self.experts)
-        return ExpertMapping(solve(table, Budgets(active, self.total), self.min_margin).experts)
+        solution = solve(table, Budgets(active, self.total), self.min_margin)
+        return ExpertMapping.solved(solution.experts, table.share_of())
 
 
 def restricted(table: ScoreTable, experts: Collection[str]) -> ScoreTable:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.classify import Targets
 from router.embed import Vectors
+from router.linear import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +48,17 @@ def _spherical_k_means(vectors: Vectors, count: int, random: np.random.Generator
 
 def thresholds_from(
     landmarks: NDArray[np.float32],
-    vectors: Vectors,
+    distances: NDArray[np.float64],
     confidences: NDArray[np.float64],
     *,
     importance: NDArray[np.float64],
     unsure_share: float,
     far_share: float,
 ) -> Uncertainty:
-    """Thresholds that doubt these shares of vectors that neither the classifier nor the landmarks were
-    fitted to, each counted by its importance. A confidence above one half is never doubted: that category
-    is likelier than all others together.
+    """Thresholds that doubt these shares of prompts that neither a classifier nor landmarks were fitted to,
+    each counted by its importance. A confidence above one half is never doubted: that category is likelier
+    than all others together.
     """
-    distances = 1.0 - (vectors @ landmarks.T).max(axis=1)
     return Uncertainty(
         landmarks,
         min_confidence=min(round(_quantile(confidences, importance, unsure_share), 4), 0.5),

@@ -8,7 +8,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from router.evaluate import Estimate
+from router.measures import Estimate
 from router.verdicts import JudgedPair
 
 Scores = Mapping[str, Mapping[str, float]]

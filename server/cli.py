@@ -10,11 +10,11 @@ from typing import get_args
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-import server.embedder_options as embedder_options
 import server.feedback_verbs as feedback_verbs
 import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.router_bench_verb as router_bench_verb
+import server.router_options as router_options
 import server.routers_bench_verb as routers_bench_verb
 import server.traffic_verbs as traffic_verbs
 import server.verbs as verbs
@@ -86,20 +86,7 @@ def parser() -> argparse.ArgumentParser:
     router = verb.add_parser("router", help="train and evaluate routers").add_subparsers(
         required=True, metavar="VERB"
     )
-    train = _verb(router, "train", verbs.train, "train an artifact from labelled prompts", config=False)
-    train.add_argument(
-        "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
-    )
-    second_step = train.add_mutually_exclusive_group(required=True)
-    second_step.add_argument("--mapping", type=Path, help="YAML file of 'category: expert' lines")
-    second_step.add_argument(
-        "--experts", help="expert names, comma-separated, to choose among by the data's scores"
-    )
-    embedder_options.add(train)
-    train.add_argument("--cache", type=Path, metavar="FILE", help="keep embeddings there between runs")
-    train.add_argument("--description", default="", help="what the data is, kept in the artifact")
-    train.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    train.add_argument("--seed", type=int, default=0, help="same seed, same artifact, byte for byte")
+    router_options.add_verbs(router, _verb)
     judge_options.add(
         _verb(
             router,
@@ -109,14 +96,6 @@ def parser() -> argparse.ArgumentParser:
             config=False,
         )
     )
-    evaluate = _verb(
-        router, "evaluate", verbs.evaluate, "accuracy and calibration on labelled prompts", config=False
-    )
-    evaluate.add_argument("--artifact", type=Path, required=True, help="folder of the artifact")
-    evaluate.add_argument(
-        "--data", type=Path, required=True, help="JSON lines with id, prompt, category (.gz too)"
-    )
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
     traffic_verbs.add_verb(router, _verb)
     feedback_verbs.add_verbs(verb, _verb)
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from router.parameters import billions
 from server.progress import Bars
-from server.settings import SettingsError
+from server.router_verbs import parameters, sizes
 from server.simulation_plot import matplotlib
 from server.verbs import benchmark, write_json
 
@@ -75,7 +74,7 @@ def _trial(options: argparse.Namespace) -> Any:
     examples = read_examples(options.train)
     parts = split(examples)
     test = [*parts.calibration, *parts.held_out] if options.split else read_examples(options.test)
-    pool = benchmark("router_contest").Pool.of(_sizes(options.experts))
+    pool = benchmark("router_contest").Pool.of(sizes("--experts", options.experts))
     return benchmark("router_quality").Trial(
         train=parts.fit if options.split else examples,
         test=test,
@@ -87,24 +86,7 @@ def _trial(options: argparse.Namespace) -> Any:
     )
 
 
-def _sizes(text: str) -> dict[str, float]:
-    sizes: dict[str, float] = {}
-    for item in text.split(","):
-        name, _, size = item.strip().rpartition("=")
-        if not name or name in sizes:
-            raise SettingsError(f"--experts {item!r}: write each once as NAME=SIZE, such as small=7.62B")
-        sizes[name] = _billions("--experts", size)
-    return sizes
-
-
 def _budgets(text: str | None, cheapest: float, dearest: float) -> tuple[float, ...]:
     if text is None:
         return tuple(budget for budget in BUDGETS if cheapest <= budget <= dearest)
-    return tuple(_billions("--budgets", size.strip()) for size in text.split(","))
-
-
-def _billions(option: str, size: str) -> float:
-    try:
-        return billions(size)
-    except ValueError as error:
-        raise SettingsError(f"{option}: {error}") from error
+    return tuple(parameters("--budgets", size.strip()) for size in text.split(","))

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -145,47 +144,6 @@ def verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def train(options: argparse.Namespace) -> int:
-    import router.train
-    from router.dataset import read_examples
-    from server.chosen_embedder import chosen
-    from server.progress import Bars
-
-    mapping = _read_mapping(options.mapping) if options.mapping else None
-    with Bars() as bars:
-        made = router.train.train(
-            read_examples(options.data),
-            options.out,
-            mapping=mapping,
-            experts=options.experts.split(",") if options.experts else (),
-            seed=options.seed,
-            description=options.description,
-            embedder=chosen(options),
-            cache=options.cache,
-            progress=bars.of("router"),
-        )
-    held_out = made.artifact.held_out
-    print(f"wrote {options.out}: {made!r}")
-    if held_out is not None:
-        print(f"held out: accuracy {held_out.accuracy:.3f}, right expert {held_out.expert_accuracy:.3f}")
-    return 0
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    import router.evaluate
-    from router.dataset import read_examples
-    from router.pipeline import Router
-    from server.progress import Bars
-
-    with Bars() as bars:
-        report = router.evaluate.evaluate(
-            Router.load(options.artifact), read_examples(options.data), progress=bars.of("router")
-        )
-    print(report)
-    write_json(options.json, asdict(report))
-    return 0
-
-
 def replay_tiers(options: argparse.Namespace) -> int:
     from memory_tiers.event_log import replay
 
@@ -315,13 +273,3 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
             path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--json {path}: {error.strerror}") from error
-
-
-def _read_mapping(path: Path) -> dict[str, str]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict) or not all(isinstance(v, str) for pair in tree.items() for v in pair):
-        raise SettingsError(f"{path}: expected lines of 'category: expert'")
-    return tree

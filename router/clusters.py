@@ -1,0 +1,113 @@
+"""Categories finer than the labels: inside a label, prompts on which the experts are expected to do alike.
+
+Grouping what is alike in topic (k-means over embeddings, as Avengers does, arXiv 2505.19797) says little of
+who answers best: most of what tells a hard prompt from an easy one of the same topic is how it is put. So the
+score of every expert is predicted first, linearly in what is read of the prompt, and k-means groups what was
+predicted. The map is read at the group, so routing keeps its two steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.lexicon import Reading
+from router.linear import Floats, Linear, Readings, fit_ridge
+
+STRENGTH = 32.0
+"""Of the ridge: most of a grade is luck, and what can be known of who does better is a fiftieth of it."""
+EASE = 0.2
+"""What the experts' mean counts beside their differences: who answers best depends on these alone."""
+_ROUNDS = 25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clusters:
+    expected: Linear
+    """A prompt's expected score by each expert of the score table."""
+    names: tuple[str, ...]
+    """Such as ``math/2``: label and number."""
+    centroids: NDArray[np.float32]
+    """[names, experts + 1]: differences from the experts' mean, and ``EASE`` of it."""
+
+    def of(self, label: str, reading: Reading) -> str:
+        """The finer category of a prompt of ``label``; the label itself where it has none."""
+        if not any(name.rpartition("/")[0] == label for name in self.names):
+            return label
+        return self.rows([label], self.expected.values(reading)[None])[0]
+
+    def rows(self, labels: Sequence[str], scores: Floats) -> list[str]:
+        """[n] the finer category of each prompt, from its label and its expected ``scores``, [n, experts]."""
+        rows, points = np.array(labels, dtype=object), points_of(scores)
+        for label in set(labels) & set(self.labels.values()):
+            inside = np.flatnonzero(rows == label)
+            own = [index for index, name in enumerate(self.names) if self.labels[name] == label]
+            found = nearest(points[inside], self.centroids[own])
+            rows[inside] = [self.names[own[int(index)]] for index in found]
+        return list(rows)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Finer category to its label."""
+        return {name: name.rpartition("/")[0] for name in self.names}
+
+
+def fit_expected(readings: Readings, grades: Floats, levels: Floats) -> Linear:
+    """``grades``: [n, experts], NaN for not graded. ``levels``: [experts], what each scores on all prompts.
+
+    Each expert is fitted on the prompts that it was graded on.
+    """
+    parts = np.empty((grades.shape[1],), dtype=object)
+    graded = ~np.isnan(grades)
+    for mask in np.unique(graded, axis=1).T:
+        experts = np.flatnonzero((graded == mask[:, None]).all(axis=0))
+        rows = np.flatnonzero(mask)
+        fitted = fit_ridge(readings[rows], grades[np.ix_(rows, experts)] - levels[experts], strength=STRENGTH)
+        for place, expert in enumerate(experts):
+            parts[expert] = (fitted.weights[place], fitted.gram_weights[:, place])
+    return Linear(
+        np.stack([weights for weights, _ in parts]),
+        levels.astype(np.float32),
+        np.stack([gram_weights for _, gram_weights in parts], axis=1),
+    )
+
+
+def cluster(expected: Linear, labels: Sequence[str], scores: Floats, *, size: int) -> Clusters:
+    """``labels``, [n], and ``scores``, [n, experts], of prompts whose expected scores were predicted without
+    their grades; ``size`` of them make a cluster. Deterministic."""
+    points, of_prompt = points_of(scores), np.array(labels)
+    names: list[str] = []
+    centroids = []
+    for label in sorted(set(labels)):
+        inside = points[of_prompt == label]
+        count = round(len(inside) / size)
+        if count >= 2:
+            centroids.append(_k_means(inside, count))
+            names += [f"{label}/{number}" for number in range(count)]
+    stacked = np.concatenate(centroids) if centroids else np.empty((0, points.shape[1]))
+    return Clusters(expected, tuple(names), stacked.astype(np.float32))
+
+
+def points_of(scores: Floats) -> Floats:
+    """[n, experts] to [n, experts + 1], the space that clusters are in."""
+    ease = scores.mean(axis=1, keepdims=True)
+    return np.hstack([scores - ease, EASE * ease])
+
+
+def nearest(points: Floats, centroids: NDArray[np.float32] | Floats) -> NDArray[np.int64]:
+    """[n] the index of each point's centroid."""
+    return np.asarray(((centroids**2).sum(axis=1) - 2 * points @ centroids.T).argmin(axis=1))
+
+
+def _k_means(points: Floats, count: int) -> Floats:
+    """Lloyd's rounds, begun at even steps along the direction in which the points differ most."""
+    centred = points - points.mean(axis=0)
+    direction = np.linalg.svd(centred, full_matrices=False)[2][0]
+    order = np.argsort(centred @ direction, kind="stable")
+    centroids = points[order[((np.arange(count) + 0.5) / count * len(points)).astype(int)]].copy()
+    for _ in range(_ROUNDS):
+        owner = nearest(points, centroids)
+        for index in np.unique(owner):
+            centroids[index] = points[owner == index].mean(axis=0)
+    return np.asarray(centroids)
