@@ -60,7 +60,11 @@ class Comparison:
 
     @property
     def experts(self) -> tuple[Way, ...]:
-        return tuple(way for way in self.ways if way.name in self.texts)
+        return self.ways[:-3]
+
+    @property
+    def best_single(self) -> Way:
+        return min(self.experts, key=lambda way: way.overall.value)
 
 
 def read_rows(file: Path) -> list[Row]:
@@ -76,11 +80,12 @@ def compare(rows: Sequence[Row], router: str, seed: int = 0) -> Comparison:
     texts of each domain."""
     rows = [row for row in rows if router in row.chosen]
     experts = list(rows[0].nats)
+    domains = [expert for expert in experts if any(row.domain == expert for row in rows)]
     names = [*experts, "composition", "own expert", "best expert"]
     random = np.random.default_rng(seed)
     losses: dict[str, NDArray[np.float64]] = {}
     drawn_losses, drawn_shares, shares = [], [], []
-    for domain in experts:
+    for domain in domains:
         there = [row for row in rows if row.domain == domain]
         nats = np.array([_nats(row, router, experts) for row in there])
         tokens = np.array([row.tokens for row in there])
@@ -107,7 +112,7 @@ def compare(rows: Sequence[Row], router: str, seed: int = 0) -> Comparison:
     )
     return Comparison(
         router,
-        {domain: sum(row.domain == domain for row in rows) for domain in experts},
+        {domain: sum(row.domain == domain for row in rows) for domain in domains},
         sum(row.tokens for row in rows),
         ways,
         _interval(np.mean(shares), np.mean(drawn_shares, axis=0)),
@@ -128,13 +133,26 @@ def _interval(value: float, drawn: NDArray[np.float64]) -> Interval:
 def markdown(found: Comparison) -> str:
     """Ways down, domains across."""
     domains = [f"{domain} ({count})" for domain, count in found.texts.items()]
-    head = ["every text to", *domains, "all", "the composition is lower by"]
-    table = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for way in found.ways:
-        lower = "-" if way.name == "composition" else percent(way.composition_lower)
-        perplexities = [f"{value:.2f}" for value in way.perplexity.values()]
-        table.append([way.name, *perplexities, bounded(way.overall), lower])
-    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+    cells = [
+        [way.name, *(f"{value:.2f}" for value in way.perplexity.values()), bounded(way.overall), _lower(way)]
+        for way in found.ways
+    ]
+    return _table(["every text to", *domains, "all", "the composition is lower by"], cells)
+
+
+def short_markdown(found: Comparison) -> str:
+    """Without the domains."""
+    cells = [[way.name, bounded(way.overall), _lower(way)] for way in found.ways]
+    return _table(["every text to", "perplexity", "the composition is lower by"], cells)
+
+
+def _lower(way: Way) -> str:
+    return "-" if way.name == "composition" else percent(way.composition_lower)
+
+
+def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def bounded(interval: Interval) -> str:
@@ -147,9 +165,11 @@ def percent(interval: Interval) -> str:
 
 
 def summary(found: Comparison) -> str:
-    """The test's size, and how often the router chose the domain's expert."""
+    """The test's size, how often the router chose the domain's expert, and the rival."""
     texts = ", ".join(f"{count} {domain}" for domain, count in found.texts.items())
     return (
         f"{found.router}: {sum(found.texts.values())} texts ({texts}), {found.tokens:,} tokens; "
-        f"the router chose the domain's expert for {percent(found.own_expert_chosen)}"
+        f"the router chose the domain's expert for {percent(found.own_expert_chosen)}; the best single "
+        f"expert is {found.best_single.name}, and the composition lower by "
+        f"{percent(found.best_single.composition_lower)}"
     )

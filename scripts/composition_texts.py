@@ -98,7 +98,7 @@ def _unseen_first(texts: Sequence[Text], by_router: Learned) -> list[Text]:
 
 def _general(examples: Sequence[Example], by_router: Learned, by_adapters: Sequence[Text]) -> list[Text]:
     by_adapter = Learned.of((text.id, prompt_of(text)) for text in by_adapters)
-    taken = {*ELSEWHERE, *(category for categories in CATEGORIES.values() for category in categories)}
+    taken = {None, *ELSEWHERE, *(category for categories in CATEGORIES.values() for category in categories)}
     texts = [
         Text(example.id, (("user", example.prompt),))
         for example in examples

@@ -25,7 +25,15 @@ from experts.embedded import COMPOSITION
 from router.composition import Composition
 from router.mapping import GENERAL
 from router.pipeline import Router
-from scripts.composition_table import Row, compare, markdown, read_rows, summary, write_rows
+from scripts.composition_table import (
+    Row,
+    compare,
+    markdown,
+    read_rows,
+    short_markdown,
+    summary,
+    write_rows,
+)
 from scripts.composition_texts import (
     composition_texts,
     halves,
@@ -118,7 +126,9 @@ def table(options: argparse.Namespace) -> None:
     rows = read_rows(options.numbers)
     for name in dict.fromkeys(name for row in rows for name in row.chosen):
         found = compare(rows, name)
-        print(f"{summary(found)}\n\n{markdown(found)}\n")
+        print(f"{summary(found)}\n\n{markdown(found)}\n\n{short_markdown(found)}\n")
+        domains = compare([row for row in rows if row.domain != GENERAL], name)
+        print(f"without {GENERAL}: {summary(domains)}\n")
 
 
 def main() -> None:
