@@ -97,7 +97,12 @@ def router_on(artifact: Artifact, embedder: Embedder) -> Router:
     cut to the dimension: how long a decision takes depends on how many they are, not on what they say."""
     dimension, clusters = embedder.dimension, artifact.clusters
     if clusters is not None:
-        clusters = replace(clusters, expected=_read_from(clusters.expected, dimension))
+        expected = replace(
+            clusters.expected,
+            linear=_read_from(clusters.expected.linear, dimension),
+            landmarks=_resized(clusters.expected.landmarks, dimension),
+        )
+        clusters = replace(clusters, expected=expected)
     fitted = replace(
         artifact,
         embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),

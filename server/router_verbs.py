@@ -176,7 +176,7 @@ def sizes(option: str, text: str) -> dict[str, float]:
     for name, size in written:
         if not name or name in found:
             raise SettingsError(
-                f"{option} {name or size!r}: write each once as NAME=SIZE, such as small=7.62B, or name a file"
+                f"{option} {name or size!r}: write each once as NAME=SIZE, such as small=7.62B, or a file"
             )
         found[name] = parameters(option, size)
     return found
