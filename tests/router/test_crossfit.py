@@ -14,7 +14,7 @@ def corpus(folds: list[int]) -> Corpus:
         np.ones(count),
         np.zeros(count, dtype=np.bool_),
         np.array(folds),
-        np.arange(2.0 * count).reshape(count, 2),
+        np.arange(2 * count, dtype=np.float64).reshape(count, 2),
     )
 
 

@@ -1,5 +1,6 @@
 """The router committed for the embedded composition, on prompts it was not trained on."""
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -57,10 +58,20 @@ def test_held_out_prompts_are_not_among_those_trained_on() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "   \n", "xkcd blorf gnarp wibble", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
+    ["", "   \n", "vrelm ostic pundle grack", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
 )
 def test_gibberish_and_nothing_go_to_general(prompt: str) -> None:
     assert decided(prompt).category == "general"
+
+
+def test_nearly_all_made_up_words_go_to_general() -> None:
+    choose = random.Random(0)
+
+    def word() -> str:
+        return "".join(choose.choices("abcdefghijklmnopqrstuvwxyz", k=choose.randint(3, 8)))
+
+    texts = [" ".join(word() for _ in range(choose.randint(3, 6))) for _ in range(60)]
+    assert sum(decided(text).category == "general" for text in texts) >= 55
 
 
 @pytest.mark.parametrize(
