@@ -74,8 +74,8 @@ def learned_by_router(data: Path, *, keep_apart: bool = False) -> Learned:
 
 
 def composition_texts(data: Path, count: int) -> dict[str, list[Text]]:
-    """``count`` of each domain, by hash. Those that a router trained with ``--keep-apart`` does not learn from
-    stand first."""
+    """``count`` of each domain, by hash. Those that a router trained with ``--keep-apart`` does not learn
+    from stand first."""
     by_router = learned_by_router(data, keep_apart=True)
     chosen: dict[str, list[Text]] = {}
     by_adapters: list[Text] = []
