@@ -3,6 +3,7 @@ import random
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from router.artifact import MANIFEST, Artifact
@@ -160,9 +161,11 @@ def test_words_never_seen_are_uncertain_and_become_general(tmp_path: Path) -> No
 def test_a_far_prompt_is_uncertain_however_confident_the_classifier(tmp_path: Path) -> None:
     doubts = trained(tmp_path).artifact.uncertainty
     seen, opposite = doubts.landmarks[0], -doubts.landmarks.mean(axis=0)
-    assert not doubts.doubts(1.0, seen)
-    assert doubts.doubts(1.0, opposite)
-    assert doubts.doubts(doubts.min_confidence - 0.01, seen)
+    certain, torn = np.array([1.0, 0.0, 0.0, 0.0]), np.full(4, 0.25)
+    assert not doubts.doubts(certain, seen, oddity=2.0)
+    assert doubts.doubts(certain, opposite, oddity=2.0)
+    assert doubts.doubts(torn, seen, oddity=2.0)
+    assert doubts.doubts(certain, seen, oddity=20.0)
 
 
 def test_the_clock_that_is_given_times_the_decision(tmp_path: Path) -> None:
