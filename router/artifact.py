@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 from router.classify import Classifier, LinearClassifier
 from router.clusters import Clusters
 from router.errors import ArtifactError
+from router.expected import ExpectedScores
 from router.lexicon import BUCKETS, Lexicon
 from router.linear import Linear
 from router.mapping import GENERAL, ExpertMapping
@@ -149,7 +150,10 @@ class Artifact:
                 arrays["vectors"] = vectors.astype(np.float16)
                 arrays["distributions"] = distributions.astype(np.float16)
         if self.clusters is not None:
-            arrays |= _of_linear("expected", self.clusters.expected)
+            expected = self.clusters.expected
+            arrays |= _of_linear("expected", expected.linear)
+            arrays["expected.landmarks"] = expected.landmarks.astype(np.float16)
+            arrays["expected.likeness"] = expected.weights
             arrays["centroids"] = self.clusters.centroids
         if self.scores is not None:
             arrays |= {f"scores.{name}": getattr(self.scores, name) for name in _TABLE}
@@ -209,7 +213,9 @@ class Artifact:
             table = ScoreTable(categories=scored.rows, experts=scored.experts, **numbers)
         clusters = None
         if manifest.clusters:
-            clusters = Clusters(_linear("expected", arrays), manifest.clusters, arrays["centroids"])
+            landmarks = arrays["expected.landmarks"].astype(np.float32)
+            expected = ExpectedScores(_linear("expected", arrays), landmarks, arrays["expected.likeness"])
+            clusters = Clusters(expected, manifest.clusters, arrays["centroids"])
         return cls(
             manifest.embedder,
             Lexicon(arrays["rarity"].astype(np.float32)),
@@ -262,7 +268,11 @@ def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
         expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
         expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
         if manifest.clusters:
-            expected |= linear("expected", experts) | {"centroids": (len(manifest.clusters), experts + 1)}
+            expected |= linear("expected", experts) | {
+                "centroids": (len(manifest.clusters), experts + 1),
+                "expected.landmarks": (None, dimension),
+                "expected.likeness": (experts, None),
+            }
     for name, shape in expected.items():
         found = arrays[name].shape if name in arrays else ()
         if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):

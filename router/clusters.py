@@ -2,8 +2,8 @@
 
 Grouping what is alike in topic (k-means over embeddings, as Avengers does, arXiv 2505.19797) says little of
 who answers best: most of what tells a hard prompt from an easy one of the same topic is how it is put. So the
-score of every expert is predicted first, linearly in what is read of the prompt, and k-means groups what was
-predicted. The map is read at the group, so routing keeps its two steps.
+score of every expert is predicted first, and k-means groups what was predicted. The map is read at the group,
+so routing keeps its two steps.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from router.expected import ExpectedScores
 from router.lexicon import Reading
-from router.linear import Floats, Linear, Readings, fit_ridge
+from router.linear import Floats
 
-STRENGTH = 32.0
-"""Of the ridge: most of a grade is luck, and what can be known of who does better is a fiftieth of it."""
 EASE = 0.2
 """What the experts' mean counts beside their differences: who answers best depends on these alone."""
 _ROUNDS = 25
@@ -24,8 +23,8 @@ _ROUNDS = 25
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    expected: Linear
-    """A prompt's expected score by each expert of the score table."""
+    expected: ExpectedScores
+    """By each expert of the score table."""
     names: tuple[str, ...]
     """Such as ``math/2``: label and number."""
     centroids: NDArray[np.float32]
@@ -53,27 +52,7 @@ class Clusters:
         return {name: name.rpartition("/")[0] for name in self.names}
 
 
-def fit_expected(readings: Readings, grades: Floats, levels: Floats) -> Linear:
-    """``grades``: [n, experts], NaN for not graded. ``levels``: [experts], what each scores on all prompts.
-
-    Each expert is fitted on the prompts that it was graded on.
-    """
-    parts = np.empty((grades.shape[1],), dtype=object)
-    graded = ~np.isnan(grades)
-    for mask in np.unique(graded, axis=1).T:
-        experts = np.flatnonzero((graded == mask[:, None]).all(axis=0))
-        rows = np.flatnonzero(mask)
-        fitted = fit_ridge(readings[rows], grades[np.ix_(rows, experts)] - levels[experts], strength=STRENGTH)
-        for place, expert in enumerate(experts):
-            parts[expert] = (fitted.weights[place], fitted.gram_weights[:, place])
-    return Linear(
-        np.stack([weights for weights, _ in parts]),
-        levels.astype(np.float32),
-        np.stack([gram_weights for _, gram_weights in parts], axis=1),
-    )
-
-
-def cluster(expected: Linear, labels: Sequence[str], scores: Floats, *, size: int) -> Clusters:
+def cluster(expected: ExpectedScores, labels: Sequence[str], scores: Floats, *, size: int) -> Clusters:
     """``labels``, [n], and ``scores``, [n, experts], of prompts whose expected scores were predicted without
     their grades; ``size`` of them make a cluster. Deterministic."""
     points, of_prompt = points_of(scores), np.array(labels)

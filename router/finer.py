@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from router.clusters import Clusters, cluster
 from router.crossfit import FOLDS
-from router.linear import Floats, Linear
+from router.expected import ExpectedScores
+from router.linear import Floats
 from router.scores import ScoreTable
 
 SIZES = (200, 100, 50)
@@ -61,7 +62,7 @@ def table_of(graded: Graded, clusters: Clusters | None, labels: Sequence[str]) -
     )
 
 
-def chosen_size(graded: Graded, expected: Linear) -> int | None:
+def chosen_size(graded: Graded, expected: ExpectedScores) -> int | None:
     """The size of clusters whose maps score most over a mixture of single experts at the same cost; None
     where no size does better than the labels.
 
@@ -80,7 +81,7 @@ def chosen_size(graded: Graded, expected: Linear) -> int | None:
     return max(gains, key=lambda size: gains[size])
 
 
-def _gain(half: Graded, other: Graded, expected: Linear, size: int | None, prompts: int) -> float:
+def _gain(half: Graded, other: Graded, expected: ExpectedScores, size: int | None, prompts: int) -> float:
     clusters = None
     if size is not None:
         scaled = max(1, round(size * len(half.labels) / prompts))

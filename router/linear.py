@@ -97,7 +97,7 @@ def fit_softmax(
     return _linear(weights[:-1], weights[-1], used, gram_weights, readings.grams.shape[1])
 
 
-def fit_ridge(readings: Readings, targets: Floats, *, strength: float, vector_weight: float = 0.7) -> Linear:
+def fit_ridge(readings: Readings, targets: Floats, *, strength: float) -> Linear:
     """Least squares with |weights|^2 * strength, by conjugate gradients (Hestenes and Stiefel, 1952).
 
     ``targets``: [n, outputs]. There is no bias: targets are what is left over a level known otherwise, and
@@ -105,7 +105,7 @@ def fit_ridge(readings: Readings, targets: Floats, *, strength: float, vector_we
     """
     used, grams = _compact(readings.grams)
     turned = grams.T.tocsr()
-    dense = readings.vectors * np.float32(vector_weight)
+    dense = readings.vectors
     dimension = dense.shape[1]
 
     def times(weights: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -129,9 +129,7 @@ def fit_ridge(readings: Readings, targets: Floats, *, strength: float, vector_we
         direction = residual + after / np.maximum(before, 1e-30) * direction
         before = after
     level = np.zeros(targets.shape[1])
-    return _linear(
-        weights[:dimension] * vector_weight, level, used, weights[dimension:], readings.grams.shape[1]
-    )
+    return _linear(weights[:dimension], level, used, weights[dimension:], readings.grams.shape[1])
 
 
 def log_softmax(logits: Floats) -> Floats:

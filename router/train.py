@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from router.artifact import Artifact, CrossValidated, TrainingRecord
 from router.classify import Classifier, fit_linear, temperature_for
-from router.clusters import Clusters, cluster, fit_expected
+from router.clusters import Clusters, cluster
 from router.crossfit import FOLDS, Corpus, apart
 from router.dataset import Example, folds
 from router.embed import Embedder, MiniLmOnnx
 from router.embed_endpoint import record_of
 from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError, MappingError
+from router.expected import fit_expected
 from router.finer import Graded, chosen_size, table_of
 from router.lexicon import Lexicon
 from router.linear import Floats, Readings, log_softmax

@@ -1,0 +1,104 @@
+"""What maps are worth on every graded prompt of a file: a router is trained for each fold without it.
+
+    python -m scripts.cross_validate_router --data train.jsonl.gz --experts "small=7.62B,large=70.6B" \\
+        --cache vectors.sqlite --budgets 15B,31B,54B --json gains.json
+
+A test of a tenth leaves intervals wider than the gains in question; this one is on all prompts, and takes
+``--folds`` times as long as training. Only prompts graded for every expert are measured.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from rich.console import Console
+
+from router.dataset import Example, folds, read_examples
+from router.embed import Embedder, embedder_named
+from router.embedding_cache import EmbeddingCache
+from router.mapping import ExpertMapping
+from router.pipeline import Router
+from router.program import Budgets, solve
+from router.train import train
+from router.worth import Grades, Worth, worth
+from server.router_verbs import parameters, sizes
+
+
+def cross_validated(
+    examples: Sequence[Example],
+    experts: dict[str, float],
+    budgets: Sequence[float | None],
+    *,
+    count: int,
+    embedder: Embedder,
+    cache: Path | None,
+    sources: Sequence[str] = (),
+) -> list[Worth]:
+    """One for each budget, on all prompts together. ``sources``: beginnings of the ids that are measured;
+    all by default."""
+    measured = [
+        index
+        for index, example in enumerate(examples)
+        if all(name in example.scores for name in experts)
+        and (not sources or example.id.startswith(tuple(sources)))
+    ]
+    fold_of = folds(examples, count)
+    chosen = {index: [""] * len(budgets) for index in measured}
+    said = Console(stderr=True)
+    for fold in range(count):
+        with TemporaryDirectory() as folder:
+            rest = [example for example, own in zip(examples, fold_of, strict=True) if own != fold]
+            made = train(rest, Path(folder), experts=experts, embedder=embedder, cache=cache).artifact
+        said.print(f"fold {fold}: {made.cross_validated}, {made.scores!r}")
+        assert made.scores is not None
+        router = Router(made, EmbeddingCache(embedder, cache))
+        decisions = {
+            index: router.decide(examples[index].prompt) for index in measured if fold_of[index] == fold
+        }
+        for column, budget in enumerate(budgets):
+            solution = solve(made.scores, Budgets(budget))
+            mapping = ExpertMapping.solved(solution.experts, made.scores.share_of())
+            for index, decision in decisions.items():
+                chosen[index][column] = mapping[decision.cluster]
+    grades = Grades.of([examples[index] for index in measured], experts)
+    return [
+        worth(grades, 0, [chosen[index][column] for index in measured], None, None)
+        for column in range(len(budgets))
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--experts", required=True, help="NAME=SIZE,...")
+    parser.add_argument("--budgets", default="8B,15B,16B,31B,40B,54B,59B,65B")
+    parser.add_argument("--sources", default="", help="beginnings of ids to measure, comma-separated")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--embedder", default="minilm-l6-int8")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    budgets = [parameters("--budgets", each) for each in options.budgets.split(",")]
+    found = cross_validated(
+        read_examples(options.data),
+        sizes("--experts", options.experts),
+        [*budgets, None],
+        count=options.folds,
+        embedder=embedder_named(options.embedder),
+        cache=options.cache,
+        sources=[each for each in options.sources.split(",") if each],
+    )
+    for budget, each in zip([*budgets, np.inf], found, strict=True):
+        print(f"\nat most {budget:g} B active\n{each}")
+    if options.json is not None:
+        options.json.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
