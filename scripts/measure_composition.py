@@ -8,8 +8,8 @@
 
 ``losses`` runs the models (minutes) and keeps the numbers of every text, ``route`` adds what a router chooses
 (seconds), and ``table`` needs nothing but the numbers. ``withhold`` writes the data without any of the
-texts, from which ``coe router train`` made the shipped router; ``--trained-on`` is what a router learned from,
-and it is judged on the texts that are not in it.
+texts, from which ``coe router train`` made the shipped router; ``--trained-on`` is what a router learned
+from, and it is judged on the texts that are not in it.
 """
 
 import argparse
