@@ -27,7 +27,7 @@ from router.linear import Linear
 from router.mapping import GENERAL, ExpertMapping
 from router.neighbours import NeighbourClassifier
 from router.scores import ScoreTable
-from router.uncertainty import Uncertainty
+from router.uncertainty import BITS, Uncertainty
 
 MANIFEST = "manifest.json"
 
@@ -94,8 +94,7 @@ class _Manifest(_Piece):
     classifier: Literal["linear", "neighbours"]
     temperature: float
     neighbours: int | None
-    min_confidence: float
-    max_distance: float
+    max_surprise: float
     mapping: dict[str, str]
     scored: _Scored | None
     clusters: tuple[str, ...]
@@ -142,6 +141,7 @@ class Artifact:
         arrays: dict[str, NDArray[Any]] = {
             "rarity": self.lexicon.rarity.astype(np.float16),
             "landmarks": self.uncertainty.landmarks.astype(np.float16),
+            "known": self.uncertainty.known,
         }
         match self.classifier:
             case LinearClassifier(logits=logits):
@@ -169,8 +169,7 @@ class Artifact:
             classifier="linear" if linear else "neighbours",
             temperature=self.classifier.temperature,
             neighbours=getattr(self.classifier, "k", None),
-            min_confidence=self.uncertainty.min_confidence,
-            max_distance=self.uncertainty.max_distance,
+            max_surprise=self.uncertainty.max_surprise,
             mapping=dict(self.mapping.experts),
             scored=None if table is None else _Scored(experts=table.experts, rows=table.categories),
             clusters=() if self.clusters is None else self.clusters.names,
@@ -224,9 +223,7 @@ class Artifact:
             manifest.embedder,
             Lexicon(arrays["rarity"].astype(np.float32)),
             classifier,
-            Uncertainty(
-                arrays["landmarks"].astype(np.float32), manifest.min_confidence, manifest.max_distance
-            ),
+            Uncertainty(arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise),
             ExpertMapping(manifest.mapping),
             manifest.training,
             manifest.cross_validated,
@@ -252,7 +249,11 @@ def _linear(name: str, arrays: Arrays) -> Linear:
 
 def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
     labels, dimension = len(manifest.categories), manifest.embedder.dimension
-    expected: dict[str, tuple[int | None, ...]] = {"rarity": (BUCKETS,), "landmarks": (None, dimension)}
+    expected: dict[str, tuple[int | None, ...]] = {
+        "rarity": (BUCKETS,),
+        "landmarks": (None, dimension),
+        "known": (3, len(BITS)),
+    }
 
     def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
         return {

@@ -71,6 +71,19 @@ class Lexicon:
         buckets = np.concatenate([row.buckets for row in rows]).astype(np.int32)
         return csr_array((data, buckets, ends), shape=(len(texts), BUCKETS))
 
+    def oddity(self, grams: Grams) -> float:
+        """How rare what a prompt is written with is on average: 1 for what is in every prompt of training; 0
+        for nothing."""
+        counted = float((grams.weights / self.rarity[grams.buckets]).sum())
+        return float(grams.weights.sum()) / counted if counted else 0.0
+
+    def oddities(self, grams: "csr_array") -> NDArray[np.float64]:
+        """[n], of a matrix's rows."""
+        rows = np.repeat(np.arange(grams.shape[0]), np.diff(grams.indptr))
+        counted = np.bincount(rows, grams.data / self.rarity[grams.indices], minlength=grams.shape[0])
+        weighed = np.bincount(rows, grams.data, minlength=grams.shape[0])
+        return np.asarray(weighed / np.where(counted > 0, counted, 1.0))
+
 
 def _counted(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Buckets, ascending, and how often each occurs. Runs may begin and end with the space around a word, and

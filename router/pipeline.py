@@ -73,9 +73,11 @@ class Router:
         started = self._clock()
         artifact = self.artifact
         reading = self.read(prompt)
-        probabilities = self._ranked(artifact.classifier.probabilities(reading))
+        chances = artifact.classifier.probabilities(reading)
+        probabilities = self._ranked(chances)
         best, confidence = next(iter(probabilities.items()))
-        uncertain = not prompt.strip() or artifact.uncertainty.doubts(confidence, reading.vector)
+        oddity = artifact.lexicon.oddity(reading.grams)
+        uncertain = not prompt.strip() or artifact.uncertainty.doubts(chances, reading.vector, oddity)
         category = GENERAL if uncertain else best
         cluster = artifact.clusters.of(category, reading) if artifact.clusters else category
         decision = Decision(category, cluster, confidence, probabilities, uncertain, "", {}, 0.0)

@@ -34,7 +34,7 @@ from router.pipeline import Router
 from router.plain_prompts import plain_prompts
 from router.program import Budgets, Progress, solve
 from router.scores import ScoreTable
-from router.uncertainty import Uncertainty, centroids_of, thresholds_from
+from router.uncertainty import Signs, Uncertainty, centroids_of, distances_to, entropies
 
 Kind = Literal["linear", "neighbours"]
 
@@ -43,10 +43,12 @@ PLAIN_IMPORTANCE = 10.0
 kept out of training had the right category; the data's accuracy moved by 0.1 points."""
 SPREAD_IMPORTANCE = 0.5
 """Of a prompt whose label was spread to it from its neighbours."""
+DOUBTED = 0.05
+"""Of the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Learner:
+class Learner:
     """How a classifier is fitted, whichever kind it is."""
 
     kind: Kind
@@ -104,7 +106,7 @@ def train(
     keeps embeddings between runs. Raises DatasetError, MappingError, EmbedderError or ArtifactError; then
     nothing is written.
     """
-    examples, without = _labelled(data)
+    examples, without = labelled_of(data)
     without = [*without, *(replace(example, category=None) for example in unlabelled)]
     labels = tuple(sorted({example.category or GENERAL for example in examples}))
     if mapping is None and not experts:
@@ -114,14 +116,14 @@ def train(
     embeddings = EmbeddingCache(embedder, cache)
     try:
         lexicon = Lexicon.of(example.prompt for example in examples if example.kind == "data")
-        corpus = _corpus(examples, labels, list(experts or {}), embeddings, lexicon, progress)
+        corpus = corpus_of(examples, labels, list(experts or {}), embeddings, lexicon, progress)
         more = _read(without, embeddings, lexicon, progress) if without else None
     finally:
         embeddings.close()
     _check_parted(corpus.folds[~corpus.plain], "labelled")
-    learner = _Learner(classifier, labels, more)
-    fitted, logits = _classifier(learner, corpus, progress)
-    uncertainty, doubted = _uncertainty(corpus, logits, seed)
+    learner = Learner(classifier, labels, more)
+    fitted, logits = cross_fitted(learner, corpus, progress)
+    uncertainty, doubted = doubts_of(corpus, logits, lexicon, seed)
     best = logits.argmax(axis=1)
     routed = [GENERAL if doubt else labels[index] for doubt, index in zip(doubted, best, strict=True)]
     table, clusters = None, None
@@ -143,7 +145,7 @@ def train(
     return Router(Artifact.read(out), embedder)
 
 
-def _labelled(data: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+def labelled_of(data: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     """The data's labelled prompts with the shipped plain ones of ``general`` and of the categories the data
     has, and the data's prompts without a label."""
     labelled = [example for example in data if example.category is not None]
@@ -170,7 +172,7 @@ def _read(
     return Readings(np.concatenate(blocks), lexicon.matrix([example.prompt for example in examples]))
 
 
-def _corpus(
+def corpus_of(
     examples: Sequence[Example],
     labels: Sequence[str],
     experts: Sequence[str],
@@ -194,7 +196,7 @@ def _corpus(
     )
 
 
-def _classifier(learner: _Learner, corpus: Corpus, progress: Progress) -> tuple[Classifier, Floats]:
+def cross_fitted(learner: Learner, corpus: Corpus, progress: Progress) -> tuple[Classifier, Floats]:
     """The classifier, and its logits of each prompt from training without it, at its temperature."""
     done = iter(range(1, FOLDS + 2))
     progress("classifying", 0, FOLDS + 1)
@@ -211,30 +213,30 @@ def _classifier(learner: _Learner, corpus: Corpus, progress: Progress) -> tuple[
     return replace(classifier, temperature=temperature), logits / temperature  # type: ignore[type-var]
 
 
-def _uncertainty(corpus: Corpus, logits: Floats, seed: int) -> tuple[Uncertainty, NDArray[np.bool_]]:
+def doubts_of(
+    corpus: Corpus, logits: Floats, lexicon: Lexicon, seed: int
+) -> tuple[Uncertainty, NDArray[np.bool_]]:
     """The doubts, and whether each prompt is doubted when it is not trained on."""
 
     def distances(others: Corpus, readings: Readings) -> Floats:
-        similar = readings.vectors @ _landmarks(others, seed).T
-        return np.asarray(1.0 - similar.max(axis=1), dtype=np.float64)
+        return distances_to(_landmarks(others, seed), readings.vectors)
 
-    far, confidences = apart(corpus, distances), np.exp(log_softmax(logits)).max(axis=1)
-    uncertainty = thresholds_from(
-        _landmarks(corpus, seed),
-        far,
-        confidences,
-        importance=corpus.importance,
-        unsure_share=0.05,
-        far_share=0.03,
+    signs = Signs(
+        entropies(np.exp(log_softmax(logits))),
+        apart(corpus, distances),
+        lexicon.oddities(corpus.readings.grams),
     )
-    return uncertainty, (confidences < uncertainty.min_confidence) | (far > uncertainty.max_distance)
+    uncertainty = Uncertainty.of(
+        _landmarks(corpus, seed), signs, importance=corpus.importance, doubted=DOUBTED
+    )
+    return uncertainty, uncertainty.surprises(signs) > uncertainty.max_surprise
 
 
 def _landmarks(corpus: Corpus, seed: int) -> NDArray[np.float32]:
-    """Sixteen centroids for each category, and every plain prompt: those are spread too thin to have a
+    """Thirty-two centroids for each category, and every plain prompt: those are spread too thin to have a
     centre."""
     plain = corpus.plain
-    centroids = centroids_of(corpus.vectors[~plain], corpus.targets[~plain], each=16, seed=seed)
+    centroids = centroids_of(corpus.vectors[~plain], corpus.targets[~plain], each=32, seed=seed)
     return np.concatenate([centroids, corpus.vectors[plain]]).astype(np.float16).astype(np.float32)
 
 

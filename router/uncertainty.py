@@ -1,32 +1,89 @@
-"""When not to believe the classifier: it is unsure, or the prompt is far from everything it has seen.
+"""When not to believe the classifier. Three signs, and how surprising they are together.
 
-Confidence alone is a weak alarm: a softmax extrapolates, and out-of-domain prompts can score higher
-confidence than in-domain ones. So the distance to what was seen counts as well.
+Confidence alone is a weak alarm: a softmax extrapolates, and prompts of a kind never seen can score higher
+than known ones. So how far a prompt is from what was seen counts as well, and how rare what it is written
+with is: a vector knows little of puzzles in code, and their symbols give them away. Each sign says how few of
+the known prompts show as much of it; the product of these shares (Fisher, 1932) is what is doubted.
+docs/router.md, section Doubt, compares it with each sign alone.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.embed import Vectors
-from router.linear import Targets
+from router.linear import Floats, Targets
+
+BITS = np.arange(9)
+"""Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
 
 
 @dataclass(frozen=True, slots=True)
+class Signs:
+    """Of many prompts, [n] each: the more, the less they are like what was seen."""
+
+    entropies: Floats
+    """Of the probabilities, in nats."""
+    distances: Floats
+    """To the nearest landmark, 1 - cosine: 0 is the same direction, 1 unrelated."""
+    oddities: Floats
+    """See ``Lexicon.oddity``."""
+
+    @property
+    def each(self) -> tuple[Floats, Floats, Floats]:
+        return self.entropies, self.distances, self.oddities
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Uncertainty:
     landmarks: NDArray[np.float32]
     """[any number, dimension], of length one: centroids of what was seen, and single prompts of it."""
-    min_confidence: float
-    max_distance: float
-    """Distances are 1 - cosine: 0 is the same direction, 1 unrelated."""
+    known: Floats
+    """[3, bits], ascending: the sign that this many bits stand for."""
+    max_surprise: float
+    """Bits."""
 
-    def distance(self, vector: Vectors) -> float:
-        """To the nearest landmark."""
-        return 1.0 - float((self.landmarks @ vector).max())
+    @classmethod
+    def of(cls, landmarks: NDArray[np.float32], signs: Signs, *, importance: Floats, doubted: float) -> Self:
+        """Doubts this share of prompts that neither a classifier nor landmarks were fitted to, whose signs
+        these are, each counted by its importance."""
+        known = np.array(
+            [[_quantile(sign, importance, 1.0 - 2.0**-bits) for bits in BITS] for sign in signs.each]
+        )
+        free = cls(landmarks, known, np.inf)
+        limit = _quantile(free.surprises(signs), importance, 1.0 - doubted)
+        return cls(landmarks, known, round(limit, 4))
 
-    def doubts(self, confidence: float, vector: Vectors) -> bool:
-        return confidence < self.min_confidence or self.distance(vector) > self.max_distance
+    def surprises(self, signs: Signs) -> Floats:
+        """[n], bits."""
+        return np.sum(
+            [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)], axis=0
+        )
+
+    def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
+        signs = Signs(
+            entropies(probabilities[None]), distances_to(self.landmarks, vector[None]), np.array([oddity])
+        )
+        return float(self.surprises(signs)[0]) > self.max_surprise
+
+
+def distances_to(landmarks: NDArray[np.float32], vectors: Vectors) -> Floats:
+    """[n] from [n, dimension]: 1 - cosine to the nearest landmark."""
+    return np.asarray(1.0 - (vectors @ landmarks.T).max(axis=1), dtype=np.float64)
+
+
+def entropies(probabilities: Floats) -> Floats:
+    """[n] from [n, labels], in nats."""
+    return np.asarray(-(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=1))
+
+
+def _bits(sign: Floats, known: Floats) -> Floats:
+    """Beyond what was seen they grow as they did on average from the median on."""
+    slope = max((known[-1] - known[1]) / (len(known) - 2), 1e-6)
+    beyond = np.maximum(sign - known[-1], 0.0) / slope
+    return np.asarray(np.interp(sign, known, BITS) + beyond)
 
 
 def centroids_of(vectors: Vectors, targets: Targets, *, each: int, seed: int) -> NDArray[np.float32]:
@@ -46,27 +103,7 @@ def _spherical_k_means(vectors: Vectors, count: int, random: np.random.Generator
     return centroids
 
 
-def thresholds_from(
-    landmarks: NDArray[np.float32],
-    distances: NDArray[np.float64],
-    confidences: NDArray[np.float64],
-    *,
-    importance: NDArray[np.float64],
-    unsure_share: float,
-    far_share: float,
-) -> Uncertainty:
-    """Thresholds that doubt these shares of prompts that neither a classifier nor landmarks were fitted to,
-    each counted by its importance. A confidence above one half is never doubted: that category is likelier
-    than all others together.
-    """
-    return Uncertainty(
-        landmarks,
-        min_confidence=min(round(_quantile(confidences, importance, unsure_share), 4), 0.5),
-        max_distance=round(_quantile(distances, importance, 1.0 - far_share), 4),
-    )
-
-
-def _quantile(values: NDArray[np.float64], importance: NDArray[np.float64], share: float) -> float:
+def _quantile(values: Floats, importance: Floats, share: float) -> float:
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(importance[order]) / importance.sum()
     return float(values[order][np.searchsorted(reached, share)])

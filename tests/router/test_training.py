@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from router.artifact import Artifact
@@ -272,9 +273,11 @@ def test_words_never_seen_are_uncertain_and_become_general() -> None:
 def test_a_far_prompt_is_uncertain_however_confident_the_classifier() -> None:
     doubts = given().artifact.uncertainty
     seen, opposite = doubts.landmarks[0], -doubts.landmarks.mean(axis=0)
-    assert not doubts.doubts(1.0, seen)
-    assert doubts.doubts(1.0, opposite)
-    assert doubts.doubts(doubts.min_confidence - 0.01, seen)
+    certain, torn = np.array([1.0, 0.0, 0.0, 0.0]), np.full(4, 0.25)
+    assert not doubts.doubts(certain, seen, oddity=2.0)
+    assert doubts.doubts(certain, opposite, oddity=2.0)
+    assert doubts.doubts(torn, seen, oddity=2.0)
+    assert doubts.doubts(certain, seen, oddity=20.0)
 
 
 def test_the_clock_that_is_given_times_the_decision() -> None:
