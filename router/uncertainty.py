@@ -58,9 +58,8 @@ class Uncertainty:
 
     def surprises(self, signs: Signs) -> Floats:
         """[n], bits."""
-        return np.sum(
-            [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)], axis=0
-        )
+        bits = [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)]
+        return np.asarray(np.sum(bits, axis=0), dtype=np.float64)
 
     def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
         signs = Signs(
