@@ -19,6 +19,7 @@ from router.linear import Floats, Linear
 from router.mapping import ExpertMapping
 from router.pipeline import Router
 from router.scores import EMPTY, ScoreTable
+from router.uncertainty import Signs, Uncertainty, distances_to, entropies
 
 FEWEST = 3
 """Examples that can say what they have in common."""
@@ -43,15 +44,15 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
     vectors = np.stack([reading.vector for reading in readings])
     before = np.array([classifier.logits.values(reading) for reading in readings])
     logits = _with_row(classifier, artifact.uncertainty.landmarks, vectors, before)
+    made_of = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
+    chances = [made_of.probabilities(reading) for reading in readings]
+    oddities = [artifact.lexicon.oddity(reading.grams) for reading in readings]
     mapping = dict(artifact.mapping.experts) | {name: expert}
     made = Artifact(
         artifact.embedder,
         artifact.lexicon,
-        LinearClassifier((*classifier.labels, name), logits, classifier.temperature),
-        replace(
-            artifact.uncertainty,
-            landmarks=np.concatenate([artifact.uncertainty.landmarks, vectors.astype(np.float16)]),
-        ),
+        made_of,
+        _believing(artifact.uncertainty, vectors, np.array(chances), np.array(oddities)),
         ExpertMapping(mapping),
         artifact.training,
         artifact.cross_validated,
@@ -59,6 +60,23 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
         artifact.clusters,
     )
     return router.with_artifact(made)
+
+
+def _believing(doubts: Uncertainty, vectors: Vectors, chances: Floats, oddities: Floats) -> Uncertainty:
+    """The same, with the examples among what was seen. The limit rises where one of them is a greater
+    surprise beside the others: what they are written with may be odd to this router, as a language is."""
+    distances = [
+        float(
+            distances_to(np.concatenate([doubts.landmarks, np.delete(vectors, row, axis=0)]), vector[None])[0]
+        )
+        for row, vector in enumerate(vectors)
+    ]
+    surprises = doubts.surprises(Signs(entropies(chances), np.array(distances), oddities))
+    return replace(
+        doubts,
+        landmarks=np.concatenate([doubts.landmarks, vectors.astype(np.float16).astype(np.float32)]),
+        max_surprise=max(doubts.max_surprise, round(float(surprises.max()), 4)),
+    )
 
 
 def _with_row(classifier: LinearClassifier, landmarks: Vectors, vectors: Vectors, before: Floats) -> Linear:

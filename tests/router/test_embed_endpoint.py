@@ -177,7 +177,7 @@ def test_a_router_is_trained_with_it_and_decides_with_it(
     assert kept["name"] == "endpoint:e5"
     assert kept["endpoint"] == made.record.model_dump()
     router = Router.load(tmp_path / "one")
-    assert router.decide("whisk the flour and butter, then roast the dough with salt").expert == "chef"
+    assert router.decide("butter flour dough sugar whisk oven").expert == "chef"
     assert max(len(call.body["input"]) for call in endpoint.calls) == BATCH
     endpoint.answer = lambda call: failure(401, "no longer")
     with pytest.raises(EmbedderError, match="wants a key"):
@@ -185,5 +185,5 @@ def test_a_router_is_trained_with_it_and_decides_with_it(
     with scripted(hashed) as moved:
         monkeypatch.setenv("COE_EMBEDDER_URL", moved.url)
         router = Router.load(tmp_path / "one")
-        assert router.decide("anchor the keel and reef the jib").expert == "skipper"
+        assert router.decide("anchor keel reef jib rudder mast").expert == "skipper"
         assert len(moved.calls) == 1

@@ -13,8 +13,8 @@ from tests.router.test_training import given, prompts, solved
 
 
 def test_evaluation_measures_what_a_confusion_would_show() -> None:
-    easy = [Example(f"t/{i}", f"butter flour dough oven {i}", "cooking") for i in range(9)]
-    wrong = Example("t/wrong", "butter flour dough oven", "sailing")
+    easy = [Example(f"t/{i}", "butter flour dough sugar whisk oven", "cooking") for i in range(9)]
+    wrong = Example("t/wrong", "butter flour dough sugar whisk oven", "sailing")
     result = evaluate(given(), [*easy, wrong, Example("t/unlabelled", "hm")])
     found = result.categories
     assert found is not None

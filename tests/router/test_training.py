@@ -1,4 +1,5 @@
 import random
+import re
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -70,11 +71,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_training_returns_a_router_that_decides(tmp_path: Path) -> None:
-    decision = trained(tmp_path / "out").decide("whisk the flour, butter the dough, roast with salt")
+    decision = trained(tmp_path / "out").decide("butter flour dough sugar whisk oven")
     assert (decision.category, decision.expert, decision.uncertain) == ("cooking", "chef", False)
     assert next(iter(decision.probabilities)) == "cooking"
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
-    assert repr(decision).startswith("<Decision cooking -> chef, confidence 0.")
+    assert re.fullmatch(r"<Decision cooking -> chef, confidence \d\.\d\d>", repr(decision))
 
 
 def test_loading_gives_the_router_that_training_returned(tmp_path: Path) -> None:

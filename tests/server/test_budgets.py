@@ -142,7 +142,7 @@ def budgeted(artifact: Path, active: str) -> CompositionConfig:
     return CompositionConfig.model_validate({"artifact": artifact, "active_params": active})
 
 
-COOKING, SAILING = "whisk flour, butter dough, simmer", "anchor, keel, reef, jib, rudder"
+COOKING, SAILING = "butter flour dough sugar whisk oven", "anchor keel reef jib rudder mast"
 
 
 async def test_a_budget_of_the_configuration_is_solved_when_it_starts(

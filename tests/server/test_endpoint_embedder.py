@@ -54,12 +54,12 @@ async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
         }
         composition = CompositionConfig(artifact=tmp_path / "artifact")
         async with serving(settings.model_copy(update={"compositions": {"coe": composition}})) as gateway:
-            asked = [{"role": "user", "content": "whisk the flour, butter the dough, roast with salt"}]
+            asked = [{"role": "user", "content": "butter flour dough sugar whisk oven"}]
             answer = await gateway.post(model="coe", messages=asked)
             assert (answer.status_code, answer.headers["x-coe-expert"]) == (200, "math")
             endpoint.answer = lambda call: failure(401, "no longer")
             assert (await gateway.post(model="coe", messages=asked)).status_code == 200  # is remembered
-            unasked = [{"role": "user", "content": "anchor the keel, reef the jib, mend the rudder"}]
+            unasked = [{"role": "user", "content": "anchor keel reef jib rudder mast"}]
             refused = await gateway.post(model="coe", messages=unasked)
             assert refused.status_code == 503
             assert refused.json()["error"] == {
