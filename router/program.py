@@ -71,9 +71,11 @@ def solve(table: ScoreTable, budgets: Budgets, min_margin: float = 0.0) -> Solut
     of the map only if it is better by more. The map is solved, the experts it keeps are then the only ones,
     those too near a cheaper one are ruled out category by category, and the rest is solved again.
 
-    Raises MappingError where no map fits the budgets.
+    Raises MappingError where no map fits the budgets, and for a margin under 0.
     """
     _check(table, budgets)
+    if not min_margin >= 0:
+        raise MappingError(f"the margin must be from 0 points, not {min_margin:g}")
     chosen, bound = _optimum(table, budgets, np.ones(table.means.shape, dtype=np.bool_))
     if min_margin > 0:
         allowed = _better_by(table, np.unique(chosen), min_margin * POINT)

@@ -61,6 +61,7 @@ def damaged(folder: Path, name: str, array: NDArray[Any] | None) -> None:
 NAMES = (
     "rarity",
     "landmarks",
+    "known",
     "logits.weights",
     "logits.bias",
     "logits.gram_weights",

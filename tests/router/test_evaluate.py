@@ -48,7 +48,7 @@ def test_the_surest_prompts_are_right_more_often_than_all() -> None:
 def test_an_uncertain_prompt_still_counts_by_its_likeliest_category() -> None:
     router = given()
     timid = router.with_artifact(
-        replace(router.artifact, uncertainty=replace(router.artifact.uncertainty, min_confidence=1.1))
+        replace(router.artifact, uncertainty=replace(router.artifact.uncertainty, max_surprise=-1.0))
     )
     found = evaluate(timid, prompts(5)).categories
     assert found is not None

@@ -78,3 +78,11 @@ def test_a_matrix_has_each_texts_grams_as_its_row() -> None:
 def test_its_rarities_survive_a_file_of_float16() -> None:
     rarity = lexicon().rarity
     assert np.array_equal(rarity.astype(np.float16).astype(np.float32), rarity)
+
+
+def test_what_is_written_as_nothing_before_is_odd() -> None:
+    made = Lexicon.of(["the keel of the ship", "the reef and the mast", "the knot of the jib"] * 30)
+    known, strange = (made.oddity(made.grams(text)) for text in ("the keel and the reef", "∮ §§ ⟨ψ|φ⟩"))
+    assert 0 < known < strange
+    grams = made.matrix(["the keel and the reef", "∮ §§ ⟨ψ|φ⟩"])
+    np.testing.assert_allclose(made.oddities(grams), [known, strange], rtol=1e-4)
