@@ -18,6 +18,9 @@ from router.linear import Floats, Targets
 
 BITS = np.arange(9)
 """Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
+_EVEN_CHOICE = 4
+"""Bits, at most, of a prompt that two labels are equally likely for. Of prompts that are easily told apart none
+has an entropy to speak of, and the least bit of it would be a surprise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +49,27 @@ class Uncertainty:
     """Bits."""
 
     @classmethod
-    def of(
-        cls, landmarks: NDArray[np.float32], signs: Signs, *, importance: Floats, doubted: float
-    ) -> Self:
+    def of(cls, landmarks: NDArray[np.float32], signs: Signs, *, importance: Floats, doubted: float) -> Self:
         """Doubts this share of prompts that neither a classifier nor landmarks were fitted to, whose signs
         these are, each counted by its importance."""
         known = np.array(
             [[_quantile(sign, importance, 1.0 - 2.0**-bits) for bits in BITS] for sign in signs.each]
         )
+        known[0] = np.maximum(known[0], np.log(2) / _EVEN_CHOICE * BITS)
         free = cls(landmarks, known, np.inf)
         limit = _quantile(free.surprises(signs), importance, 1.0 - doubted)
         return cls(landmarks, known, round(limit, 4))
 
     def surprises(self, signs: Signs) -> Floats:
         """[n], bits."""
-        return np.sum([_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)], axis=0)
+        return np.sum(
+            [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)], axis=0
+        )
 
     def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
-        signs = Signs(entropies(probabilities[None]), distances_to(self.landmarks, vector[None]), np.array([oddity]))
+        signs = Signs(
+            entropies(probabilities[None]), distances_to(self.landmarks, vector[None]), np.array([oddity])
+        )
         return float(self.surprises(signs)[0]) > self.max_surprise
 
 
