@@ -219,7 +219,7 @@ def doubts_of(
     """The doubts, and whether each prompt is doubted when it is not trained on."""
 
     def distances(others: Corpus, readings: Readings) -> Floats:
-        return distances_to(_landmarks(others, seed), readings.vectors)
+        return distances_to(landmarks_of(others, seed), readings.vectors)
 
     signs = Signs(
         entropies(np.exp(log_softmax(logits))),
@@ -227,12 +227,12 @@ def doubts_of(
         lexicon.oddities(corpus.readings.grams),
     )
     uncertainty = Uncertainty.of(
-        _landmarks(corpus, seed), signs, importance=corpus.importance, doubted=DOUBTED
+        landmarks_of(corpus, seed), signs, importance=corpus.importance, doubted=DOUBTED
     )
     return uncertainty, uncertainty.surprises(signs) > uncertainty.max_surprise
 
 
-def _landmarks(corpus: Corpus, seed: int) -> NDArray[np.float32]:
+def landmarks_of(corpus: Corpus, seed: int) -> NDArray[np.float32]:
     """Thirty-two centroids for each category, and every plain prompt: those are spread too thin to have a
     centre."""
     plain = corpus.plain

@@ -18,6 +18,9 @@ from router.linear import Floats, Targets
 
 BITS = np.arange(9)
 """Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
+_EVEN_CHOICE = 4
+"""Bits, at most, of a prompt that two labels are equally likely for. Of prompts that are easily told apart none
+has an entropy to speak of, and the least bit of it would be a surprise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Uncertainty:
         known = np.array(
             [[_quantile(sign, importance, 1.0 - 2.0**-bits) for bits in BITS] for sign in signs.each]
         )
+        known[0] = np.maximum(known[0], np.log(2) / _EVEN_CHOICE * BITS)
         free = cls(landmarks, known, np.inf)
         limit = _quantile(free.surprises(signs), importance, 1.0 - doubted)
         return cls(landmarks, known, round(limit, 4))

@@ -1,0 +1,193 @@
+"""``coe bench embedders``: how well each embedder and classifier tells the labels of prompts kept apart.
+
+Fitted as ``coe router train`` does, five times without a fold and once with all; near twins are in one fold.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from router.classify import Classifier
+from router.crossfit import Corpus
+from router.dataset import Example
+from router.embed import Embedder, embedders
+from router.embedding_cache import EmbeddingCache
+from router.errors import DatasetError
+from router.lexicon import Lexicon
+from router.linear import Readings, log_softmax
+from router.measures import Estimate, bootstrap, calibration_error, macro_f1
+from router.train import Kind, Learner, corpus_of, cross_fitted, labelled_of
+
+SEED_SHARE = 0.05
+"""Of the labels, which are spread to the prompts that then have none."""
+DRAWS = 3
+"""Of those labels."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A classifier, and whether it reads grams beside vectors."""
+
+    kind: Kind
+    grams: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind}, with grams" if self.grams else self.kind
+
+
+WAYS = (Way("linear", True), Way("linear", False), Way("neighbours", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is learnt from and what is measured on."""
+
+    data: Sequence[Example]
+    prefix: str = ""
+    """Of the ids that are measured once more by themselves; none where empty."""
+    plain: Sequence[Example] = ()
+    """Prompts as people write them, none of them learnt from. Labels the data does not have are left out."""
+    cache: Path | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    embedder: str
+    dimension: int
+    way: Way
+    accuracy: Estimate
+    macro_f1: Estimate
+    calibration_error: float
+    part: Estimate | None
+    """Accuracy on the ids with the trial's prefix."""
+    plain: Estimate | None
+    """Accuracy on the trial's plain prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class FewLabels:
+    """Accuracy on prompts kept apart from few labels, over the draws; of the first embedder."""
+
+    kind: Kind
+    labels: int
+    alone: tuple[float, ...]
+    spread: tuple[float, ...]
+    """With the labels spread to the other prompts first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    prompts: int
+    prefix: str
+    rows: tuple[Row, ...]
+    few: tuple[FewLabels, ...]
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(trial: Trial, progress: Progress, opening: Sequence[Embedder] | None = None) -> Report:
+    """``opening``: the embedders; those that ship by default. Raises DatasetError and EmbedderError."""
+    examples, _ = labelled_of(trial.data)
+    part = np.array([bool(trial.prefix) and example.id.startswith(trial.prefix) for example in examples])
+    if trial.prefix and not part.any():
+        raise DatasetError(f"no labelled prompt has an id that starts with {trial.prefix!r}")
+    labels = tuple(sorted({example.category or "" for example in examples}))
+    plain = [example for example in trial.plain if example.category in labels]
+    rows: list[Row] = []
+    few: tuple[FewLabels, ...] = ()
+    for embedder in opening or [make() for make in embedders().values()]:
+        corpus, apart = _read(trial, examples, labels, plain, embedder, progress)
+        rows += [_row(trial, embedder, way, labels, corpus, part, plain, apart, progress) for way in WAYS]
+        few = few or tuple(
+            _few(kind, corpus, labels, trial.seed, progress) for kind in ("linear", "neighbours")
+        )
+    return Report(int((~corpus.plain).sum()), trial.prefix, tuple(rows), few)
+
+
+def _read(
+    trial: Trial,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    plain: Sequence[Example],
+    embedder: Embedder,
+    progress: Progress,
+) -> tuple[Corpus, Readings]:
+    """What is learnt from, and the plain prompts kept apart."""
+    embeddings = EmbeddingCache(embedder, trial.cache)
+    try:
+        lexicon = Lexicon.of(example.prompt for example in examples if example.kind == "data")
+        corpus = corpus_of(examples, labels, [], embeddings, lexicon, progress)
+        texts = [example.prompt for example in plain]
+        return corpus, Readings(embeddings.embed(texts), lexicon.matrix(texts))
+    finally:
+        embeddings.close()
+
+
+def _row(
+    trial: Trial,
+    embedder: Embedder,
+    way: Way,
+    labels: Sequence[str],
+    corpus: Corpus,
+    part: NDArray[np.bool_],
+    plain: Sequence[Example],
+    apart: Readings,
+    progress: Progress,
+) -> Row:
+    if not way.grams:
+        corpus, apart = replace(corpus, readings=_vectors_alone(corpus.readings)), _vectors_alone(apart)
+    learner = Learner(way.kind, tuple(labels), None)
+    classifier, logits = cross_fitted(learner, corpus, progress)
+    data = ~corpus.plain
+    truth, predicted = corpus.targets[data], logits[data].argmax(axis=1)
+    right = predicted == truth
+    return Row(
+        embedder.name,
+        embedder.dimension,
+        way,
+        accuracy=_share(right, trial.seed),
+        macro_f1=bootstrap(lambda rows: macro_f1(truth[rows], predicted[rows]), len(truth), trial.seed),
+        calibration_error=calibration_error(np.exp(log_softmax(logits[data])).max(axis=1), right),
+        part=_share(right[part[data]], trial.seed) if trial.prefix else None,
+        plain=_share(_right(classifier, apart, plain), trial.seed) if plain else None,
+    )
+
+
+def _few(kind: Kind, corpus: Corpus, labels: Sequence[str], seed: int, progress: Progress) -> FewLabels:
+    random = np.random.default_rng(seed)
+    test, alone, spread = (corpus.folds == 0) & ~corpus.plain, [], []
+    others = np.flatnonzero((corpus.folds != 0) & ~corpus.plain)
+    count = round(SEED_SHARE * len(others))
+    for draw in range(DRAWS):
+        progress(f"{kind}, few labels", draw, DRAWS)
+        known = corpus.plain & (corpus.folds != 0)
+        known[random.choice(others, count, replace=False)] = True
+        rest = corpus.readings[~known & (corpus.folds != 0)]
+        for unlabelled, found in ((None, alone), (rest, spread)):
+            classifier = Learner(kind, tuple(labels), unlabelled).fit(corpus[known])
+            predicted = classifier.logits_of(corpus.readings[test]).argmax(axis=1)
+            found.append(float((predicted == corpus.targets[test]).mean()))
+    return FewLabels(kind, count, tuple(alone), tuple(spread))
+
+
+def _vectors_alone(readings: Readings) -> Readings:
+    return Readings(readings.vectors, csr_array(readings.grams.shape, dtype=np.float32))
+
+
+def _right(classifier: Classifier, readings: Readings, examples: Sequence[Example]) -> NDArray[np.bool_]:
+    predicted = classifier.logits_of(readings).argmax(axis=1)
+    return np.array(
+        [classifier.labels[index] == e.category for index, e in zip(predicted, examples, strict=True)]
+    )
+
+
+def _share(right: NDArray[np.bool_], seed: int) -> Estimate:
+    return bootstrap(lambda rows: float(right[rows].mean()), len(right), seed)
