@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from benchmarks.router_contest import Choices, Graded, by_price
-from router.classify import LinearClassifier, Targets, fit_linear
 from router.embed import Vectors
+from router.linear import Linear, Readings, Targets, fit_softmax
 from router.mapping import GENERAL
 from router.scores import Floats
 from router.uncertainty import centroids_of
@@ -56,7 +57,8 @@ class PricedClusters:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The plain reference: logistic regression over the labels, the means of each, a price per parameter."""
+    """The plain reference: logistic regression from vectors alone to the labels, the means of each, a price
+    per parameter."""
 
     prior: float = 20.0
 
@@ -64,12 +66,13 @@ class Labelled:
         named = [example.category or GENERAL for example in train.examples]
         labels = sorted(set(named))
         groups = np.array([labels.index(name) for name in named])
-        classifier = self._classifier(train.vectors, groups, labels)
+        logits = self._logits(train.vectors, groups, len(labels))
         means = group_means(groups, len(labels), train.scores, self.prior)
-        return Priced(classifier.weights, classifier.bias, means, train.pool.parameters)
+        return Priced(logits.weights, logits.bias, means, train.pool.parameters)
 
-    def _classifier(self, vectors: Vectors, groups: Targets, labels: Sequence[str]) -> LinearClassifier:
-        return fit_linear(vectors, groups, labels, importance=np.ones(len(vectors)))
+    def _logits(self, vectors: Vectors, groups: Targets, labels: int) -> Linear:
+        without_grams = Readings(vectors, csr_array((len(vectors), 1), dtype=np.float32))
+        return fit_softmax(without_grams, groups, labels, importance=np.ones(len(vectors)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,9 +48,9 @@ class MappedArtifact:
         decisions = self.router.decide_many(prompts)
         index = {name: number for number, name in enumerate(self.pool.names)}
         budgets = np.geomspace(self.table.parameters.min(), self.table.parameters.max(), SWEEP)
-        made = []
+        made, shares = [], self.table.share_of()
         for solution in frontier(self.table, budgets.tolist()):
-            mapped = self.router.with_map(ExpertMapping(solution.experts)).mapped
+            mapped = self.router.with_map(ExpertMapping.solved(solution.experts, shares)).mapped
             made.append([index[mapped(decision).expert] for decision in decisions])
         return np.array(made, dtype=np.int64)
 

@@ -19,7 +19,10 @@ from tokenizers import Tokenizer
 import router.embed
 from benchmarks.router_report import Report, Row, Throughput
 from router.artifact import Artifact, EmbedderRecord
+from router.classify import Classifier, LinearClassifier
 from router.embed import Embedder, MiniLmOnnx, Vectors, embedders
+from router.linear import Linear
+from router.neighbours import NeighbourClassifier
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
 
@@ -92,18 +95,39 @@ class Timed:
 def router_on(artifact: Artifact, embedder: Embedder) -> Router:
     """The artifact's router on any embedder. Where it was trained on another one its numbers are repeated or
     cut to the dimension: how long a decision takes depends on how many they are, not on what they say."""
-    dimension, classifier, uncertainty = embedder.dimension, artifact.classifier, artifact.uncertainty
+    dimension, clusters = embedder.dimension, artifact.clusters
+    if clusters is not None:
+        expected = replace(
+            clusters.expected,
+            linear=_read_from(clusters.expected.linear, dimension),
+            landmarks=_resized(clusters.expected.landmarks, dimension),
+        )
+        clusters = replace(clusters, expected=expected)
     fitted = replace(
         artifact,
         embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),
-        classifier=replace(
-            classifier, weights=np.resize(classifier.weights, (len(classifier.labels), dimension))
-        ),
+        classifier=_classifier_on(artifact.classifier, dimension),
         uncertainty=replace(
-            uncertainty, landmarks=np.resize(uncertainty.landmarks, (len(uncertainty.landmarks), dimension))
+            artifact.uncertainty, landmarks=_resized(artifact.uncertainty.landmarks, dimension)
         ),
+        clusters=clusters,
     )
     return Router(fitted, embedder)
+
+
+def _classifier_on(classifier: Classifier, dimension: int) -> Classifier:
+    if isinstance(classifier, LinearClassifier):
+        return replace(classifier, logits=_read_from(classifier.logits, dimension))
+    assert isinstance(classifier, NeighbourClassifier)
+    return replace(classifier, vectors=_resized(classifier.vectors, dimension))
+
+
+def _read_from(linear: Linear, dimension: int) -> Linear:
+    return replace(linear, weights=_resized(linear.weights, dimension))
+
+
+def _resized(rows: Vectors, dimension: int) -> Vectors:
+    return np.resize(rows, (len(rows), dimension))
 
 
 def prompts_of(length: int, count: int, seed: int) -> list[str]:

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.router_contest import Choices, Graded, by_price
-from router.evaluate import Estimate
+from router.measures import Estimate
 from router.scores import Floats
 
 STEPS = 261

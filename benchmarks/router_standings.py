@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.router_contest import Choices
 from benchmarks.router_curve import STEPS, Curves, Point, area, estimate
-from router.evaluate import Estimate
+from router.measures import Estimate
 from router.scores import Floats
 
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from router.classify import Classifier, LinearClassifier
 from router.clusters import Clusters
-from router.errors import ArtifactError
+from router.errors import ArtifactError, MappingError
 from router.expected import ExpectedScores
 from router.lexicon import BUCKETS, Lexicon
 from router.linear import Linear
@@ -190,7 +190,10 @@ class Artifact:
             except SafetensorError as error:
                 raise ArtifactError(f"{folder / name} is not a safetensors file: {error}") from error
         _check(folder, manifest, arrays)
-        return cls._assembled(manifest, arrays)
+        try:
+            return cls._assembled(manifest, arrays)
+        except MappingError as error:
+            raise ArtifactError(f"{folder}: {error}") from error
 
     @classmethod
     def _assembled(cls, manifest: _Manifest, arrays: Arrays) -> "Artifact":
@@ -268,11 +271,14 @@ def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
         expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
         expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
         if manifest.clusters:
+            likeness = len(arrays["expected.landmarks"]) if "expected.landmarks" in arrays else None
             expected |= linear("expected", experts) | {
                 "centroids": (len(manifest.clusters), experts + 1),
                 "expected.landmarks": (None, dimension),
-                "expected.likeness": (experts, None),
+                "expected.likeness": (experts, likeness),
             }
+    elif manifest.clusters:
+        raise ArtifactError(f"{folder / MANIFEST}: clusters need a score table; train again")
     for name, shape in expected.items():
         found = arrays[name].shape if name in arrays else ()
         if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):

@@ -9,6 +9,7 @@ fields are ignored.
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             yield from ((number, line) for number, line in enumerate(stream, 1) if line.strip())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{file} cannot be read: {error}") from error
 
 

@@ -14,8 +14,8 @@ from router.scores import ScoreTable
 
 SIZES = (200, 100, 50)
 """Prompts of a cluster. Under 50 the grades of a cluster say little beside what was predicted of it."""
-_PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80)])
-"""Score that a billion active parameters must be worth."""
+_PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80), [1e6]])
+"""Score that a billion active parameters must be worth. The last leaves nobody but the cheapest."""
 _STEPS = 20
 """Budgets of a gain."""
 

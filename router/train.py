@@ -120,6 +120,7 @@ def train(
         more = _read(without, embeddings, lexicon, progress) if without else None
     finally:
         embeddings.close()
+    _check_parted(corpus.folds[~corpus.plain], "labelled")
     learner = Learner(classifier, labels, more)
     fitted, logits = cross_fitted(learner, corpus, progress)
     uncertainty, doubted = doubts_of(corpus, logits, lexicon, seed)
@@ -153,6 +154,11 @@ def labelled_of(data: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     wanted = {example.category for example in labelled} | {GENERAL}
     plain = [example for example in plain_prompts() if example.category in wanted]
     return labelled + plain, [example for example in data if example.category is None]
+
+
+def _check_parted(folds: NDArray[np.int64], which: str) -> None:
+    if (folds == folds[0]).all():
+        raise DatasetError(f"the {which} prompts are too few, or all near twins; give some that differ")
 
 
 def _read(
@@ -245,6 +251,7 @@ def _scores(
     some: NDArray[np.bool_] = np.any(~np.isnan(corpus.grades), axis=1)
     if not some.any():
         raise MappingError(f"no prompt has a score of {', '.join(names)}; fill them in: coe router judge")
+    _check_parted(corpus.folds[some], "graded")
     corpus, routed = corpus[some], [label for label, graded in zip(routed, some, strict=True) if graded]
     progress("predicting scores", 0, FOLDS + 1)
     levels = _levels(corpus.grades, names, parameters)

@@ -19,8 +19,8 @@ from router.linear import Floats, Targets
 BITS = np.arange(9)
 """Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
 _EVEN_CHOICE = 4
-"""Bits, at most, of a prompt that two labels are equally likely for. Of prompts that are easily told apart none
-has an entropy to speak of, and the least bit of it would be a surprise."""
+"""Bits, at most, of a prompt that two labels are equally likely for. Where all that is known is easily told
+apart, none of it has an entropy to speak of, and the least bit of one would be a surprise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,8 @@ class Uncertainty:
 
     def surprises(self, signs: Signs) -> Floats:
         """[n], bits."""
-        return np.sum(
-            [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)], axis=0
-        )
+        bits = [_bits(sign, known) for sign, known in zip(signs.each, self.known, strict=True)]
+        return np.asarray(np.sum(bits, axis=0), dtype=np.float64)
 
     def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
         signs = Signs(

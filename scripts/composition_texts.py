@@ -64,17 +64,19 @@ def prompt_of(text: Text) -> str:
     return text.messages[0][1]
 
 
-def learned_by_router(data: Path) -> Learned:
-    """What ``coe router train --data`` fits and calibrates on."""
-    labelled = [example for example in read_examples(data) if example.category is not None]
-    parts = router_split([*labelled, *plain_prompts()])
-    return Learned.of((example.id, example.prompt) for example in (*parts.fit, *parts.calibration))
+def learned_by_router(data: Path, *, keep_apart: bool = False) -> Learned:
+    """What ``coe router train --data`` learns from, with ``--keep-apart`` or without."""
+    learned = [*(each for each in read_examples(data) if each.category is not None), *plain_prompts()]
+    if keep_apart:
+        parts = router_split(learned)
+        learned = [*parts.fit, *parts.calibration]
+    return Learned.of((example.id, example.prompt) for example in learned)
 
 
 def composition_texts(data: Path, count: int) -> dict[str, list[Text]]:
-    """``count`` of each domain, by hash. Those that the router does not learn from stand first: they judge a
-    router trained on all of ``data``."""
-    by_router = learned_by_router(data)
+    """``count`` of each domain, by hash. Those that a router trained with ``--keep-apart`` does not learn
+    from stand first."""
+    by_router = learned_by_router(data, keep_apart=True)
     chosen: dict[str, list[Text]] = {}
     by_adapters: list[Text] = []
     for domain in DOMAINS:

@@ -17,7 +17,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from router.dataset import plain_copies, read_examples, split
+from router.dataset import question_of, read_examples, split
 from router.distil import distil
 from router.embed import MiniLmOnnx
 from router.embed_static import TOKENIZER
@@ -61,11 +61,18 @@ def corpus(data: Path, wordnet: Path) -> list[str]:
 
 
 def prompts(data: Path) -> Iterator[str]:
-    """Of the part that routers are fitted on, with their copies without options; and the plain ones."""
+    """Of the part that routers are fitted on, with their questions without options and the first sentences of
+    these, as people would rather write; and the plain ones."""
     for example in split(read_examples(data)).fit:
         yield example.prompt
-        yield from (copy.prompt for copy in plain_copies(example))
+        for plainer in (question_of(example.prompt), first_sentence_of(example.prompt)):
+            if len(plainer.split()) >= 4:  # shorter ones say too little
+                yield plainer
     yield from (example.prompt for example in plain_prompts())
+
+
+def first_sentence_of(prompt: str) -> str:
+    return re.split(r"(?<=[.?!])\s", question_of(prompt), maxsplit=1)[0].strip()
 
 
 def glosses(wordnet: Path) -> Iterator[str]:

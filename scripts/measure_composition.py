@@ -1,14 +1,15 @@
 """Perplexity of the embedded composition, its router choosing, beside each of its experts alone.
 
     python -m scripts.measure_composition losses   --data train.jsonl.gz --store .models
-    python -m scripts.measure_composition route    --data train.jsonl.gz --store .models --artifact ARTIFACT
+    python -m scripts.measure_composition route    --data train.jsonl.gz --store .models \
+        --artifact router/embedded --trained-on withheld.jsonl.gz
     python -m scripts.measure_composition withhold --data train.jsonl.gz --out withheld.jsonl.gz
     python -m scripts.measure_composition table
 
 ``losses`` runs the models (minutes) and keeps the numbers of every text, ``route`` adds what a router chooses
-(seconds), and ``table`` needs nothing but the numbers. A router trained on all of the data has learned from
-most of the texts, and is judged on the others. ``withhold`` writes the data without any of them for ``coe
-router train``; ``route --name withheld --trained-on withheld.jsonl.gz`` judges the router that comes of it.
+(seconds), and ``table`` needs nothing but the numbers. ``withhold`` writes the data without any of the
+texts, from which ``coe router train`` made the shipped router; ``--trained-on`` is what a router learned
+from, and it is judged on the texts that are not in it.
 """
 
 import argparse

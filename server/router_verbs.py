@@ -167,7 +167,7 @@ def add_category(options: argparse.Namespace) -> int:
 
 def sizes(option: str, text: str) -> dict[str, float]:
     """``name=7.62B,...``, or a YAML file of ``name: 7.62B`` lines, to billions. Raises SettingsError."""
-    if "=" not in text:
+    if "=" not in text and Path(text).exists():
         written = list(_lines(Path(text)).items())
     else:
         parts = (each.rpartition("=") for each in text.split(","))
@@ -175,7 +175,9 @@ def sizes(option: str, text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, size in written:
         if not name or name in found:
-            raise SettingsError(f"{option} {name!r}: write each once as NAME=SIZE, such as small=7.62B")
+            raise SettingsError(
+                f"{option} {name or size!r}: write each once as NAME=SIZE, such as small=7.62B, or a file"
+            )
         found[name] = parameters(option, size)
     return found
 

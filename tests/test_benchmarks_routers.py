@@ -29,9 +29,12 @@ from benchmarks.two_model_routers import (
     unit,
 )
 from router.artifact import Artifact, EmbedderRecord
+from router.classify import LinearClassifier
 from router.dataset import Example
 from router.embed import HashedWords, Vectors
 from router.errors import DatasetError, MappingError
+from router.lexicon import BUCKETS
+from router.linear import Linear
 from router.mapping import ExpertMapping
 from router.pipeline import Router
 from router.scores import Floats, ScoreTable
@@ -228,15 +231,15 @@ def artifact(table: ScoreTable | None) -> Artifact:
     base = Artifact.read(EMBEDDED)
     names = ("easy", "general", "hard")
     landmarks = embedder.embed(names)
+    without_grams = np.zeros((BUCKETS, 3), dtype=np.float16)
     return replace(
         base,
         embedder=EmbedderRecord(name=embedder.name, dimension=embedder.dimension, sha256=embedder.sha256),
-        classifier=replace(
-            base.classifier, labels=names, weights=20 * landmarks, bias=np.zeros(3, dtype=np.float32)
-        ),
-        uncertainty=replace(base.uncertainty, landmarks=landmarks, min_confidence=0.0, max_distance=2.0),
+        classifier=LinearClassifier(names, Linear(20 * landmarks, np.zeros(3, np.float32), without_grams)),
+        uncertainty=replace(base.uncertainty, landmarks=landmarks, max_surprise=np.inf),
         mapping=ExpertMapping(dict.fromkeys(names, "small")),
         scores=table,
+        clusters=None,
     )
 
 
@@ -374,7 +377,7 @@ def test_the_verb_writes_figures_and_a_plot(tmp_path: Path, capsys: pytest.Captu
     ("option", "value", "says"),
     [
         ("--experts", "small", "--experts 'small': write each once as NAME=SIZE"),
-        ("--experts", "a=1B,a=2B", "--experts 'a=2B': write each once"),
+        ("--experts", "a=1B,a=2B", "--experts 'a': write each once"),
         ("--experts", "a=1,b=2B", "--experts: '1' is not a number of parameters"),
         ("--budgets", "8", "--budgets: '8' is not a number of parameters"),
         ("--strong", "bigger", "'bigger' is not an expert to put beside 'small'"),

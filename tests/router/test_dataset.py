@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from router.dataset import Example, first_sentence_of, plain_copies, question_of, read_examples, split
+from router.dataset import Example, folds, question_of, read_examples, split
 from router.errors import DatasetError
 
 
@@ -70,6 +70,17 @@ def test_a_missing_file_and_a_truncated_gzip_are_errors(tmp_path: Path) -> None:
         read_examples(cut)
 
 
+@pytest.mark.parametrize("place", [0, 12, 40, -6], ids=["header", "first block", "data", "checksum"])
+def test_a_damaged_gzip_is_an_error_wherever_the_damage_is(tmp_path: Path, place: int) -> None:
+    texts = [f'{{"id": "{number}", "prompt": "Hello {number * 7919}"}}\n' for number in range(100)]
+    content = bytearray(gzip.compress("".join(texts).encode()))
+    content[place] ^= 0xFF
+    damaged = tmp_path / "damaged.jsonl.gz"
+    damaged.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"damaged\.jsonl\.gz cannot be read|^line \d+: "):
+        read_examples(damaged)
+
+
 @pytest.mark.parametrize("options", ["\nA. 1\nB. 2", "\n(A) 1\n(B) 2", "\nOptions:\n(A) 1", "\nA) 1\nB) 2"])
 def test_a_question_is_the_prompt_without_its_options(options: str) -> None:
     assert question_of("It rains. How many drops fall?" + options) == "It rains. How many drops fall?"
@@ -77,22 +88,6 @@ def test_a_question_is_the_prompt_without_its_options(options: str) -> None:
 
 def test_a_sentence_that_begins_with_a_letter_is_no_option() -> None:
     assert question_of("Consider this.\nA force acts on a ball.") == "Consider this.\nA force acts on a ball."
-
-
-def test_copies_are_the_question_and_its_first_sentence_in_the_same_category() -> None:
-    example = Example(
-        "e", "A ball falls from a tower. How fast is it?\nA. 1\nB. 2", "physics", {"large": 1.0}
-    )
-    assert plain_copies(example) == [
-        Example("e#question", "A ball falls from a tower. How fast is it?", "physics", kind="question"),
-        Example("e#sentence", "A ball falls from a tower.", "physics", kind="sentence"),
-    ]
-
-
-def test_a_prompt_that_is_plain_already_and_one_too_short_get_no_copies() -> None:
-    assert first_sentence_of("Find the area of a circle.") == "Find the area of a circle."
-    assert plain_copies(Example("e", "Find the area of a circle.")) == []
-    assert plain_copies(Example("e", "Solve it now:\nA. 1\nB. 2")) == []
 
 
 def numbered(count: int) -> list[Example]:
@@ -133,3 +128,16 @@ def test_near_twins_are_in_the_same_part(twist: object) -> None:
     for part in (parts.fit, parts.calibration, parts.held_out):
         ids = {e.id for e in part}
         assert {i.replace("b/", "a/") for i in ids} <= ids
+
+
+def test_folds_are_even_by_id_and_keep_near_twins_together() -> None:
+    examples = [
+        Example(f"a/{i}", f"{e.prompt} a boat crosses the river with speed 17 and the wind is weak now")
+        for i, e in enumerate(numbered(400))
+    ]
+    twins = [Example(f"b/{i}", e.prompt.replace("17", "23")) for i, e in enumerate(examples)]
+    found = folds([*examples, *twins], 5)
+    assert (found[:400] == found[400:]).all()
+    assert (found[:400] == folds(examples, 5)).all()
+    assert set(found) == set(range(5))
+    assert min((found == fold).mean() for fold in range(5)) > 0.12

@@ -1,5 +1,6 @@
 """The router committed for the embedded composition, on prompts it was not trained on."""
 
+import random
 from functools import cache
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def test_most_held_out_plain_prompts_reach_their_category_and_expert() -> None:
         for example in examples
     ]
     assert len(examples) >= 60
-    assert sum(categories) / len(examples) >= 0.8  # 0.853 when trained; another processor may round otherwise
-    assert sum(experts) / len(examples) >= 0.8
+    assert sum(categories) / len(examples) >= 0.9  # 0.947 when trained; another processor may round otherwise
+    assert sum(experts) / len(examples) >= 0.9
 
 
 def test_held_out_prompts_are_not_among_those_trained_on() -> None:
@@ -57,10 +58,20 @@ def test_held_out_prompts_are_not_among_those_trained_on() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "   \n", "xkcd blorf gnarp wibble", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
+    ["", "   \n", "vrelm ostic pundle grack", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
 )
 def test_gibberish_and_nothing_go_to_general(prompt: str) -> None:
     assert decided(prompt).category == "general"
+
+
+def test_nearly_all_made_up_words_go_to_general() -> None:
+    choose = random.Random(0)
+
+    def word() -> str:
+        return "".join(choose.choices("abcdefghijklmnopqrstuvwxyz", k=choose.randint(3, 8)))
+
+    texts = [" ".join(word() for _ in range(choose.randint(3, 6))) for _ in range(60)]
+    assert sum(decided(text).category == "general" for text in texts) >= 55
 
 
 @pytest.mark.parametrize(
@@ -74,12 +85,12 @@ def test_a_domain_it_has_not_seen_is_uncertain(prompt: str) -> None:
 
 
 def test_a_decision_says_how_probable_the_other_experts_are() -> None:
-    decision = decided("Is it malpractice if a surgeon leaves a sponge inside a patient?")
-    mapping = embedded().artifact.mapping
-    law = sum(chance for category, chance in decision.probabilities.items() if mapping[category] == "law")
-    assert decision.expert == "medicine"
-    assert decision.others["law"] == pytest.approx(law)
-    assert "medicine" not in decision.others
+    decision = decided("Can a surgeon be sued for malpractice by a patient?")
+    mapping, chances = embedded().artifact.mapping, decision.probabilities
+    medicine = sum(chance for category, chance in chances.items() if mapping[category] == "medicine")
+    assert decision.expert == "law"
+    assert decision.others["medicine"] == pytest.approx(medicine)
+    assert "law" not in decision.others
     assert min(decision.others.values()) >= SLIGHT
 
 
@@ -92,15 +103,14 @@ def test_several_prompts_are_decided_like_each_alone() -> None:
 
 
 def test_its_manifest_says_what_was_measured_and_its_folder_is_small() -> None:
-    measured = embedded().artifact.held_out
-    assert measured is not None
-    assert measured.accuracy > 0.8
-    assert measured.expected_calibration_error < 0.05
-    assert sum(file.stat().st_size for file in EMBEDDED.iterdir()) < 700_000
+    measured = embedded().artifact.cross_validated
+    assert measured.accuracy > 0.85
+    assert measured.expected_calibration_error < 0.03
+    assert sum(file.stat().st_size for file in EMBEDDED.iterdir()) < 4_000_000
 
 
 def test_its_experts_are_those_of_the_embedded_composition() -> None:
     assert embedded().experts == ("coding", "general", "law", "math", "medicine")
     assert repr(embedded()) == (
-        "<Router minilm-l6-int8: 17 categories -> coding, general, law, math, medicine>"
+        "<Router minilm-l6-int8: 18 categories -> coding, general, law, math, medicine>"
     )

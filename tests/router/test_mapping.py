@@ -1,6 +1,5 @@
 import pytest
 
-from router.dataset import Example
 from router.errors import MappingError
 from router.mapping import ExpertMapping
 
@@ -23,35 +22,18 @@ def test_general_must_be_mapped() -> None:
         ExpertMapping.given({"math": "calculator"}, CATEGORIES)
 
 
-def graded(category: str, count: int, **scores: float) -> list[Example]:
-    return [Example(f"{category}/{i}", "?", category, scores) for i in range(count)]
+def test_a_label_goes_where_most_prompts_of_its_finer_categories_go() -> None:
+    rows = {"general": "a", "math/0": "a", "math/1": "b", "math/2": "b", "law": "c"}
+    mapping = ExpertMapping.solved(
+        rows, {"general": 0.2, "math/0": 0.3, "math/1": 0.2, "math/2": 0.2, "law": 0.1}
+    )
+    assert mapping.experts == rows | {"math": "b"}
+    assert (mapping["math/0"], mapping["math"], mapping["law"]) == ("a", "b", "c")
 
 
-def test_the_best_mean_score_wins_its_category() -> None:
-    examples = graded("math", 200, small=0.2, large=0.8) + graded("law", 200, small=0.9, large=0.1)
-    mapping = ExpertMapping.from_scores(examples, ["small", "large"], CATEGORIES)
-    assert mapping.experts == {"general": "small", "law": "small", "math": "large"}
-
-
-def test_a_small_category_does_not_choose_by_luck() -> None:
-    examples = graded("math", 500, small=0.3, large=0.8) + graded("law", 2, small=1.0, large=0.5)
-    assert ExpertMapping.from_scores(examples, ["small", "large"], CATEGORIES)["law"] == "large"
-    assert ExpertMapping.from_scores(examples, ["small", "large"], CATEGORIES, prior=0.1)["law"] == "small"
-
-
-def test_not_graded_is_not_wrong() -> None:
-    examples = graded("math", 50, large=0.6) + graded("law", 50, large=0.6, small=0.9)
-    assert ExpertMapping.from_scores(examples, ["small", "large"], CATEGORIES)["law"] == "small"
-
-
-def test_an_expert_without_any_score_is_an_error_that_names_those_graded() -> None:
-    with pytest.raises(MappingError, match="expert 'huge'; graded are: large, small"):
-        ExpertMapping.from_scores(graded("math", 5, small=0, large=1), ["huge"], CATEGORIES)
-
-
-def test_no_expert_to_choose_from_is_an_error() -> None:
-    with pytest.raises(MappingError, match="names no expert"):
-        ExpertMapping.from_scores(graded("math", 5, small=0), [], CATEGORIES)
+def test_a_finer_category_without_a_line_goes_where_its_label_does() -> None:
+    mapping = ExpertMapping.given({"general": "chat", "math": "calculator"}, CATEGORIES)
+    assert (mapping["math/7"], mapping["law/0"]) == ("calculator", "chat")
 
 
 def test_a_category_is_read_at_its_own_row_or_at_its_finer_ones() -> None:

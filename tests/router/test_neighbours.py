@@ -1,9 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
+from router.classify import temperature_for
 from router.embed import Vectors
-from router.neighbours import NeighbourClassifier, calibrated, certain, fit_neighbours, propagate
+from router.lexicon import Grams, Reading
+from router.linear import Readings
+from router.neighbours import NeighbourClassifier, certain, fit_neighbours, propagate
 
 LABELS = ("law", "math")
 
@@ -25,9 +31,17 @@ def trained(k: int = 5) -> NeighbourClassifier:
     return fit_neighbours(vectors, certain(targets, 2), LABELS, k=k)
 
 
+def read(vector: Vectors) -> Reading:
+    return Reading(vector, Grams(np.array([], dtype=np.int64), np.array([], dtype=np.float32)))
+
+
+def readings(vectors: Vectors) -> Readings:
+    return Readings(vectors, csr_array((len(vectors), 1), dtype=np.float32))
+
+
 def test_a_vector_gets_the_label_of_those_around_it() -> None:
     vectors, targets = two_groups(20, seed=1)
-    found = [trained().probabilities(vector) for vector in vectors]
+    found = [trained().probabilities(read(vector)) for vector in vectors]
     assert [int(probabilities.argmax()) for probabilities in found] == list(targets)
     np.testing.assert_allclose(np.sum(found, axis=1), 1.0)
 
@@ -35,11 +49,11 @@ def test_a_vector_gets_the_label_of_those_around_it() -> None:
 def test_a_nearer_neighbour_counts_more() -> None:
     vectors = np.eye(3, dtype=np.float32)
     classifier = fit_neighbours(vectors, certain(np.array([0, 1, 1]), 2), LABELS, k=3)
-    assert classifier.probabilities(np.array([0.8, 0.42, 0.42], dtype=np.float32)).argmax() == 0
+    assert classifier.probabilities(read(np.array([0.8, 0.42, 0.42], dtype=np.float32))).argmax() == 0
 
 
 def test_neighbours_that_agree_do_not_make_certain() -> None:
-    assert trained().probabilities(around(0, 1, seed=2)[0]).max() < 1
+    assert trained().probabilities(read(around(0, 1, seed=2)[0])).max() < 1
 
 
 def test_a_file_of_float16_gives_the_same_decisions() -> None:
@@ -50,24 +64,31 @@ def test_a_file_of_float16_gives_the_same_decisions() -> None:
 
 def test_fewer_vectors_than_neighbours_all_vote() -> None:
     classifier = fit_neighbours(np.eye(2, dtype=np.float32), certain(np.array([0, 1]), 2), LABELS, k=15)
-    assert classifier.probabilities(np.array([1, 0], dtype=np.float32)).argmax() == 0
+    assert classifier.probabilities(read(np.array([1, 0], dtype=np.float32))).argmax() == 0
 
 
 def test_a_vector_opposite_to_all_is_undecided() -> None:
     classifier = fit_neighbours(np.eye(2, dtype=np.float32), certain(np.array([0, 1]), 2), LABELS)
     opposite = np.array([-0.6, -0.8], dtype=np.float32)
-    np.testing.assert_allclose(classifier.probabilities(opposite), 0.5)
+    np.testing.assert_allclose(classifier.probabilities(read(opposite)), 0.5)
 
 
 def test_calibration_humbles_a_classifier_whose_neighbours_agree_on_the_wrong_label() -> None:
     vectors, targets = two_groups(40, seed=3)
     classifier, wrong = trained(), targets.copy()
     wrong[::4] = 1 - wrong[::4]
-    humbled = calibrated(classifier, vectors, wrong)
-    confidences = [humbled.probabilities(vector).max() for vector in vectors]
+    humbled = replace(classifier, temperature=temperature_for(classifier.logits_of(readings(vectors)), wrong))
+    confidences = [humbled.probabilities(read(vector)).max() for vector in vectors]
     assert np.mean(confidences) == pytest.approx(0.75, abs=0.03)
     for vector in vectors:
-        assert humbled.probabilities(vector).argmax() == classifier.probabilities(vector).argmax()
+        assert humbled.probabilities(read(vector)).argmax() == classifier.probabilities(read(vector)).argmax()
+
+
+def test_many_at_once_have_the_logits_of_each_alone() -> None:
+    vectors, _ = two_groups(300, seed=5)
+    classifier = trained()
+    alone = np.log([classifier.probabilities(read(vector)) for vector in vectors])
+    np.testing.assert_allclose(classifier.logits_of(readings(vectors)), alone, rtol=1e-4)
 
 
 def test_labels_spread_from_a_seed_to_what_is_near_it() -> None:

@@ -160,3 +160,39 @@ def test_a_table_by_hand_is_checked() -> None:
         ScoreTable(("law",), ("a",), *made[:2], one * NAN, *made[3:])
     with pytest.raises(MappingError, match="at least one category"):
         ScoreTable((), ("a",), *made)
+
+
+def test_a_finer_category_is_drawn_to_what_was_predicted_of_its_prompts() -> None:
+    grades = np.array([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 30)
+    predicted = np.array([[0.7, 0.4]] * 5 + [[0.5, 0.2]] * 5 + [[0.1, 0.9]] * 30)
+    found = ScoreTable.from_grades(
+        ["math/0"] * 10 + ["math/1"] * 30,
+        np.ones(40),
+        grades,
+        experts=["small", "large"],
+        parameters=[1.0, 2.0],
+        categories=["law", "math/0", "math/1"],
+        parents={"math/0": "math", "math/1": "math"},
+        expected=predicted,
+        finer_prior=300.0,
+    )
+    assert mean(found, "math/0", "small") == pytest.approx((10 + 300 * 0.6) / 310)
+    assert mean(found, "math/0", "large") == pytest.approx(300 * 0.3 / 310)
+    assert mean(found, "math/1", "large") == pytest.approx((30 + 300 * 0.9) / 330)
+    assert mean(found, "law", "small") == pytest.approx(0.25)  # nothing is known but what all prompts say
+    assert (found.errors[1] < found.errors[0]).all()
+
+
+def test_without_a_prompt_a_finer_category_is_its_label() -> None:
+    found = ScoreTable.from_grades(
+        ["math/0"] * 10,
+        np.ones(10),
+        np.array([[1.0, 0.0]] * 10),
+        experts=["small", "large"],
+        parameters=[1.0, 2.0],
+        categories=["math/0", "math/1"],
+        parents={"math/0": "math", "math/1": "math"},
+        expected=np.full((10, 2), 0.5),
+    )
+    assert mean(found, "math/1", "small") == pytest.approx(1.0)
+    assert found.shares[1] == pytest.approx(0.5 / 10.5)

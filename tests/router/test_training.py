@@ -1,23 +1,26 @@
-import json
 import random
+from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from router.artifact import MANIFEST, Artifact
+from router.artifact import Artifact
 from router.dataset import Example
 from router.embed import HashedWords
-from router.errors import ArtifactError, DatasetError, EmbedderError, MappingError, NoEligibleError
-from router.evaluate import evaluate
+from router.errors import DatasetError, MappingError, NoEligibleError
 from router.pipeline import Router
+from router.solver import Solver
 from router.train import train
 
 TOPICS = {
     "cooking": "oven butter flour sugar whisk dough salt pepper roast simmer",
     "sailing": "mast rudder keel anchor harbour jib tiller starboard reef knot",
-    "other": "shelf lamp window pencil paper basket ladder bucket mirror drawer",
+    "general": "shelf lamp window pencil paper basket ladder bucket mirror drawer",
 }
 MAPPING = {"general": "chat", "cooking": "chef", "sailing": "skipper"}
 
@@ -36,8 +39,30 @@ def prompts(each: int = 60) -> list[Example]:
     ]
 
 
-def trained(folder: Path, seed: int = 0) -> Router:
-    return train(prompts(), folder, mapping=MAPPING, embedder=HashedWords(), seed=seed)
+SIZES = {"chat": 1.0, "chef": 7.0, "skipper": 7.0}
+Kind = Literal["linear", "neighbours"]
+
+
+def trained(folder: Path, seed: int = 0, classifier: Kind = "linear") -> Router:
+    return train(prompts(), folder, mapping=MAPPING, embedder=HashedWords(), seed=seed, classifier=classifier)
+
+
+def scored(folder: Path, classifier: Kind = "linear") -> Router:
+    return train(prompts(), folder, experts=SIZES, embedder=HashedWords(), classifier=classifier)
+
+
+@cache
+def given(classifier: Kind = "linear") -> Router:
+    """Trained once, with ``MAPPING``, for tests that only ask it or write it."""
+    with TemporaryDirectory() as folder:
+        return trained(Path(folder), classifier=classifier)
+
+
+@cache
+def solved(classifier: Kind = "linear") -> Router:
+    """The same with scores."""
+    with TemporaryDirectory() as folder:
+        return scored(Path(folder), classifier)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -45,7 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_training_returns_a_router_that_decides(tmp_path: Path) -> None:
-    decision = trained(tmp_path / "out").decide("whisk the flour and butter, then roast the dough with salt")
+    decision = trained(tmp_path / "out").decide("whisk the flour, butter the dough, roast with salt")
     assert (decision.category, decision.expert, decision.uncertain) == ("cooking", "chef", False)
     assert next(iter(decision.probabilities)) == "cooking"
     assert sum(decision.probabilities.values()) == pytest.approx(1.0)
@@ -63,10 +88,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
         trained(tmp_path / name, seed=seed)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert contents(tmp_path / "one") != contents(tmp_path / "three")
+    scored(tmp_path / "four", "neighbours")
+    scored(tmp_path / "five", "neighbours")
+    assert contents(tmp_path / "four") == contents(tmp_path / "five")
 
 
 def test_training_again_replaces_the_artifact_and_leaves_other_files(tmp_path: Path) -> None:
-    trained(tmp_path, seed=3)
+    solved().artifact.write(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     trained(tmp_path, seed=4)
     assert sorted(name.split("-")[0] for name in contents(tmp_path)) == [
@@ -90,20 +118,81 @@ def test_a_warm_cache_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_artifact_holds_no_word_of_a_prompt(tmp_path: Path) -> None:
-    trained(tmp_path)
+    solved().artifact.write(tmp_path)
     everything = b"".join(contents(tmp_path).values())
     assert not any(word.encode() in everything for words in TOPICS.values() for word in words.split())
 
 
-def test_other_becomes_general_and_the_manifest_says_so(tmp_path: Path) -> None:
-    router = trained(tmp_path)
-    assert router.categories == ("cooking", "general", "sailing")
-    assert json.loads((tmp_path / MANIFEST).read_text())["training"]["renamed"] == {"other": "general"}
+def test_the_mapping_can_be_solved_from_scores() -> None:
+    artifact = solved().artifact
+    assert artifact.mapping.experts == MAPPING
+    table = artifact.scores
+    assert table is not None
+    assert (table.experts, table.parameters.tolist()) == (("chat", "chef", "skipper"), [1.0, 7.0, 7.0])
+    assert table.categories == solved().categories
+    assert table.counts.sum() == 3 * len(prompts())
+    assert Solver(table, SIZES).map(1.0).experts == dict.fromkeys(table.categories, "chat")
 
 
-def test_the_mapping_can_be_chosen_from_scores(tmp_path: Path) -> None:
-    router = train(prompts(), tmp_path, experts=["chat", "chef", "skipper"], embedder=HashedWords())
-    assert router.artifact.mapping.experts == MAPPING
+def test_a_map_that_is_given_leaves_the_artifact_without_scores() -> None:
+    assert (given().artifact.scores, given().artifact.clusters) == (None, None)
+
+
+def test_what_was_measured_comes_from_classifiers_that_had_not_seen_the_prompt(tmp_path: Path) -> None:
+    """Half of the labels are by lot, which whoever remembers prompts would know and nobody else can."""
+    chance = random.Random(7)
+    wrong = [
+        replace(example, category=chance.choice(list(TOPICS))) if chance.random() < 0.5 else example
+        for example in prompts()
+    ]
+    measured = train(wrong, tmp_path, mapping=MAPPING, embedder=HashedWords()).artifact.cross_validated
+    assert 0.5 < measured.accuracy < 0.8
+    assert measured.expected_calibration_error < 0.15
+    assert given().artifact.cross_validated.accuracy > 0.95
+
+
+@pytest.mark.parametrize("classifier", ["linear", "neighbours"])
+def test_one_prompt_is_decided_as_it_is_among_many(classifier: Kind) -> None:
+    router = solved(classifier)
+    texts = [example.prompt for example in prompts(10)] + ["", "zugzwang"]
+    for one, among in zip(map(router.decide, texts), router.decide_many(texts), strict=True):
+        assert replace(one, seconds=0.0) == replace(among, seconds=0.0)
+
+
+def test_unlabelled_prompts_help_where_few_have_labels(tmp_path: Path) -> None:
+    """Five labelled prompts of a topic do not have all of its words, but others that have these do."""
+    choose = random.Random(2)
+    words = {topic: [topic[:2] + a + b for a in "abcdefgh" for b in "ijklmnop"] for topic in TOPICS}
+    everything = [
+        (number, Example(f"{topic}/{number}", " ".join(choose.choices(words[topic], k=6)), topic))
+        for topic in TOPICS
+        for number in range(180)
+    ]
+    seed = [example for number, example in everything if number < 5]
+    more = [replace(example, category=None) for number, example in everything if 5 <= number < 150]
+    unseen = [example for number, example in everything if number >= 150]
+
+    def accuracy(unlabelled: list[Example], folder: Path) -> float:
+        router = train(
+            seed,
+            folder,
+            mapping=MAPPING,
+            embedder=HashedWords(),
+            classifier="neighbours",
+            unlabelled=unlabelled,
+        )
+        return sum(router.decide(each.prompt).likeliest == each.category for each in unseen) / len(unseen)
+
+    assert accuracy(more, tmp_path / "helped") > accuracy([], tmp_path / "alone") + 0.02
+
+
+def test_prompts_of_the_data_without_a_label_are_unlabelled_ones(tmp_path: Path) -> None:
+    seed, more = prompts(10), [replace(each, category=None) for each in prompts(60)[100:120]]
+    together = train(seed + more, tmp_path / "a", mapping=MAPPING, embedder=HashedWords())
+    apart = train(seed, tmp_path / "b", mapping=MAPPING, embedder=HashedWords(), unlabelled=more)
+    assert together.artifact.training == apart.artifact.training
+    assert together.artifact.training.prompts == 30
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
@@ -115,7 +204,7 @@ def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
         embedder=HashedWords(),
         progress=lambda what, done, total: seen.append((what, done, total)),
     )
-    assert {what for what, _, _ in seen} == {"embedding", "deciding"}
+    assert {what for what, _, _ in seen} == {"embedding", "classifying"}
     assert all(done <= total for _, done, total in seen)
     assert seen[-1][1] == seen[-1][2]
 
@@ -131,8 +220,31 @@ def test_data_without_categories_cannot_train(tmp_path: Path) -> None:
         train([Example("a", "hi")], tmp_path, mapping=MAPPING, embedder=HashedWords())
 
 
-def test_another_mapping_gives_another_router_and_leaves_the_first(tmp_path: Path) -> None:
-    router = trained(tmp_path)
+def test_prompts_that_are_all_alike_cannot_train(tmp_path: Path) -> None:
+    twins = [Example(str(number), f"add {number} and 2", "general") for number in range(9)]
+    with pytest.raises(DatasetError, match="too few, or all near twins"):
+        train(twins, tmp_path / "out", mapping={"general": "chat"}, embedder=HashedWords())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("experts", "complaint"),
+    [
+        ({"chat": 1.0, "poet": 3.0}, "no prompt has a score of expert 'poet'; grade some, or leave it out"),
+        ({"poet": 3.0}, "no prompt has a score of poet; fill them in: coe router judge"),
+        ({}, "names no expert: give a mapping, or experts that the data grades"),
+    ],
+)
+def test_experts_that_nobody_graded_stop_training_before_anything_is_written(
+    tmp_path: Path, experts: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(MappingError, match=complaint):
+        train(prompts(), tmp_path / "out", experts=experts, embedder=HashedWords())
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_mapping_gives_another_router_and_leaves_the_first() -> None:
+    router = given()
     other = router.with_mapping({"general": "chat", "cooking": "grandmother"})
     assert other.decide("butter flour dough sugar whisk oven").expert == "grandmother"
     assert router.decide("butter flour dough sugar whisk oven").expert == "chef"
@@ -140,8 +252,8 @@ def test_another_mapping_gives_another_router_and_leaves_the_first(tmp_path: Pat
         router.with_mapping({"general": "chat", "cookin": "chef"})
 
 
-def test_an_expert_that_cannot_take_the_request_is_passed_over(tmp_path: Path) -> None:
-    router = trained(tmp_path)
+def test_an_expert_that_cannot_take_the_request_is_passed_over() -> None:
+    router = given()
     prompt = "butter flour dough sugar whisk oven"
     assert router.decide(prompt, {"chef", "chat"}).expert == "chef"
     passed = router.decide(prompt, {"chat", "skipper"})
@@ -151,15 +263,15 @@ def test_an_expert_that_cannot_take_the_request_is_passed_over(tmp_path: Path) -
         router.decide(prompt, {"stranger"})
 
 
-def test_words_never_seen_are_uncertain_and_become_general(tmp_path: Path) -> None:
-    decision = trained(tmp_path).decide("zugzwang fianchetto skewer endgame castling gambit")
+def test_words_never_seen_are_uncertain_and_become_general() -> None:
+    decision = given().decide(" ".join(f"zugzwang{number}" for number in range(60)))
     assert decision.uncertain
     assert (decision.category, decision.expert) == ("general", "chat")
     assert repr(decision).endswith("uncertain>")
 
 
-def test_a_far_prompt_is_uncertain_however_confident_the_classifier(tmp_path: Path) -> None:
-    doubts = trained(tmp_path).artifact.uncertainty
+def test_a_far_prompt_is_uncertain_however_confident_the_classifier() -> None:
+    doubts = given().artifact.uncertainty
     seen, opposite = doubts.landmarks[0], -doubts.landmarks.mean(axis=0)
     certain, torn = np.array([1.0, 0.0, 0.0, 0.0]), np.full(4, 0.25)
     assert not doubts.doubts(certain, seen, oddity=2.0)
@@ -168,99 +280,7 @@ def test_a_far_prompt_is_uncertain_however_confident_the_classifier(tmp_path: Pa
     assert doubts.doubts(certain, seen, oddity=20.0)
 
 
-def test_the_clock_that_is_given_times_the_decision(tmp_path: Path) -> None:
+def test_the_clock_that_is_given_times_the_decision() -> None:
     ticks = count()
-    router = Router(trained(tmp_path).artifact, HashedWords(), clock=lambda: float(next(ticks)))
+    router = Router(given().artifact, HashedWords(), clock=lambda: float(next(ticks)))
     assert router.decide("anchor").seconds == 1.0
-
-
-def test_evaluation_measures_what_a_confusion_would_show(tmp_path: Path) -> None:
-    router = trained(tmp_path)
-    easy = [Example(f"t/{i}", f"butter flour dough oven {i}", "cooking") for i in range(9)]
-    wrong = Example("t/wrong", "butter flour dough oven", "sailing")
-    result = evaluate(router, [*easy, wrong, Example("t/unlabelled", "hm")])
-    assert result.prompts == 10
-    assert result.accuracy.value == result.expert_accuracy.value == pytest.approx(0.9)
-    assert result.accuracy.low <= 0.9 <= result.accuracy.high
-    assert result.categories["cooking"].precision == pytest.approx(0.9)
-    assert result.categories["sailing"].recall == 0.0
-    assert result.macro_f1.value == pytest.approx((18 / 19) / 2)
-    assert "right expert            0.900 [" in str(result)
-
-
-def test_evaluation_renames_categories_as_training_did(tmp_path: Path) -> None:
-    router = trained(tmp_path)
-    assert set(evaluate(router, [e for e in prompts() if e.category == "other"]).categories) == {"general"}
-
-
-def test_evaluation_refuses_categories_the_router_does_not_have(tmp_path: Path) -> None:
-    router = trained(tmp_path)
-    with pytest.raises(DatasetError, match=r"x/1: the router has no category 'chess'"):
-        evaluate(router, [Example("x/1", "e4", "chess")])
-    with pytest.raises(DatasetError, match="nothing to compare"):
-        evaluate(router, [Example("x/1", "e4")])
-
-
-def test_a_folder_without_a_router_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"holds no router.*coe router train"):
-        Router.load(tmp_path)
-
-
-def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
-    trained(tmp_path)
-    arrays = next(tmp_path.glob("arrays-*"))
-    arrays.write_bytes(arrays.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtifactError, match=r"arrays-.* is damaged: sha256"):
-        Router.load(tmp_path)
-    arrays.unlink()
-    with pytest.raises(ArtifactError, match=r"arrays-.* cannot be read"):
-        Router.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "complaint"),
-    [
-        ("format", 2, "format: Input should be 1"),
-        ("colour", "red", "colour: Extra inputs"),
-        ("categories", ["general"], "array 'weights' has shape"),
-        ("categories", ["cooking", "everything", "sailing"], "must name every category"),
-        ("mapping", {"general": "chat"}, "must name every category"),
-        ("files", {}, "array 'weights' has shape"),
-    ],
-)
-def test_a_manifest_that_was_tampered_with_is_refused(
-    tmp_path: Path, field: str, value: object, complaint: str
-) -> None:
-    trained(tmp_path)
-    manifest = tmp_path / MANIFEST
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {field: value}))
-    with pytest.raises(ArtifactError, match=complaint):
-        Router.load(tmp_path)
-
-
-def test_a_manifest_that_is_not_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text("{")
-    with pytest.raises(ArtifactError, match="Invalid JSON"):
-        Router.load(tmp_path)
-
-
-def test_an_artifact_of_another_embedder_is_refused(tmp_path: Path) -> None:
-    class Renamed(HashedWords):
-        @property
-        def sha256(self) -> str:
-            return "0" * 64
-
-    artifact = trained(tmp_path).artifact
-    with pytest.raises(ArtifactError, match="trained on embedder hashed-words"):
-        Router(artifact, Renamed())
-    manifest = tmp_path / MANIFEST
-    manifest.write_text(manifest.read_text().replace("hashed-words", "word2vec"))
-    with pytest.raises(EmbedderError, match="word2vec"):
-        Router.load(tmp_path)
-
-
-def test_a_path_that_is_a_file_cannot_hold_an_artifact(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    with pytest.raises(ArtifactError, match="cannot be written"):
-        trained(blocked)

@@ -4,21 +4,25 @@ import asyncio
 import contextlib
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from router.artifact import Artifact
 from router.composition import Composition
-from router.embed import embedder_named
+from router.embed import HashedWords, embedder_named
 from router.pipeline import Router
+from router.settings import CompositionConfig
 from router.solver import Solver
+from router.train import train
 from server.catalog import load_routers
 from server.compositions import KEPT, Compositions, Named
 from server.routing import Routing
 from server.settings import Settings, SettingsError
 from server.workers import Workers
 from tests.router.score_tables import table
+from tests.router.test_training import prompts
 from tests.server.conftest import Gateway, Serving
 from tests.server.test_eligibility import refused
 from tests.server.test_requests import EMBEDDED, MATHS, explained, headers, talk
@@ -120,6 +124,65 @@ async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
             "prompts": 100,
         }
         assert [each["expert"] for each in others] == ["general", "law"]
+
+
+def graded_artifact(folder: Path) -> Path:
+    """Solved from scores: general has 1 B parameters, math 11 B, law 21 B."""
+    experts = dict(zip(("general", "math", "law"), (1.0, 11.0, 21.0), strict=True))
+    topics = {"chat": "general", "chef": "math", "skipper": "law"}
+    data = [
+        replace(example, scores={topics[name]: grade for name, grade in example.scores.items()})
+        for example in prompts()
+    ]
+    train(data, folder, experts=experts, embedder=HashedWords())
+    return folder
+
+
+def budgeted(artifact: Path, active: str) -> CompositionConfig:
+    return CompositionConfig.model_validate({"artifact": artifact, "active_params": active})
+
+
+COOKING, SAILING = "whisk flour, butter dough, simmer", "anchor, keel, reef, jib, rudder"
+
+
+async def test_a_budget_of_the_configuration_is_solved_when_it_starts(
+    serving: Serving, settings: Settings, tmp_path: Path
+) -> None:
+    """At most 5 B on average: a third of the prompts may go to math, and none to law as well."""
+    composition = budgeted(graded_artifact(tmp_path / "artifact"), "5B")
+    async with serving(settings.model_copy(update={"compositions": {"coe": composition}})) as gateway:
+        for prompt, model, by, expert in (
+            (COOKING, "coe", "map", "math"),
+            (SAILING, "coe", "map", "general"),
+            (SAILING, "coe:31B", "budget", "law"),
+            (COOKING, "coe:1B", "budget", "general"),
+        ):
+            routed = await headers(gateway, prompt, model=model)
+            assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == (by, expert)
+        row = (await explained(gateway, COOKING))["decided"]["row"]
+        assert [each["expert"] for each in row] == ["math", "general", "law"]
+        assert row[0]["score"] == pytest.approx(0.85, abs=0.15)
+
+
+def test_a_map_of_the_configuration_is_within_its_budget(settings: Settings, tmp_path: Path) -> None:
+    folder = graded_artifact(tmp_path / "artifact")
+    table = Artifact.read(folder).scores
+    assert table is not None
+    sizes = dict(zip(table.experts, table.parameters, strict=True))
+    for budget in (1.0, 5.0, 9.0, 21.0):
+        composition = budgeted(folder, f"{budget}B")
+        routers = load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
+        mapping = routers["coe"].artifact.mapping
+        expected = sum(share * sizes[mapping[row]] for row, share in table.share_of().items())
+        assert expected <= budget * (1 + 1e-6)
+
+
+def test_a_budget_of_the_configuration_that_no_map_fits_is_an_error(
+    settings: Settings, tmp_path: Path
+) -> None:
+    composition = budgeted(graded_artifact(tmp_path / "artifact"), "0.5B")
+    with pytest.raises(SettingsError, match=r"^compositions\.coe: no expert fits a budget of 0\.5 B"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
 
 
 def test_a_budget_of_the_configuration_needs_scores(settings: Settings) -> None:

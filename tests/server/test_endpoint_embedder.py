@@ -58,7 +58,9 @@ async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
             answer = await gateway.post(model="coe", messages=asked)
             assert (answer.status_code, answer.headers["x-coe-expert"]) == (200, "math")
             endpoint.answer = lambda call: failure(401, "no longer")
-            refused = await gateway.post(model="coe", messages=asked)
+            assert (await gateway.post(model="coe", messages=asked)).status_code == 200  # is remembered
+            unasked = [{"role": "user", "content": "anchor the keel, reef the jib, mend the rudder"}]
+            refused = await gateway.post(model="coe", messages=unasked)
             assert refused.status_code == 503
             assert refused.json()["error"] == {
                 "message": "the endpoint of embedder e5 wants a key; set COE_EMBEDDER_KEY (no longer)",

@@ -24,7 +24,7 @@ from tests.server.test_eligibility import PICTURE, able
 
 EMBEDDED = ROOT / "router" / "embedded"
 MATHS = "What is the integral of x^2?"
-GIBBERISH = "xkcd blorf gnarp wibble"
+DOUBTFUL = "Best strategy to beat the final boss in Elden Ring"
 
 
 def talk(*turns: str) -> list[dict[str, str]]:
@@ -51,13 +51,13 @@ async def test_an_answer_says_what_chose_its_expert(serving: Serving, settings: 
 
 async def test_a_doubtful_prompt_is_said_to_be_so(serving: Serving, settings: Settings) -> None:
     async with serving(settings) as gateway:
-        routed = await headers(gateway, GIBBERISH)
+        routed = await headers(gateway, DOUBTFUL)
         assert (routed["x-coe-category"], routed["x-coe-uncertain"]) == ("general", "true")
 
 
 async def test_a_conversation_stays_with_its_expert(serving: Serving, settings: Settings) -> None:
     async with serving(settings) as gateway:
-        routed = await headers(gateway, MATHS, GIBBERISH)
+        routed = await headers(gateway, MATHS, DOUBTFUL)
         assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("sticky", "math")
         text = (await gateway.http.get("/metrics")).text
         assert 'category="math",composition="coe",expert="math",uncertain="true"} 1.0' in text
@@ -67,7 +67,7 @@ async def test_a_conversation_stays_with_its_expert(serving: Serving, settings: 
 async def test_a_composition_may_be_without_stickiness(serving: Serving, settings: Settings) -> None:
     loose = settings.compositions["coe"].model_copy(update={"stickiness": 0.0})
     async with serving(settings.model_copy(update={"compositions": {"coe": loose}})) as gateway:
-        routed = await headers(gateway, MATHS, GIBBERISH)
+        routed = await headers(gateway, MATHS, DOUBTFUL)
         assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == ("map", "general")
 
 
@@ -134,7 +134,7 @@ async def explained(gateway: Gateway, *turns: str, **fields: Any) -> dict[str, A
 async def test_a_route_is_explained_and_nothing_is_run(serving: Serving, settings: Settings) -> None:
     async with serving(able(settings, math=[], law=["images"])) as gateway:
         before = (await gateway.http.get("/metrics")).text
-        said = await explained(gateway, MATHS, GIBBERISH)
+        said = await explained(gateway, MATHS, DOUBTFUL)
         assert (said["model"], said["expert"], said["routed_by"]) == ("coe", "math", "sticky")
         decided = said["decided"]
         assert (decided["category"], decided["cluster"], decided["alone"]) == ("math", "math", "general")
@@ -181,7 +181,7 @@ def test_the_command_explains_a_prompt(capsys: pytest.CaptureFixture[str]) -> No
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["expert      math", "routed by   map", "category    math"]
     assert "eligible    coding, general, law, math, medicine" in lines
-    assert main([*command, "--json", GIBBERISH]) == 0
+    assert main([*command, "--json", DOUBTFUL]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["model"], said["expert"], said["decided"]["uncertain"]) == (str(EMBEDDED), "general", True)
     assert main(["route", "--explain", MATHS]) == 0
