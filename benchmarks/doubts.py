@@ -1,7 +1,7 @@
 """``coe bench doubts``: whether doubts tell prompts of a kind never seen from others like those seen.
 
-One kind at a time is left out: the prompts of a source, or of a label. A router is fitted to four folds of the
-rest, as ``coe router train`` does; the fifth fold are the known prompts, and what was left out the new ones.
+One kind at a time is left out: the prompts of a source, or of a label. A classifier is fitted to four folds
+of the rest, as ``coe router train`` does. The fifth fold is what is known, what was left out is new.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -94,7 +94,7 @@ def measure(
         corpus = corpus_of(examples, labels, [], embeddings, lexicon, progress)
     finally:
         embeddings.close()
-    rows = []
+    rows: list[Row] = []
     for kind, out in zip(kinds, left_out, strict=True):
         progress("leaving out", len(rows), len(kinds))
         rows.append(_row(kind, examples, corpus, out, labels, seed))

@@ -24,7 +24,7 @@ from router.embed_endpoint import record_of
 from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError, MappingError
 from router.expected import fit_expected
-from router.finer import Graded, chosen_size, table_of
+from router.finer import SIZE, Graded, finer_help, table_of
 from router.lexicon import Lexicon
 from router.linear import Floats, Readings, log_softmax
 from router.mapping import GENERAL, ExpertMapping
@@ -264,8 +264,9 @@ def _scores(
     graded = Graded(routed, apart(corpus, predicted), corpus.grades, corpus.folds, names, parameters)
     expected = fit_expected(corpus.readings, corpus.grades, levels)
     progress("predicting scores", FOLDS + 1, FOLDS + 1)
-    size = chosen_size(graded, expected)
-    clusters = None if size is None else cluster(expected, routed, graded.scores, size=size)
+    clusters = None
+    if finer_help(graded, labels):
+        clusters = cluster(expected, routed, graded.scores, size=SIZE)
     if clusters is not None and set(clusters.names) & set(labels):
         raise DatasetError(f"category {(set(clusters.names) & set(labels)).pop()!r} is named like a cluster")
     return table_of(graded, clusters, labels), clusters

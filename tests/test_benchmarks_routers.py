@@ -236,7 +236,7 @@ def artifact(table: ScoreTable | None) -> Artifact:
         base,
         embedder=EmbedderRecord(name=embedder.name, dimension=embedder.dimension, sha256=embedder.sha256),
         classifier=LinearClassifier(names, Linear(20 * landmarks, np.zeros(3, np.float32), without_grams)),
-        uncertainty=replace(base.uncertainty, landmarks=landmarks, max_surprise=1e9),
+        uncertainty=replace(base.uncertainty, landmarks=landmarks, max_surprise=np.inf),
         mapping=ExpertMapping(dict.fromkeys(names, "small")),
         scores=table,
         clusters=None,

@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 from router.clusters import EASE, Clusters, cluster, nearest, points_of
 from router.crossfit import FOLDS
 from router.expected import ExpectedScores, fit_expected
-from router.finer import Graded, blind, chosen_size, mean_gain, table_of
+from router.finer import Graded, blind, finer_help, mean_gain, table_of
 from router.lexicon import Grams, Reading
 from router.linear import Floats, Readings
 from tests.router.hidden_groups import GROUPS, finer, hidden
@@ -34,7 +34,7 @@ def graded(differ: float, count: int = 400) -> Graded:
 
 def test_a_label_that_hides_two_groups_is_parted() -> None:
     found = graded(0.45)
-    assert chosen_size(found, expected_scores()) is not None
+    assert finer_help(found, ["a"])
     clusters = cluster(expected_scores(), found.labels, found.scores, size=200)
     assert clusters.names == ("a/0", "a/1")
     table = table_of(found, clusters, ["a"])
@@ -46,12 +46,12 @@ def test_where_there_is_nothing_to_find_the_labels_stay() -> None:
     best = Graded(
         same.labels, same.scores, np.tile([1.0, 0.0], (400, 1)), same.folds, same.experts, same.parameters
     )
-    assert chosen_size(best, expected_scores()) is None
+    assert not finer_help(best, ["a"])
 
 
 def test_few_prompts_are_not_parted() -> None:
     few = graded(0.45)[np.arange(12)]
-    assert chosen_size(few, expected_scores()) is None
+    assert not finer_help(few, ["a"])
 
 
 def test_training_finds_the_groups_and_the_map_is_read_at_them() -> None:
