@@ -94,7 +94,7 @@ def measure(
         corpus = corpus_of(examples, labels, [], embeddings, lexicon, progress)
     finally:
         embeddings.close()
-    rows = []
+    rows: list[Row] = []
     for kind, out in zip(kinds, left_out, strict=True):
         progress("leaving out", len(rows), len(kinds))
         rows.append(_row(kind, examples, corpus, out, labels, seed))

@@ -163,7 +163,9 @@ def _row(
 
 def _few(kind: Kind, corpus: Corpus, labels: Sequence[str], seed: int, progress: Progress) -> FewLabels:
     random = np.random.default_rng(seed)
-    test, alone, spread = (corpus.folds == 0) & ~corpus.plain, [], []
+    test = (corpus.folds == 0) & ~corpus.plain
+    alone: list[float] = []
+    spread: list[float] = []
     others = np.flatnonzero((corpus.folds != 0) & ~corpus.plain)
     count = round(SEED_SHARE * len(others))
     for draw in range(DRAWS):
