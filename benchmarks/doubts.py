@@ -1,7 +1,7 @@
 """``coe bench doubts``: whether doubts tell prompts of a kind never seen from others like those seen.
 
-One kind at a time is left out: the prompts of a source, or of a label. A router is fitted to four folds of the
-rest, as ``coe router train`` does; the fifth fold are the known prompts, and what was left out the new ones.
+One kind at a time is left out: the prompts of a source, or of a label. A router is fitted to four folds of
+the rest, as ``coe router train`` does; the fifth fold are the known prompts, what was left out the new ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -19,8 +19,8 @@ from router.linear import Floats, Targets
 BITS = np.arange(9)
 """Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
 _EVEN_CHOICE = 4
-"""Bits, at most, of a prompt that two labels are equally likely for. Of prompts that are easily told apart none
-has an entropy to speak of, and the least bit of it would be a surprise."""
+"""Bits, at most, of a prompt that two labels are equally likely for. Of prompts that are easily told apart
+none has an entropy to speak of, and the least bit of it would be a surprise."""
 
 
 @dataclass(frozen=True, slots=True)
