@@ -48,7 +48,7 @@ def test_most_held_out_plain_prompts_reach_their_category_and_expert() -> None:
         for example in examples
     ]
     assert len(examples) >= 60
-    assert sum(categories) / len(examples) >= 0.9  # 0.947 when trained; another processor may round otherwise
+    assert sum(categories) / len(examples) >= 0.9  # 0.973 when trained; another processor may round otherwise
     assert sum(experts) / len(examples) >= 0.9
 
 
@@ -58,7 +58,7 @@ def test_held_out_prompts_are_not_among_those_trained_on() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "   \n", "vrelm ostic pundle grack", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
+    ["", "   \n", "xkcd blorf gnarp wibble", "qwkjhe lkjasd 3kj2h lkj zzz", "!!!! ???", "aaaaaaaaaaaaaaa"],
 )
 def test_gibberish_and_nothing_go_to_general(prompt: str) -> None:
     assert decided(prompt).category == "general"
