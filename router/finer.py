@@ -11,9 +11,8 @@ from router.crossfit import FOLDS
 from router.linear import Floats
 from router.scores import ScoreTable
 
-SIZE = 50
-"""Prompts of a cluster. On the routing data maps read at clusters of 200, 100 and 50 prompts scored 3.1, 3.3
-and 3.6 points over the blind mix at 31 B, and as much as the predictions themselves at 50."""
+SIZE = 200
+"""Prompts of a cluster. On the routing data maps read at smaller ones scored no more (docs/router.md)."""
 _PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80), [1e6]])
 """Score that a billion active parameters must be worth. The last leaves nobody but the cheapest."""
 _STEPS = 20

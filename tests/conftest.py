@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from experts.prepare import prepare
 from experts.progress import silent
 from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
