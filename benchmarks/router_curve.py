@@ -12,7 +12,6 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.router_contest import Choices, Graded, by_price
-from router.measures import Estimate
 from router.scores import Floats
 
 STEPS = 261
@@ -94,9 +93,3 @@ def area(values: Floats) -> Floats:
     steps = values[:, :STEPS]
     means: Floats = (steps.sum(axis=1) - (steps[:, 0] + steps[:, -1]) / 2) / (STEPS - 1)
     return means
-
-
-def estimate(values: Floats) -> Estimate:
-    """``values``: of the test itself, then of its resamples."""
-    low, high = np.percentile(values[1:], [2.5, 97.5])
-    return Estimate(float(values[0]), float(low), float(high))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.router_contest import Choices
-from benchmarks.router_curve import STEPS, Curves, Point, area, estimate
+from benchmarks.router_curve import STEPS, Curves, Point, area
 from router.measures import Estimate
 from router.scores import Floats
 
@@ -79,22 +79,22 @@ def report(curves: Curves, entries: Sequence[Entry], train_prompts: int) -> Repo
             Point(float(size), float(100 * mean))
             for size, mean in zip(test.pool.parameters, test.scores.mean(axis=0), strict=True)
         ),
-        blind=estimate(area(blind)),
+        blind=Estimate.of(area(blind)),
         blind_scores=_at_budgets(blind),
         blind_frontier=tuple(
             Point(float(budget), float(score))
             for budget, score in zip(curves.budgets[:STEPS], blind[0, :STEPS], strict=True)
         ),
-        oracle=estimate(area(oracle)),
+        oracle=Estimate.of(area(oracle)),
         oracle_frontier=curves.frontier(ceiling),
         standings=tuple(
             Standing(
                 entry.name,
                 entry.settings,
-                area=estimate(area(values)),
-                part_of_oracle=estimate(_part(area(values), area(blind), area(oracle))),
+                area=Estimate.of(area(values)),
+                part_of_oracle=Estimate.of(_part(area(values), area(blind), area(oracle))),
                 gains=_at_budgets(values - blind),
-                behind=estimate(area(reached[0]) - area(values)),
+                behind=Estimate.of(area(reached[0]) - area(values)),
                 frontier=curves.frontier(entry.choices),
             )
             for entry, values in zip(entries, reached, strict=True)
@@ -103,7 +103,7 @@ def report(curves: Curves, entries: Sequence[Entry], train_prompts: int) -> Repo
 
 
 def _at_budgets(values: Floats) -> tuple[Estimate, ...]:
-    return tuple(estimate(column) for column in values[:, STEPS:].T)
+    return tuple(Estimate.of(column) for column in values[:, STEPS:].T)
 
 
 def _part(reached: Floats, blind: Floats, oracle: Floats) -> Floats:

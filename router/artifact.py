@@ -5,11 +5,9 @@ another writes sees the old router or the new one. The same training gives the s
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +26,7 @@ from router.mapping import GENERAL, ExpertMapping
 from router.neighbours import NeighbourClassifier
 from router.scores import ScoreTable
 from router.uncertainty import BITS, Uncertainty
+from router.whole_file import replace_file
 
 MANIFEST = "manifest.json"
 
@@ -127,10 +126,9 @@ class Artifact:
         name = f"arrays-{digest[:12]}.safetensors"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / name, arrays)
-            _replace(
-                folder / MANIFEST, self._manifest({name: digest}).model_dump_json(indent=2).encode() + b"\n"
-            )
+            replace_file(folder / name, arrays, mode=0o644)
+            manifest = self._manifest({name: digest}).model_dump_json(indent=2).encode() + b"\n"
+            replace_file(folder / MANIFEST, manifest, mode=0o644)
             for stale in folder.glob("arrays-*.safetensors"):
                 if stale.name != name:
                     stale.unlink()
@@ -314,17 +312,3 @@ def _read_verified(file: Path, expected: str) -> bytes:
             "copy the folder again or train again"
         )
     return content
-
-
-def _replace(file: Path, content: bytes) -> None:
-    with NamedTemporaryFile(dir=file.parent, prefix=".partial-", delete=False) as stream:
-        partial = Path(stream.name)
-        try:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-            partial.chmod(0o644)
-            partial.replace(file)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise

@@ -111,10 +111,13 @@ def split(examples: Sequence[Example]) -> Split:
     return Split(tuple(parts["fit"]), tuple(parts["calibration"]), tuple(parts["held_out"]))
 
 
-def folds(examples: Sequence[Example], count: int) -> NDArray[np.int64]:
-    """[examples], the fold of each, by hash of id; near twins are in one fold."""
+def folds(examples: Sequence[Example], count: int, salt: str = "") -> NDArray[np.int64]:
+    """[examples], the fold of each, by hash of id; near twins are in one fold. Another ``salt`` gives other
+    folds: whoever holds a fold out from something that makes folds of its own needs one."""
     representatives = _twin_representatives(examples)
-    return np.array([hashlib.sha256(each.encode()).digest()[1] % count for each in representatives])
+    return np.array(
+        [hashlib.sha256(f"{salt}{each}".encode()).digest()[1] % count for each in representatives]
+    )
 
 
 def _part_of(example_id: str) -> Part:

@@ -2,14 +2,12 @@
 
 import gzip
 import json
-import os
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from router.dataset import Example
 from router.errors import DatasetError
+from router.whole_file import replace_file
 
 
 def write_examples(file: Path, examples: Iterable[Example]) -> None:
@@ -22,19 +20,10 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
     it. Raises DatasetError."""
     content = "".join(f"{line}\n" for line in lines).encode()
     try:
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        compressed = gzip.compress(content, mtime=0) if file.suffix == ".gz" else content
+        replace_file(file, compressed, mode=0o600)
     except OSError as error:
         raise DatasetError(f"{file} cannot be written: {error.strerror}") from error
-    try:
-        with open(descriptor, "wb") as stream:
-            stream.write(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
-        os.replace(name, file)
-    except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-        if isinstance(error, OSError):
-            raise DatasetError(f"{file} cannot be written: {error.strerror}") from error
-        raise
 
 
 def _line(example: Example) -> str:

@@ -18,6 +18,12 @@ class Estimate:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, values: NDArray[np.float64]) -> "Estimate":
+        """``values``: of the test itself, then of its resamples."""
+        low, high = np.quantile(values[1:], [0.025, 0.975])
+        return cls(float(values[0]), float(low), float(high))
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
@@ -61,5 +67,4 @@ def bootstrap(statistic: Statistic, count: int, seed: int, samples: int = 1000) 
     """A statistic of differences is paired: both sides see the same prompts."""
     random = np.random.default_rng(seed)
     found = [statistic(random.integers(count, size=count)) for _ in range(samples)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Estimate(statistic(np.arange(count)), float(low), float(high))
+    return Estimate.of(np.array([statistic(np.arange(count)), *found]))

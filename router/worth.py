@@ -64,14 +64,24 @@ class Worth:
             "",
         ]
         lines.append(f"{'':44}active B   score [95 %]")
-        rows = [*self.singles, self.blind, self.composition, self.true_categories, self.oracle]
+        rows = [
+            *self.singles,
+            self.blind,
+            self.blind_with_embedder,
+            self.composition,
+            self.true_categories,
+            self.oracle,
+        ]
         for row in rows:
             if row is not None:
                 score = row.score
                 lines.append(
                     f"{row.name:44}{row.active:8.2f}   {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
                 )
-        lines += ["", _difference("composition over the blind mix", self.over_blind)]
+        active, embedder = self.composition.active, self.embedder
+        with_it = "unknown" if embedder is None else f"{active + embedder:.2f} B"
+        lines += ["", f"average active parameters: {active:.2f} B, with the embedder {with_it}"]
+        lines += [_difference("composition over the blind mix", self.over_blind)]
         if self.over_blind_with_embedder is not None and self.embedder is not None:
             what = f"... counting the embedder's {self.embedder:g} B"
             lines.append(_difference(what, self.over_blind_with_embedder))
@@ -125,7 +135,7 @@ def worth(
     def row(name: str, experts: NDArray[np.int64]) -> tuple[Row, Floats, Floats]:
         active = weights @ grades.parameters[experts]
         score = weights @ grades.scores[np.arange(count), experts]
-        return Row(name, float(active[0]), _estimate(score)), active, score
+        return Row(name, float(active[0]), Estimate.of(score)), active, score
 
     def mixes(active: Floats) -> Floats:
         return np.array(
@@ -137,7 +147,7 @@ def worth(
     dearer = None if embedder is None else mixes(active + embedder)
     order = np.argsort(grades.parameters, kind="stable")
     singles = tuple(
-        Row(grades.experts[index], float(grades.parameters[index]), _estimate(means[:, index]))
+        Row(grades.experts[index], float(grades.parameters[index]), Estimate.of(means[:, index]))
         for index in order
     )
     best = int(means[0].argmax())
@@ -151,14 +161,14 @@ def worth(
         if at_labels is None
         else row("map at the true categories", _indices(grades, at_labels))[0],
         singles=singles,
-        blind=Row("blind mix at the same cost", composition.active, _estimate(mix)),
+        blind=Row("blind mix at the same cost", composition.active, Estimate.of(mix)),
         blind_with_embedder=None
         if dearer is None or embedder is None
-        else Row("blind mix, the embedder counted", composition.active + embedder, _estimate(dearer)),
+        else Row("blind mix, the embedder counted", composition.active + embedder, Estimate.of(dearer)),
         oracle=row("oracle, prompt by prompt", order[cheapest_first])[0],
-        over_blind=_estimate(score - mix),
-        over_blind_with_embedder=None if dearer is None else _estimate(score - dearer),
-        over_best_single=_estimate(score - means[:, best]),
+        over_blind=Estimate.of(score - mix),
+        over_blind_with_embedder=None if dearer is None else Estimate.of(score - dearer),
+        over_best_single=Estimate.of(score - means[:, best]),
     )
 
 
@@ -168,12 +178,6 @@ def _indices(grades: Grades, experts: Sequence[str]) -> NDArray[np.int64]:
     if unknown:
         raise DatasetError(f"the map chooses {unknown[0]!r}, which the score table does not have")
     return np.array([index_of[name] for name in experts])
-
-
-def _estimate(values: Floats) -> Estimate:
-    """``values``: of the test itself, then of its resamples."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high))
 
 
 def _difference(what: str, points: Estimate) -> str:

@@ -47,7 +47,7 @@ def cross_validated(
         if all(name in example.scores for name in experts)
         and (not sources or example.id.startswith(tuple(sources)))
     ]
-    fold_of = folds(examples, count)
+    fold_of = folds(examples, count, salt="outer ")
     chosen = {index: [""] * len(budgets) for index in measured}
     said = Console(stderr=True)
     for fold in range(count):

@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.label_routers import Labelled, PricedClusters, WeighedClusters, group_means
 from benchmarks.mapped_artifact import MappedArtifact
 from benchmarks.router_contest import Contestant, Graded, Pool, by_price, graded
-from benchmarks.router_curve import STEPS, Curves, area, estimate
+from benchmarks.router_curve import STEPS, Curves, area
 from benchmarks.router_quality import Trial, measure
 from benchmarks.router_standings import Entry, Report, report
 from benchmarks.standings_tables import show
@@ -36,6 +36,7 @@ from router.errors import DatasetError, MappingError
 from router.lexicon import BUCKETS
 from router.linear import Linear
 from router.mapping import ExpertMapping
+from router.measures import Estimate
 from router.pipeline import Router
 from router.scores import Floats, ScoreTable
 from server.cli import main
@@ -125,7 +126,7 @@ def test_resamples_are_paired_so_that_a_constant_lead_has_no_spread() -> None:
     curves = Curves.over(test, resamples=200, seed=3)
     chosen = np.arange(100)[None] % 2
     values = area(curves.of(chosen))
-    found, difference = estimate(values), estimate(values - area(curves.of(chosen.repeat(2, axis=0))))
+    found, difference = Estimate.of(values), Estimate.of(values - area(curves.of(chosen.repeat(2, axis=0))))
     assert found.low < found.value < found.high
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
     again = Curves.over(test, resamples=200, seed=3)

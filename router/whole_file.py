@@ -1,0 +1,22 @@
+"""A file that is there in full, or as it was before."""
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace_file(file: Path, content: bytes, *, mode: int) -> None:
+    """``mode``: who may read it. Raises OSError; then nothing of it is left."""
+    descriptor, partial = tempfile.mkstemp(dir=file.parent, prefix=".partial-")
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(partial, mode)
+        os.replace(partial, file)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+        raise
