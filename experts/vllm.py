@@ -252,7 +252,7 @@ class VllmEngine:
     async def _start(self, expert: Expert, weights: Path) -> int:
         """Returns the bytes ``expert`` holds. Raises CanaryFailed when the engine runs and is not right."""
         config = self._config.model_copy(update={"dtype": self._dtype})
-        server = await self._launch(command(config, self._mode, self._platform, expert.name, weights))
+        server = await self._launch(self._command(config, expert, weights))
         try:
             self._family_tensors = await asyncio.to_thread(read_headers, weights)
         except CheckpointError as error:
@@ -263,6 +263,9 @@ class VllmEngine:
         self._resident = {expert.name: Resident(_stamp(weights))}
         self._watch_over(server)
         return held
+
+    def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
+        return command(config, self._mode, self._platform, expert.name, weights)
 
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Returns once the server answers."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from experts.checkpoint import base_name
 from experts.engine import Engine
 from experts.simulated import SimulatedEngine
+from experts.simulated_process import SimulatedProcess
 from experts.spec import Expert
 from experts.vllm import VllmEngine
 from experts.vllm_lora import LoraEngine
@@ -15,6 +16,8 @@ def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Eng
     """Starts nothing. ``experts``: all there are, of other families too. Raises CheckpointError."""
     config = settings.families[family]
     if config.mode == "simulated":
+        if config.simulation.process:
+            return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(family, config.simulation)
     if config.mode == "lora":
         members = [expert for expert in experts if expert.family == family]
