@@ -8,6 +8,8 @@ import orjson
 
 Kind = Literal["plain", "stream"]
 PATH = "/v1/chat/completions"
+GENERATOR = "generator"
+"""Its own name among the processes whose CPU seconds it tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,8 @@ import uvloop
 
 from benchmarks.arrivals import Arrivals
 from benchmarks.cpu import cpu_seconds
-from benchmarks.load import PATH, Latency, Load, Outcome
+from benchmarks.load import GENERATOR, PATH, Latency, Load, Outcome
 
-GENERATOR = "generator"
 LAST_ANSWERS_S = 30.0
 """How long answers that are still under way at the end are waited for."""
 _NUMBER = b"00000000"

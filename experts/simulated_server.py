@@ -18,7 +18,8 @@ import orjson
 import uvloop
 
 from experts.errors import EngineUnavailable, ExpertNotResident, LoadFailed
-from experts.simulated import SimulatedAnswer, SimulatedEngine
+from experts.simulated import SimulatedEngine
+from experts.simulated_answer import SimulatedAnswer
 from experts.spec import Expert, SimulationConfig
 
 FAMILY = "simulated"

@@ -97,7 +97,7 @@ class SimulationConfig(Strict):
     tokens_per_s: float = Field(default=200.0, gt=0)
     """Tokens a second of one stream."""
     process: bool = False
-    """Whether it is a process of its own that is asked over HTTP, as vLLM is, instead of a part of the gateway."""
+    """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 
 
 class FamilyConfig(Strict):

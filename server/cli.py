@@ -12,6 +12,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 import server.category_bench_verbs as category_bench_verbs
 import server.feedback_verbs as feedback_verbs
+import server.gateway_bench_verb as gateway_bench_verb
 import server.judge_options as judge_options
 import server.operator_verbs as operator_verbs
 import server.router_bench_verb as router_bench_verb
@@ -155,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     router_bench_verb.add_verb(bench, _verb, _positive)
+    gateway_bench_verb.add_verb(bench, _verb, _positive)
     routers_bench_verb.add_verb(bench, _verb, _positive)
     category_bench_verbs.add_verbs(bench, _verb)
     return top

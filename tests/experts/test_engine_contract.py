@@ -105,7 +105,7 @@ async def bench(
     if kind == "simulated":
         engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
     elif kind == "simulated process":
-        config = FamilyConfig(mode="simulated", simulation=SimulationConfig(tokens_per_s=2000, switch_s=0))
+        config = FamilyConfig(mode="simulated", simulation=SimulationConfig(tokens_per_s=500, switch_s=0))
         engine = SimulatedProcess("f", config, tmp_path_factory.mktemp("logs"))
     elif kind == "lora":
         folder = tmp_path_factory.mktemp("adapters")
@@ -550,7 +550,7 @@ def kill(bench: Bench) -> None:
     """Plain: the server. Else: its engine core, which the server would outlive by seconds."""
     if isinstance(bench.engine, SimulatedEngine):
         return bench.engine.crash()
-    server = server_of(bench)
+    server = server_of(bench) if bench.real else process_of(bench)
     victim = server
     if bench.kind in ("interleaved", "lora"):
         victim = next(pid for pid in session_members(server) if "EngineCore" in _command_line(pid))
@@ -561,6 +561,11 @@ def kill(bench: Bench) -> None:
 def server_of(bench: Bench) -> int:
     (server,) = servers()
     return server
+
+
+def process_of(bench: Bench) -> int:
+    assert isinstance(bench.engine, VllmEngine)
+    return bench.engine.server.process.pid
 
 
 def servers() -> list[int]:
