@@ -3,9 +3,9 @@
 import json
 from collections.abc import AsyncIterator, Callable
 
-import aiohttp
-
 from experts.errors import EngineLost, EngineUnavailable
+from experts.http_client import HttpAnswer
+from experts.http_connection import ConnectionEnded
 from experts.vllm_command import INTERNAL_MODEL
 
 _EVENT_END = b"\n\n"
@@ -18,7 +18,7 @@ class VllmAnswer:
     """Implements ``experts.engine.Answer``. Made by ``begin``."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, expert: str, first: bytes, intact: Intact, internal: str
+        self, response: HttpAnswer, expert: str, first: bytes, intact: Intact, internal: str
     ) -> None:
         self.status = response.status
         self.content_type = response.content_type
@@ -29,18 +29,18 @@ class VllmAnswer:
 
     @classmethod
     async def begin(
-        cls, response: aiohttp.ClientResponse, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
+        cls, response: HttpAnswer, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
     ) -> "VllmAnswer":
         """Waits for the first bytes of the body, in which the model is called ``internal``. Raises
         EngineUnavailable when they do not come."""
         try:
-            first = await response.content.readany()
+            first = await response.read_any()
             if (response.status >= 500 or first.startswith(_ERROR_EVENT)) and not intact():
                 raise EngineUnavailable("the engine ended before it answered; try again")
             return cls(response, expert, first, intact, internal)
         except BaseException as error:
             response.close()
-            if isinstance(error, aiohttp.ClientError):
+            if isinstance(error, ConnectionEnded):
                 raise EngineUnavailable(
                     f"the engine ended before it answered ({error}); try again"
                 ) from error
@@ -63,15 +63,15 @@ class VllmAnswer:
             yield self._renamed(pending)
 
     async def close(self) -> None:
-        # Closing the connection, rather than returning it, is what makes vLLM abort what is still computed.
+        # Before the answer's end this closes the connection, which makes vLLM abort what is still computed.
         self._response.close()
 
     async def _received(self) -> AsyncIterator[bytes]:
         yield self._first
         try:
-            async for received in self._response.content.iter_any():
+            while received := await self._response.read_any():
                 yield received
-        except aiohttp.ClientError as error:
+        except ConnectionEnded as error:
             self._response.close()
             raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
 

@@ -16,6 +16,13 @@ from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
 from server.services import Services
 
+QUICK = {
+    "/v1/chat/completions": server.chat.chat_completions,
+    "/v1/completions": server.completions.completions,
+    "/v1/embeddings": server.embeddings.embeddings,
+}
+"""Those that a model answers, for ``server.front``."""
+
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
     """The gateway over running ``services``, which the caller starts and ends, and their ``reload``."""

@@ -109,6 +109,8 @@ class Routing:
         return named
 
     async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
+        if named is None:  # looking at a request costs less than another thread does
+            return self._choose(request, named, category)
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
     def _choose(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:

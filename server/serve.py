@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 import uvicorn
 
 from experts.errors import EngineError
-from server.app import create_app
+from server.app import QUICK, create_app
 from server.errors import ReloadRefused
+from server.front import Front
 from server.reload import Reload
 from server.services import Services, running
 from server.settings import Settings, SettingsError
@@ -47,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
 def server_over(services: Services, reload: Reload) -> uvicorn.Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     config = uvicorn.Config(
-        create_app(services, reload),
+        Front(create_app(services, reload), QUICK),
         lifespan="off",
         log_config=None,
         access_log=False,

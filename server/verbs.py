@@ -20,6 +20,8 @@ from server.settings import Settings, SettingsError, load
 def serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it means a reload
 
+    import uvloop
+
     import server.logs
     from server.serve import serve as serve_forever
 
@@ -33,7 +35,7 @@ def serve(options: argparse.Namespace) -> int:
         settings = load(options.config)
         return settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
 
-    asyncio.run(serve_forever(read))
+    uvloop.run(serve_forever(read))
     return 0
 
 
