@@ -11,9 +11,14 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
-└── ReloadRefused           another configuration cannot be served, or not without a restart
+├── ReloadRefused           another configuration cannot be served, or not without a restart
+└── OverLimit               the key's limits do not let the request in now
+    ├── TooManyRequests     in a minute, or at once
+    ├── TooManyTokens       in a minute
+    └── OverBudget          the day's tokens are used up
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +28,7 @@ from starlette.responses import Response
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import EmbedderError, NoEligibleError, RouterError
+from server.database_errors import DatabaseError
 
 
 class GatewayError(Exception):
@@ -77,6 +83,26 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class OverLimit(GatewayError):
+    """``retry_after_s``: when it may be let in; None: never as it is."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(OverLimit):
+    pass
+
+
+class TooManyTokens(OverLimit):
+    pass
+
+
+class OverBudget(OverLimit):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How an error class looks over HTTP."""
@@ -98,6 +124,10 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    TooManyRequests: Rendering(429, "requests", "rate_limit_exceeded"),
+    TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
+    OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
+    DatabaseError: Rendering(503, "server_error", "accounts_unavailable"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
@@ -148,8 +178,8 @@ def error_body(error: Exception) -> bytes:
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
     extra = dict(headers or {})
-    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
-        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if isinstance(error, LeaseRejected | OverLimit) and error.retry_after_s is not None:
+        extra["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     return Response(error_body(error), rendering_of(error).status, extra, "application/json")
 
 
