@@ -49,7 +49,9 @@ SCHEMA = Schema(
         ) WITHOUT ROWID""",
     ),
 )
-_KEY = "keys.name, models, requests_per_minute, tokens_per_minute, concurrent_requests, tokens_per_day, priority"
+_KEY = (
+    "keys.name, models, requests_per_minute, tokens_per_minute, concurrent_requests, tokens_per_day, priority"
+)
 _ADD = """INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
     requests = requests + excluded.requests, errors = errors + excluded.errors,
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
@@ -130,7 +132,9 @@ class AccountStore:
         with self._database.transaction():
             self._check_in_force(name)
             self._database.change(
-                "UPDATE secrets SET expires = min(coalesce(expires, ?1), ?1) WHERE key = ?2", at + grace_s, name
+                "UPDATE secrets SET expires = min(coalesce(expires, ?1), ?1) WHERE key = ?2",
+                at + grace_s,
+                name,
             )
             self._database.change("DELETE FROM secrets WHERE key = ? AND expires <= ?", name, at)
             self._add_secret(name, secret, at)
@@ -206,7 +210,8 @@ class AccountStore:
         """Key to all tokens it used on ``day``."""
         return dict(
             self._database.rows(
-                "SELECT key, sum(prompt_tokens + completion_tokens) FROM usage WHERE day = ? GROUP BY key", day
+                "SELECT key, sum(prompt_tokens + completion_tokens) FROM usage WHERE day = ? GROUP BY key",
+                day,
             )
         )
 
@@ -217,7 +222,11 @@ class AccountStore:
 
     def _add_secret(self, name: str, secret: str, at: float) -> None:
         self._database.change(
-            "INSERT INTO secrets VALUES (?, ?, ?, ?, NULL)", digest_of(secret.encode()), name, shown(secret), at
+            "INSERT INTO secrets VALUES (?, ?, ?, ?, NULL)",
+            digest_of(secret.encode()),
+            name,
+            shown(secret),
+            at,
         )
 
     def _check_in_force(self, name: str) -> None:

@@ -102,7 +102,9 @@ class Accounts:
             if not self._failing:
                 failure = None if isinstance(error, DatabaseError) else error
                 log.error(
-                    "usage waits in memory, and keys stay as they are, until it works: %s", error, exc_info=failure
+                    "usage waits in memory, and keys stay as they are, until it works: %s",
+                    error,
+                    exc_info=failure,
                 )
             self._failing = True
             return False
