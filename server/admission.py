@@ -3,17 +3,53 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from memory_tiers.events import Priority
 from server.accounts import Accounts
 from server.allowance import Allowance, Instant, Left, Refusal, Reservation
+from server.eligibility import needs_of
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
-from server.key import ANONYMOUS, Key
+from server.key import Key
+from server.openai import ModelRequest
 from server.usage import NO_EXPERT, Place, Spent
 
 UNSAID_ANSWER = 256
 """Tokens that are reserved for an answer of which the request does not say how long it may be."""
+_LONGEST = 10_000_000
+"""Tokens of a prompt, beyond which nobody counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """``prompt_tokens`` counts those that there are at least, which takes time where they are many.
+    ``answer_tokens``: as many as there may be."""
+
+    prompt_tokens: Callable[[], int]
+    answer_tokens: int
+
+    @classmethod
+    def of(cls, request: ModelRequest) -> "Need":
+        return cls(lambda: needs_of(request, _LONGEST).prompt, _answers(request) * _answer(request))
+
+
+NOTHING = Need(lambda: 0, 0)
+"""Of a request for which no expert computes."""
+
+
+def _answer(request: ModelRequest) -> int:
+    for field in ("max_completion_tokens", "max_tokens"):
+        given = request.body.get(field)
+        if type(given) is int and given > 0:
+            return given
+    return UNSAID_ANSWER
+
+
+def _answers(request: ModelRequest) -> int:
+    """How many are asked for: ``n`` for each prompt."""
+    count, prompts = request.body.get("n"), request.body.get("prompt")
+    several = len(prompts) if isinstance(prompts, list) and prompts and type(prompts[0]) is not int else 1
+    return several * (count if type(count) is int and count > 0 else 1)
 
 
 def now() -> Instant:
@@ -49,23 +85,18 @@ class Admission:
     _note: Callable[[Place, Spent], None]
     _clock: Callable[[], Instant]
     _came: Instant
+    _need: Need | None = None
     _reservation: Reservation | None = None
     _settled: bool = False
 
-    def check_model(self, model: str) -> None:
-        """Raises UnknownModel: whoever may not use it is not told whether it is there."""
-        if not self.key.may_use(model):
-            raise UnknownModel(
-                f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models "
-                "lists those that it may.",
-                "model",
-            )
-
-    def enter(self, model: str, prompt_tokens: int, answer_tokens: int | None) -> None:
-        """Reserves ``prompt_tokens``, at least as many as there surely are, and ``answer_tokens``, as many as
-        there may be; None: nobody said. Raises UnknownModel, TooManyRequests, TooManyTokens, OverBudget."""
-        self.check_model(model)
-        tokens = prompt_tokens + (UNSAID_ANSWER if answer_tokens is None else answer_tokens)
+    def enter(self, model: str, need: Need) -> None:
+        """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
+        TooManyRequests, TooManyTokens, OverBudget."""
+        check_model(self.key, model)
+        self._need = need
+        limits = self.key.limits
+        counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
+        tokens = need.prompt_tokens() + need.answer_tokens if counted else 0
         self._came = self._clock()
         decided = self._allowance.admit(self.key.limits, self._came, tokens)
         if isinstance(decided, Refusal):
@@ -83,11 +114,14 @@ class Admission:
             **_headers("tokens", self._allowance.tokens_left(limits, at)),
         }
 
-    def settle(self, expert: str = "", used: Spent = Spent(), *, failed: bool) -> None:
-        """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone."""
+    def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
+        """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
+        off before the engine counted its prompt had the prompt's all the same."""
         if self._settled:
             return
         self._settled = True
+        if used.completion_tokens and not used.prompt_tokens and self._need is not None:
+            used += Spent(prompt_tokens=self._need.prompt_tokens())
         if self._reservation is not None:
             tokens = used.prompt_tokens + used.completion_tokens
             self._allowance.settle(self._reservation, self._clock(), tokens)
@@ -96,19 +130,29 @@ class Admission:
         )
 
 
+def check_model(key: Key, model: str) -> None:
+    """Raises UnknownModel: whoever may not use it is not told whether it is there."""
+    if not key.may_use(model):
+        raise UnknownModel(
+            f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
+            "those that it may.",
+            "model",
+        )
+
+
 def refused(refusal: Refusal, key: Key) -> GatewayError:
     """In OpenAI's words."""
     where = f"for API key {key.name!r}"
     if refusal.limit == "day":
         text = (
-            f"You exceeded your current quota {where}: {refusal.used:,} of {refusal.most:,} tokens of this day "
-            f"(UTC) are used or reserved, and the request may use {refusal.asked:,}. {_advice(refusal)}"
+            f"You exceeded your current quota {where}: {refusal.used:,} of {refusal.most:,} tokens of this "
+            f"day (UTC) are used or reserved, and the request may use {refusal.asked:,}. {_advice(refusal)}"
         )
         return OverBudget(text, retry_after_s=refusal.retry_after_s)
     unit = {"concurrent": "concurrent requests", "requests": "requests per min", "tokens": "tokens per min"}
     text = (
-        f"Rate limit reached {where} on {unit[refusal.limit]}: Limit {refusal.most:,}, Used {refusal.used:,}, "
-        f"Requested {refusal.asked:,}. {_advice(refusal)}"
+        f"Rate limit reached {where} on {unit[refusal.limit]}: Limit {refusal.most:,}, "
+        f"Used {refusal.used:,}, Requested {refusal.asked:,}. {_advice(refusal)}"
     )
     kind = TooManyTokens if refusal.limit == "tokens" else TooManyRequests
     return kind(text, retry_after_s=refusal.retry_after_s)

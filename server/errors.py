@@ -124,7 +124,7 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
-    TooManyRequests: Rendering(429, "requests", "rate_limit_exceeded"),
+    OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
     TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
     OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
     DatabaseError: Rendering(503, "server_error", "accounts_unavailable"),

@@ -1,6 +1,7 @@
-"""API keys' piece of the configuration tree: a secret, or a mapping with a secret or its hash, and limits."""
+"""The configuration tree's piece of API keys, written as a secret or with limits, and of their accounts."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Discriminator, Field, PositiveInt, SecretStr, Tag, field_validator
@@ -68,6 +69,16 @@ class KeyConfig(Strict):
         return Hashed(digest, Key(self.name or _name_of(digest), limits, models, self.priority))
 
 
+class AccountsConfig(Strict):
+    """The keys that coe keys made, and what each key used (docs/keys.md)."""
+
+    file: Path = Path("accounts.sqlite")
+    """SQLite file of the keys that coe keys made and of what each key used; a relative path counts from the
+    configuration file."""
+    keep_days: int = Field(default=400, ge=1)
+    """Days after which usage is deleted. There is one row for each day, key and expert."""
+
+
 def _kind(given: object) -> str:
     return "mapping" if isinstance(given, dict | KeyConfig) else "secret"
 
@@ -103,6 +114,6 @@ def checked_name(name: str) -> str:
     """Raises ValueError."""
     if not _NAME.fullmatch(name) or name == ANONYMOUS:
         raise ValueError(
-            f"{name[:100]!r} cannot name a key: take up to 64 letters, digits and . _ @ -, and not {ANONYMOUS}"
+            f"{name[:100]!r} cannot name a key: take up to 64 letters, digits and . _ @ -, not {ANONYMOUS!r}"
         )
     return name

@@ -91,7 +91,7 @@ def date_of(day: int) -> date:
 
 
 def day_of(text: str) -> int:
-    """Of a date such as 2026-01-31, or of a time, which is UTC unless it says otherwise. Raises ValueError."""
+    """Of a date such as 2026-01-31, or of a time: of UTC unless it says otherwise. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return (moment.date() - _FIRST).days
