@@ -146,7 +146,7 @@ class AccountStore:
             self._database.change("UPDATE keys SET revoked = ? WHERE name = ?", at, name)
             self._database.change("DELETE FROM secrets WHERE key = ?", name)
 
-    def keys(self) -> list[MadeKey]:
+    def made_keys(self) -> list[MadeKey]:
         """All, in the order in which they were made."""
         secrets: dict[str, list[MadeSecret]] = {}
         for name, *secret in self._database.rows(

@@ -75,7 +75,7 @@ def list_keys(options: argparse.Namespace) -> int:
     settings = load(options.config)
     configured = [hashed_of(key).key for key in settings.server.api_keys]
     with opened(settings.accounts.file, create=True) as store:
-        made = store.keys()
+        made = store.made_keys()
     if options.json:
         rows = [_row(key, "configuration") for key in configured] + [_made_row(each) for each in made]
         print(json.dumps(rows, indent=2))
