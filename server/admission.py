@@ -8,48 +8,10 @@ from dataclasses import dataclass
 from memory_tiers.events import Priority
 from server.accounts import Accounts
 from server.allowance import Allowance, Instant, Left, Refusal, Reservation
-from server.eligibility import needs_of
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
 from server.key import Key
-from server.openai import ModelRequest
+from server.need import Need
 from server.usage import NO_EXPERT, Place, Spent
-
-UNSAID_ANSWER = 256
-"""Tokens that are reserved for an answer of which the request does not say how long it may be."""
-_LONGEST = 10_000_000
-"""Tokens of a prompt, beyond which nobody counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """``prompt_tokens`` counts those that there are at least, which takes time where they are many.
-    ``answer_tokens``: as many as there may be."""
-
-    prompt_tokens: Callable[[], int]
-    answer_tokens: int
-
-    @classmethod
-    def of(cls, request: ModelRequest) -> "Need":
-        return cls(lambda: needs_of(request, _LONGEST).prompt, _answers(request) * _answer(request))
-
-
-NOTHING = Need(lambda: 0, 0)
-"""Of a request for which no expert computes."""
-
-
-def _answer(request: ModelRequest) -> int:
-    for field in ("max_completion_tokens", "max_tokens"):
-        given = request.body.get(field)
-        if type(given) is int and given > 0:
-            return given
-    return UNSAID_ANSWER
-
-
-def _answers(request: ModelRequest) -> int:
-    """How many are asked for: ``n`` for each prompt."""
-    count, prompts = request.body.get("n"), request.body.get("prompt")
-    several = len(prompts) if isinstance(prompts, list) and prompts and type(prompts[0]) is not int else 1
-    return several * (count if type(count) is int and count > 0 else 1)
 
 
 def now() -> Instant:

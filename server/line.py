@@ -18,12 +18,14 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
-from server.admission import NOTHING, Admission, Need
+from server.admission import Admission
 from server.dialect import Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of, retry_after
 from server.feedback import Recorded
 from server.key import PRIORITIES
 from server.limits import read_body
+from server.need import NOTHING, Need
+from server.openai import ModelRequest
 from server.routing import Route
 from server.services import Services
 from server.streaming import SSE, send_chunks, send_end, send_start, while_connected
@@ -158,15 +160,12 @@ class Exchange(Response):
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        priority = self._enter(request)
+        here = await self.dialect.here(request, self.services)
+        if here is not None:
+            await self._send(send, 200, self.tally.whole(here))
+            return
         headers = self.request.headers
-        admission = self.admission
-        assert admission is not None
-        priority = admission.priority(_priority(headers))
-        need = NOTHING if self.dialect.any_of_family else Need.of(request)
-        try:
-            admission.enter(self.services.catalog.name_of(request.model), need)
-        finally:
-            self.headers_out |= admission.headers()
         routed = await self.services.route(request, headers.get("x-coe-category"))
         route, self.expert = routed.route, routed.expert.name
         body = self.dialect.engine_body(request, routed.expert)
@@ -193,6 +192,17 @@ class Exchange(Response):
                 await self._stream(send, begun, keep_usage=request.wants_usage)
             else:
                 await self._send(send, status, await self.dialect.whole(self.tally.whole(begun.head)))
+
+    def _enter(self, request: ModelRequest) -> Priority:
+        """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
+        assert self.admission is not None
+        priority = self.admission.priority(_priority(self.request.headers))
+        need = NOTHING if self.dialect.any_of_family else Need.of(request)
+        try:
+            self.admission.enter(self.services.catalog.name_of(request.model), need)
+        finally:
+            self.headers_out |= self.admission.headers()
+        return priority
 
     def _leased(self, expert: Expert) -> str:
         """``expert``, or who answers like it without being brought to the device."""
