@@ -143,7 +143,6 @@ class Exchange(Response):
         try:
             key = self.services.keys.check(self.request.headers.get("authorization"))
             self.admission = self.services.admissions.of(key)
-            self.headers_out |= self.admission.headers()
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
             await self._fail(send, error)
@@ -198,10 +197,8 @@ class Exchange(Response):
         assert self.admission is not None
         priority = self.admission.priority(_priority(self.request.headers))
         need = NOTHING if self.dialect.any_of_family else Need.of(request)
-        try:
-            self.admission.enter(self.services.catalog.name_of(request.model), need)
-        finally:
-            self.headers_out |= self.admission.headers()
+        self.admission.enter(self.services.catalog.name_of(request.model), need)
+        self.headers_out |= self.admission.headers()
         return priority
 
     def _leased(self, expert: Expert) -> str:
@@ -236,6 +233,8 @@ class Exchange(Response):
             await send_end(send, self.dialect.error_event(failure))
             return
         self.headers_out |= retry_after(error)
+        if self.admission is not None:
+            self.headers_out |= self.admission.headers()
         await self._send(send, failure.status, self.dialect.error_body(failure))
 
     def _record(self, outcome: str) -> None:
