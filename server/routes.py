@@ -6,35 +6,32 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
-from server.errors import UnknownModel
+from server.admission import check_model
 from server.services import Services
 
 router = APIRouter()
-
-
-def _shown(request: Request) -> list[dict[str, Any]]:
-    """Raises Unauthorized."""
-    services: Services = request.app.state.services
-    key = services.keys.check(request.headers.get("authorization"))
-    return [entry for entry in entries(services) if key.may_use(entry["id"])]
 
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
     """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
     sees those that it may use."""
-    return JSONResponse({"object": "list", "data": _shown(request)})
+    services: Services = request.app.state.services
+    key = services.keys.check(request.headers.get("authorization"))
+    shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
+    return JSONResponse({"object": "list", "data": shown})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """One model of the list."""
-    for entry in _shown(request):
-        if entry["id"] == name:
-            return JSONResponse(entry)
-    raise UnknownModel(
-        f"The model {name[:100]!r} does not exist; GET /v1/models lists those that do.", "model"
-    )
+    services: Services = request.app.state.services
+    key = services.keys.check(request.headers.get("authorization"))
+    check_model(key, services.catalog.name_of(name))
+    named = await services.named(name)
+    listed = name if named is None else named.name  # coe:31B is coe under a budget
+    entry = next(entry for entry in entries(services) if entry["id"] == listed)
+    return JSONResponse({**entry, "id": name})
 
 
 def entries(services: Services) -> list[dict[str, Any]]:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -22,7 +25,9 @@ from server.key import Key, Limits, digest_of, new_secret
 from server.key_settings import KeyConfig
 from server.serve import listen, operators_served
 from server.settings import Settings, SettingsError, load
-from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until
+from server.usage import Wanted
+from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, changed, chat, simulated, until
+from tests.server.test_reload import line_with
 
 Captured = pytest.CaptureFixture[str]
 ADMIN = {"authorization": "Bearer of-admins"}
@@ -421,3 +426,30 @@ def test_the_table_of_keys_shows_what_still_opens(
 )
 def test_times_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+async def test_the_command_serves_operators_on_their_port_and_writes_usage_as_it_ends(
+    settings: Settings, tmp_path: Path
+) -> None:
+    config = written(tmp_path, admin_port=0, admin_key="of-admins")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server.cli", "serve", "--config", str(config), "--port", "0"),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(60), httpx.AsyncClient() as http:
+            operators = (await line_with(process.stdout, "Operators' listener on ")).split()[-1]
+            url = (await line_with(process.stdout, "Ready on ")).split()[-1]
+            assert (await http.post(f"{url}/chat/completions", json=chat())).status_code == 200
+            assert (await http.get(f"{operators}/v1/coe/tiers", headers=ADMIN)).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    store = AccountStore.open(settings.accounts.file, create=False)
+    ((place, spent),) = store.usage(Wanted())
+    store.close()
+    assert (place.key, place.expert, spent.requests) == ("anonymous", "law", 1)
