@@ -17,6 +17,7 @@ from pathlib import Path
 from server.account_store import AccountStore
 from server.allowance import DAY_S
 from server.database_errors import DatabaseError
+from server.errors import UsageUnavailable
 from server.key import KeyRing
 from server.usage import Place, Spent, UsageRow, Wanted
 
@@ -71,8 +72,12 @@ class Accounts:
             self._pending[place] = self._pending.get(place, Spent()) + spent
 
     async def usage(self, wanted: Wanted) -> list[UsageRow]:
-        """With all that was noted. Raises DatabaseError."""
-        return await asyncio.to_thread(self._usage, wanted)
+        """With all that was noted. Raises UsageUnavailable."""
+        try:
+            return await asyncio.to_thread(self._usage, wanted)
+        except DatabaseError as error:
+            log.error("usage cannot be read: %s", error)
+            raise UsageUnavailable("Usage cannot be read now; the gateway's log says why.") from error
 
     def close(self) -> None:
         self._stopping.set()
@@ -88,30 +93,27 @@ class Accounts:
         """The thread."""
         while not self._stopping.wait(self._period_s):
             self._turn()
-        if not self._turn():
-            log.error("the usage of %d rows is lost: %s", len(self._pending), self._pending)
-
-    def _turn(self) -> bool:
-        """Whether all was done."""
         try:
             with self._store_lock:
                 self._write()
-                self._read()
+        except Exception:
+            log.exception("the usage of %d rows is lost: %s", len(self._pending), self._pending)
+
+    def _turn(self) -> None:
+        try:
+            with self._store_lock:
+                self._read()  # first: a revoked key waits for nothing
+                self._write()
                 self._trim()
         except Exception as error:  # nobody would notice the death of a thread
             if not self._failing:
                 failure = None if isinstance(error, DatabaseError) else error
-                log.error(
-                    "usage waits in memory, and keys stay as they are, until it works: %s",
-                    error,
-                    exc_info=failure,
-                )
+                log.error("usage waits in memory until it can be written: %s", error, exc_info=failure)
             self._failing = True
-            return False
-        if self._failing:
-            log.info("%s works again, and all usage is written", self._store.file)
-        self._failing = False
-        return True
+        else:
+            if self._failing:
+                log.info("%s works again, and all usage is written", self._store.file)
+            self._failing = False
 
     def _write(self) -> None:
         with self._pending_lock:

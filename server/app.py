@@ -14,7 +14,6 @@ import server.routes
 import server.tokenize
 import server.usage_routes
 from memory_tiers.errors import TiersError
-from server.database_errors import DatabaseError
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
 from server.services import Services
@@ -55,7 +54,6 @@ def _app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
-    app.add_exception_handler(DatabaseError, _refuse)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)

@@ -12,6 +12,7 @@ GatewayError                raised by the gateway itself
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
+├── UsageUnavailable        what was used cannot be read now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
     ├── TooManyTokens       in a minute
@@ -28,7 +29,6 @@ from starlette.responses import Response
 from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import EmbedderError, NoEligibleError, RouterError
-from server.database_errors import DatabaseError
 
 
 class GatewayError(Exception):
@@ -83,6 +83,10 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class UsageUnavailable(GatewayError):
+    pass
+
+
 class OverLimit(GatewayError):
     """``retry_after_s``: when it may be let in; None: never as it is."""
 
@@ -127,7 +131,7 @@ TABLE: dict[type[Exception], Rendering] = {
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
     TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
     OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
-    DatabaseError: Rendering(503, "server_error", "accounts_unavailable"),
+    UsageUnavailable: Rendering(503, "server_error", "usage_unavailable"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),

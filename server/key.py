@@ -56,8 +56,8 @@ class Hashed:
 class KeyRing:
     """Keys by their secrets. ``ever``: whether there are any, or were."""
 
-    def __init__(self, secrets_: Iterable[Hashed] = (), *, ever: bool = False) -> None:
-        self._by_digest: Mapping[bytes, Hashed] = {hashed.digest: hashed for hashed in secrets_}
+    def __init__(self, keys: Iterable[Hashed] = (), *, ever: bool = False) -> None:
+        self._by_digest: Mapping[bytes, Hashed] = {hashed.digest: hashed for hashed in keys}
         self.ever = ever or bool(self._by_digest)
 
     def __repr__(self) -> str:
@@ -68,10 +68,6 @@ class KeyRing:
         depends on a secret."""
         hashed = self._by_digest.get(digest)
         return hashed.key if hashed is not None and hmac.compare_digest(hashed.digest, digest) else None
-
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(hashed.key.name for hashed in self._by_digest.values())
 
 
 def digest_of(secret: bytes) -> bytes:

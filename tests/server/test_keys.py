@@ -27,6 +27,7 @@ from server.serve import listen, operators_served
 from server.settings import Settings, SettingsError, load
 from server.usage import Wanted
 from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, changed, chat, simulated, until
+from tests.server.test_accounts import rename
 from tests.server.test_reload import line_with
 
 Captured = pytest.CaptureFixture[str]
@@ -184,8 +185,7 @@ async def test_at_once_are_as_many_as_a_key_may_and_who_leaves_makes_room(
             refused = await gateway.post(headers=MINE)
             assert code(refused) == (429, "requests", "rate_limit_exceeded")
             assert refused.headers["retry-after"] == "1"
-        allowance = gateway.services.admissions.of(Key("me"))._allowance
-        await until(lambda: allowance.open == 0)
+        await nothing_is_open(gateway)
         after = await gateway.post(headers=MINE, max_tokens=1)
         assert after.status_code == 200
         # What was reserved for the one that left is given back, but for what it had got.
@@ -194,6 +194,40 @@ async def test_at_once_are_as_many_as_a_key_may_and_who_leaves_makes_room(
         assert law["requests"] == 2
         assert law["prompt_tokens"] == 2  # also of the answer that was cut off
         assert law["completion_tokens"] >= 2
+
+
+async def nothing_is_open(gateway: Gateway) -> None:
+    await until(lambda: "<Allowance 0 open" in repr(gateway.services.admissions))
+
+
+async def test_who_leaves_while_it_waits_for_a_load_gets_all_back_but_the_request(
+    serving: Serving, settings: Settings
+) -> None:
+    limits: dict[str, Any] = {"concurrent_requests": 1, "tokens_per_minute": 300, "requests_per_minute": 9}
+    async with serving(keyed(simulated(settings, load_bytes_per_s=2000), **limits)) as gateway:
+        asking = asyncio.create_task(gateway.post(headers=MINE, model="law", max_tokens=200))
+        await until(lambda: gateway.services.tiers.counts().waiting == 1)
+        asking.cancel()
+        await nothing_is_open(gateway)
+        after = await gateway.post(headers=MINE, model="general", max_tokens=200)
+        assert after.status_code == 200
+        assert after.headers["x-ratelimit-remaining-tokens"] == "99"
+        assert after.headers["x-ratelimit-remaining-requests"] == "7"
+        general, law = await rows(gateway, MINE)
+        assert (law["requests"], law["errors"], law["prompt_tokens"]) == (1, 0, 0)
+        assert general["requests"] == 1
+
+
+async def test_usage_that_cannot_be_read_is_an_error_without_a_path(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        rename(settings.accounts.file, "usage", "gone")
+        answer = await gateway.http.get("/v1/coe/usage")
+        rename(settings.accounts.file, "gone", "usage")
+        assert code(answer) == (503, "server_error", "usage_unavailable")
+        assert str(settings.accounts.file) not in answer.text
+        assert await rows(gateway, {}) == []
 
 
 async def test_a_key_sees_and_gets_the_models_that_it_may_use(serving: Serving, settings: Settings) -> None:
