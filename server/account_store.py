@@ -14,7 +14,7 @@ from server.key import Hashed, Key, KeyRing, Limits, digest_of, shown
 from server.usage import Place, Spent, Wanted
 
 SCHEMA = Schema(
-    setting="accounts",
+    setting="accounts.file",
     application_id=0x436F4541,  # CoEA
     version=1,
     tables=(

@@ -12,6 +12,7 @@ from server.key import ANONYMOUS, Hashed, Key, Limits, digest_of
 
 HASH = "sha256:"
 """Before the hash of a secret, in hexadecimal, where a secret might stand."""
+_SECRET, _MAPPING = "<secret>", "<mapping>"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -80,14 +81,14 @@ class AccountsConfig(Strict):
 
 
 def _kind(given: object) -> str:
-    return "mapping" if isinstance(given, dict | KeyConfig) else "secret"
+    return _MAPPING if isinstance(given, dict | KeyConfig) else _SECRET
 
 
 ApiKey = Annotated[
-    Annotated[ApiSecret, Tag("secret")] | Annotated[KeyConfig, Tag("mapping")], Discriminator(_kind)
+    Annotated[ApiSecret, Tag(_SECRET)] | Annotated[KeyConfig, Tag(_MAPPING)], Discriminator(_kind)
 ]
 """The tags are in the paths of pydantic's errors, where ``server/settings.py`` leaves them out."""
-TAGS = ("secret", "mapping")
+TAGS = (_SECRET, _MAPPING)
 
 
 def hashed_of(given: SecretStr | KeyConfig) -> Hashed:

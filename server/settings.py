@@ -13,7 +13,8 @@ from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.feedback_settings import FeedbackConfig
-from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, digest_in, hashed_of
+from server.key import digest_of
+from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
 
 
 class SettingsError(Exception):
@@ -53,9 +54,9 @@ class ServerConfig(Strict):
     def _keys_differ(self) -> Self:
         keys = [hashed_of(key) for key in self.api_keys]
         digests = [key.digest for key in keys]
-        if self.admin_key is not None and digest_in(self.admin_key) in digests:
+        if self.admin_key is not None and _digest(self.admin_key) in digests:
             raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
-        if self.metrics_key is not None and digest_in(self.metrics_key) in digests:
+        if self.metrics_key is not None and _digest(self.metrics_key) in digests:
             raise ValueError("metrics_key is one of api_keys, which see no metrics; choose another")
         if len(set(digests)) < len(digests):
             raise ValueError("api_keys has the same key twice; leave one out")
@@ -63,6 +64,10 @@ class ServerConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
         return self
+
+
+def _digest(secret: SecretStr) -> bytes:
+    return digest_of(secret.get_secret_value().encode())
 
 
 class Settings(Strict):

@@ -386,6 +386,7 @@ def test_an_entry_for_the_configuration_has_the_hash_and_opens_with_the_secret(
         ([{"key": "a", "requests_per_minute": 0}], "api_keys.0.requests_per_minute: Input should be greater"),
         ([{"key": "a", "name": "anonymous"}], "api_keys.0.name: 'anonymous' cannot name a key"),
         ([{"name": "b"}], "api_keys.0.key: missing"),
+        ([7], "api_keys.0: Input should be a valid string"),
         (["sha256:abc"], "api_keys.0: after sha256: come the 64 hexadecimal digits of a hash"),
         (["a", {"key": "a"}], "api_keys has the same key twice"),
         ([{"key": "a", "name": "x"}, {"key": "b", "name": "x"}], "api_keys has the same name twice"),
