@@ -14,23 +14,36 @@ async def while_connected(work: Coroutine[None, None, None], receive: Receive) -
     Whatever ``work`` holds is given back by its own ``finally`` before this returns, also when the caller
     itself is cancelled.
     """
-    task = asyncio.create_task(work)
-    watcher = asyncio.create_task(_disconnect(receive))
+    working = asyncio.current_task()
+    assert working is not None, "in a task"
+    departure = Departure(working, receive)
+    watcher = asyncio.create_task(departure.watch())
     try:
-        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        if not departure.noticed or working.uncancel() > 0:  # the caller was cancelled too
+            raise
+        return False
     finally:
         watcher.cancel()
-        task.cancel()  # of no effect on a task that has ended
-        await asyncio.wait({task, watcher})
-    if task.cancelled():
-        return False
-    task.result()
+    if departure.noticed:  # just as the work ended
+        working.uncancel()
     return True
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class Departure:
+    """Of a client: cancels ``working`` when it is noticed."""
+
+    def __init__(self, working: "asyncio.Task[None]", receive: Receive) -> None:
+        self._working = working
+        self._receive = receive
+        self.noticed = False
+
+    async def watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.noticed = True
+        self._working.cancel()
 
 
 async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> None:
