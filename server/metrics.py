@@ -41,7 +41,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         # What each request counts: looked up once.
-        self._requests_of, self._first_bytes_of = cache(self._requests.labels), cache(self._first_bytes.labels)
+        self._requests_of, self._first_bytes_of = (
+            cache(self._requests.labels),
+            cache(self._first_bytes.labels),
+        )
         self._request_seconds_of = cache(self._request_seconds.labels)
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)

@@ -26,8 +26,6 @@ async def while_connected(work: Coroutine[None, None, None], receive: Receive) -
         return False
     finally:
         watcher.cancel()
-    if departure.noticed:  # just as the work ended
-        working.uncancel()
     return True
 
 

@@ -71,7 +71,10 @@ class TierMetrics:
         # What each request counts: looked up once.
         self._hits_of, self._actuations_of = cache(self._hits.labels), cache(self._actuations.labels)
         self._queue_seconds_of = cache(self._queue_seconds.labels)
-        self._lease_seconds_of, self._tickets_of = cache(self._lease_seconds.labels), cache(self._tickets.labels)
+        self._lease_seconds_of, self._tickets_of = (
+            cache(self._lease_seconds.labels),
+            cache(self._tickets.labels),
+        )
         self._starting: set[str] = set()
         self._begin()
 
