@@ -23,7 +23,6 @@ from experts.errors import EngineError
 from server.settings import SettingsError
 
 Progress = Callable[[str, int, int], None]
-WARMING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ class Measurement:
             kind=kind,
             tokens=self._plan.tokens,
             seconds=self._plan.seconds,
-            warming_s=WARMING_S,
+            warming_s=self._plan.warming_s,
             streams=streams,
             rate=rate,
             seed=number,

@@ -19,7 +19,8 @@ TO_VLLM_ROUTER = Aim("at least", 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``streams``: so many ask at once in the closed loop. ``share``: of the capacity, in the open loop."""
+    """``streams``: so many ask at once in the closed loop. ``share``: of the capacity, in the open loop.
+    ``warming_s``: before each measurement, the same load that does not count."""
 
     kinds: tuple[Kind, ...]
     streams: tuple[int, ...]
@@ -27,6 +28,7 @@ class Plan:
     seconds: float
     rounds: int
     share: float = 0.5
+    warming_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)

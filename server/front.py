@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,8 +26,31 @@ class Front:
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app
-        response = await endpoint(Request(scope, receive))
+        response = await endpoint(QuickRequest(scope, receive))
         await response(scope, receive, send)
 
     def __repr__(self) -> str:
         return f"<Front of {', '.join(self._quick)}>"
+
+
+class QuickRequest(Request):
+    """A request whose headers are looked up, where starlette's walks through all of them each time."""
+
+    @property
+    def headers(self) -> Headers:
+        if not hasattr(self, "_headers"):
+            self._headers = QuickHeaders(scope=self.scope)
+        return self._headers
+
+
+class QuickHeaders(Headers):
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        # Of several of one name the first counts, as with starlette.
+        self._first = {name.decode("latin-1"): value for name, value in reversed(self.raw)}
+
+    def __getitem__(self, key: str) -> str:
+        return self._first[key.lower()].decode("latin-1")
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._first
