@@ -24,7 +24,7 @@ from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
 from memory_tiers.tiers import Tier
 from router.errors import RouterError
-from server.feedback_errors import FeedbackError
+from server.database_errors import DatabaseError
 from server.operators import OperatorError
 from server.settings import SettingsError
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (SettingsError, ExpertsError, TiersError, RouterError, FeedbackError, OperatorError) as error:
+    except (SettingsError, ExpertsError, TiersError, RouterError, DatabaseError, OperatorError) as error:
         print(f"coe: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:

@@ -107,7 +107,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """Starts everything; engines become ready in the background, and requests wait for them.
 
     Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
-    Raises CheckpointError, RouterError, TiersError, FeedbackError before anything is started.
+    Raises CheckpointError, RouterError, TiersError, DatabaseError before anything is started.
     """
     metrics = Metrics(CollectorRegistry())
     async with (
