@@ -8,6 +8,8 @@ import server.admin
 import server.chat
 import server.completions
 import server.feedback_routes
+import server.response_routes
+import server.responses
 import server.routes
 import server.tokenize
 from memory_tiers.errors import TiersError
@@ -23,10 +25,12 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/v1/responses", server.responses.create_response, methods=["POST"])
     app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
     app.include_router(server.routes.router)
+    app.include_router(server.response_routes.router)
     app.include_router(server.admin.router)
     app.include_router(server.feedback_routes.router)
     app.add_exception_handler(GatewayError, _refuse)

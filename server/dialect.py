@@ -1,11 +1,19 @@
 """The seam between the line and the endpoints: how one endpoint words a request and its answer."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from experts.spec import Expert
 from server.errors import Failure
 from server.openai import ModelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that the endpoint answers itself, with status 200: no expert is asked."""
+
+    body: bytes
 
 
 class Dialect(Protocol):
@@ -17,7 +25,7 @@ class Dialect(Protocol):
     any_of_family: bool
     """Whether every expert of the family answers alike: then one that is on the device does."""
 
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes) -> ModelRequest | Answered:
         """Raises BadRequest naming the field, and others of ``server.errors``."""
         ...
 

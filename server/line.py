@@ -18,7 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
-from server.dialect import Dialect
+from server.dialect import Answered, Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of
 from server.feedback import Recorded
 from server.limits import read_body
@@ -153,6 +153,9 @@ class Exchange(Response):
 
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
+        if isinstance(request, Answered):
+            await self._send(send, 200, request.body)
+            return
         self.model = request.model
         headers = self.request.headers
         priority = _priority(headers)

@@ -23,10 +23,12 @@ from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.auth import Keys
+from server.background import Background
 from server.catalog import Catalog
 from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
+from server.kept_responses import KeptResponses, keeping_responses
 from server.metrics import Metrics
 from server.openai import ModelRequest
 from server.routing import Routed
@@ -46,6 +48,8 @@ class Services:
     metrics: Metrics
     workers: Workers
     feedback: Feedback | None
+    responses: KeptResponses
+    background: Background
     started: int
     version: str
 
@@ -112,18 +116,20 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     metrics = Metrics(CollectorRegistry())
     async with (
         recording(settings.feedback, metrics.feedback) as feedback,
-        _started(settings, metrics, feedback) as services,
+        keeping_responses(settings.responses) as responses,
+        _started(settings, metrics, feedback, responses) as services,
     ):
         yield services
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings, metrics: Metrics, feedback: Feedback | None
+    settings: Settings, metrics: Metrics, feedback: Feedback | None, responses: KeptResponses
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
         tiers = await _tiers(settings, catalog.experts, metrics)
+        background = Background(settings.responses.max_background)
         await tiers.start()
         try:
             yield Services(
@@ -132,11 +138,14 @@ async def _started(
                 metrics=metrics,
                 workers=workers,
                 feedback=feedback,
+                responses=responses,
+                background=background,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )
         finally:
             await tiers.close(settings.server.drain_s)
+            await background.close()
 
 
 async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:
