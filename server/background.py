@@ -1,9 +1,12 @@
 """Responses that are made while no client waits for them: a bounded number of tasks."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 
 from server.errors import BackgroundFull
+
+log = logging.getLogger("coe.responses")
 
 
 class Background:
@@ -21,9 +24,8 @@ class Background:
                 "or leave out 'background'.",
                 "background",
             )
-        task = asyncio.create_task(run(), name=f"background {id}")
-        self._runs[id] = task
-        task.add_done_callback(lambda _: self._runs.pop(id, None))
+        task = self._runs[id] = asyncio.create_task(run())
+        task.add_done_callback(lambda ended: self._ended(id, ended))
 
     async def cancel(self, id: str) -> bool:
         """Returns once it has given back all it held. False: it does not run."""
@@ -38,6 +40,11 @@ class Background:
         """Cancels all."""
         for id in list(self._runs):
             await self.cancel(id)
+
+    def _ended(self, id: str, task: asyncio.Task[None]) -> None:
+        del self._runs[id]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("response %s: its end is not kept", id, exc_info=task.exception())
 
     def __repr__(self) -> str:
         return f"<Background [{len(self._runs)} of {self._most} run]>"

@@ -3,7 +3,6 @@
 Whole answers walk the same way as streams, as one piece, so both end alike.
 """
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -49,8 +48,8 @@ class Answering:
             for event in self._said(said, logprobs):
                 yield self._event(event)
 
-    def end(self) -> Iterator[Event]:
-        """Afterwards ``response`` is as it is kept and answered."""
+    def end(self, now: int) -> Iterator[Event]:
+        """``now``: seconds since 1970. Afterwards ``response`` is as it is kept and answered."""
         reason = _INCOMPLETE.get(self._finish or "")
         if not self._outputs:
             for event in self._opened(Message(self._next_index(), self._hex)):
@@ -62,7 +61,7 @@ class Answering:
             "incomplete_details": {"reason": reason} if reason else None,
             "output": [output.item for output in self._outputs],
             "usage": _usage(self._usage),
-            "completed_at": None if reason else int(time.time()),
+            "completed_at": None if reason else now,
         }
 
     def last(self) -> Event:

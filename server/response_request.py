@@ -103,7 +103,8 @@ def read_asked(raw: bytes) -> Asked:
         asked = Asked.model_validate(body)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        param = ".".join(str(part) for part in problem["loc"])
+        nested = problem["loc"][0] in ("text", "reasoning", "metadata")
+        param = ".".join(str(part) for part in problem["loc"][: 2 if nested else 1])
         raise BadRequest(f"{param}: {problem['msg']}.", param) from error
     if asked.background and asked.stream:
         raise NotCapable("A response made in the background is not streamed: retrieve it.", "stream")

@@ -73,19 +73,19 @@ class ResponseStore:
     """For one thread at a time. What it raises while it is used is DatabaseUnwritable or DatabaseBusy."""
 
     def __init__(
-        self, config: ResponsesConfig, database: Database, clock: Callable[[], float] = time.time
+        self, config: ResponsesConfig, database: Database, clock: Callable[[], float]
     ) -> None:
         self._config = config
         self._database = database
         self._clock = clock
 
     @classmethod
-    def open(cls, config: ResponsesConfig) -> Self:
+    def open(cls, config: ResponsesConfig, clock: Callable[[], float] = time.time) -> Self:
         """What ran when an earlier process ended has failed. Raises DatabaseUnreadable, DatabaseUnwritable,
         DatabaseBusy."""
         if config.file is None:
-            return cls(config, Database.in_memory(_SCHEMA))
-        store = cls(config, Database.open(config.file, _SCHEMA, create=True))
+            return cls(config, Database.in_memory(_SCHEMA), clock)
+        store = cls(config, Database.open(config.file, _SCHEMA, create=True), clock)
         try:
             store._fail_running()
         except BaseException:

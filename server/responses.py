@@ -94,7 +94,7 @@ class Responses:
         assert self._answering is not None
         for _ in self._answering.take(orjson.loads(body)):
             pass
-        for _ in self._answering.end():
+        for _ in self._answering.end(int(time.time())):
             pass
         await self._keep(self._answering)
         return orjson.dumps(self._answering.response)
@@ -113,7 +113,7 @@ class Responses:
                         return
                     head = [] if answering.begun else [*answering.begin()]
                     yield _sse([*head, *answering.take(data)])
-        yield _sse(answering.end())
+        yield _sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
         yield _sse([answering.last()])
 
