@@ -1,19 +1,12 @@
 """The seam between the line and the endpoints: how one endpoint words a request and its answer."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from experts.spec import Expert
 from server.errors import Failure
 from server.openai import ModelRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A request that the endpoint answers itself, with status 200: no expert is asked."""
-
-    body: bytes
+from server.services import Services
 
 
 class Dialect(Protocol):
@@ -25,8 +18,12 @@ class Dialect(Protocol):
     any_of_family: bool
     """Whether every expert of the family answers alike: then one that is on the device does."""
 
-    async def read(self, raw: bytes) -> ModelRequest | Answered:
+    async def read(self, raw: bytes) -> ModelRequest:
         """Raises BadRequest naming the field, and others of ``server.errors``."""
+        ...
+
+    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+        """The whole answer, if the gateway gives it without an expert. Raises as ``read`` does."""
         ...
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:

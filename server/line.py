@@ -18,7 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
-from server.dialect import Answered, Dialect
+from server.dialect import Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of
 from server.feedback import Recorded
 from server.limits import read_body
@@ -153,10 +153,11 @@ class Exchange(Response):
 
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
-        if isinstance(request, Answered):
-            await self._send(send, 200, request.body)
-            return
         self.model = request.model
+        here = await self.dialect.here(request, self.services)
+        if here is not None:
+            await self._send(send, 200, self.tally.whole(here))
+            return
         headers = self.request.headers
         priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))

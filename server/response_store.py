@@ -72,9 +72,7 @@ class ConversationTooLong(Exception):
 class ResponseStore:
     """For one thread at a time. What it raises while it is used is DatabaseUnwritable or DatabaseBusy."""
 
-    def __init__(
-        self, config: ResponsesConfig, database: Database, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: ResponsesConfig, database: Database, clock: Callable[[], float]) -> None:
         self._config = config
         self._database = database
         self._clock = clock

@@ -73,7 +73,8 @@ def _content(parts: Sequence[Item], between: str | None) -> Any:
 def _part(part: Item) -> dict[str, Any]:
     match part["type"]:
         case "input_image":
-            return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": part["detail"]}}
+            detail = "high" if part["detail"] == "original" else part["detail"]  # a chat has no other word
+            return {"type": "image_url", "image_url": {"url": part["image_url"], "detail": detail}}
         case "input_file":
             return {"type": "file", "file": {name: part[name] for name in part if name != "type"}}
         case _:

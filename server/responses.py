@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from experts.spec import Expert
-from server.dialect import Answered
 from server.errors import (
     BadRequest,
     Failure,
@@ -49,7 +48,7 @@ log = logging.getLogger("coe.responses")
 class Responses:
     """Implements ``server.dialect.Dialect``. Of what a client that left was answered nothing is kept.
 
-    In the background ``read`` answers the client, and the same request walks the line again with nobody
+    In the background the client is answered here, and the same request walks the line again with nobody
     attached, as ``run``: the id of the response, which is kept already.
     """
 
@@ -63,13 +62,15 @@ class Responses:
         self._runs = run is not None
         self._id = run or f"resp_{uuid.uuid4().hex}"
         self._created_at = int(time.time())
+        self._raw = b""
         self._asked: Asked
         self._tools: Tools
         self._items: Sequence[Item] = ()
         self._answering: Answering | None = None
         self.failure: Failure | None = None
 
-    async def read(self, raw: bytes) -> ModelRequest | Answered:
+    async def read(self, raw: bytes) -> ModelRequest:
+        self._raw = raw
         asked = self._asked = read_asked(raw)
         self._tools = Tools.of(asked.tools, asked.tool_choice)
         self._items = await self._resolved(input_items(asked.input))
@@ -79,11 +80,13 @@ class Responses:
             earlier = await self._services.responses.conversation(
                 self._owner, asked.previous_response_id, most
             )
-        request = chat_request(asked, self._tools, earlier, self._items)
-        if not asked.background or self._runs:
-            return request
-        await self._services.explain(request, self._request.headers.get("x-coe-category"))  # or refuses it
-        return Answered(await self._queue(raw))
+        return chat_request(asked, self._tools, earlier, self._items)
+
+    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+        if not self._asked.background or self._runs:
+            return None
+        await services.explain(request, self._request.headers.get("x-coe-category"))  # or refuses it at once
+        return await self._queue()
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
         body = engine_chat(request, expert)
@@ -175,12 +178,12 @@ class Responses:
             log.error("response %s is not kept: %s", self._id, error)
             answering.response["store"] = False
 
-    async def _queue(self, raw: bytes) -> bytes:
+    async def _queue(self) -> bytes:
         """Begins the run, and says so."""
         response = self._response(self._asked.model, {})
         kept = self._kept(response)
         background = self._services.background
-        background.start(self._id, lambda: _run(self._request, raw, kept))
+        background.start(self._id, lambda: _run(self._request, self._raw, kept))
         try:
             await self._services.responses.keep(kept)
         except BaseException:

@@ -1,5 +1,6 @@
 """Scripted chat completions as responses: whole and streamed, against the SDK's own types."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,13 @@ USAGE = {
 def created() -> dict[str, Any]:
     asked = read_asked(b'{"model": "law", "input": "hello"}')
     head = {"id": f"resp_{'0' * 32}", "object": "response", "created_at": 1, "completed_at": None}
-    state = {"status": "in_progress", "error": None, "incomplete_details": None, "usage": None, "output": []}
+    state: dict[str, Any] = {
+        "status": "in_progress",
+        "error": None,
+        "incomplete_details": None,
+        "usage": None,
+        "output": [],
+    }
     return {**head, **state, "model": "law", **echo(asked, Tools.of(None, None), {})}
 
 
@@ -176,7 +183,7 @@ def test_a_stream_that_cannot_go_on_ends_with_a_response_that_failed() -> None:
 
 def pieces(text: str, cuts: list[int]) -> Iterator[str]:
     places = sorted({cut % (len(text) + 1) for cut in cuts} | {0, len(text)})
-    yield from (text[start:end] for start, end in zip(places, places[1:], strict=False))
+    yield from (text[start:end] for start, end in itertools.pairwise(places))
 
 
 CUTS = some.lists(some.integers(0, 100), max_size=4)

@@ -47,7 +47,9 @@ def test_a_turn_that_was_cut_into_items_is_one_message_again() -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"text": "Hm"}]}
     said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Look."}]}
     outputs = [{"type": "function_call_output", "call_id": id, "output": f"saw {id}"} for id in "ab"]
-    messages = messages_of({"role": "user", "content": "hello"}, thought, said, call("a"), call("b"), *outputs)
+    messages = messages_of(
+        {"role": "user", "content": "hello"}, thought, said, call("a"), call("b"), *outputs
+    )
     function = {"name": "look", "arguments": "{}"}
     assert messages[1:] == [
         {

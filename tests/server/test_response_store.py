@@ -119,7 +119,8 @@ def test_a_file_outlives_a_restart_and_what_ran_has_failed(tmp_path: Path, clock
     store = opened(config, clock)
     assert store.find("me", "a") == said("a")
     failed = store.find("me", "b")
-    assert failed is not None and not failed.running
+    assert failed is not None
+    assert not failed.running
     assert failed.response["error"]["code"] == "server_error"
     store.close()
     assert (tmp_path / "responses.sqlite").stat().st_mode & 0o077 == 0

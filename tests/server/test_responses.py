@@ -1,7 +1,7 @@
 """The Responses API over a real socket and the simulated engine, as OpenAI's own client speaks it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ async def test_a_response_is_made_and_retrieved(settings: Settings, serving: Ser
         response = Response.model_validate(answer.json(), strict=True)
         assert response.output_text.startswith("Simulated answer of law:")
         assert (response.status, response.model, response.metadata) == ("completed", "law", {"a": "b"})
-        assert response.usage is not None and response.usage.output_tokens == 64
+        assert response.usage is not None
+        assert response.usage.output_tokens == 64
         assert answer.headers["x-coe-expert"] == "law"
 
         made = await client.responses.create(model="law", input="hello", max_output_tokens=3)
@@ -64,7 +65,9 @@ async def test_the_sdks_stream_helper_sees_the_same_as_a_plain_request(
     async with serving(settings) as gateway, client_of(gateway) as client:
         plain = await client.responses.create(model="law", input="hello")
         async with client.responses.stream(model="law", input="hello") as stream:
-            text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+            text = "".join(
+                [event.delta async for event in stream if event.type == "response.output_text.delta"]
+            )
             final = await stream.get_final_response()
         assert text == final.output_text == plain.output_text
         assert final.usage == plain.usage
@@ -119,7 +122,7 @@ async def test_an_item_is_referred_to_by_its_id(settings: Settings, serving: Ser
 async def test_another_key_finds_nothing(settings: Settings, serving: Serving) -> None:
     async with serving(settings) as gateway, client_of(gateway) as client, client_of(gateway, "x") as other:
         mine = await client.responses.create(model="law", input="hello")
-        asked = [
+        asked: list[Awaitable[Any]] = [
             other.responses.retrieve(mine.id),
             other.responses.delete(mine.id),
             other.responses.cancel(mine.id),
@@ -154,6 +157,9 @@ async def test_input_items_come_in_pages(settings: Settings, serving: Serving) -
         assert newest.data[0].to_dict()["content"][0]["text"] == "e"  # type: ignore[index]
         with pytest.raises(openai.BadRequestError):
             await client.responses.input_items.list(made.id, after="msg_unknown")
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.responses.input_items.list(made.id, limit=0)
+        assert error_of(raised.value)[2] == "limit"
 
 
 async def test_a_response_is_made_in_the_background(settings: Settings, serving: Serving) -> None:
@@ -206,9 +212,7 @@ async def test_one_in_the_background_that_fails_says_why(settings: Settings, ser
     async with serving(settings) as gateway, client_of(gateway) as client:
         with pytest.raises(openai.NotFoundError):
             await client.responses.create(model="nobody", input="hello", background=True)
-        away = next(
-            status.expert for status in gateway.services.tiers.status() if status.tier != "device"
-        )
+        away = next(status.expert for status in gateway.services.tiers.status() if status.tier != "device")
         queued = await client.responses.create(
             model=away, input="hello", background=True, extra_headers={"x-coe-fail-fast": "1"}
         )
@@ -229,9 +233,8 @@ async def test_of_what_a_client_that_left_was_answered_nothing_is_kept(
 ) -> None:
     async with serving(simulated(settings, tokens_per_s=5)) as gateway, client_of(gateway) as client:
         stream = await client.responses.create(model="law", input="hello", stream=True)
-        async for event in stream:
-            assert event.type == "response.created"
-            break
+        event = await anext(aiter(stream))
+        assert event.type == "response.created"
         await stream.close()
         await until(lambda: gateway.engine.running == 0)
         with pytest.raises(openai.NotFoundError):
@@ -249,7 +252,8 @@ async def test_a_stream_whose_engine_dies_ends_with_a_response_that_failed(
             events.append(event)
         last = events[-1]
         assert last.type == "response.failed"
-        assert last.response.error is not None and last.response.error.code == "server_error"
+        assert last.response.error is not None
+        assert last.response.error.code == "server_error"
         assert [each.sequence_number for each in events] == list(range(len(events)))
 
 
