@@ -15,8 +15,9 @@ from server.errors import (
     TooLarge,
     UnknownResponse,
 )
+from server.response_items import Item
 from server.response_settings import ResponsesConfig
-from server.response_store import ConversationTooLong, Item, KeptResponse, ResponseStore
+from server.response_store import ConversationTooLong, KeptResponse, ResponseStore
 
 T = TypeVar("T")
 

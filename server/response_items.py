@@ -10,6 +10,7 @@ from typing import Any
 from server.errors import BadRequest, NotCapable
 
 Item = Mapping[str, Any]
+"""As OpenAI words it."""
 _TEXTS = ("input_text", "output_text", "text")
 
 

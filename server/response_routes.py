@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from server.errors import BadRequest, NotCapable
 from server.owner import owner_of
-from server.response_store import Item, KeptResponse, ended
+from server.response_items import Item
+from server.response_store import KeptResponse, ended
 from server.services import Services
 
 router = APIRouter()

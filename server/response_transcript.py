@@ -1,12 +1,12 @@
 """The items of a conversation as the messages of a chat, which is what an expert's template takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from server.errors import BadRequest
+from server.response_items import Item
 
 Message = dict[str, Any]
-Item = Mapping[str, Any]
 
 
 class Transcript:

@@ -1,7 +1,6 @@
 """Responses, OpenAI's newer endpoint: each is a chat completion of an expert, and is kept to go on from."""
 
 import asyncio
-import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -42,26 +41,24 @@ _PARAMS = {
 }
 """Fields of the chat completion, and where the client said it."""
 
-log = logging.getLogger("coe.responses")
-
 
 class Responses:
     """Implements ``server.dialect.Dialect``. Of what a client that left was answered nothing is kept.
 
     In the background the client is answered here, and the same request walks the line again with nobody
-    attached, as ``run``: the id of the response, which is kept already.
+    attached, as ``run``: the response, which is kept already.
     """
 
     engine_path = "/v1/chat/completions"
     any_of_family = False
 
-    def __init__(self, request: Request, run: str | None = None) -> None:
+    def __init__(self, request: Request, run: KeptResponse | None = None) -> None:
         self._services: Services = request.app.state.services
         self._request = request
         self._owner = owner_of(request.headers)
         self._runs = run is not None
-        self._id = run or f"resp_{uuid.uuid4().hex}"
-        self._created_at = int(time.time())
+        self._id = f"resp_{uuid.uuid4().hex}" if run is None else run.id
+        self._created_at = int(time.time()) if run is None else run.response["created_at"]
         self._raw = b""
         self._asked: Asked
         self._tools: Tools
@@ -105,6 +102,7 @@ class Responses:
     async def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         answering = self._answering
         assert answering is not None
+        yield _sse(answering.begin())
         async for chunk in events:
             for event in chunk.split(b"\n\n"):
                 if event.startswith(b":"):  # keeps the connection alive
@@ -114,8 +112,7 @@ class Responses:
                     if "error" in data:
                         yield _sse(answering.fail(_engine_failed(data)))
                         return
-                    head = [] if answering.begun else [*answering.begin()]
-                    yield _sse([*head, *answering.take(data)])
+                    yield _sse(answering.take(data))
         yield _sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
         yield _sse([answering.last()])
@@ -174,8 +171,7 @@ class Responses:
             return
         try:
             await self._services.responses.keep(self._kept(answering.response))
-        except ResponsesUnavailable as error:
-            log.error("response %s is not kept: %s", self._id, error)
+        except ResponsesUnavailable:  # the log has why
             answering.response["store"] = False
 
     async def _queue(self) -> bytes:
@@ -200,7 +196,7 @@ async def create_response(request: Request) -> Response:
 async def _run(request: Request, raw: bytes, kept: KeptResponse) -> None:
     """The line, with nobody attached."""
     detached = Request(request.scope, _sent(raw))
-    dialect = Responses(detached, run=kept.id)
+    dialect = Responses(detached, run=kept)
     await Exchange(detached, dialect)(request.scope, detached.receive, _heard_by_nobody)
     if dialect.failure is not None:
         error = error_of(dialect.failure)

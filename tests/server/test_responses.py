@@ -1,9 +1,11 @@
 """The Responses API over a real socket and the simulated engine, as OpenAI's own client speaks it."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,7 +14,9 @@ import orjson
 import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
+from starlette.requests import Request
 
+from server.responses import Responses
 from server.settings import Settings
 from tests.server.conftest import Gateway, Serving, simulated, until
 
@@ -167,7 +171,7 @@ async def test_a_response_is_made_in_the_background(settings: Settings, serving:
         queued = await client.responses.create(model="law", input="hello", background=True)
         assert (queued.status, queued.output) == ("queued", [])
         response = await ended(client, queued)
-        assert response.status == "completed"
+        assert (response.status, response.created_at) == ("completed", queued.created_at)
         assert response.output_text.startswith("Simulated answer of law:")
         assert await client.responses.cancel(queued.id) == response
 
@@ -255,6 +259,68 @@ async def test_a_stream_whose_engine_dies_ends_with_a_response_that_failed(
         assert last.response.error is not None
         assert last.response.error.code == "server_error"
         assert [each.sequence_number for each in events] == list(range(len(events)))
+
+
+async def scripted(gateway: Gateway, *pieces: bytes) -> list[dict[str, Any]]:
+    """The events of a stream whose engine answers ``pieces``, and its comments as they are."""
+    app = SimpleNamespace(state=SimpleNamespace(services=gateway.services))
+    dialect = Responses(Request({"type": "http", "headers": [], "app": app}))
+    request = await dialect.read(b'{"model": "law", "input": "hello", "stream": true}')
+    dialect.engine_body(request, gateway.services.experts["law"])
+
+    async def engine() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    sent = b"".join([piece async for piece in dialect.stream(engine())])
+    blocks = sent.decode().removesuffix("\n\n").split("\n\n")
+    return [
+        {"type": block} if block[0] == ":" else orjson.loads(block.partition("data: ")[2]) for block in blocks
+    ]
+
+
+async def test_comments_pass_and_several_pieces_may_come_at_once(
+    settings: Settings, serving: Serving
+) -> None:
+    pieces = [
+        orjson.dumps({"choices": [{"delta": {"content": text}, "finish_reason": finish}]})
+        for text, finish in (("So", None), (" it is.", "stop"))
+    ]
+    chunk = b"".join(b"data: " + piece + b"\n\n" for piece in pieces)
+    async with serving(settings) as gateway:
+        events = await scripted(gateway, b": waiting\n\n", chunk, b"data: [DONE]\n\n")
+    assert [event["type"] for event in events[:3]] == [
+        "response.created",
+        "response.in_progress",
+        ": waiting",
+    ]
+    assert [event["delta"] for event in events if event["type"].endswith("delta")] == ["So", " it is."]
+    assert events[-1]["type"] == "response.completed"
+
+
+async def test_what_an_engine_says_went_wrong_in_the_middle_is_why_a_response_failed(
+    settings: Settings, serving: Serving
+) -> None:
+    said = {"error": {"message": "out of memory", "type": "InternalServerError", "param": None, "code": 500}}
+    async with serving(settings) as gateway:
+        events = await scripted(gateway, b"data: " + orjson.dumps(said) + b"\n\n", b"data: [DONE]\n\n")
+    assert events[-1]["type"] == "response.failed"
+    assert events[-1]["response"]["error"] == {"code": "server_error", "message": "out of memory"}
+
+
+async def test_a_response_that_cannot_be_kept_is_answered_and_says_so(
+    settings: Settings, serving: Serving, tmp_path: Path
+) -> None:
+    file = tmp_path / "responses.sqlite"
+    async with serving(limited(settings, file=file)) as gateway:
+        with sqlite3.connect(file) as database:
+            database.execute("DROP TABLE responses")
+        database.close()
+        answer = await post(gateway)
+        assert (answer.status_code, answer.json()["store"]) == (200, False)
+        refused = await gateway.http.get(f"/v1/responses/{answer.json()['id']}")
+        assert refused.json()["error"]["code"] == "responses_unavailable"
+        assert str(file) not in refused.text
 
 
 @pytest.mark.parametrize(
