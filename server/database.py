@@ -43,7 +43,9 @@ class Database:
         except FileNotFoundError as error:
             raise DatabaseUnreadable(f"{file} does not exist: nothing has been kept there") from error
         except OSError as error:
-            raise DatabaseUnwritable(f"{file} cannot be written: {error.strerror}") from error
+            raise DatabaseUnwritable(
+                f"{file} cannot be written: {error.strerror}; name another as {schema.setting}"
+            ) from error
         with translated(file):
             connection = sqlite3.connect(
                 file, timeout=_PATIENCE_S, isolation_level=None, check_same_thread=False

@@ -80,8 +80,8 @@ async def list_input_items(
 def _asking(request: Request) -> tuple[Services, str]:
     """And whose responses are asked for. Raises Unauthorized."""
     services: Services = request.app.state.services
-    services.keys.check(request.headers.get("authorization"))
-    return services, owner_of(request.headers)
+    key = services.keys.check(request.headers.get("authorization"))
+    return services, owner_of(key, request.headers)
 
 
 _PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}

@@ -1,6 +1,5 @@
 """Responses, OpenAI's newer endpoint: each is a chat completion of an expert, and is kept to go on from."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -10,9 +9,9 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive
 
 from experts.spec import Expert
+from server.detached import Detached
 from server.errors import (
     BadRequest,
     Failure,
@@ -55,7 +54,7 @@ class Responses:
     def __init__(self, request: Request, run: KeptResponse | None = None) -> None:
         self._services: Services = request.app.state.services
         self._request = request
-        self._owner = owner_of(request.headers)
+        self._owner = ""
         self._runs = run is not None
         self._id = f"resp_{uuid.uuid4().hex}" if run is None else run.id
         self._created_at = int(time.time()) if run is None else run.response["created_at"]
@@ -65,9 +64,12 @@ class Responses:
         self._items: Sequence[Item] = ()
         self._answering: Answering | None = None
         self.failure: Failure | None = None
+        self.exchange: Exchange | None = None  # its own, if that may be gone on from in the background
 
     async def read(self, raw: bytes) -> ModelRequest:
         self._raw = raw
+        headers = self._request.headers
+        self._owner = owner_of(self._services.keys.check(headers.get("authorization")), headers)
         asked = self._asked = read_asked(raw)
         self._tools = Tools.of(asked.tools, asked.tool_choice)
         self._items = await self._resolved(input_items(asked.input))
@@ -178,8 +180,9 @@ class Responses:
         """Begins the run, and says so."""
         response = self._response(self._asked.model, {})
         kept = self._kept(response)
-        background = self._services.background
-        background.start(self._id, lambda: _run(self._request, self._raw, kept))
+        background, exchange = self._services.background, self.exchange
+        assert exchange is not None
+        background.start(self._id, lambda: _run(exchange, self._raw, kept))
         try:
             await self._services.responses.keep(kept)
         except BaseException:
@@ -190,34 +193,19 @@ class Responses:
 
 async def create_response(request: Request) -> Response:
     """``POST /v1/responses``."""
-    return Exchange(request, Responses(request))
+    dialect = Responses(request)
+    dialect.exchange = Exchange(request, dialect)
+    return dialect.exchange
 
 
-async def _run(request: Request, raw: bytes, kept: KeptResponse) -> None:
-    """The line, with nobody attached."""
-    detached = Request(request.scope, _sent(raw))
-    dialect = Responses(detached, run=kept)
-    await Exchange(detached, dialect)(request.scope, detached.receive, _heard_by_nobody)
+async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse) -> None:
+    """Makes the response, and keeps how it ended."""
+    dialect = Responses(exchange.request, run=kept)
+    await Detached(exchange, raw, dialect).run()
     if dialect.failure is not None:
         error = error_of(dialect.failure)
         failed = ended(kept.response, "failed", error["code"], error["message"])
-        await request.app.state.services.responses.keep(replace(kept, response=failed))
-
-
-def _sent(raw: bytes) -> Receive:
-    """A client that has sent its request and waits for ever."""
-    messages = [{"type": "http.request", "body": raw, "more_body": False}]
-
-    async def receive() -> Message:
-        if not messages:
-            await asyncio.get_running_loop().create_future()
-        return messages.pop()
-
-    return receive
-
-
-async def _heard_by_nobody(message: Message) -> None:
-    pass
+        await exchange.services.responses.keep(replace(kept, response=failed))
 
 
 def _engine_failed(data: dict[str, Any]) -> Failure:

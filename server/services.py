@@ -22,6 +22,8 @@ from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
+from server.accounts import Accounts, accounting
+from server.admission import Admissions
 from server.auth import Keys
 from server.background import Background
 from server.catalog import Catalog
@@ -49,6 +51,8 @@ class Services:
     metrics: Metrics
     workers: Workers
     feedback: Feedback | None
+    accounts: Accounts
+    admissions: Admissions
     responses: KeptResponses
     background: Background
     started: int
@@ -65,7 +69,7 @@ class Services:
 
     @property
     def keys(self) -> Keys:
-        return self.catalog.keys
+        return Keys(self.catalog.keys, self.accounts.keys, self.settings.server.require_key)
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -120,16 +124,21 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """
     metrics = Metrics(CollectorRegistry())
     async with (
+        accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
         keeping_responses(settings.responses) as responses,
-        _started(settings, metrics, feedback, responses) as services,
+        _started(settings, metrics, feedback, accounts, responses) as services,
     ):
         yield services
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings, metrics: Metrics, feedback: Feedback | None, responses: KeptResponses
+    settings: Settings,
+    metrics: Metrics,
+    feedback: Feedback | None,
+    accounts: Accounts,
+    responses: KeptResponses,
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
@@ -143,6 +152,8 @@ async def _started(
                 metrics=metrics,
                 workers=workers,
                 feedback=feedback,
+                accounts=accounts,
+                admissions=Admissions(accounts),
                 responses=responses,
                 background=background,
                 started=int(time.time()),

@@ -14,11 +14,13 @@ import orjson
 import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
+from pydantic import SecretStr
 from starlette.requests import Request
 
+from server.key_settings import KeyConfig
 from server.responses import Responses
 from server.settings import Settings
-from tests.server.conftest import Gateway, Serving, simulated, until
+from tests.server.conftest import Gateway, Serving, changed, simulated, until
 
 RUNNING = ("queued", "in_progress")
 
@@ -225,6 +227,40 @@ async def test_one_in_the_background_that_fails_says_why(settings: Settings, ser
         assert (response.status, response.error.code) == ("failed", "server_error")
 
 
+async def test_one_in_the_background_is_counted_once_and_in_its_key_until_it_ends(
+    settings: Settings, serving: Serving
+) -> None:
+    key = KeyConfig(key=SecretStr("mine"), name="me", concurrent_requests=1)
+    slow = changed(simulated(settings, tokens_per_s=1), api_keys=(key,))
+    async with serving(slow) as gateway, client_of(gateway) as client:
+        queued = await client.responses.create(model="law", input="hello", background=True)
+        await until(lambda: gateway.engine.running == 1)
+        with pytest.raises(openai.RateLimitError):
+            await client.responses.create(model="law", input="hello")
+        await client.responses.cancel(queued.id)
+        short = await client.responses.create(
+            model="law", input="hello", background=True, max_output_tokens=1
+        )
+        assert (await ended(client, short)).status == "incomplete"
+        answer = await gateway.http.get("/v1/coe/usage", headers={"authorization": "Bearer mine"})
+    law = {row["expert"]: row for row in answer.json()["rows"]}["law"]
+    assert (law["requests"], law["completion_tokens"]) == (2, 1)
+
+
+async def test_a_rotated_key_has_its_responses_still(settings: Settings, serving: Serving) -> None:
+    keys = [KeyConfig(key=SecretStr(secret), name=name) for secret, name in (("mine", "me"), ("x", "other"))]
+    rotated = [KeyConfig(key=SecretStr("new"), name="me"), keys[1]]
+    locked = changed(settings, api_keys=tuple(keys))
+    async with serving(locked, lambda: changed(settings, api_keys=tuple(rotated))) as gateway:
+        async with client_of(gateway) as client:
+            made = await client.responses.create(model="law", input="hello")
+        await gateway.reload.now()
+        async with client_of(gateway, "new") as client, client_of(gateway, "x") as other:
+            assert await client.responses.retrieve(made.id) == made
+            with pytest.raises(openai.NotFoundError):
+                await other.responses.retrieve(made.id)
+
+
 async def test_only_one_in_the_background_is_cancelled(settings: Settings, serving: Serving) -> None:
     async with serving(settings) as gateway, client_of(gateway) as client:
         made = await client.responses.create(model="law", input="hello")
@@ -344,7 +380,7 @@ async def test_what_is_refused_names_the_field(
 
 
 async def test_a_conversation_larger_than_a_body_is_refused(settings: Settings, serving: Serving) -> None:
-    small = settings.model_copy(update={"server": settings.server.model_copy(update={"max_body": 5000})})
+    small = changed(settings, max_body=5000)
     async with serving(small) as gateway:
         previous = None
         for _ in range(2):
@@ -355,9 +391,7 @@ async def test_a_conversation_larger_than_a_body_is_refused(settings: Settings, 
 
 
 async def test_keys_are_checked_everywhere(settings: Settings, serving: Serving) -> None:
-    locked = settings.model_copy(
-        update={"server": settings.server.model_validate({"api_keys": ["secret"], "port": 0})}
-    )
+    locked = changed(settings, api_keys=(SecretStr("secret"),))
     async with serving(locked) as gateway:
         answers = [
             await post(gateway),
@@ -382,9 +416,8 @@ async def test_a_file_keeps_responses_over_a_restart(
 async def test_a_shutdown_does_not_wait_for_the_background_longer_than_it_drains(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
-    server = settings.server.model_copy(update={"drain_s": 0})
     slow = limited(simulated(settings, tokens_per_s=0.1), file=tmp_path / "responses.sqlite")
-    slow = slow.model_copy(update={"server": server})
+    slow = changed(slow, drain_s=0)
     async with asyncio.timeout(60):
         async with serving(slow) as gateway:
             queued = orjson.loads((await post(gateway, background=True)).content)
