@@ -8,6 +8,7 @@ import server.admin
 import server.chat
 import server.completions
 import server.feedback_routes
+import server.messages
 import server.routes
 import server.tokenize
 from memory_tiers.errors import TiersError
@@ -23,6 +24,8 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/v1/messages", server.messages.messages, methods=["POST"])
+    app.add_api_route("/v1/messages/count_tokens", server.messages.count_tokens, methods=["POST"])
     app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])

@@ -2,7 +2,7 @@
 
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import SecretStr
 from starlette.requests import Request
@@ -28,6 +28,12 @@ class Keys:
         matches = [hmac.compare_digest(raw, key) for key in self._keys]
         if not any(matches):
             raise Unauthorized(f"This {self._kind} is not known.")
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    key = headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
 
 
 def sent_key(authorization: str | None) -> bytes:

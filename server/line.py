@@ -18,6 +18,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
+from server.auth import authorization_of
 from server.dialect import Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of
 from server.feedback import Recorded
@@ -137,7 +138,7 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            self.services.keys.check(self.request.headers.get("authorization"))
+            self.services.keys.check(authorization_of(self.request.headers))
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
             await self._fail(send, error)
@@ -162,7 +163,7 @@ class Exchange(Response):
         if route.decision is not None:
             self.services.tiers.foresee(route.decision.others)
             if self.services.feedback is not None:
-                request_id, key = self.headers_out["x-request-id"], headers.get("authorization")
+                request_id, key = self.headers_out["x-request-id"], authorization_of(headers)
                 self.recorded = self.services.feedback.decided(request_id, key, route.composition, route)
         async with await begin(
             self.services.tiers,

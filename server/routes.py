@@ -7,10 +7,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
+from server.auth import authorization_of
 from server.errors import UnknownModel
+from server.messages_models import model_of, models_of
 from server.services import Services
 
 router = APIRouter()
+_ANTHROPIC = "anthropic-version"
+"""The header by which Anthropic's clients are known; they get its list."""
 
 
 def _services(request: Request) -> Services:
@@ -20,9 +24,11 @@ def _services(request: Request) -> Services:
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``."""
+    """The compositions, then the experts, with where they are and move under ``coe``."""
     services = _services(request)
-    services.keys.check(request.headers.get("authorization"))
+    services.keys.check(authorization_of(request.headers))
+    if _ANTHROPIC in request.headers:
+        return JSONResponse(models_of(entries(services)))
     return JSONResponse({"object": "list", "data": entries(services)})
 
 
@@ -30,10 +36,10 @@ async def models(request: Request) -> Response:
 async def model(request: Request, name: str) -> Response:
     """One model of the list."""
     services = _services(request)
-    services.keys.check(request.headers.get("authorization"))
+    services.keys.check(authorization_of(request.headers))
     for entry in entries(services):
         if entry["id"] == name:
-            return JSONResponse(entry)
+            return JSONResponse(model_of(entry) if _ANTHROPIC in request.headers else entry)
     raise UnknownModel(
         f"The model {name[:100]!r} does not exist; GET /v1/models lists those that do.", "model"
     )
