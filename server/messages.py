@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
+from server.chat import Verbatim
 from server.errors import Failure, engine_failure
 from server.line import Exchange
 from server.messages_answer import MessageStream, message
@@ -20,7 +21,7 @@ from server.openai import ModelRequest, chat_of, engine_chat, parse_object
 _DATA, _DONE, _EVENT_END = b"data: ", b"[DONE]", b"\n\n"
 
 
-class _Anthropic:
+class _Anthropic(Verbatim):
     """What both dialects share. ``request_id``: of the exchange, which is made after its dialect."""
 
     request_id = ""
@@ -36,7 +37,6 @@ class Messages(_Anthropic):
     """Implements ``server.dialect.Dialect``."""
 
     engine_path = "/v1/chat/completions"
-    any_of_family = False
 
     def __init__(self) -> None:
         self._identity = f"msg_{uuid.uuid4().hex}"
@@ -81,9 +81,6 @@ class CountTokens(_Anthropic):
 
     async def whole(self, body: bytes) -> bytes:
         return orjson.dumps({"input_tokens": orjson.loads(body)["count"]})
-
-    def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        raise AssertionError("what is counted is never streamed")
 
 
 async def messages(request: Request) -> Response:

@@ -61,7 +61,8 @@ def chat_request(sent: MessageAsked) -> Json:
 def conversation(sent: MessagesAsked) -> Json:
     """The fields that make the prompt, of a chat completion as of tokenize. Raises BadRequest naming the
     field."""
-    body: Json = {"model": sent.model, "messages": [*_system(sent.system), *_messages(sent.messages)]}
+    first = SystemMessage(role="system", content=sent.system)
+    body: Json = {"model": sent.model, "messages": list(_messages([first, *sent.messages]))}
     if not body["messages"]:
         raise BadRequest("messages: there is no text in them.", "messages")
     if body["messages"][-1]["role"] == "assistant":

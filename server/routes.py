@@ -8,7 +8,6 @@ from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
 from server.auth import authorization_of
-from server.errors import UnknownModel
 from server.messages_models import model_of, models_of
 from server.services import Services
 
@@ -37,12 +36,10 @@ async def model(request: Request, name: str) -> Response:
     """One model of the list."""
     services = _services(request)
     services.keys.check(authorization_of(request.headers))
-    for entry in entries(services):
-        if entry["id"] == name:
-            return JSONResponse(model_of(entry) if _ANTHROPIC in request.headers else entry)
-    raise UnknownModel(
-        f"The model {name[:100]!r} does not exist; GET /v1/models lists those that do.", "model"
-    )
+    named = await services.named(name)
+    listed = name if named is None else named.name  # coe:31B is coe under a budget
+    entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
+    return JSONResponse(model_of(entry) if _ANTHROPIC in request.headers else entry)
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
@@ -58,7 +55,14 @@ def entries(services: Services) -> list[dict[str, Any]]:
         }
 
     compositions = [
-        entry(name, {"kind": "composition", "description": composition.description})
+        entry(
+            name,
+            {
+                "kind": "composition",
+                "description": composition.description,
+                "embedding_dimensions": services.catalog.routing.dimensions[name],
+            },
+        )
         for name, composition in services.settings.compositions.items()
     ]
     moves = {move.expert: move for move in services.tiers.progress()}

@@ -67,6 +67,12 @@ def test_the_system_prompt_comes_first(system: Any) -> None:
     ]
 
 
+def test_the_system_prompt_and_a_system_message_after_it_are_one() -> None:
+    made = said({"role": "system", "content": "b"}, user(text("hi")), system="a")
+    assert made[0] == {"role": "system", "content": [text("a"), text("b")]}
+    assert [message["role"] for message in made] == ["system", "user"]
+
+
 def test_what_a_client_writes_for_anthropic_is_no_part_of_the_system_prompt() -> None:
     system = [text("x-anthropic-billing-header: cch=1f"), text("a"), text("b")]
     assert said(user(text("hi")), system=system)[0]["content"] == [text("a"), text("b")]
