@@ -1,12 +1,12 @@
-"""What the gateway answers by itself: models, health, readiness, metrics."""
+"""What the gateway answers clients by itself: models, and that it is there."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
+from server.admission import check_model
 from server.auth import authorization_of
 from server.messages_models import model_of, models_of
 from server.services import Services
@@ -16,26 +16,24 @@ _ANTHROPIC = "anthropic-version"
 """The header by which Anthropic's clients are known; they get its list."""
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """The compositions, then the experts, with where they are and move under ``coe``."""
-    services = _services(request)
-    services.keys.check(authorization_of(request.headers))
+    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
+    sees those that it may use."""
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
     if _ANTHROPIC in request.headers:
-        return JSONResponse(models_of(entries(services)))
-    return JSONResponse({"object": "list", "data": entries(services)})
+        return JSONResponse(models_of(shown))
+    return JSONResponse({"object": "list", "data": shown})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """One model of the list."""
-    services = _services(request)
-    services.keys.check(authorization_of(request.headers))
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    check_model(key, services.catalog.name_of(name))
     named = await services.named(name)
     listed = name if named is None else named.name  # coe:31B is coe under a budget
     entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
@@ -101,18 +99,3 @@ def _progress(move: Progress | None) -> dict[str, Any]:
 async def health() -> Response:
     """Whether the gateway process answers."""
     return JSONResponse({"status": "ok"})
-
-
-@router.get("/ready")
-async def ready(request: Request) -> Response:
-    """Whether a request would reach every engine now: 200, or 503 with the state of each."""
-    problems = await _services(request).problems()
-    body = {"status": "unavailable", "engines": problems} if problems else {"status": "ready"}
-    return JSONResponse(body, 503 if problems else 200)
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Prometheus text."""
-    services = _services(request)
-    return Response(await services.scrape(), media_type=CONTENT_TYPE_LATEST)
