@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 
-from server.auth import sent_key
+from server.auth import authorization_of, sent_key
 from server.key import ANONYMOUS, Key
 
 
@@ -12,4 +12,4 @@ def owner_of(key: Key, headers: Mapping[str, str]) -> str:
     does not tell; all who send none are one."""
     if key.name != ANONYMOUS:
         return f"key {key.name}"
-    return f"sent {hashlib.sha256(sent_key(headers.get('authorization'))).hexdigest()}"
+    return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"

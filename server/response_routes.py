@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from server.auth import authorization_of
 from server.errors import BadRequest, NotCapable
 from server.owner import owner_of
 from server.response_items import Item
@@ -80,7 +81,7 @@ async def list_input_items(
 def _asking(request: Request) -> tuple[Services, str]:
     """And whose responses are asked for. Raises Unauthorized."""
     services: Services = request.app.state.services
-    key = services.keys.check(request.headers.get("authorization"))
+    key = services.keys.check(authorization_of(request.headers))
     return services, owner_of(key, request.headers)
 
 

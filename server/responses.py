@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
+from server.auth import authorization_of
 from server.detached import Detached
 from server.errors import (
     BadRequest,
@@ -69,7 +70,7 @@ class Responses:
     async def read(self, raw: bytes) -> ModelRequest:
         self._raw = raw
         headers = self._request.headers
-        self._owner = owner_of(self._services.keys.check(headers.get("authorization")), headers)
+        self._owner = owner_of(self._services.keys.check(authorization_of(headers)), headers)
         asked = self._asked = read_asked(raw)
         self._tools = Tools.of(asked.tools, asked.tool_choice)
         self._items = await self._resolved(input_items(asked.input))
