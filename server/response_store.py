@@ -162,7 +162,7 @@ class ResponseStore:
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._config.keep_days * DAY_S
-        self._database.change("DELETE FROM responses WHERE used_at < ? AND NOT running", oldest)
+        self._database.change("DELETE FROM responses WHERE used_at < ?", oldest)
 
     def _make_room(self) -> None:
         """A sixteenth of the largest owner's at a time, so that not every response costs a search."""

@@ -1,5 +1,6 @@
 """Responses, OpenAI's newer endpoint: each is a chat completion of an expert, and is kept to go on from."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -186,8 +187,10 @@ class Responses:
         background.start(self._id, lambda: _run(exchange, self._raw, kept))
         try:
             await self._services.responses.keep(kept)
-        except BaseException:
+        except BaseException:  # also a client that left: it has not heard the id
             await background.cancel(self._id)
+            with contextlib.suppress(UnknownResponse, ResponsesUnavailable):
+                await self._services.responses.delete(self._owner, self._id)
             raise
         return orjson.dumps(response | {"status": "queued"})
 
