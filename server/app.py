@@ -25,6 +25,8 @@ from server.services import Services
 QUICK = {
     "/v1/chat/completions": server.chat.chat_completions,
     "/v1/completions": server.completions.completions,
+    "/v1/messages": server.messages.messages,
+    "/v1/responses": server.responses.create_response,
     "/v1/embeddings": server.embeddings.embeddings,
 }
 """Those that a model answers, for ``server.front``."""
