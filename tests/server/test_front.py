@@ -29,9 +29,8 @@ async def test_every_quick_path_is_served_and_described_by_the_application_too(
         app = create_app(gateway.services, Reload(gateway.services, lambda: settings))
         for path, endpoint in QUICK.items():
             assert "post" in app.openapi()["paths"][path]
-            assert [route.endpoint for route in app.routes if getattr(route, "path", "") == path] == [
-                endpoint
-            ]
+            routes = [route for route in app.routes if isinstance(route, Route) and route.path == path]
+            assert endpoint in [route.endpoint for route in routes if "POST" in (route.methods or ())]
 
 
 async def test_other_methods_and_paths_are_the_applications(settings: Settings, serving: Serving) -> None:
