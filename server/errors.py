@@ -11,16 +11,26 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
+├── RequestTimeout          the answer was not complete in the time that there was for it
+├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
 └── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from starlette.responses import Response
 
-from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
+from experts.errors import (
+    EngineError,
+    EngineLost,
+    EngineStalled,
+    EngineUnavailable,
+    ExpertNotResident,
+    ExpertsError,
+)
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import EmbedderError, NoEligibleError, RouterError
 
@@ -77,6 +87,19 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class RequestTimeout(GatewayError):
+    pass
+
+
+class BreakerOpen(GatewayError):
+    """``part``: whose breaker it is."""
+
+    def __init__(self, message: str, part: Literal["expert", "engine"], retry_after_s: float) -> None:
+        super().__init__(message)
+        self.part: Literal["expert", "engine"] = part
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How an error class looks over HTTP."""
@@ -98,8 +121,11 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    RequestTimeout: Rendering(504, "timeout", "request_timeout"),
+    BreakerOpen: Rendering(503, "server_error", "breaker_open"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
+    EngineStalled: Rendering(502, "server_error", "engine_stalled"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
     EngineError: Rendering(502, "server_error", "engine_error"),
     ExpertsError: Rendering(500, "server_error", "expert_error"),

@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -23,6 +23,7 @@ from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.auth import Keys
+from server.breakers import Breakers
 from server.catalog import Catalog
 from server.engines import engine_of
 from server.explanation import Explanation
@@ -45,6 +46,7 @@ class Services:
     tiers: TierManager
     metrics: Metrics
     workers: Workers
+    breakers: Breakers
     feedback: Feedback | None
     started: int
     version: str
@@ -75,6 +77,14 @@ class Services:
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
 
+    def instead(self, routed: Routed, broken: Collection[str]) -> Routed | None:
+        """Who answers where ``broken`` cannot, its own expert among them; None: nobody does."""
+        route = routed.route.without(broken)
+        if route is None or route.decision is None or route.expert not in self.experts:
+            return None
+        self.metrics.decided(route.composition, route.decision, route.by)
+        return Routed(route, self.experts[route.expert])
+
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""
         return await self.catalog.routing.explain(request, category)
@@ -87,7 +97,7 @@ class Services:
             family: engine.state if engine.state != "ready" else "does not answer"
             for family, engine in self.engines.items()
             if family not in resting and (engine.state != "ready" or not await engine.alive())
-        }
+        } | self.breakers.refusing(self.engines)
 
     async def scrape(self) -> bytes:
         """Prometheus text with the engines' own counters as they are now."""
@@ -99,7 +109,8 @@ class Services:
                 statistics[family] = await engine.statistics()
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
-        return self.metrics.text(self.tiers, statistics)
+        breakers = {name: self.breakers.is_open(expert) for name, expert in self.experts.items()}
+        return self.metrics.text(self.tiers, statistics, breakers)
 
 
 @contextlib.asynccontextmanager
@@ -131,6 +142,7 @@ async def _started(
                 tiers=tiers,
                 metrics=metrics,
                 workers=workers,
+                breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),
                 feedback=feedback,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
