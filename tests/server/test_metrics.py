@@ -241,6 +241,7 @@ async def test_a_move_under_way_is_shown_until_it_ends(serving: Serving, setting
             "tier": "disk",
             "ready": False,
             "loading": False,
+            "breaker_open": False,
             "pinned": False,
             "weights_bytes": WEIGHTS,
         }
