@@ -17,7 +17,7 @@ from server.settings import Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, chat, simulated, until
 from tests.server.test_requests import EMBEDDED, Slow
 
-ENDPOINTS = {
+ENDPOINTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
     "/v1/completions": {"prompt": "hello"},
 }
@@ -82,7 +82,7 @@ async def test_while_it_is_routed(serving: Serving, settings: Settings, path: st
 @every_endpoint
 async def test_while_it_waits_in_line(serving: Serving, settings: Settings, path: str) -> None:
     """Both places on the device are in use, so nothing is loaded for it."""
-    async with serving(simulated(settings, tokens_per_s=50)) as gateway:
+    async with serving(simulated(settings, tokens_per_s=10)) as gateway:
         await gateway.post(model="math", max_tokens=1)
         async with (
             caller(gateway, path, model="general", stream=True, max_tokens=100_000),
@@ -143,14 +143,14 @@ async def test_before_the_first_token(serving: Serving, settings: Settings, path
 
 @every_endpoint
 async def test_while_it_streams(serving: Serving, settings: Settings, path: str) -> None:
-    async with serving(settings) as gateway:
+    async with serving(simulated(settings, tokens_per_s=20)) as gateway:
         async with caller(gateway, path, model="general", stream=True, max_tokens=100_000):
             await busy(gateway)
         await nothing_is_left(gateway)
 
 
 async def test_everywhere_at_once(serving: Serving, settings: Settings) -> None:
-    async with serving(simulated(settings, load_bytes_per_s=20_000)) as gateway:
+    async with serving(simulated(settings, load_bytes_per_s=20_000, tokens_per_s=20)) as gateway:
         async with asyncio.TaskGroup() as callers:
             for number in range(60):
                 fields = {"model": EXPERTS[number % 5], "stream": bool(number % 2), "max_tokens": 1000}
@@ -163,20 +163,20 @@ async def calls_for(gateway: Gateway, seconds: float, **fields: Any) -> None:
         await asyncio.sleep(seconds)
 
 
-AGAIN: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": chat(),
-    "/v1/chat/completions?stream": chat(stream=True),
-    "/v1/completions": {"model": "law", "prompt": "hello"},
-    "/v1/completions?stream": {"model": "law", "prompt": "hello", "stream": True},
-}
+AGAIN: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", chat(max_tokens=1)),
+    ("/v1/chat/completions", chat(max_tokens=1, stream=True)),
+    ("/v1/completions", {"model": "law", "prompt": "hello", "max_tokens": 1}),
+    ("/v1/completions", {"model": "law", "prompt": "hello", "max_tokens": 1, "stream": True}),
+]
 
 
-@pytest.mark.parametrize("path", AGAIN)
+@pytest.mark.parametrize(("path", "body"), AGAIN)
 async def test_work_that_was_not_begun_is_done_again_after_the_engine_s_restart(
-    serving: Serving, settings: Settings, path: str
+    serving: Serving, settings: Settings, path: str, body: dict[str, Any]
 ) -> None:
-    async with serving(simulated(settings, tokens_per_s=20)) as gateway:
-        waiting = asyncio.create_task(gateway.http.post(path, json=AGAIN[path]))
+    async with serving(simulated(settings, tokens_per_s=2)) as gateway:
+        waiting = asyncio.create_task(gateway.http.post(path, json=body))
         await until(lambda: gateway.engine.running == 1)
         gateway.engine.crash()
         answer = await waiting

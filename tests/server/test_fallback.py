@@ -8,7 +8,7 @@ import pytest
 
 from server.breakers import Breakers
 from server.settings import Settings, SettingsError, load
-from tests.server.conftest import EXPERTS, Gateway, Serving, chat, settled, until
+from tests.server.conftest import EXPERTS, Gateway, Serving, chat, settled, simulated, until
 from tests.server.test_breaker import COOL_DOWN_S, Clock
 from tests.server.test_eligibility import PICTURE, able
 
@@ -174,7 +174,7 @@ async def dies_under_a_stream(gateway: Gateway) -> None:
 async def test_an_engine_that_dies_again_and_again_is_not_asked_for_a_while(
     serving: Serving, settings: Settings
 ) -> None:
-    async with serving(settings) as gateway:
+    async with serving(simulated(settings, tokens_per_s=20)) as gateway:
         clock = with_clock(gateway)
         for _ in range(3):
             await dies_under_a_stream(gateway)
@@ -187,12 +187,12 @@ async def test_an_engine_that_dies_again_and_again_is_not_asked_for_a_while(
         assert (ready.status_code, ready.json()["engines"]) == (503, {"small": "failed 3 times in a row"})
         clock.now = COOL_DOWN_S
         assert (await gateway.http.get("/ready")).status_code == 200
-        assert (await gateway.post(model="law")).status_code == 200
-        assert (await gateway.post(model="general")).status_code == 200
+        assert (await gateway.post(model="law", max_tokens=1)).status_code == 200
+        assert (await gateway.post(model="general", max_tokens=1)).status_code == 200
 
 
 async def test_clients_that_leave_or_err_open_nothing(serving: Serving, settings: Settings) -> None:
-    async with serving(settings) as gateway:
+    async with serving(simulated(settings, tokens_per_s=20)) as gateway:
         for _ in range(5):
             body = chat(stream=True, max_tokens=100_000)
             async with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:

@@ -121,7 +121,7 @@ def never_loads(settings: Settings, **server: object) -> Settings:
 async def test_a_client_s_time_out_is_an_error_of_openais_and_the_load_goes_on(
     serving: Serving, settings: Settings
 ) -> None:
-    async with serving(slow_to_load(settings)) as gateway:
+    async with serving(simulated(settings, load_bytes_per_s=500)) as gateway:
         answer = await gateway.post({"x-coe-timeout-s": "0.2"}, model="law")
         assert answer.status_code == 504
         error = answer.json()["error"]
@@ -161,7 +161,7 @@ async def test_what_fails_after_a_sign_of_life_is_an_event(
 
 async def test_a_time_out_ends_a_stream_with_an_event(serving: Serving, settings: Settings) -> None:
     async with serving(simulated(settings, tokens_per_s=20)) as gateway:
-        answer = await gateway.post({"x-coe-timeout-s": "1"}, model="general", stream=True)
+        answer = await gateway.post({"x-coe-timeout-s": "1.5"}, model="general", stream=True)
         assert answer.status_code == 200
         assert json.loads(events(answer.text)[-1])["error"]["code"] == "request_timeout"
         assert 2 < len(events(answer.text)) < 64
