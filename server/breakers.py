@@ -1,5 +1,6 @@
 """The breakers of all experts and engines, and what a request that ends tells them."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,8 @@ from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected
 from server.breaker import Breaker
 from server.errors import BreakerOpen
+
+log = logging.getLogger("coe.requests")
 
 Part = Literal["expert", "engine"]
 ENGINE_FAULTS = (EngineUnavailable, EngineLost, EngineStalled)
@@ -42,8 +45,9 @@ def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a request. Whatever comes last tells how it ended; more does no harm."""
+    """One try of a request for ``asked``. The first word about how it ended counts; more does no harm."""
 
+    asked: Expert
     expert: Breaker
     engine: Breaker
     expert_number: int
@@ -53,7 +57,7 @@ class Attempt:
     def answered(self, status: int) -> None:
         """The engine's first bytes are here."""
         if status >= 500 and status != 501:  # 501: it never does what was asked
-            self._failed("expert")
+            self._failed("expert", f"its engine answered {status}")
         else:
             self.expert.answered(self.expert_number)
             self.engine.answered(self.engine_number)
@@ -69,13 +73,17 @@ class Attempt:
         if part is None:
             self._left()
         else:
-            self._failed(part)
+            self._failed(part, str(error))
 
-    def _failed(self, part: Part) -> None:
+    def _failed(self, part: Part, why: str) -> None:
         if part == "expert":
-            self.expert.failed(self.expert_number, self.clock())
+            who, breaker, number = f"expert {self.asked.name}", self.expert, self.expert_number
         else:
-            self.engine.failed(self.engine_number, self.clock())
+            who, breaker, number = f"engine {self.asked.family}", self.engine, self.engine_number
+        was_open = breaker.is_open
+        breaker.failed(number, self.clock())
+        if breaker.is_open and not was_open:
+            log.error("%s is not asked for now: it failed %d times in a row: %s", who, breaker.in_a_row, why)
         self._left()
 
     def _left(self) -> None:
@@ -106,7 +114,7 @@ class Breakers:
         now = self._clock()
         self._check(engine, f"The engine of family {expert.family}", "engine", now)
         self._check(mine, f"The expert {expert.name}", "expert", now)
-        return Attempt(mine, engine, mine.enter(now), engine.enter(now), self._clock)
+        return Attempt(expert, mine, engine, mine.enter(now), engine.enter(now), self._clock)
 
     def is_open(self, expert: Expert) -> bool:
         """Its own or its engine's, also while a probe is awaited."""

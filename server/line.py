@@ -72,46 +72,50 @@ class Exchange(Response):
 
     async def _answer(self, raw: bytes, send: Send) -> None:
         try:
-            await self._line(raw, send)
+            patience = Patience.of(self.request.headers, self.services.settings.server)
+            async with deadline(patience.timeout_s, time.monotonic() - self.began):
+                await self._line(raw, send, patience.keep_alive_s)
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
             if rendering_of(error).status == 500:
                 log.exception("request %s failed", self.headers_out["x-request-id"])
             await self._fail(send, error)
 
-    async def _line(self, raw: bytes, send: Send) -> None:
+    async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        here = await self.dialect.here(request, self.services)
+        if here is not None:
+            await self._send(send, 200, self.tally.whole(here))
+            return
         headers = self.request.headers
         priority = _priority(headers)
-        patience = Patience.of(headers, self.services.settings.server)
-        async with deadline(patience.timeout_s, time.monotonic() - self.began):
-            routed = await self.services.route(request, headers.get("x-coe-category"))
-            keep_alive_s = patience.keep_alive_s if request.stream else 0
-            async with (
-                KeepAlive(lambda: self._comment(send), keep_alive_s) as waiting,
-                await self._begin(request, routed, priority) as begun,
-            ):
-                await waiting.stop()
-                self.headers_out |= of_lease(begun.lease)
-                self.services.metrics.first_bytes(self.expert, time.monotonic() - self.began)
-                await self._pass_on(send, request, begun)
+        routed = await self.services.route(request, headers.get("x-coe-category"))
+        async with (
+            KeepAlive(lambda: self._comment(send), keep_alive_s if request.stream else 0) as waiting,
+            await self._begin(request, routed, priority) as begun,
+        ):
+            await waiting.stop()
+            self.headers_out |= of_lease(begun.lease)
+            self.services.metrics.first_bytes(self.expert, time.monotonic() - self.began)
+            await self._pass_on(send, request, begun)
 
     async def _begin(self, request: ModelRequest, routed: Routed, priority: Priority) -> Begun:
         """With the expert that was chosen. If it is broken, and nothing has reached the client, with another,
         which a composition chooses in its place."""
-        broken: frozenset[str] = frozenset()
+        broken, left = frozenset[str](), FALLBACKS
         try:
-            for left in reversed(range(1 + FALLBACKS)):
+            while True:
                 self._chosen(routed.route)
                 try:
                     return await self._begin_with(request, routed.expert, priority)
                 except Exception as error:
                     broken |= broken_by(error, routed.expert, self.services.experts)
-                    instead = self.services.instead(routed, broken) if left and not self.status else None
-                    if routed.expert.name not in broken or instead is None:
+                    if routed.expert.name not in broken or not left or self.status:
                         raise
-                    routed = instead
-            raise AssertionError("unreachable: the last of them returns or raises")
+                    instead = self.services.instead(routed, broken)
+                    if instead is None:
+                        raise
+                routed, left = instead, left - 1
         finally:
             self._remember(routed.route)
 
@@ -180,9 +184,9 @@ class Exchange(Response):
         await send_part(send, comment(self.services, self.expert))
 
     async def _send(self, send: Send, status: int, body: bytes) -> None:
-        self.status = status
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         await send_start(send, status, {**self.headers_out, **headers})
+        self.status = status
         await send_end(send, body)
 
     async def _fail(self, send: Send, error: Exception) -> None:

@@ -25,6 +25,7 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.auth import Keys
 from server.breakers import Breakers
 from server.catalog import Catalog
+from server.compositions import Named
 from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
@@ -84,6 +85,10 @@ class Services:
             return None
         self.metrics.decided(route.composition, route.decision, route.by)
         return Routed(route, self.experts[route.expert])
+
+    async def named(self, model: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. Raises UnknownModel, BadRequest."""
+        return await self.catalog.routing.named(model)
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""

@@ -161,8 +161,12 @@ def broken(part: Part, clock: Clock) -> Breakers:
     return breakers
 
 
-def test_an_expert_that_cannot_be_loaded_does_not_close_the_others_out() -> None:
+def test_an_expert_that_cannot_be_loaded_does_not_close_the_others_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     breakers = broken("expert", Clock())
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "expert law is not asked for now: it failed 3 times in a row: no such file"
     with pytest.raises(BreakerOpen, match=r"expert law failed 3 times in a row .* again in 10 s") as caught:
         breakers.enter(LAW)
     assert (caught.value.part, caught.value.retry_after_s) == ("expert", COOL_DOWN_S)

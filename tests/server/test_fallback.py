@@ -130,6 +130,7 @@ async def test_who_must_not_wait_is_not_sent_to_another(serving: Serving, settin
     async with serving(settings) as gateway:
         answer = await gateway.post({"x-coe-fail-fast": "1"}, model="coe", messages=MATHS)
         assert answer.json()["error"]["code"] == "not_resident"
+        assert 'by="fallback"' not in (await gateway.http.get("/metrics")).text
 
 
 async def test_an_expert_that_is_broken_is_not_asked_until_a_probe_finds_it_mended(
