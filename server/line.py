@@ -25,7 +25,7 @@ from server.patience import Patience, deadline
 from server.routing import Route, Routed
 from server.services import Services
 from server.stall import unstalled
-from server.streaming import SSE, send_chunks, send_end, send_part, send_start, while_connected
+from server.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start, while_connected
 from server.tally import Tally
 
 FALLBACKS = 2
@@ -175,7 +175,7 @@ class Exchange(Response):
     async def _start_stream(self, send: Send) -> None:
         """Sends the headers, unless they are out."""
         if not self.status:
-            await send_start(send, 200, {**self.headers_out, **SSE})
+            await send_start(send, 200, {**self.headers_out, **SSE_HEADERS})
             self.status = 200
 
     async def _comment(self, send: Send) -> None:

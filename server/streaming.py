@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 
 from starlette.types import Receive, Send
 
-SSE = {
-    "content-type": "text/event-stream; charset=utf-8",
+SSE = "text/event-stream; charset=utf-8"
+SSE_HEADERS = {
+    "content-type": SSE,
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx passes events on as they come
 }
-"""Headers of a stream of events."""
 
 
 async def while_connected(work: Coroutine[None, None, None], receive: Receive) -> bool:
