@@ -4,7 +4,6 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
-from typing import get_args
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -12,14 +11,25 @@ from starlette.types import Receive, Scope, Send
 
 from experts.spec import Expert
 from memory_tiers.events import Priority
+from server.admission import Admission
 from server.answer_headers import of_lease, of_route
 from server.begun import Begun, begin
 from server.breakers import broken_by
 from server.dialect import Dialect
-from server.errors import BadRequest, Failure, GatewayError, engine_failure, failure_of, rendering_of
+from server.errors import (
+    BadRequest,
+    Failure,
+    GatewayError,
+    engine_failure,
+    failure_of,
+    rendering_of,
+    retry_after,
+)
 from server.feedback import Recorded
 from server.keep_alive import KeepAlive, comment
+from server.key import PRIORITIES
 from server.limits import read_body
+from server.need import NOTHING, Need
 from server.openai import ModelRequest
 from server.patience import Patience, deadline
 from server.routing import Route, Routed
@@ -30,7 +40,6 @@ from server.tally import Tally
 
 FALLBACKS = 2
 """How many other experts are asked when the chosen one is broken."""
-PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 log = logging.getLogger("coe.requests")
 
@@ -43,6 +52,7 @@ class Exchange(Response):
         self.request = request
         self.dialect = dialect
         self.tally = Tally()
+        self.admission: Admission | None = None  # until its key is known
         self.model = ""
         self.status = 0  # not zero once headers are out
         self.expert = ""
@@ -64,7 +74,8 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            self.services.keys.check(self.request.headers.get("authorization"))
+            key = self.services.keys.check(self.request.headers.get("authorization"))
+            self.admission = self.services.admissions.of(key)
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
             await self._fail(send, error)
@@ -83,12 +94,12 @@ class Exchange(Response):
     async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        priority = self._enter(request)
         here = await self.dialect.here(request, self.services)
         if here is not None:
             await self._send(send, 200, self.tally.whole(here))
             return
         headers = self.request.headers
-        priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))
         async with (
             KeepAlive(lambda: self._comment(send), keep_alive_s if request.stream else 0) as waiting,
@@ -98,6 +109,15 @@ class Exchange(Response):
             self.headers_out |= of_lease(begun.lease)
             self.services.metrics.first_bytes(self.expert, time.monotonic() - self.began)
             await self._pass_on(send, request, begun)
+
+    def _enter(self, request: ModelRequest) -> Priority:
+        """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
+        assert self.admission is not None
+        priority = self.admission.priority(_priority(self.request.headers))
+        need = NOTHING if self.dialect.any_of_family else Need.of(request)
+        self.admission.enter(self.services.catalog.name_of(request.model), need)
+        self.headers_out |= self.admission.headers()
+        return priority
 
     async def _begin(self, request: ModelRequest, routed: Routed, priority: Priority) -> Begun:
         """With the expert that was chosen. If it is broken, and nothing has reached the client, with another,
@@ -190,9 +210,10 @@ class Exchange(Response):
         await send_end(send, body)
 
     async def _fail(self, send: Send, error: Exception) -> None:
-        retry_after_s = getattr(error, "retry_after_s", None)
-        if retry_after_s is not None:
-            self.headers_out["retry-after"] = str(max(1, round(retry_after_s)))
+        if not self.status:
+            self.headers_out |= retry_after(error)
+            if self.admission is not None:
+                self.headers_out |= self.admission.headers()
         await self._refuse(send, failure_of(error))
 
     async def _refuse(self, send: Send, failure: Failure) -> None:
@@ -204,6 +225,8 @@ class Exchange(Response):
 
     def _record(self, outcome: str) -> None:
         seconds = time.monotonic() - self.began
+        if self.admission is not None:
+            self.admission.settle(self.expert, self.tally.spent, failed=self.status >= 400)
         self.services.metrics.request_done(self.expert, outcome, seconds)
         if self.recorded is not None:
             self.recorded.ended(outcome)
@@ -217,10 +240,12 @@ class Exchange(Response):
         )
 
 
-def _priority(headers: Mapping[str, str]) -> Priority:
-    """Raises BadRequest."""
-    given = headers.get("x-coe-priority", "normal").lower()
+def _priority(headers: Mapping[str, str]) -> Priority | None:
+    """None: the client does not say. Raises BadRequest."""
+    given = headers.get("x-coe-priority")
+    if given is None:
+        return None
     for priority in PRIORITIES:
-        if given == priority:
+        if given.lower() == priority:
             return priority
     raise BadRequest(f"x-coe-priority is {given[:100]!r}; it may be {', '.join(PRIORITIES)}.")
