@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -40,6 +41,12 @@ class Keys:
         if key is None:
             raise Unauthorized("This API key is not known.")
         return key
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    key = headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
 
 
 def sent_key(authorization: str | None) -> bytes:

@@ -13,6 +13,7 @@ from experts.spec import Expert
 from memory_tiers.events import Priority
 from server.admission import Admission
 from server.answer_headers import of_lease, of_route
+from server.auth import authorization_of
 from server.begun import Begun, begin
 from server.breakers import broken_by
 from server.dialect import Dialect
@@ -74,7 +75,7 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            key = self.services.keys.check(self.request.headers.get("authorization"))
+            key = self.services.keys.check(authorization_of(self.request.headers))
             self.admission = self.services.admissions.of(key)
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
@@ -161,7 +162,7 @@ class Exchange(Response):
     def _remember(self, route: Route) -> None:
         """As feedback is about it."""
         if route.decision is not None and self.services.feedback is not None:
-            request_id, key = self.headers_out["x-request-id"], self.request.headers.get("authorization")
+            request_id, key = self.headers_out["x-request-id"], authorization_of(self.request.headers)
             self.recorded = self.services.feedback.decided(request_id, key, route.composition, route)
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
