@@ -1,6 +1,7 @@
 """The breakers of all experts and engines, and what a request that ends tells them."""
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -134,7 +135,7 @@ class Breakers:
         if wait_s > 0:
             raise BreakerOpen(
                 f"{who} failed {breaker.in_a_row} times in a row and is not asked for now; it is tried again "
-                f"in {max(1, round(wait_s))} s. The gateway's log says what went wrong.",
+                f"in {math.ceil(wait_s)} s. The gateway's log says what went wrong.",
                 part,
                 wait_s,
             )

@@ -254,6 +254,6 @@ def error_response(error: Exception, headers: Mapping[str, str] | None = None) -
 
 def retry_after(error: Exception) -> Mapping[str, str]:
     """The header that says when to come again, where that is known: never too early."""
-    if isinstance(error, LeaseRejected | OverLimit) and error.retry_after_s is not None:
+    if isinstance(error, LeaseRejected | OverLimit | BreakerOpen) and error.retry_after_s is not None:
         return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
     return {}

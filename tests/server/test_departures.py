@@ -20,6 +20,7 @@ from tests.server.test_requests import EMBEDDED, Slow
 ENDPOINTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
     "/v1/completions": {"prompt": "hello"},
+    "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1000},
 }
 every_endpoint = pytest.mark.parametrize("path", ENDPOINTS)
 
@@ -166,6 +167,8 @@ async def calls_for(gateway: Gateway, seconds: float, **fields: Any) -> None:
 AGAIN: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", chat(max_tokens=1)),
     ("/v1/chat/completions", chat(max_tokens=1, stream=True)),
+    ("/v1/messages", chat(max_tokens=1)),
+    ("/v1/messages", chat(max_tokens=1, stream=True)),
     ("/v1/completions", {"model": "law", "prompt": "hello", "max_tokens": 1}),
     ("/v1/completions", {"model": "law", "prompt": "hello", "max_tokens": 1, "stream": True}),
 ]

@@ -16,6 +16,7 @@ MATHS = [{"role": "user", "content": "What is the integral of x^2?"}]
 ENDPOINTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": MATHS},
     "/v1/completions": {"prompt": "What is the integral of x^2?"},
+    "/v1/messages": {"messages": MATHS, "max_tokens": 5},
 }
 
 
