@@ -15,6 +15,10 @@ GatewayError                raised by the gateway itself
 ├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
+├── UnknownResponse         no response of this client with this id is kept
+├── PreviousResponseNotFound  the conversation to go on from is not kept
+├── BackgroundFull          as many responses are made in the background as may be
+├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
     ├── TooManyTokens       in a minute
@@ -89,6 +93,22 @@ class FeedbackUnavailable(GatewayError):
     pass
 
 
+class UnknownResponse(GatewayError):
+    pass
+
+
+class PreviousResponseNotFound(GatewayError):
+    pass
+
+
+class BackgroundFull(GatewayError):
+    pass
+
+
+class ResponsesUnavailable(GatewayError):
+    pass
+
+
 class ReloadRefused(GatewayError):
     pass
 
@@ -149,6 +169,10 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
     UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
+    UnknownResponse: Rendering(404, "invalid_request_error"),
+    PreviousResponseNotFound: Rendering(400, "invalid_request_error", "previous_response_not_found"),
+    BackgroundFull: Rendering(429, "rate_limit_exceeded", "too_many_in_background"),
+    ResponsesUnavailable: Rendering(503, "server_error", "responses_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     RequestTimeout: Rendering(504, "timeout", "request_timeout"),

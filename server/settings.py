@@ -15,6 +15,7 @@ from router.settings import CompositionConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.response_settings import ResponsesConfig
 
 
 class SettingsError(Exception):
@@ -103,6 +104,8 @@ class Settings(Strict):
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -180,11 +183,15 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     feedback = settings.feedback
     if feedback is not None:
         feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    responses = settings.responses
+    if responses.file is not None:
+        responses = responses.model_copy(update={"file": anchored(responses.file)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
+            "responses": responses,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),
