@@ -21,6 +21,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
     "/v1/completions": {"prompt": "hello"},
     "/v1/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1000},
+    "/v1/responses": {"input": "hello"},
 }
 every_endpoint = pytest.mark.parametrize("path", ENDPOINTS)
 
@@ -86,8 +87,8 @@ async def test_while_it_waits_in_line(serving: Serving, settings: Settings, path
     async with serving(simulated(settings, tokens_per_s=10)) as gateway:
         await gateway.post(model="math", max_tokens=1)
         async with (
-            caller(gateway, path, model="general", stream=True, max_tokens=100_000),
-            caller(gateway, path, model="math", stream=True, max_tokens=100_000),
+            caller(gateway, path, model="general", stream=True),
+            caller(gateway, path, model="math", stream=True),
         ):
             await until(lambda: gateway.engine.running == 2)
             async with caller(gateway, path, model="law", stream=True):
@@ -145,7 +146,7 @@ async def test_before_the_first_token(serving: Serving, settings: Settings, path
 @every_endpoint
 async def test_while_it_streams(serving: Serving, settings: Settings, path: str) -> None:
     async with serving(simulated(settings, tokens_per_s=20)) as gateway:
-        async with caller(gateway, path, model="general", stream=True, max_tokens=100_000):
+        async with caller(gateway, path, model="general", stream=True):
             await busy(gateway)
         await nothing_is_left(gateway)
 
@@ -167,6 +168,8 @@ async def calls_for(gateway: Gateway, seconds: float, **fields: Any) -> None:
 AGAIN: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", chat(max_tokens=1)),
     ("/v1/chat/completions", chat(max_tokens=1, stream=True)),
+    ("/v1/responses", {"model": "law", "input": "hello", "max_output_tokens": 16}),
+    ("/v1/responses", {"model": "law", "input": "hello", "max_output_tokens": 16, "stream": True}),
     ("/v1/messages", chat(max_tokens=1)),
     ("/v1/messages", chat(max_tokens=1, stream=True)),
     ("/v1/completions", {"model": "law", "prompt": "hello", "max_tokens": 1}),
@@ -184,5 +187,5 @@ async def test_work_that_was_not_begun_is_done_again_after_the_engine_s_restart(
         gateway.engine.crash()
         answer = await waiting
         assert answer.status_code == 200
-        assert "error" not in answer.text
+        assert "engine_" not in answer.text
         await until(lambda: gateway.services.tiers.counts().leases == 0)

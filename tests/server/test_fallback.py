@@ -17,6 +17,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": MATHS},
     "/v1/completions": {"prompt": "What is the integral of x^2?"},
     "/v1/messages": {"messages": MATHS, "max_tokens": 5},
+    "/v1/responses": {"input": "What is the integral of x^2?"},
 }
 
 
