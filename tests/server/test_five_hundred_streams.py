@@ -111,7 +111,7 @@ class Crowd:
             request = Request(
                 expert=chance.choice(EXPERTS),
                 prompt=chance.choice(PROMPTS),
-                tokens=chance.randint(1, 40),
+                tokens=chance.randint(1, 24),
                 stream=chance.random() < 0.9,
             )
             fate = chance.choice(FATES)
@@ -159,8 +159,8 @@ async def calm(gateway: Gateway, expert: str, prompt: str) -> str:
 
 @pytest.mark.soak
 async def test_five_hundred_streams_and_clients_that_die(serving: Serving, settings: Settings) -> None:
-    tiers = settings.tiers.model_copy(update={"max_wait_s": 1.0})
-    quick = simulated(settings.model_copy(update={"tiers": tiers}), tokens_per_s=30, load_bytes_per_s=20_000)
+    tiers = settings.tiers.model_copy(update={"max_wait_s": 0.3})
+    quick = simulated(settings.model_copy(update={"tiers": tiers}), tokens_per_s=40, load_bytes_per_s=20_000)
     async with serving(changed(quick, keep_alive_s=0.5)) as gateway:
         asked = list(itertools.product(EXPERTS, PROMPTS))
         texts = dict(zip(asked, await asyncio.gather(*(calm(gateway, *each) for each in asked)), strict=True))
