@@ -1,0 +1,260 @@
+"""The SQLite file that says which files and batches there are, and whose they are."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Generic, Literal, Self, TypeVar
+
+from pydantic import TypeAdapter
+
+from server.batch_records import BatchRecord, FileRecord
+from server.errors import BadRequest, BatchesUnavailable, Conflict, UnknownBatch, UnknownFile
+from server.settings import SettingsError
+
+APPLICATION_ID = 0x436F4542  # CoEB
+VERSION = 1
+_SCHEMA = (
+    """CREATE TABLE files (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        filename TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,   -- seconds since 1970
+        expires_at INTEGER NOT NULL
+    )""",
+    """CREATE TABLE batches (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        owner TEXT NOT NULL,
+        input_file_id TEXT NOT NULL,
+        ended_at INTEGER,              -- NULL until it has ended
+        record TEXT NOT NULL           -- a BatchRecord, JSON
+    )""",
+    "CREATE INDEX files_of ON files (owner, number)",
+    "CREATE INDEX batches_of ON batches (owner, number)",
+    "CREATE INDEX unfinished ON batches (number) WHERE ended_at IS NULL",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+_FILE = "id, owner, filename, purpose, bytes, created_at, expires_at"
+_BATCH = TypeAdapter(BatchRecord)
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One page of a list. ``after``: the id that the page before it ended with."""
+
+    limit: int
+    after: str | None = None
+    order: Literal["asc", "desc"] = "desc"
+    purpose: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Kept]):
+    entries: tuple[Kept, ...]
+    has_more: bool
+
+
+class BatchStore:
+    """For one thread at a time. What is read or changed of somebody else's is unknown. While it is used it
+    raises BatchesUnavailable where the file cannot be used, and then nothing of that call has been kept."""
+
+    def __init__(self, file: Path, database: sqlite3.Connection) -> None:
+        self._file = file
+        self._database = database
+
+    @classmethod
+    def open(cls, file: Path) -> Self:
+        """Makes it where there is none. Raises SettingsError."""
+        try:
+            database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+            try:
+                _prepare(database, file)
+            except BaseException:
+                database.close()
+                raise
+        except sqlite3.Error as error:
+            raise SettingsError(f"batches.folder: {file} cannot be used: {error}") from error
+        return cls(file, database)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __repr__(self) -> str:
+        return f"<BatchStore {self._file}>"
+
+    def add_file(self, record: FileRecord) -> None:
+        with self._transaction():
+            self._insert_file(record)
+
+    def file(self, owner: str, id: str) -> FileRecord:
+        """Raises UnknownFile."""
+        with self._transaction():
+            return self._file_of(owner, id)
+
+    def files(self, owner: str, asked: Asked) -> Page[FileRecord]:
+        """Raises BadRequest where ``after`` is none of them."""
+        condition, values = ("AND purpose = ?", [asked.purpose]) if asked.purpose else ("", [])
+        with self._transaction():
+            rows = self._page("files", _FILE, owner, asked, condition, values)
+        return Page(tuple(FileRecord(*row) for row in rows[: asked.limit]), len(rows) > asked.limit)
+
+    def delete_file(self, owner: str, id: str) -> None:
+        """Raises UnknownFile, and Conflict while a batch reads it."""
+        with self._transaction():
+            self._file_of(owner, id)
+            reader = self._one("SELECT id FROM batches WHERE input_file_id = ? AND ended_at IS NULL", id)
+            if reader is not None:
+                raise Conflict(f"File {id} is being read by {reader[0]}: cancel it first.", "file_id")
+            self._database.execute("DELETE FROM files WHERE id = ?", (id,))
+
+    def forget(self, now: int, ended_before: int) -> list[str]:
+        """Deletes the files that have expired and that no batch reads, and the batches that ended before
+        ``ended_before``; the ids of these files."""
+        with self._transaction():
+            self._database.execute("DELETE FROM batches WHERE ended_at < ?", (ended_before,))
+            gone = self._database.execute(
+                "DELETE FROM files WHERE expires_at <= ? AND id NOT IN "
+                "(SELECT input_file_id FROM batches WHERE ended_at IS NULL) RETURNING id",
+                (now,),
+            )
+            return [id for (id,) in gone]
+
+    def add_batch(self, record: BatchRecord, most_unfinished: int) -> bool:
+        """False, and it is not added, where as many are unfinished already. Raises UnknownFile."""
+        with self._transaction():
+            self._file_of(record.owner, record.input_file_id)
+            unfinished = self._one("SELECT count(*) FROM batches WHERE ended_at IS NULL")
+            if unfinished is not None and unfinished[0] >= most_unfinished:
+                return False
+            self._database.execute(
+                "INSERT INTO batches (id, owner, input_file_id, record) VALUES (?, ?, ?, ?)",
+                (record.id, record.owner, record.input_file_id, _BATCH.dump_json(record).decode()),
+            )
+            return True
+
+    def batch(self, owner: str, id: str) -> BatchRecord:
+        """Raises UnknownBatch."""
+        with self._transaction():
+            return self._batch_of(owner, id)
+
+    def batches(self, owner: str, asked: Asked) -> Page[BatchRecord]:
+        """Raises BadRequest where ``after`` is none of them."""
+        with self._transaction():
+            rows = self._page("batches", "record", owner, asked)
+        records = tuple(_BATCH.validate_json(text) for (text,) in rows[: asked.limit])
+        return Page(records, len(rows) > asked.limit)
+
+    def unfinished(self) -> list[BatchRecord]:
+        """The oldest first."""
+        with self._transaction():
+            rows = self._database.execute(
+                "SELECT record FROM batches WHERE ended_at IS NULL ORDER BY number"
+            ).fetchall()
+        return [_BATCH.validate_json(text) for (text,) in rows]
+
+    def change(
+        self,
+        owner: str,
+        id: str,
+        changed: Callable[[BatchRecord], BatchRecord],
+        new_files: Sequence[FileRecord] = (),
+    ) -> BatchRecord:
+        """The batch as it is from now on. ``new_files`` are there from then on. Raises UnknownBatch, and what
+        ``changed`` does."""
+        with self._transaction():
+            record = changed(self._batch_of(owner, id))
+            self._database.execute(
+                "UPDATE batches SET record = ?, ended_at = ? WHERE id = ?",
+                (_BATCH.dump_json(record).decode(), record.ended_at, id),
+            )
+            for file in new_files:
+                self._insert_file(file)
+            return record
+
+    def contents(self) -> set[str]:
+        """The ids of all files that have or may get contents."""
+        with self._transaction():
+            files = {id for (id,) in self._database.execute("SELECT id FROM files")}
+        return files.union(*((batch.answers_id, batch.failures_id) for batch in self.unfinished()))
+
+    def _file_of(self, owner: str, id: str) -> FileRecord:
+        row = self._one(f"SELECT {_FILE} FROM files WHERE id = ? AND owner = ?", id, owner)
+        if row is None:
+            raise UnknownFile(f"No such file: {id[:100]!r}; GET /v1/files lists yours.", "file_id")
+        return FileRecord(*row)
+
+    def _batch_of(self, owner: str, id: str) -> BatchRecord:
+        row = self._one("SELECT record FROM batches WHERE id = ? AND owner = ?", id, owner)
+        if row is None:
+            raise UnknownBatch(f"No such batch: {id[:100]!r}; GET /v1/batches lists yours.", "batch_id")
+        return _BATCH.validate_json(row[0])
+
+    def _insert_file(self, record: FileRecord) -> None:
+        self._database.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(record))
+
+    def _page(
+        self,
+        table: str,
+        columns: str,
+        owner: str,
+        asked: Asked,
+        condition: str = "",
+        values: Sequence[str] = (),
+    ) -> list[tuple[str, ...]]:
+        """One more than asked for, where there is one."""
+        place, beyond = [], ""
+        if asked.after is not None:
+            last = self._one(f"SELECT number FROM {table} WHERE id = ? AND owner = ?", asked.after, owner)
+            if last is None:
+                raise BadRequest(f"'after' is none of the list: {asked.after[:100]!r}.", "after")
+            beyond, place = f"AND number {'>' if asked.order == 'asc' else '<'} ?", [last[0]]
+        statement = (
+            f"SELECT {columns} FROM {table} WHERE owner = ? {condition} {beyond} "
+            f"ORDER BY number {asked.order} LIMIT ?"
+        )
+        return self._database.execute(statement, (owner, *values, *place, asked.limit + 1)).fetchall()
+
+    def _one(self, statement: str, *values: object) -> tuple[str, ...] | None:
+        row: tuple[str, ...] | None = self._database.execute(statement, values).fetchone()
+        return row
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise BatchesUnavailable("Files and batches cannot be used now; try again later.") from error
+
+
+def _prepare(database: sqlite3.Connection, file: Path) -> None:
+    """Makes the tables of a new file. Raises SettingsError."""
+    ((tables,),) = database.execute("SELECT count(*) FROM sqlite_schema")
+    ((application,),) = database.execute("PRAGMA application_id")
+    ((version,),) = database.execute("PRAGMA user_version")
+    if tables and (application, version) != (APPLICATION_ID, VERSION):
+        raise SettingsError(
+            f"batches.folder: {file} was written by another program or version; name another folder"
+        )
+    database.execute("PRAGMA secure_delete = ON")
+    database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file
+    database.execute("PRAGMA journal_mode = WAL")
+    if not tables:
+        database.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            database.execute(statement)
+        database.execute("COMMIT")
