@@ -5,9 +5,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 import server.admin
+import server.batch_routes
 import server.chat
 import server.completions
 import server.feedback_routes
+import server.file_routes
 import server.routes
 import server.tokenize
 from memory_tiers.errors import TiersError
@@ -29,6 +31,8 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.include_router(server.routes.router)
     app.include_router(server.admin.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.file_routes.router)
+    app.include_router(server.batch_routes.router)
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(404, _not_found)

@@ -1,4 +1,4 @@
-"""Files and batches as they are kept: the SQLite file, the spool folder, and the one thread that touches them."""
+"""Files and batches as they are kept: an SQLite file, a folder, and the one thread that touches them."""
 
 import asyncio
 from collections.abc import Callable

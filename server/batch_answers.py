@@ -9,32 +9,27 @@ from typing import Any
 import orjson
 
 from server.batch_records import Tokens
-from server.errors import error_body
 from server.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answered to one request of a batch. ``body``: JSON."""
+    """What an endpoint answered to one request of a batch. ``body``: a JSON tree."""
 
     status: int
     request_id: str
-    body: bytes
-
-    @classmethod
-    def refusing(cls, status: int, request_id: str, error: Exception) -> "Answer":
-        return cls(status, request_id, error_body(error))
+    body: object
 
     @property
     def succeeded(self) -> bool:
         return self.status < 400
 
+    @property
+    def tokens(self) -> Tokens:
+        return tokens_of(self.body)
+
     def line(self, custom_id: str) -> bytes:
-        response = {
-            "status_code": self.status,
-            "request_id": self.request_id,
-            "body": orjson.loads(self.body),  # an engine's JSON may have ends of lines
-        }
+        response = {"status_code": self.status, "request_id": self.request_id, "body": self.body}
         return _line(custom_id, response=response, error=None)
 
 

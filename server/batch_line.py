@@ -1,93 +1,109 @@
-"""The line a request of a batch walks: route, lease, answer, release. No socket, no HTTP to ourselves: it is
-the same code that answers online, with the route known beforehand and behind everybody who waits online."""
+"""The line a request of a batch walks: route, lease, answer, release.
+
+No HTTP to ourselves: what answers online is called with a route that is known beforehand, behind everybody
+who waits online, and no bound on what a client may ask for at a time is in its way.
+"""
 
 import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable, Mapping
 
 import orjson
 
-from memory_tiers.errors import LeaseRejected
+from memory_tiers.errors import LeaseRejected, ManagerBroken
 from server.batch_answers import Answer
-from server.chat import begin
-from server.errors import BadRequest, error_body, rendering_of, translated
-from server.openai import ChatRequest, engine_body, parse_chat
+from server.chat import Chat
+from server.completions import Completions
+from server.dialect import Dialect
+from server.errors import BadRequest, Failure, engine_failure, failure_of
+from server.line import begin
+from server.openai import ModelRequest
 from server.services import Services
 
+ENDPOINTS: Mapping[str, Callable[[], Dialect]] = {
+    "/v1/chat/completions": Chat,
+    "/v1/completions": Completions,
+}
 PAUSE_S = 1.0
-"""Before a request asks again that found the queue full and was not told for how long."""
-ENDPOINTS = ("/v1/chat/completions",)
+"""Before a request asks again that was turned away for reasons that are not its own."""
 
 log = logging.getLogger("coe.batches")
 
 
 class BatchLine:
-    """Failures are answers: nothing is raised but cancellation."""
+    """Of one endpoint. What goes wrong is an answer too: nothing is raised but cancellation."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, endpoint: str) -> None:
         self._services = services
+        self._dialect = ENDPOINTS[endpoint]
 
     async def route(self, body: bytes) -> str | Answer:
         """The expert that shall answer, or what is answered where none can."""
+        dialect = self._dialect()
         try:
-            return (await self._services.route(_parsed(body))).expert.name
+            request = await _read(dialect, body)
+            return (await self._services.route(request)).expert.name
         except Exception as error:
-            return _failed(error, _request_id())
+            return _failed(dialect, error, _request_id())
 
     async def answer(self, body: bytes, expert: str) -> Answer:
-        """``expert``: as it was routed. One that is not configured any more is routed again."""
-        request_id, began = _request_id(), time.monotonic()
+        """``expert``: as it was routed."""
+        dialect, request_id, began = self._dialect(), _request_id(), time.monotonic()
         try:
-            answer = await self._answer(body, expert, request_id)
+            answer = await self._answer(dialect, body, expert, request_id)
         except Exception as error:
-            answer = _failed(error, request_id)
+            answer = _failed(dialect, error, request_id)
         seconds = time.monotonic() - began
         self._services.metrics.request_done(expert, str(answer.status), seconds)
         log.info("%s expert=%s outcome=%s seconds=%.3f", request_id, expert, answer.status, seconds)
         return answer
 
-    async def _answer(self, body: bytes, expert: str, request_id: str) -> Answer:
-        services, chat = self._services, _parsed(body)
-        known = services.experts.get(expert)
-        chosen = known if known is not None else (await services.route(chat)).expert
+    async def _answer(self, dialect: Dialect, body: bytes, expert: str, request_id: str) -> Answer:
+        services, request = self._services, await _read(dialect, body)
+        known = services.experts.get(expert)  # a reload may have taken it away since
+        chosen = (await services.route(request)).expert if known is None else known
+        to_engine = dialect.engine_body(request, chosen)
         while True:
             try:
                 async with await begin(
                     services.tiers,
                     chosen.name,
-                    engine_body(chat, chosen),
+                    dialect.engine_path,
+                    to_engine,
                     whole=True,
                     fail_fast=False,
                     priority="low",
                 ) as begun:
-                    status, body = begun.answer.status, begun.head
-                    return Answer(status, request_id, _json(body) if status < 400 else translated(status, body))
-            except LeaseRejected as rejected:
-                if rejected.reason != "queue_full":
+                    status = begun.answer.status
+                    if status >= 400:
+                        return _refused(dialect, engine_failure(status, begun.head), request_id)
+                    return Answer(status, request_id, orjson.loads(await dialect.whole(begun.head)))
+            except (LeaseRejected, ManagerBroken) as error:
+                if isinstance(error, LeaseRejected) and error.reason != "queue_full":
                     raise
-                pause_s = rejected.retry_after_s
-            await asyncio.sleep(PAUSE_S if pause_s is None else pause_s)
+            await asyncio.sleep(PAUSE_S)
 
 
-def _parsed(body: bytes) -> ChatRequest:
-    """Raises BadRequest."""
-    chat = parse_chat(body)
-    if chat.stream:
+async def _read(dialect: Dialect, body: bytes) -> ModelRequest:
+    """Raises what ``Dialect.read`` does."""
+    request = await dialect.read(body)
+    if request.stream:
         raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
-    return chat
-
-
-def _json(body: bytes) -> bytes:
-    return orjson.dumps(orjson.loads(body))
+    return request
 
 
 def _request_id() -> str:
     return uuid.uuid4().hex
 
 
-def _failed(error: Exception, request_id: str) -> Answer:
-    status = rendering_of(error).status
-    if status == 500:
+def _failed(dialect: Dialect, error: Exception, request_id: str) -> Answer:
+    failure = failure_of(error)
+    if failure.status == 500:
         log.error("request %s failed", request_id, exc_info=error)
-    return Answer(status, request_id, error_body(error))
+    return _refused(dialect, failure, request_id)
+
+
+def _refused(dialect: Dialect, failure: Failure, request_id: str) -> Answer:
+    return Answer(failure.status, request_id, orjson.loads(dialect.error_body(failure)))

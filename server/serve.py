@@ -11,6 +11,7 @@ import uvicorn
 
 from experts.errors import EngineError
 from server.app import create_app
+from server.batches import batching
 from server.errors import ReloadRefused
 from server.reload import Reload
 from server.services import Services, running
@@ -69,7 +70,7 @@ async def serve(read: Callable[[], Settings]) -> None:
         settings = read()
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener):
-            async with running(settings) as services:
+            async with running(settings) as services, batching(services):
                 reload = Reload(services, read)
                 server = server_over(services, reload)
                 with _signals(server):

@@ -11,6 +11,7 @@ from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 
 
@@ -61,6 +62,8 @@ class Settings(Strict):
     """Routed models; the key is the name clients ask for as ``model``."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    batches: BatchesConfig | None = None
+    """Files and batches; absent means that none are taken."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -126,10 +129,14 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     feedback = settings.feedback
     if feedback is not None:
         feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    batches = settings.batches
+    if batches is not None:
+        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
+            "batches": batches,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),
