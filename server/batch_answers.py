@@ -60,7 +60,7 @@ class AnswerFile:
         return f"<AnswerFile {self._id}>"
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
     def recovered(self) -> list[Written]:
@@ -74,7 +74,7 @@ class AnswerFile:
                     break
                 written.append(found)
                 whole += len(raw)
-        torn = self.bytes - whole
+        torn = self.size - whole
         os.ftruncate(self._descriptor, whole)
         self._spool.give_back(torn)
         return written

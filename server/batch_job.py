@@ -82,10 +82,9 @@ class BatchJob:
             await self._change(lambda record: record.ended(self._now(), "failed", errors))
             return
         spool = self._archive.spool
-        files = await self._archive.surely(
+        self._answers, self._failures = await self._archive.surely(
             lambda: (AnswerFile(spool, self._record.answers_id), AnswerFile(spool, self._record.failures_id))
         )
-        self._answers, self._failures = files
         try:
             await self._take_up(checked)
             outcome = await self._answer_all()
@@ -94,7 +93,7 @@ class BatchJob:
             await self._end("failed", (LineError("storage_full", str(error)),))
         finally:
             self._close()
-            await self._archive.surely(lambda: [file.close() for file in files])
+            await self._archive.surely(self._close_files)
 
     async def _check(self) -> Checked:
         def check_all() -> Checked:
@@ -216,7 +215,7 @@ class BatchJob:
             files = {self._record.answers_id: self._answers, self._record.failures_id: self._failures}
             for file in files.values():
                 file.sync()
-            kept = [self._file(id, file.bytes) for id, file in files.items() if file.bytes]
+            kept = [self._file(id, file.size) for id, file in files.items() if file.size]
             record = self._archive.store.change(
                 self._record.owner,
                 self._record.id,
@@ -224,7 +223,7 @@ class BatchJob:
                 kept,
             )
             for id, file in files.items():
-                if not file.bytes:
+                if not file.size:
                     self._archive.spool.remove(id)
             return record
 
@@ -252,6 +251,10 @@ class BatchJob:
                 yield
             finally:
                 self._scopes.discard(scope)
+
+    def _close_files(self) -> None:
+        self._answers.close()
+        self._failures.close()
 
     def _close(self) -> None:
         """Nothing more is begun, and what is under way ends without an answer."""

@@ -107,7 +107,7 @@ def _found(raw: bytes, number: int, endpoint: str, longest: int, seen: set[str])
         message = f"'custom_id' must be a string of 1 to {LONGEST_ID} characters."
         return wrong("invalid_value", message, "custom_id")
     if custom_id in seen:
-        message = f"The custom_id {custom_id!r} is a duplicate of another request's; in a batch each must be unique."
+        message = f"The custom_id {custom_id!r} is a duplicate of another request's; each must be unique."
         return wrong("duplicate_custom_id", message, "custom_id")
     if request["method"] != "POST":
         return wrong("invalid_method", "'method' must be 'POST'.", "method")

@@ -82,8 +82,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """``answers_id`` and ``failures_id``: the files that lines are appended to while it runs. Clients are told
-    of them at its end, as ``output_file_id`` and ``error_file_id``, where there are such lines.
+    """``answers_id`` and ``failures_id``: the files that lines are appended to while it runs. Clients are
+    told of them at its end, as ``output_file_id`` and ``error_file_id``, where there are such lines.
     ``keep_answers_s``: how long these files are kept. ``model``: of all requests; None: they name several.
 
     Every change of status is one of the methods, which leave a batch alone that is past it.

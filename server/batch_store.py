@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -208,7 +208,7 @@ class BatchStore:
         asked: Asked,
         condition: str = "",
         values: Sequence[str] = (),
-    ) -> list[tuple[str, ...]]:
+    ) -> list[tuple[Any, ...]]:
         """One more than asked for, where there is one."""
         place, beyond = [], ""
         if asked.after is not None:
@@ -222,8 +222,8 @@ class BatchStore:
         )
         return self._database.execute(statement, (owner, *values, *place, asked.limit + 1)).fetchall()
 
-    def _one(self, statement: str, *values: object) -> tuple[str, ...] | None:
-        row: tuple[str, ...] | None = self._database.execute(statement, values).fetchone()
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        row: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
         return row
 
     @contextmanager

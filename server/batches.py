@@ -23,7 +23,7 @@ from server.upload import Uploaded, receive
 log = logging.getLogger("coe.batches")
 
 MOST_UNFINISHED = 50
-"""Batches, over all clients. The places of their requests in their files are in memory, some 200 bytes each."""
+"""Batches, over all clients. Of each request it is in memory where it is in its file: some 300 bytes."""
 WINDOW_S = 86_400
 """A batch expires after it."""
 DAY_S = 86_400

@@ -60,8 +60,8 @@ class Spool:
         with self._turn:
             if self._used + size > self._max_bytes:
                 raise SpoolFull(
-                    f"The files take {self._used:,} of {self._max_bytes:,} bytes, and {size:,} more do not fit: "
-                    "delete files that you do not need any more."
+                    f"The files take {self._used:,} of {self._max_bytes:,} bytes, and {size:,} more do "
+                    "not fit: delete files that you do not need any more."
                 )
             self._used += size
 
