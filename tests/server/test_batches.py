@@ -194,21 +194,20 @@ async def counted(client: openai.AsyncOpenAI, id: str) -> int:
     return counts.completed
 
 
-async def test_somebody_online_does_not_wait_for_a_batch(
+async def test_a_batch_lets_go_of_the_device_when_somebody_online_waits(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
-    """The device holds one expert, and the batch would keep it for minutes."""
+    """A load takes half a second. An expert in use may keep its place for ten times that, some 50 answers."""
     tiers = settings.tiers.model_copy(update={"device": 1200, "max_wait_s": 600})
-    slow = with_batches(
-        simulated(settings, tokens_per_s=200).model_copy(update={"tiers": tiers}), tmp_path, concurrency=1
-    )
+    slow = with_batches(simulated(settings, tokens_per_s=200, load_bytes_per_s=2200), tmp_path, concurrency=1)
+    slow = slow.model_copy(update={"tiers": tiers})
     requests = [request(str(number), "math", max_tokens=20) for number in range(500)]
     async with serving(slow) as gateway, client_of(gateway.url) as client:
         batch = await submitted(client, requests)
         while (await counted(client, batch.id)) == 0:
             pass
         assert (await gateway.post(model="law", max_tokens=1)).headers["x-coe-expert"] == "law"
-        assert await counted(client, batch.id) < 100
+        assert await counted(client, batch.id) < 20
         await client.batches.cancel(batch.id)
         await ended(client, batch.id)
 

@@ -1,5 +1,6 @@
 """Files by OpenAI's own client and by forms as nobody should send them, over a real socket."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -128,8 +129,6 @@ async def test_a_client_that_leaves_while_it_uploads_leaves_nothing(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
     async with serving(with_batches(settings, tmp_path)) as gateway:
-        import asyncio
-
         host, port = gateway.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         head = b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\ncontent-type: "
