@@ -17,6 +17,7 @@ from server.batch_answers import Answer
 from server.chat import Chat
 from server.completions import Completions
 from server.dialect import Dialect
+from server.embeddings import Embeddings
 from server.errors import BadRequest, Failure, engine_failure, failure_of
 from server.line import begin
 from server.openai import ModelRequest
@@ -25,6 +26,7 @@ from server.services import Services
 ENDPOINTS: Mapping[str, Callable[[], Dialect]] = {
     "/v1/chat/completions": Chat,
     "/v1/completions": Completions,
+    "/v1/embeddings": Embeddings,
 }
 PAUSE_S = 1.0
 """Before a request asks again that was turned away for reasons that are not its own."""
@@ -40,13 +42,18 @@ class BatchLine:
         self._dialect = ENDPOINTS[endpoint]
 
     async def route(self, body: bytes) -> str | Answer:
-        """The expert that shall answer, or what is answered where none can."""
-        dialect = self._dialect()
+        """The expert that shall answer, or the answer where none is needed or none can."""
+        dialect, request_id, began = self._dialect(), _request_id(), time.monotonic()
         try:
             request = await _read(dialect, body)
-            return (await self._services.route(request)).expert.name
+            here = await dialect.here(request, self._services)
+            if here is None:
+                return (await self._services.route(request)).expert.name
+            answer = Answer(200, request_id, orjson.loads(here))
         except Exception as error:
-            return _failed(dialect, error, _request_id())
+            answer = _failed(dialect, error, request_id)
+        self._record(answer, "", began)
+        return answer
 
     async def answer(self, body: bytes, expert: str) -> Answer:
         """``expert``: as it was routed."""
@@ -55,10 +62,15 @@ class BatchLine:
             answer = await self._answer(dialect, body, expert, request_id)
         except Exception as error:
             answer = _failed(dialect, error, request_id)
+        self._record(answer, expert, began)
+        return answer
+
+    def _record(self, answer: Answer, expert: str, began: float) -> None:
         seconds = time.monotonic() - began
         self._services.metrics.request_done(expert, str(answer.status), seconds)
-        log.info("%s expert=%s outcome=%s seconds=%.3f", request_id, expert, answer.status, seconds)
-        return answer
+        log.info(
+            "%s expert=%s outcome=%s seconds=%.3f", answer.request_id, expert or "-", answer.status, seconds
+        )
 
     async def _answer(self, dialect: Dialect, body: bytes, expert: str, request_id: str) -> Answer:
         services, request = self._services, await _read(dialect, body)
