@@ -25,6 +25,8 @@ class Owner:
         authorization = request.headers.get("authorization")
         services.keys.check(authorization)
         if services.batches is None:
-            raise BatchesOff("No files and batches are taken here: the configuration has no 'batches'.")
+            raise BatchesOff(
+                "No files and batches are taken here: the configuration has no section 'batches'."
+            )
         keys = services.settings.server.api_keys
         return cls(hashlib.sha256(sent_key(authorization)).hexdigest() if keys else "", services.batches)

@@ -213,7 +213,7 @@ async def counted(client: openai.AsyncOpenAI, id: str) -> int:
 async def test_a_batch_lets_go_of_the_device_when_somebody_online_waits(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
-    """A load takes half a second. An expert in use may keep its place for ten times that, some 200 answers."""
+    """A load takes half a second. Who is in use may keep the place for ten times that: some 200 answers."""
     tiers = settings.tiers.model_copy(update={"device": 1200, "max_wait_s": 600})
     slow = with_batches(simulated(settings, tokens_per_s=200, load_bytes_per_s=2200), tmp_path, concurrency=4)
     slow = slow.model_copy(update={"tiers": tiers})

@@ -27,7 +27,7 @@ from tests.server.batch_client import (
     text_of,
     with_batches,
 )
-from tests.server.conftest import ROOT, Serving
+from tests.server.conftest import ROOT, Serving, simulated, until
 
 REQUESTS, AT_ONCE = 60, 4
 
@@ -99,6 +99,20 @@ def answered_by(metrics: httpx.Response) -> float:
         for line in metrics.text.splitlines()
         if line.startswith("coe_requests_total{")
     )
+
+
+async def test_a_gateway_that_ends_leaves_a_batch_to_the_next(
+    settings: Settings, serving: Serving, tmp_path: Path
+) -> None:
+    batched = with_batches(settings, tmp_path)
+    async with serving(simulated(batched, tokens_per_s=0.1)) as gateway, client_of(gateway.url) as client:
+        id = (await submitted(client, [request("a"), request("b", "math")])).id
+        await until(lambda: gateway.engine.running > 0)
+    assert gateway.services.tiers.counts().leases == 0
+    async with serving(batched) as gateway, client_of(gateway.url) as client:
+        batch = await ended(client, id)
+    assert batch.status == "completed"
+    assert batch.error_file_id is None
 
 
 def left_behind(
