@@ -54,7 +54,7 @@ class BatchJob:
         self._most = most
         self._longest = longest
         self._input = archive.spool.path(record.input_file_id)
-        self._left: dict[str, Line] = {}  # not answered yet
+        self._left: dict[str, Line] = {}  # not answered yet; the archive's thread takes out what it has kept
         self._all_answered = asyncio.Event()
         self._scopes: set[asyncio.Timeout] = set()  # of the whole, and of each request under way
         self._under_way = 0
@@ -76,16 +76,15 @@ class BatchJob:
         if self._cancelled and self._record.in_progress_at is None:
             await self._change(lambda record: record.ended(self._now(), "cancelled"))
             return
-        checked = await self._check()
-        if checked.errors:
-            errors = tuple(checked.errors)
-            await self._change(lambda record: record.ended(self._now(), "failed", errors))
-            return
         spool = self._archive.spool
         self._answers, self._failures = await self._archive.surely(
             lambda: (AnswerFile(spool, self._record.answers_id), AnswerFile(spool, self._record.failures_id))
         )
         try:
+            checked = await self._check()
+            if checked.errors:
+                await self._end("failed", tuple(checked.errors))
+                return
             await self._take_up(checked)
             outcome = await self._answer_all()
             await self._finish(outcome)
@@ -128,6 +127,8 @@ class BatchJob:
                     await self._all_answered.wait()
             return "completed"
         except TimeoutError:
+            if not self._closed and self._clock() < self._record.expires_at:
+                raise  # of the file system
             self._close()
             if self._under_way:
                 await self._none_under_way.wait()
@@ -160,9 +161,9 @@ class BatchJob:
                 body = await asyncio.to_thread(body_at, self._input, line)
                 answer = await self._line.answer(body, expert)
             await self._keep(line, answer)
-        except TimeoutError:
-            pass  # the batch was closed, and the request is one of those that are left
         except Exception as error:
+            if isinstance(error, TimeoutError) and self._closed:
+                return  # and the request is one of those that are left
             self._failure = error
             self._close()
         finally:
@@ -176,6 +177,7 @@ class BatchJob:
         def keep() -> BatchRecord:
             file = self._answers if answer.succeeded else self._failures
             file.append(answer.line(line.custom_id))
+            del self._left[line.custom_id]
             return self._archive.store.change(
                 self._record.owner,
                 self._record.id,
@@ -186,7 +188,6 @@ class BatchJob:
             )
 
         self._record = await self._archive.do(keep)
-        del self._left[line.custom_id]
         if not self._left:
             self._all_answered.set()
 
@@ -215,16 +216,15 @@ class BatchJob:
             files = {self._record.answers_id: self._answers, self._record.failures_id: self._failures}
             for file in files.values():
                 file.sync()
-            kept = [self._file(id, file.size) for id, file in files.items() if file.size]
+            kept = {id: self._file(id, file.size) for id, file in files.items() if file.size}
             record = self._archive.store.change(
                 self._record.owner,
                 self._record.id,
-                lambda record: record.ended(self._now(), outcome, errors),
-                kept,
+                lambda record: record.ended(self._now(), outcome, errors, kept),
+                [*kept.values()],
             )
-            for id, file in files.items():
-                if not file.size:
-                    self._archive.spool.remove(id)
+            for id in files.keys() - kept.keys():
+                self._archive.spool.remove(id)
             return record
 
         self._record = await self._archive.do(end)

@@ -1,6 +1,6 @@
 """What is kept of files and batches, and how a batch goes from one status to the next."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -140,14 +140,20 @@ class BatchRecord:
             return self
         return replace(self, status="finalizing", finalizing_at=at)
 
-    def ended(self, at: int, outcome: Outcome, errors: tuple[LineError, ...] = ()) -> "BatchRecord":
-        """Its files are whole."""
+    def ended(
+        self,
+        at: int,
+        outcome: Outcome,
+        errors: tuple[LineError, ...] = (),
+        files: Collection[str] = (),
+    ) -> "BatchRecord":
+        """``files``: of its two those that have lines; they are whole."""
         ended = replace(
             self,
             status=outcome,
             errors=errors,
-            output_file_id=self.answers_id if self.counts.completed else None,
-            error_file_id=self.failures_id if self.counts.failed else None,
+            output_file_id=self.answers_id if self.answers_id in files else None,
+            error_file_id=self.failures_id if self.failures_id in files else None,
         )
         match outcome:
             case "completed":

@@ -45,8 +45,9 @@ def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path:
     spool = Spool(tmp_path, 2**20)
     for cut in range(sum(map(len, lines)) + 1):
         spool.remove("answers")
+        spool.take(cut)
+        spool.path("answers").write_bytes(b"".join(lines)[:cut])
         file = AnswerFile(spool, "answers")
-        spool.append(file._descriptor, b"".join(lines)[:cut])
         recovered = file.recovered()
         whole = [line for end, line in ((len(lines[0]), 1), (sum(map(len, lines)), 2)) if cut >= end]
         assert [line.custom_id for line in recovered] == ["one", "two"][: len(whole)]

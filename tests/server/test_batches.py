@@ -204,6 +204,21 @@ async def test_a_cancelled_batch_keeps_what_was_answered(
     assert len(left) == 5
 
 
+async def test_a_batch_may_be_cancelled_at_once(settings: Settings, serving: Serving, tmp_path: Path) -> None:
+    requests = [asking(str(number), PROMPTS["law"]) for number in range(300)]
+    async with serving(with_batches(settings, tmp_path)) as gateway, client_of(gateway.url) as client:
+        batch = await submitted(client, requests)
+        while (await client.batches.retrieve(batch.id)).status == "validating":
+            pass
+        await client.batches.cancel(batch.id)
+        batch = await ended(client, batch.id)
+        assert batch.request_counts is not None
+        counts = batch.request_counts
+        texts = [await text_of(client, id) for id in (batch.output_file_id, batch.error_file_id) if id]
+    assert batch.status == "cancelled"
+    assert counts.completed + counts.failed == counts.total == len(lines_of("".join(texts))) == 300
+
+
 async def counted(client: openai.AsyncOpenAI, id: str) -> int:
     counts = (await client.batches.retrieve(id)).request_counts
     assert counts is not None

@@ -186,6 +186,19 @@ async def test_a_batch_goes_on_to_its_end_after_a_restart(
     assert batch.usage.input_tokens >= 5
 
 
+async def test_a_batch_that_may_not_go_on_keeps_what_was_answered(
+    settings: Settings, serving: Serving, tmp_path: Path
+) -> None:
+    """Fewer requests are taken than when it was begun."""
+    batched = with_batches(settings, tmp_path, max_requests=2)
+    left_behind(batched, "in_progress", answered=ANSWERED)
+    async with serving(batched) as gateway, client_of(gateway.url) as client:
+        batch = await ended(client, "batch_left")
+        answered = lines_of(await text_of(client, batch.output_file_id))
+    assert batch.status == "failed"
+    assert answered.keys() == {"1"}
+
+
 async def test_what_has_expired_is_deleted_but_for_what_a_batch_reads(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
