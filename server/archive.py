@@ -16,7 +16,7 @@ class Archive:
     """Work is done in the order in which it is given, also what its giver does not wait for any more."""
 
     def __init__(self, config: BatchesConfig) -> None:
-        """Raises SettingsError."""
+        """Raises SettingsError, DatabaseError."""
         self.spool = Spool(config.folder, config.max_bytes)
         try:
             self.store = BatchStore.open(config.folder / "batches.sqlite")

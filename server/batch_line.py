@@ -1,7 +1,7 @@
 """The line a request of a batch walks: route, lease, answer, release.
 
 No HTTP to ourselves: what answers online is called with a route that is known beforehand, behind everybody
-who waits online, and no bound on what a client may ask for at a time is in its way.
+who waits online, and of its key's limits only the models and the day's tokens hold.
 """
 
 import asyncio
@@ -12,16 +12,21 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
+from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected, ManagerBroken
+from server.admission import Admission, check_model
 from server.batch_answers import Answer
+from server.batch_records import Tokens
 from server.chat import Chat
 from server.completions import Completions
 from server.dialect import Dialect
 from server.embeddings import Embeddings
-from server.errors import BadRequest, Failure, engine_failure, failure_of
+from server.errors import BadRequest, Failure, Unauthorized, engine_failure, failure_of
 from server.line import begin
+from server.need import Need
 from server.openai import ModelRequest
 from server.services import Services
+from server.usage import Spent
 
 ENDPOINTS: Mapping[str, Callable[[], Dialect]] = {
     "/v1/chat/completions": Chat,
@@ -35,87 +40,113 @@ log = logging.getLogger("coe.batches")
 
 
 class BatchLine:
-    """Of one endpoint. What goes wrong is an answer too: nothing is raised but cancellation."""
+    """Of one endpoint and key. What goes wrong is an answer too: nothing is raised but cancellation."""
 
-    def __init__(self, services: Services, endpoint: str) -> None:
+    def __init__(self, services: Services, endpoint: str, owner: str) -> None:
+        """``owner``: the key's name."""
         self._services = services
         self._dialect = ENDPOINTS[endpoint]
+        self._owner = owner
 
     async def route(self, body: bytes) -> str | Answer:
         """The expert that shall answer, or the answer where none is needed or none can."""
-        dialect, request_id, began = self._dialect(), _request_id(), time.monotonic()
+        walk = _Walk(self._services, self._dialect())
         try:
-            request = await _read(dialect, body)
-            here = await dialect.here(request, self._services)
+            request = await walk.read(body, self._owner)
+            here = await walk.dialect.here(request, self._services)
             if here is None:
                 return (await self._services.route(request)).expert.name
-            answer = Answer(200, request_id, orjson.loads(here))
+            walk.enter(request)
+            answer = walk.answered(200, here)
         except Exception as error:
-            answer = _failed(dialect, error, request_id)
-        self._record(answer, "", began)
+            answer = walk.failed(failure_of(error), error)
+        walk.settle("", answer)
         return answer
 
     async def answer(self, body: bytes, expert: str) -> Answer:
         """``expert``: as it was routed."""
-        dialect, request_id, began = self._dialect(), _request_id(), time.monotonic()
+        walk = _Walk(self._services, self._dialect())
+        answer: Answer | None = None
         try:
-            answer = await self._answer(dialect, body, expert, request_id)
+            answer = await self._answer(walk, body, expert)
         except Exception as error:
-            answer = _failed(dialect, error, request_id)
-        self._record(answer, expert, began)
+            answer = walk.failed(failure_of(error), error)
+        finally:
+            walk.settle(expert, answer)
         return answer
 
-    def _record(self, answer: Answer, expert: str, began: float) -> None:
-        seconds = time.monotonic() - began
-        self._services.metrics.request_done(expert, str(answer.status), seconds)
-        log.info(
-            "%s expert=%s outcome=%s seconds=%.3f", answer.request_id, expert or "-", answer.status, seconds
-        )
+    async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
+        request = await walk.read(body, self._owner)
+        walk.enter(request)
+        known = self._services.experts.get(expert)  # a reload may have taken it away since
+        chosen = (await self._services.route(request)).expert if known is None else known
+        return await self._run(walk, request, chosen)
 
-    async def _answer(self, dialect: Dialect, body: bytes, expert: str, request_id: str) -> Answer:
-        services, request = self._services, await _read(dialect, body)
-        known = services.experts.get(expert)  # a reload may have taken it away since
-        chosen = (await services.route(request)).expert if known is None else known
-        to_engine = dialect.engine_body(request, chosen)
+    async def _run(self, walk: "_Walk", request: ModelRequest, expert: Expert) -> Answer:
+        """Raises LeaseRejected, EngineError."""
+        tiers, dialect = self._services.tiers, walk.dialect
+        path, body = dialect.engine_path, dialect.engine_body(request, expert)
         while True:
             try:
                 async with await begin(
-                    services.tiers,
-                    chosen.name,
-                    dialect.engine_path,
-                    to_engine,
-                    whole=True,
-                    fail_fast=False,
-                    priority="low",
+                    tiers, expert.name, path, body, whole=True, fail_fast=False, priority="low"
                 ) as begun:
                     status = begun.answer.status
                     if status >= 400:
-                        return _refused(dialect, engine_failure(status, begun.head), request_id)
-                    return Answer(status, request_id, orjson.loads(await dialect.whole(begun.head)))
+                        return walk.failed(engine_failure(status, begun.head))
+                    return walk.answered(status, await dialect.whole(begun.head))
             except (LeaseRejected, ManagerBroken) as error:
                 if isinstance(error, LeaseRejected) and error.reason != "queue_full":
                     raise
             await asyncio.sleep(PAUSE_S)
 
 
-async def _read(dialect: Dialect, body: bytes) -> ModelRequest:
-    """Raises what ``Dialect.read`` does."""
-    request = await dialect.read(body)
-    if request.stream:
-        raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
-    return request
+class _Walk:
+    """One request on the line."""
 
+    def __init__(self, services: Services, dialect: Dialect) -> None:
+        self._services = services
+        self.dialect = dialect
+        self._id = uuid.uuid4().hex
+        self._began = time.monotonic()
+        self._admission: Admission | None = None  # until its key is known
 
-def _request_id() -> str:
-    return uuid.uuid4().hex
+    async def read(self, body: bytes, owner: str) -> ModelRequest:
+        """Raises Unauthorized, UnknownModel, and what ``Dialect.read`` does."""
+        key = self._services.keys.named(owner)
+        if key is None:
+            raise Unauthorized("The API key that this batch was made with is not known any more.")
+        self._admission = self._services.admissions.of(key, offline=True)
+        request = await self.dialect.read(body)
+        if request.stream:
+            raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
+        check_model(key, self._services.catalog.name_of(request.model))
+        return request
 
+    def enter(self, request: ModelRequest) -> None:
+        """Reserves what it may use of its key's day. Raises OverBudget."""
+        assert self._admission is not None
+        self._admission.enter(self._services.catalog.name_of(request.model), Need.of(request))
 
-def _failed(dialect: Dialect, error: Exception, request_id: str) -> Answer:
-    failure = failure_of(error)
-    if failure.status == 500:
-        log.error("request %s failed", request_id, exc_info=error)
-    return _refused(dialect, failure, request_id)
+    def answered(self, status: int, body: bytes) -> Answer:
+        return Answer(status, self._id, orjson.loads(body))
 
+    def failed(self, failure: Failure, error: Exception | None = None) -> Answer:
+        if failure.status == 500:
+            log.error("request %s failed", self._id, exc_info=error)
+        return self.answered(failure.status, self.dialect.error_body(failure))
 
-def _refused(dialect: Dialect, failure: Failure, request_id: str) -> Answer:
-    return Answer(failure.status, request_id, orjson.loads(dialect.error_body(failure)))
+    def settle(self, expert: str, answer: Answer | None) -> None:
+        """Counts it. ``expert``: empty if it had none. ``answer``: None if nobody waits for it any more."""
+        tokens = Tokens() if answer is None else answer.tokens
+        seconds, outcome = (
+            time.monotonic() - self._began,
+            "client_left" if answer is None else str(answer.status),
+        )
+        if self._admission is not None:
+            spent = Spent(
+                prompt_tokens=tokens.input, completion_tokens=tokens.output, cached_tokens=tokens.cached
+            )
+            self._admission.settle(expert, spent, failed=answer is not None and not answer.succeeded)
+        self._services.metrics.request_done(expert, outcome, seconds)
+        log.info("%s expert=%s outcome=%s seconds=%.3f", self._id, expert or "-", outcome, seconds)

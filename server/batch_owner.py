@@ -1,11 +1,9 @@
 """Whose files and batches a client may see: those of its own key."""
 
-import hashlib
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from server.auth import sent_key
 from server.batches import Batches
 from server.errors import BatchesOff
 from server.services import Services
@@ -13,7 +11,7 @@ from server.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """``id``: of the key; one for everybody where there are no keys."""
+    """``id``: the key's name, which stays when its secret is rotated; one for all who need no key."""
 
     id: str
     batches: Batches
@@ -22,11 +20,9 @@ class Owner:
     def of(cls, request: Request) -> "Owner":
         """Raises Unauthorized, BatchesOff."""
         services: Services = request.app.state.services
-        authorization = request.headers.get("authorization")
-        services.keys.check(authorization)
+        key = services.keys.check(request.headers.get("authorization"))
         if services.batches is None:
             raise BatchesOff(
                 "No files and batches are taken here: the configuration has no section 'batches'."
             )
-        keys = services.settings.server.api_keys
-        return cls(hashlib.sha256(sent_key(authorization)).hexdigest() if keys else "", services.batches)
+        return cls(key.name, services.batches)

@@ -23,7 +23,7 @@ Outcome = Literal["completed", "expired", "cancelled", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """Times in seconds since 1970. ``owner``: see ``owner_of``. ``expires_at``: deleted then."""
+    """Times in seconds since 1970. ``owner``: the name of its key. ``expires_at``: deleted then."""
 
     id: str
     owner: str

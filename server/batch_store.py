@@ -1,6 +1,6 @@
 """The SQLite file that says which files and batches there are, and whose they are."""
 
-import sqlite3
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -10,35 +10,39 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import TypeAdapter
 
 from server.batch_records import BatchRecord, FileRecord
+from server.database import Database, Schema
+from server.database_errors import DatabaseError
 from server.errors import BadRequest, BatchesUnavailable, Conflict, UnknownBatch, UnknownFile
-from server.settings import SettingsError
 
-APPLICATION_ID = 0x436F4542  # CoEB
-VERSION = 1
-_SCHEMA = (
-    """CREATE TABLE files (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        filename TEXT NOT NULL,
-        purpose TEXT NOT NULL,
-        bytes INTEGER NOT NULL,
-        created_at INTEGER NOT NULL,   -- seconds since 1970
-        expires_at INTEGER NOT NULL
-    )""",
-    """CREATE TABLE batches (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        id TEXT NOT NULL UNIQUE,
-        owner TEXT NOT NULL,
-        input_file_id TEXT NOT NULL,
-        ended_at INTEGER,              -- NULL until it has ended
-        record TEXT NOT NULL           -- a BatchRecord, JSON
-    )""",
-    "CREATE INDEX files_of ON files (owner, number)",
-    "CREATE INDEX batches_of ON batches (owner, number)",
-    "CREATE INDEX unfinished ON batches (number) WHERE ended_at IS NULL",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
+log = logging.getLogger("coe.batches")
+
+SCHEMA = Schema(
+    setting="batches.folder",
+    application_id=0x436F4542,  # CoEB
+    version=1,
+    tables=(
+        """CREATE TABLE files (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            owner TEXT NOT NULL,           -- the name of its key
+            filename TEXT NOT NULL,
+            purpose TEXT NOT NULL,
+            bytes INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,   -- seconds since 1970
+            expires_at INTEGER NOT NULL
+        )""",
+        """CREATE TABLE batches (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            owner TEXT NOT NULL,
+            input_file_id TEXT NOT NULL,
+            ended_at INTEGER,              -- NULL until it has ended
+            record TEXT NOT NULL           -- a BatchRecord, JSON
+        )""",
+        "CREATE INDEX files_of ON files (owner, number)",
+        "CREATE INDEX batches_of ON batches (owner, number)",
+        "CREATE INDEX unfinished ON batches (number) WHERE ended_at IS NULL",
+    ),
 )
 _FILE = "id, owner, filename, purpose, bytes, created_at, expires_at"
 _BATCH = TypeAdapter(BatchRecord)
@@ -66,29 +70,19 @@ class BatchStore:
     """For one thread at a time. What is read or changed of somebody else's is unknown. While it is used it
     raises BatchesUnavailable where the file cannot be used, and then nothing of that call has been kept."""
 
-    def __init__(self, file: Path, database: sqlite3.Connection) -> None:
-        self._file = file
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
     def open(cls, file: Path) -> Self:
-        """Makes it where there is none. Raises SettingsError."""
-        try:
-            database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
-            try:
-                _prepare(database, file)
-            except BaseException:
-                database.close()
-                raise
-        except sqlite3.Error as error:
-            raise SettingsError(f"batches.folder: {file} cannot be used: {error}") from error
-        return cls(file, database)
+        """Makes it where there is none. Raises DatabaseError."""
+        return cls(Database.open(file, SCHEMA, create=True))
 
     def close(self) -> None:
         self._database.close()
 
     def __repr__(self) -> str:
-        return f"<BatchStore {self._file}>"
+        return f"<BatchStore {self._database!r}>"
 
     def add_file(self, record: FileRecord) -> None:
         with self._transaction():
@@ -113,17 +107,17 @@ class BatchStore:
             reader = self._one("SELECT id FROM batches WHERE input_file_id = ? AND ended_at IS NULL", id)
             if reader is not None:
                 raise Conflict(f"File {id} is being read by {reader[0]}: cancel it first.", "file_id")
-            self._database.execute("DELETE FROM files WHERE id = ?", (id,))
+            self._database.change("DELETE FROM files WHERE id = ?", id)
 
     def forget(self, now: int, ended_before: int) -> list[str]:
         """Deletes the files that have expired and that no batch reads, and the batches that ended before
         ``ended_before``; the ids of these files."""
         with self._transaction():
-            self._database.execute("DELETE FROM batches WHERE ended_at < ?", (ended_before,))
-            gone = self._database.execute(
+            self._database.change("DELETE FROM batches WHERE ended_at < ?", ended_before)
+            gone = self._database.rows(
                 "DELETE FROM files WHERE expires_at <= ? AND id NOT IN "
                 "(SELECT input_file_id FROM batches WHERE ended_at IS NULL) RETURNING id",
-                (now,),
+                now,
             )
             return [id for (id,) in gone]
 
@@ -134,9 +128,12 @@ class BatchStore:
             unfinished = self._one("SELECT count(*) FROM batches WHERE ended_at IS NULL")
             if unfinished is not None and unfinished[0] >= most_unfinished:
                 return False
-            self._database.execute(
+            self._database.change(
                 "INSERT INTO batches (id, owner, input_file_id, record) VALUES (?, ?, ?, ?)",
-                (record.id, record.owner, record.input_file_id, _BATCH.dump_json(record).decode()),
+                record.id,
+                record.owner,
+                record.input_file_id,
+                _BATCH.dump_json(record).decode(),
             )
             return True
 
@@ -155,9 +152,7 @@ class BatchStore:
     def unfinished(self) -> list[BatchRecord]:
         """The oldest first."""
         with self._transaction():
-            rows = self._database.execute(
-                "SELECT record FROM batches WHERE ended_at IS NULL ORDER BY number"
-            ).fetchall()
+            rows = [*self._database.rows("SELECT record FROM batches WHERE ended_at IS NULL ORDER BY number")]
         return [_BATCH.validate_json(text) for (text,) in rows]
 
     def change(
@@ -171,9 +166,11 @@ class BatchStore:
         ``changed`` does."""
         with self._transaction():
             record = changed(self._batch_of(owner, id))
-            self._database.execute(
+            self._database.change(
                 "UPDATE batches SET record = ?, ended_at = ? WHERE id = ?",
-                (_BATCH.dump_json(record).decode(), record.ended_at, id),
+                _BATCH.dump_json(record).decode(),
+                record.ended_at,
+                id,
             )
             for file in new_files:
                 self._insert_file(file)
@@ -182,7 +179,7 @@ class BatchStore:
     def contents(self) -> set[str]:
         """The ids of all files that have or may get contents."""
         with self._transaction():
-            files = {id for (id,) in self._database.execute("SELECT id FROM files")}
+            files = {id for (id,) in self._database.rows("SELECT id FROM files")}
         return files.union(*((batch.answers_id, batch.failures_id) for batch in self.unfinished()))
 
     def _file_of(self, owner: str, id: str) -> FileRecord:
@@ -198,7 +195,7 @@ class BatchStore:
         return _BATCH.validate_json(row[0])
 
     def _insert_file(self, record: FileRecord) -> None:
-        self._database.execute(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(record))
+        self._database.change(f"INSERT INTO files ({_FILE}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(record))
 
     def _page(
         self,
@@ -220,41 +217,18 @@ class BatchStore:
             f"SELECT {columns} FROM {table} WHERE owner = ? {condition} {beyond} "
             f"ORDER BY number {asked.order} LIMIT ?"
         )
-        return self._database.execute(statement, (owner, *values, *place, asked.limit + 1)).fetchall()
+        return [*self._database.rows(statement, owner, *values, *place, asked.limit + 1)]
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
-        return row
+        return next(self._database.rows(statement, *values), None)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+            with self._database.transaction():
                 yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise BatchesUnavailable("Files and batches cannot be used now; try again later.") from error
-
-
-def _prepare(database: sqlite3.Connection, file: Path) -> None:
-    """Makes the tables of a new file. Raises SettingsError."""
-    ((tables,),) = database.execute("SELECT count(*) FROM sqlite_schema")
-    ((application,),) = database.execute("PRAGMA application_id")
-    ((version,),) = database.execute("PRAGMA user_version")
-    if tables and (application, version) != (APPLICATION_ID, VERSION):
-        raise SettingsError(
-            f"batches.folder: {file} was written by another program or version; name another folder"
-        )
-    database.execute("PRAGMA secure_delete = ON")
-    database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file
-    database.execute("PRAGMA journal_mode = WAL")
-    if not tables:
-        database.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            database.execute(statement)
-        database.execute("COMMIT")
+        except DatabaseError as error:
+            log.error("files and batches: %s", error)
+            raise BatchesUnavailable(
+                "Files and batches cannot be used now; the gateway's log says why. Try again later."
+            ) from error

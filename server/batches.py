@@ -133,7 +133,7 @@ class Batches:
         job = BatchJob(
             record,
             self.archive,
-            BatchLine(self._services, record.endpoint),
+            BatchLine(self._services, record.endpoint, record.owner),
             self._rounds,
             self._clock,
             most=self.config.max_requests,
@@ -205,7 +205,7 @@ def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
 
 @contextlib.asynccontextmanager
 async def batching(services: Services) -> AsyncIterator[None]:
-    """Files and batches are served meanwhile, if they are configured. Raises SettingsError."""
+    """Files and batches are served meanwhile, if they are configured. Raises SettingsError, DatabaseError."""
     config = services.settings.batches
     if config is None:
         yield
