@@ -11,6 +11,7 @@ import server.completions
 import server.embeddings
 import server.feedback_routes
 import server.file_routes
+import server.messages
 import server.monitoring
 import server.routes
 import server.tokenize
@@ -27,6 +28,8 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app = _app(services, reload)
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/v1/messages", server.messages.messages, methods=["POST"])
+    app.add_api_route("/v1/messages/count_tokens", server.messages.count_tokens, methods=["POST"])
     app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
     app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])

@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -46,6 +47,12 @@ class Keys:
         if name == ANONYMOUS:
             return None if self.needed else _ANYBODY
         return self.configured.named(name) or self.made.named(name)
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    key = headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
 
 
 def sent_key(authorization: str | None) -> bytes:
