@@ -55,7 +55,9 @@ class Admission:
 
     def enter(self, model: str, need: Need) -> None:
         """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
-        TooManyRequests, TooManyTokens, OverBudget."""
+        TooManyRequests, TooManyTokens, OverBudget. Once it is in, it is not asked again."""
+        if self._reservation is not None:
+            return
         check_model(self.key, model)
         self._need = need
         limits = self.key.limits

@@ -25,14 +25,17 @@ from server.errors import BadRequest, Failure, Unauthorized, engine_failure, fai
 from server.line import begin
 from server.need import Need
 from server.openai import ModelRequest
+from server.responses import Responses
 from server.services import Services
 from server.usage import Spent
 
-ENDPOINTS: Mapping[str, Callable[[], Dialect]] = {
-    "/v1/chat/completions": Chat,
-    "/v1/completions": Completions,
-    "/v1/embeddings": Embeddings,
+ENDPOINTS: Mapping[str, Callable[[Services, str], Dialect]] = {
+    "/v1/chat/completions": lambda services, owner: Chat(),
+    "/v1/completions": lambda services, owner: Completions(),
+    "/v1/embeddings": lambda services, owner: Embeddings(),
+    "/v1/responses": lambda services, owner: Responses(services, {}, owner=owner),
 }
+"""To what speaks them for one request of an owner."""
 PAUSE_S = 1.0
 """Before a request asks again that was turned away for reasons that are not its own."""
 
@@ -40,19 +43,20 @@ log = logging.getLogger("coe.batches")
 
 
 class BatchLine:
-    """Of one endpoint and key. What goes wrong is an answer too: nothing is raised but cancellation."""
+    """Of one endpoint and owner. What goes wrong is an answer too: nothing is raised but cancellation."""
 
-    def __init__(self, services: Services, endpoint: str, owner: str) -> None:
-        """``owner``: the key's name."""
+    def __init__(self, services: Services, endpoint: str, owner: str, key: str) -> None:
+        """``key``: its name."""
         self._services = services
-        self._dialect = ENDPOINTS[endpoint]
+        self._endpoint = endpoint
         self._owner = owner
+        self._key = key
 
     async def route(self, body: bytes) -> str | Answer:
         """The expert that shall answer, or the answer where none is needed or none can."""
-        walk = _Walk(self._services, self._dialect())
+        walk = self._walk()
         try:
-            request = await walk.read(body, self._owner)
+            request = await walk.read(body, self._key)
             here = await walk.dialect.here(request, self._services)
             if here is None:
                 return (await self._services.route(request)).expert.name
@@ -65,7 +69,7 @@ class BatchLine:
 
     async def answer(self, body: bytes, expert: str) -> Answer:
         """``expert``: as it was routed."""
-        walk = _Walk(self._services, self._dialect())
+        walk = self._walk()
         answer: Answer | None = None
         try:
             answer = await self._answer(walk, body, expert)
@@ -75,8 +79,11 @@ class BatchLine:
             walk.settle(expert, answer)
         return answer
 
+    def _walk(self) -> "_Walk":
+        return _Walk(self._services, ENDPOINTS[self._endpoint](self._services, self._owner))
+
     async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
-        request = await walk.read(body, self._owner)
+        request = await walk.read(body, self._key)
         walk.enter(request)
         known = self._services.experts.get(expert)  # a reload may have taken it away since
         chosen = (await self._services.route(request)).expert if known is None else known
@@ -111,9 +118,9 @@ class _Walk:
         self._began = time.monotonic()
         self._admission: Admission | None = None  # until its key is known
 
-    async def read(self, body: bytes, owner: str) -> ModelRequest:
+    async def read(self, body: bytes, key_name: str) -> ModelRequest:
         """Raises Unauthorized, UnknownModel, and what ``Dialect.read`` does."""
-        key = self._services.keys.named(owner)
+        key = self._services.keys.named(key_name)
         if key is None:
             raise Unauthorized("The API key that this batch was made with is not known any more.")
         self._admission = self._services.admissions.of(key, offline=True)

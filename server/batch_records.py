@@ -23,7 +23,7 @@ Outcome = Literal["completed", "expired", "cancelled", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """Times in seconds since 1970. ``owner``: the name of its key. ``expires_at``: deleted then."""
+    """Times in seconds since 1970. ``owner``: see ``owner_of``. ``expires_at``: deleted then."""
 
     id: str
     owner: str
@@ -82,15 +82,17 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """``answers_id`` and ``failures_id``: the files that lines are appended to while it runs. Clients are
-    told of them at its end, as ``output_file_id`` and ``error_file_id``, where there are such lines.
-    ``keep_answers_s``: how long these files are kept. ``model``: of all requests; None: they name several.
+    """``key``: the name of the key it was made with. ``answers_id`` and ``failures_id``: the files that lines
+    are appended to while it runs. Clients are told of them at its end, as ``output_file_id`` and
+    ``error_file_id``, where there are such lines. ``keep_answers_s``: how long these files are kept.
+    ``model``: of all requests; None: they name several.
 
     Every change of status is one of the methods, which leave a batch alone that is past it.
     """
 
     id: str
     owner: str
+    key: str
     endpoint: str
     input_file_id: str
     created_at: int

@@ -50,7 +50,7 @@ async def create(request: Request) -> Response:
         raise BadRequest(f"'endpoint' must be one of {', '.join(ENDPOINTS)}.", "endpoint")
     keep_answers_s = sent.output_expires_after.seconds if sent.output_expires_after else None
     record = await owner.batches.create(
-        owner.id, sent.input_file_id, sent.endpoint, sent.metadata, keep_answers_s
+        owner.id, owner.key, sent.input_file_id, sent.endpoint, sent.metadata, keep_answers_s
     )
     return JSONResponse(_shown(record))
 

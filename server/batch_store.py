@@ -24,7 +24,7 @@ SCHEMA = Schema(
         """CREATE TABLE files (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
             id TEXT NOT NULL UNIQUE,
-            owner TEXT NOT NULL,           -- the name of its key
+            owner TEXT NOT NULL,           -- see owner_of
             filename TEXT NOT NULL,
             purpose TEXT NOT NULL,
             bytes INTEGER NOT NULL,

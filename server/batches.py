@@ -93,12 +93,13 @@ class Batches:
     async def create(
         self,
         owner: str,
+        key: str,
         input_file_id: str,
         endpoint: str,
         metadata: Mapping[str, str] | None,
         keep_answers_s: int | None,
     ) -> BatchRecord:
-        """Raises UnknownFile, BadRequest, TooManyBatches."""
+        """``key``: its name. Raises UnknownFile, BadRequest, TooManyBatches."""
         store, now = self.archive.store, int(self._clock())
         file = await self.archive.do(lambda: store.file(owner, input_file_id))
         if file.purpose != "batch":
@@ -106,6 +107,7 @@ class Batches:
         record = BatchRecord(
             id=f"batch_{uuid.uuid4().hex}",
             owner=owner,
+            key=key,
             endpoint=endpoint,
             input_file_id=file.id,
             created_at=now,
@@ -133,7 +135,7 @@ class Batches:
         job = BatchJob(
             record,
             self.archive,
-            BatchLine(self._services, record.endpoint, record.owner),
+            BatchLine(self._services, record.endpoint, record.owner, record.key),
             self._rounds,
             self._clock,
             most=self.config.max_requests,

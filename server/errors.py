@@ -20,6 +20,10 @@ GatewayError                raised by the gateway itself
 ├── TooManyBatches          as many batches as may be are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
+├── UnknownResponse         no response of this client with this id is kept
+├── PreviousResponseNotFound  the conversation to go on from is not kept
+├── BackgroundFull          as many responses are made in the background as may be
+├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
     ├── TooManyTokens       in a minute
@@ -114,6 +118,22 @@ class TooManyBatches(GatewayError):
     pass
 
 
+class UnknownResponse(GatewayError):
+    pass
+
+
+class PreviousResponseNotFound(GatewayError):
+    pass
+
+
+class BackgroundFull(GatewayError):
+    pass
+
+
+class ResponsesUnavailable(GatewayError):
+    pass
+
+
 class ReloadRefused(GatewayError):
     pass
 
@@ -168,6 +188,10 @@ TABLE: dict[type[Exception], Rendering] = {
     Conflict: Rendering(409, "invalid_request_error", "conflict"),
     SpoolFull: Rendering(413, "invalid_request_error", "storage_full"),
     TooManyBatches: Rendering(429, "rate_limit_exceeded", "too_many_batches"),
+    UnknownResponse: Rendering(404, "invalid_request_error"),
+    PreviousResponseNotFound: Rendering(400, "invalid_request_error", "previous_response_not_found"),
+    BackgroundFull: Rendering(429, "rate_limit_exceeded", "too_many_in_background"),
+    ResponsesUnavailable: Rendering(503, "server_error", "responses_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),

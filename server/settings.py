@@ -16,6 +16,7 @@ from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.response_settings import ResponsesConfig
 
 
 class SettingsError(Exception):
@@ -94,6 +95,8 @@ class Settings(Strict):
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
     batches: BatchesConfig | None = None
     """Files and batches; absent means that none are taken."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -171,12 +174,16 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     batches = settings.batches
     if batches is not None:
         batches = batches.model_copy(update={"folder": anchored(batches.folder)})
+    responses = settings.responses
+    if responses.file is not None:
+        responses = responses.model_copy(update={"file": anchored(responses.file)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
             "batches": batches,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
+            "responses": responses,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),

@@ -77,6 +77,7 @@ def test_what_the_example_calls_defaults_are_the_defaults() -> None:
     assert given.server == bare.server
     assert given.families == bare.families
     assert given.tiers == bare.tiers
+    assert given.responses == bare.responses
     assert given.feedback is None
     assert given.batches is None
 

@@ -62,6 +62,26 @@ async def test_plain_prompts_are_completed_too(settings: Settings, serving: Serv
     assert answered["one"]["response"]["body"]["object"] == "text_completion"
 
 
+async def test_responses_are_made_too_and_kept_for_whoever_sent_the_batch(
+    settings: Settings, serving: Serving, tmp_path: Path
+) -> None:
+    url = "/v1/responses"
+    body = {"model": "law", "input": "hi", "max_output_tokens": 3}
+    requests = [
+        {"custom_id": name, "method": "POST", "url": url, "body": body | more}
+        for name, more in {"one": {}, "behind": {"background": True}}.items()
+    ]
+    async with serving(with_batches(settings, tmp_path)) as gateway, client_of(gateway.url) as client:
+        batch = await ended(client, (await submitted(client, requests, url)).id)
+        answered = lines_of(await text_of(client, batch.output_file_id))
+        refused = lines_of(await text_of(client, batch.error_file_id))
+        response = answered["one"]["response"]["body"]
+        assert (await client.responses.retrieve(response["id"])).output_text.startswith("Simulated")
+    assert batch.usage is not None
+    assert batch.usage.output_tokens == 3
+    assert refused["behind"]["response"]["body"]["error"]["param"] == "background"
+
+
 async def test_texts_are_embedded_too_and_need_no_expert(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:

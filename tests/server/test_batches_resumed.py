@@ -17,7 +17,8 @@ import yaml
 from server.archive import Archive
 from server.batch_records import BatchRecord, FileRecord, Status
 from server.database_errors import DatabaseError
-from server.key import ANONYMOUS
+from server.key import ANONYMOUS, Key
+from server.owner import owner_of
 from server.settings import Settings, SettingsError
 from tests.server.batch_client import (
     client_of,
@@ -32,6 +33,7 @@ from tests.server.batch_client import (
 from tests.server.conftest import ROOT, Serving, simulated, until
 
 REQUESTS, AT_ONCE = 60, 4
+OWNER = owner_of(Key(ANONYMOUS), {"authorization": "Bearer none"})
 
 
 @contextlib.asynccontextmanager
@@ -125,7 +127,8 @@ def left_behind(
     now = int(time.time())
     record = BatchRecord(
         id="batch_left",
-        owner=ANONYMOUS,
+        owner=OWNER,
+        key=ANONYMOUS,
         endpoint="/v1/chat/completions",
         input_file_id="file-in",
         created_at=now - age_s,
@@ -139,7 +142,7 @@ def left_behind(
     contents = jsonl(request(str(number)) for number in range(lines))
     archive = Archive(settings.batches)
     archive.store.add_file(
-        FileRecord("file-in", ANONYMOUS, "in.jsonl", "batch", len(contents), now - age_s, now + 86_400)
+        FileRecord("file-in", OWNER, "in.jsonl", "batch", len(contents), now - age_s, now + 86_400)
     )
     archive.spool.path("file-in").write_bytes(contents)
     archive.spool.path("file-answers").write_bytes(answered)
@@ -208,12 +211,12 @@ async def test_what_has_expired_is_deleted_but_for_what_a_batch_reads(
     assert batched.batches is not None
     left_behind(batched, "in_progress")
     archive = Archive(batched.batches)
-    old = FileRecord("file-old", ANONYMOUS, "old.jsonl", "batch", 2, 0, 1)
+    old = FileRecord("file-old", OWNER, "old.jsonl", "batch", 2, 0, 1)
     archive.store.add_file(old)
     archive.spool.path("file-old").write_bytes(b"{}")
-    archive.store.change(ANONYMOUS, "batch_left", lambda record: replace(record, created_at=0))
+    archive.store.change(OWNER, "batch_left", lambda record: replace(record, created_at=0))
     assert archive.store.forget(int(time.time()) + 10**9, 0) == ["file-old"]
-    archive.store.change(ANONYMOUS, "batch_left", lambda record: record.ended(int(time.time()), "cancelled"))
+    archive.store.change(OWNER, "batch_left", lambda record: record.ended(int(time.time()), "cancelled"))
     assert archive.store.forget(int(time.time()) + 10**9, 0) == ["file-in"]
     assert len(archive.store.forget(0, int(time.time()) + 10)) == 0
     archive.close()
