@@ -313,6 +313,7 @@ async def test_what_cannot_be_a_batch_is_refused(
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
         }
+        same = {"authorization": "Bearer none"}  # as the client, for nobody needs a key
         for wrong, param in (
             ({"completion_window": "1h"}, "completion_window"),
             ({"endpoint": "/v1/moderations"}, "endpoint"),
@@ -323,7 +324,7 @@ async def test_what_cannot_be_a_batch_is_refused(
                 "output_expires_after.seconds",
             ),
         ):
-            answer = await gateway.http.post("/v1/batches", json=good | wrong)
+            answer = await gateway.http.post("/v1/batches", json=good | wrong, headers=same)
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
         answer = await gateway.http.post("/v1/batches", json=good | {"input_file_id": "file-nothing"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "file_not_found")
