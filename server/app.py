@@ -6,10 +6,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 import server.admin
+import server.batch_routes
 import server.chat
 import server.completions
 import server.embeddings
 import server.feedback_routes
+import server.file_routes
 import server.messages
 import server.monitoring
 import server.response_routes
@@ -39,6 +41,8 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.include_router(server.routes.router)
     app.include_router(server.response_routes.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.file_routes.router)
+    app.include_router(server.batch_routes.router)
     app.include_router(server.usage_routes.router)
     if services.settings.server.admin_port is None:
         app.include_router(server.admin.router)

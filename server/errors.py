@@ -13,6 +13,13 @@ GatewayError                raised by the gateway itself
 ├── FeedbackUnavailable     feedback cannot be kept now
 ├── RequestTimeout          the answer was not complete in the time that there was for it
 ├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
+├── BatchesOff              no files and batches are kept here
+├── BatchesUnavailable      files and batches cannot be read or kept now
+├── UnknownFile             there is no such file, or it is another client's
+├── UnknownBatch            there is no such batch, or it is another client's
+├── Conflict                a file or batch is not in the state that this needs
+├── SpoolFull               files have no room left
+├── TooManyBatches          as many batches as may be are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
 ├── UnknownResponse         no response of this client with this id is kept
@@ -93,6 +100,34 @@ class FeedbackUnavailable(GatewayError):
     pass
 
 
+class BatchesOff(GatewayError):
+    pass
+
+
+class BatchesUnavailable(GatewayError):
+    pass
+
+
+class UnknownFile(GatewayError):
+    pass
+
+
+class UnknownBatch(GatewayError):
+    pass
+
+
+class Conflict(GatewayError):
+    pass
+
+
+class SpoolFull(GatewayError):
+    pass
+
+
+class TooManyBatches(GatewayError):
+    pass
+
+
 class UnknownResponse(GatewayError):
     pass
 
@@ -169,6 +204,13 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
     UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
+    BatchesOff: Rendering(404, "invalid_request_error", "batches_off"),
+    BatchesUnavailable: Rendering(503, "server_error", "batches_unavailable"),
+    UnknownFile: Rendering(404, "invalid_request_error", "file_not_found"),
+    UnknownBatch: Rendering(404, "invalid_request_error", "batch_not_found"),
+    Conflict: Rendering(409, "invalid_request_error", "conflict"),
+    SpoolFull: Rendering(413, "invalid_request_error", "storage_full"),
+    TooManyBatches: Rendering(429, "rate_limit_exceeded", "too_many_batches"),
     UnknownResponse: Rendering(404, "invalid_request_error"),
     PreviousResponseNotFound: Rendering(400, "invalid_request_error", "previous_response_not_found"),
     BackgroundFull: Rendering(429, "rate_limit_exceeded", "too_many_in_background"),

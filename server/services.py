@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -39,13 +40,16 @@ from server.routing import Routed
 from server.settings import Settings
 from server.workers import Workers
 
+if TYPE_CHECKING:
+    from server.batches import Batches
+
 log = logging.getLogger("coe.services")
 
 
 @dataclass(slots=True)
 class Services:
     """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
-    replaced. ``feedback``: None if it is off."""
+    replaced. ``feedback`` and ``batches``: None if they are off; the latter is there within ``batching``."""
 
     catalog: Catalog
     tiers: TierManager
@@ -59,6 +63,7 @@ class Services:
     background: Background
     started: int
     version: str
+    batches: "Batches | None" = None
 
     @property
     def settings(self) -> Settings:

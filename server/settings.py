@@ -12,6 +12,7 @@ from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
@@ -104,6 +105,8 @@ class Settings(Strict):
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    batches: BatchesConfig | None = None
+    """Files and batches; absent means that none are taken."""
     responses: ResponsesConfig = ResponsesConfig()
     """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
 
@@ -183,6 +186,9 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     feedback = settings.feedback
     if feedback is not None:
         feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    batches = settings.batches
+    if batches is not None:
+        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
     responses = settings.responses
     if responses.file is not None:
         responses = responses.model_copy(update={"file": anchored(responses.file)})
@@ -190,6 +196,7 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
+            "batches": batches,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
             "responses": responses,
             "tiers": settings.tiers.model_copy(

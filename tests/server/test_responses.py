@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,7 +14,6 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response
 from pydantic import SecretStr
-from starlette.requests import Request
 
 from server.key_settings import KeyConfig
 from server.responses import Responses
@@ -299,8 +297,7 @@ async def test_a_stream_whose_engine_dies_ends_with_a_response_that_failed(
 
 async def scripted(gateway: Gateway, *pieces: bytes) -> list[dict[str, Any]]:
     """The events of a stream whose engine answers ``pieces``, and its comments as they are."""
-    app = SimpleNamespace(state=SimpleNamespace(services=gateway.services))
-    dialect = Responses(Request({"type": "http", "headers": [], "app": app}))
+    dialect = Responses(gateway.services, {})
     request = await dialect.read(b'{"model": "law", "input": "hello", "stream": true}')
     dialect.engine_body(request, gateway.services.experts["law"])
 
