@@ -27,16 +27,18 @@ every_endpoint = pytest.mark.parametrize("path", ENDPOINTS)
 
 
 @asynccontextmanager
-async def caller(gateway: Gateway, path: str, *, part: float = 1.0, **fields: Any) -> AsyncIterator[None]:
+async def caller(
+    gateway: Gateway, path: str, *, part: float = 1.0, **fields: Any
+) -> AsyncIterator[asyncio.StreamReader]:
     """A client that has sent this part of its request, and leaves without a word at the end of the block."""
     body = json.dumps(ENDPOINTS[path] | fields).encode()
     host, _, port = gateway.url.removeprefix("http://").partition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode())
     writer.write(body[: int(part * len(body))])
     await writer.drain()
     try:
-        yield
+        yield reader
     finally:
         writer.transport.abort()
 
@@ -53,10 +55,6 @@ def left(gateway: Gateway) -> int:
     text = gateway.services.metrics.text(gateway.services.tiers, {}, {}).decode()
     lines = [line for line in text.splitlines() if line.startswith("coe_requests_total{")]
     return sum(int(float(line.split()[-1])) for line in lines if 'outcome="client_left"' in line)
-
-
-async def busy(gateway: Gateway) -> None:
-    await until(lambda: gateway.services.tiers.counts().leases > 0)
 
 
 @every_endpoint
@@ -146,8 +144,9 @@ async def test_before_the_first_token(serving: Serving, settings: Settings, path
 @every_endpoint
 async def test_while_it_streams(serving: Serving, settings: Settings, path: str) -> None:
     async with serving(simulated(settings, tokens_per_s=20)) as gateway:
-        async with caller(gateway, path, model="general", stream=True):
-            await busy(gateway)
+        async with caller(gateway, path, model="general", stream=True) as reader:
+            await reader.readuntil(b"data: ")
+            assert gateway.services.tiers.counts().leases == 1
         await nothing_is_left(gateway)
 
 
