@@ -8,6 +8,12 @@ GatewayError                raised by the gateway itself
 ├── Unauthorized            the key is missing or wrong
 ├── Forbidden               orders are not taken from this client
 ├── TooLarge                the body is over the limit
+├── UrlTooLong              the path and its query are
+├── HeadersTooLarge         the headers are, or there are too many
+├── TooSlow                 the request did not come in the time it has
+├── NotSpoken               this part or version of HTTP is not served
+├── Overloaded              as much is under way as may be
+├── ShuttingDown            nothing new is begun
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
@@ -27,6 +33,8 @@ from router.errors import EmbedderError, NoEligibleError, RouterError
 
 class GatewayError(Exception):
     """Root of the gateway's own errors. ``param`` names the field of the request at fault, if one is."""
+
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -61,6 +69,30 @@ class TooLarge(GatewayError):
     pass
 
 
+class UrlTooLong(GatewayError):
+    pass
+
+
+class HeadersTooLarge(GatewayError):
+    pass
+
+
+class TooSlow(GatewayError):
+    pass
+
+
+class NotSpoken(GatewayError):
+    pass
+
+
+class Overloaded(GatewayError):
+    retry_after_s = 1.0
+
+
+class ShuttingDown(GatewayError):
+    retry_after_s = 5.0
+
+
 class FeedbackOff(GatewayError):
     pass
 
@@ -84,7 +116,12 @@ class Rendering:
     status: int
     type: str
     code: str | None = None
+    message: str | None = None
+    """What clients are told where the error's own text is for the operator: it may name files, processes or
+    what was sent. It goes to the log."""
 
+
+_BY_ITSELF = "Send the request again; if it goes on, the gateway's log says why."
 
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
@@ -96,33 +133,53 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
     UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
+    TooSlow: Rendering(408, "invalid_request_error", "request_timeout"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+    UrlTooLong: Rendering(414, "invalid_request_error", "url_too_long"),
+    HeadersTooLarge: Rendering(431, "invalid_request_error", "headers_too_large"),
+    NotSpoken: Rendering(501, "invalid_request_error", "not_implemented"),
+    Overloaded: Rendering(503, "server_error", "overloaded"),
+    ShuttingDown: Rendering(503, "server_error", "shutting_down"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
-    EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
-    EngineLost: Rendering(502, "server_error", "engine_lost"),
-    ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
-    EngineError: Rendering(502, "server_error", "engine_error"),
-    ExpertsError: Rendering(500, "server_error", "expert_error"),
+    EngineUnavailable: Rendering(
+        502, "server_error", "engine_unavailable", f"The expert's engine does not answer. {_BY_ITSELF}"
+    ),
+    EngineLost: Rendering(
+        502, "server_error", "engine_lost", f"The engine went away in the middle of the answer. {_BY_ITSELF}"
+    ),
+    ExpertNotResident: Rendering(
+        503, "server_error", "expert_not_resident", f"The expert is not on the device. {_BY_ITSELF}"
+    ),
+    EngineError: Rendering(502, "server_error", "engine_error", f"The expert's engine failed. {_BY_ITSELF}"),
+    ExpertsError: Rendering(500, "server_error", "expert_error", f"The expert cannot be used. {_BY_ITSELF}"),
     NoEligibleError: Rendering(400, "invalid_request_error", "unsupported_capability"),
-    EmbedderError: Rendering(503, "server_error", "embedder_error"),
-    RouterError: Rendering(500, "server_error", "router_error"),
+    EmbedderError: Rendering(
+        503, "server_error", "embedder_error", f"The router's embedder failed. {_BY_ITSELF}"
+    ),
+    RouterError: Rendering(500, "server_error", "router_error", f"The router failed. {_BY_ITSELF}"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
-    TiersError: Rendering(503, "server_error", "tiers_error"),
+    TiersError: Rendering(503, "server_error", "tiers_error", f"The memory tiers failed. {_BY_ITSELF}"),
 }
 """Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
 
 REJECTIONS: dict[str, Rendering] = {
     "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
-    "load_failed": Rendering(503, "server_error", "load_failed"),
+    "load_failed": Rendering(
+        503, "server_error", "load_failed", f"The expert could not be loaded. {_BY_ITSELF}"
+    ),
     "load_cancelled": Rendering(503, "server_error", "load_cancelled"),
-    "engine_failed": Rendering(503, "server_error", "engine_failed"),
+    "engine_failed": Rendering(
+        503, "server_error", "engine_failed", f"The expert's engine could not be started. {_BY_ITSELF}"
+    ),
     "shutting_down": Rendering(503, "server_error", "shutting_down"),
     "not_resident": Rendering(503, "server_error", "not_resident"),
     "unknown_expert": Rendering(404, "invalid_request_error", "model_not_found"),
 }
 
-INTERNAL = Rendering(500, "server_error", "internal_error")
+INTERNAL = Rendering(
+    500, "server_error", "internal_error", "The gateway failed; its log has the details."
+)
 
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
@@ -138,18 +195,21 @@ def rendering_of(error: Exception) -> Rendering:
 
 
 def error_body(error: Exception) -> bytes:
-    """OpenAI's error body. An internal error's text stays in the log."""
+    """OpenAI's error body."""
     row = rendering_of(error)
-    message = "The gateway failed; its log has the details." if row is INTERNAL else str(error)
     param = error.param if isinstance(error, GatewayError) else None
-    return _body(message, row.type, param, row.code)
+    return _body(row.message or str(error), row.type, param, row.code)
+
+
+def retry_after(error: Exception) -> dict[str, str]:
+    """The header, where the error knows when another try may succeed."""
+    seconds = error.retry_after_s if isinstance(error, LeaseRejected | GatewayError) else None
+    return {} if seconds is None else {"retry-after": str(max(1, round(seconds)))}
 
 
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
-    extra = dict(headers or {})
-    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
-        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
+    extra = {**(headers or {}), **retry_after(error)}
     return Response(error_body(error), rendering_of(error).status, extra, "application/json")
 
 

@@ -1,17 +1,19 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.feedback_settings import FeedbackConfig
+from server.limits_settings import LimitsConfig
 
 
 class SettingsError(Exception):
@@ -34,12 +36,38 @@ class ServerConfig(Strict):
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)
     """Largest request body."""
+    limits: LimitsConfig = LimitsConfig()
+    """Bounds on what clients send and on how long they take."""
+    tls_cert: Path | None = None
+    """File of the certificate, with those between it and the root; absent means plain HTTP. A relative path
+    counts from the configuration file."""
+    tls_key: Path | None = None
+    """File of the certificate's private key, not encrypted; absent means that ``tls_cert`` has it too."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as ``https://chat.example.com``; ``*`` means all."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
+    Content that is sent along as a ``data:`` URL is always taken."""
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
         if self.admin_key is not None and self.admin_key in self.api_keys:
             raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
         return self
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> Self:
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key without tls_cert: name the certificate's file too")
+        return self
+
+    @field_validator("media_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+", host):
+                raise ValueError(f"{host!r} is no host; write its name alone, in small letters")
+        return hosts
 
 
 class Settings(Strict):
@@ -129,6 +157,13 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
+            "server": settings.server.model_copy(
+                update={
+                    name: anchored(path)
+                    for name in ("tls_cert", "tls_key")
+                    if (path := getattr(settings.server, name)) is not None
+                }
+            ),
             "feedback": feedback,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
