@@ -19,7 +19,7 @@ from server.errors import (
     TooSlow,
     UrlTooLong,
     error_body,
-    rendering_of,
+    failure_of,
     retry_after,
 )
 from server.limits_settings import LimitsConfig
@@ -191,14 +191,15 @@ class Connection(HttpToolsProtocol):
             self._leave()
 
     def _tell(self, error: GatewayError) -> None:
-        status, body = rendering_of(error).status, error_body(error)
+        failure = failure_of(error)
+        body = error_body(failure)
         headers = {
             "content-type": "application/json",
             "content-length": str(len(body)),
             "connection": "close",
             **retry_after(error),
         }
-        lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}"]
+        lines = [f"HTTP/1.1 {failure.status} {http.HTTPStatus(failure.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
 
@@ -235,7 +236,8 @@ class Connection(HttpToolsProtocol):
         limits = self.limits
         left = started + limits.body_s + self._body_bytes / limits.body_rate - time.monotonic()
         if self.flow.read_paused:
-            self._expect(limits.body_s, lambda: self._body_late(time.monotonic() - limits.body_s))
+            now = time.monotonic()
+            self._expect(limits.body_s, lambda: self._body_late(now))
         elif left > 0:
             self._expect(left, lambda: self._body_late(started))
         else:

@@ -20,6 +20,7 @@ GatewayError                raised by the gateway itself
 └── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -181,6 +182,18 @@ INTERNAL = Rendering(
     500, "server_error", "internal_error", "The gateway failed; its log has the details."
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a client is told, before an endpoint words it. ``type`` and ``code`` are OpenAI's."""
+
+    status: int
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
 
@@ -194,11 +207,24 @@ def rendering_of(error: Exception) -> Rendering:
     return INTERNAL
 
 
-def error_body(error: Exception) -> bytes:
-    """OpenAI's error body."""
+def failure_of(error: Exception) -> Failure:
+    """What is for the operator alone stays in the log."""
     row = rendering_of(error)
     param = error.param if isinstance(error, GatewayError) else None
-    return _body(row.message or str(error), row.type, param, row.code)
+    return Failure(row.status, row.message or str(error), row.type, param, row.code)
+
+
+def engine_failure(status: int, body: bytes) -> Failure:
+    """vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status). A failure
+    of its own, which may say anything, stays in its log."""
+    message, param = f"The expert's engine answered {status}. {_BY_ITSELF}", None
+    if status < 500:
+        with contextlib.suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+            tree = orjson.loads(body)
+            error = tree.get("error", tree)
+            message, param = str(error["message"]), error.get("param")
+    code = "context_length_exceeded" if "context length" in message else None
+    return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
 
 
 def retry_after(error: Exception) -> dict[str, str]:
@@ -207,28 +233,23 @@ def retry_after(error: Exception) -> dict[str, str]:
     return {} if seconds is None else {"retry-after": str(max(1, round(seconds)))}
 
 
+def error_body(failure: Failure) -> bytes:
+    """OpenAI's error body."""
+    error = {
+        "message": failure.message,
+        "type": failure.type,
+        "param": failure.param,
+        "code": failure.code,
+    }
+    return orjson.dumps({"error": error})
+
+
+def error_event(failure: Failure) -> bytes:
+    """The server-sent event that ends a stream which cannot go on."""
+    return b"data: " + error_body(failure) + b"\n\n"
+
+
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
-    extra = {**(headers or {}), **retry_after(error)}
-    return Response(error_body(error), rendering_of(error).status, extra, "application/json")
-
-
-def error_event(error: Exception) -> bytes:
-    """The server-sent event that ends a stream which cannot go on."""
-    return b"data: " + error_body(error) + b"\n\n"
-
-
-def translated(status: int, body: bytes) -> bytes:
-    """vLLM's error body in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status)."""
-    try:
-        tree = orjson.loads(body)
-        error = tree.get("error", tree)
-        message, param = str(error["message"]), error.get("param")
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
-    code = "context_length_exceeded" if "context length" in message else None
-    return _body(message, _ENGINE_TYPES.get(status, "server_error"), param, code)
-
-
-def _body(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    failure, extra = failure_of(error), {**(headers or {}), **retry_after(error)}
+    return Response(error_body(failure), failure.status, extra, "application/json")
