@@ -1,8 +1,12 @@
 """The HTTP application: which path is answered by what."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 import server.admin
 import server.chat
@@ -18,7 +22,7 @@ from server.services import Services
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
     """The gateway over running ``services``, which the caller starts and ends, and their ``reload``."""
-    app = FastAPI(title="Composition of Experts", version=services.version)
+    app = FastAPI(title="Composition of Experts", version=services.version, redirect_slashes=False)
     app.state.services = services
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
@@ -34,7 +38,17 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
+    app.add_exception_handler(Exception, _refuse)  # is logged by whoever called the app
     return app
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """``app``, which pages of ``origins`` may call from a browser, with their key and without cookies."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+    )
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -42,8 +56,9 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    message = f"{request.method} {request.url.path} is not served here; GET /openapi.json lists what is."
-    response = error_response(BadRequest(message))
+    path = request.scope["path"][:200]
+    message = f"{request.method} {path} is not served here; GET /openapi.json lists what is."
+    response = error_response(BadRequest(message), getattr(error, "headers", None))
     response.status_code = getattr(error, "status_code", 404)
     return response
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from experts.spec import Expert
 from server.errors import Failure, error_body, error_event
 from server.explanation import Explanation
-from server.limits import read_body
+from server.limits import read_json
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat, parse_chat
 from server.services import Services
@@ -54,5 +54,5 @@ async def explain_route(request: Request) -> Explanation:
     """``POST /v1/coe/route``: a chat request is routed and explained, and nothing is run."""
     services: Services = request.app.state.services
     services.keys.check(request.headers.get("authorization"))
-    chat = parse_chat(await read_body(request, services.settings.server.max_body))
+    chat = parse_chat(await read_json(request, services.settings.server))
     return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -81,9 +81,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         before = self._reading
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._last_request()  # the offer of another protocol is declined: the request is answered in this
+            self._feed(data)
         except httptools.HttpParserError as error:
             self._refuse(error.__context__)
         else:
@@ -93,6 +91,24 @@ class Connection(HttpToolsProtocol):
                     self._refuse(self._headers_too_large())
             if self._deadline is None and not self._deaf:
                 self._expect_more()
+
+    def _feed(self, data: bytes) -> None:
+        """Raises HttpParserError."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            again = self._declined()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.feed_data(again + data[offer.args[0] :])
+
+    def _declined(self) -> bytes:
+        """The head of a request that offers another protocol, without the offer, to be read again: what
+        follows it, its body too, was not read. Java's client offers HTTP/2 with its first request."""
+        lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [
+            b"%b: %b" % header for header in self.headers if header[0] not in (b"connection", b"upgrade")
+        ]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _expect_more(self) -> None:
         if self._reading == "body":
@@ -121,12 +137,16 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_headers()
+        if self.parser.should_upgrade():
+            return
         self._expect_nothing()
         self._reading = "body"
         super().on_headers_complete()
 
     def _check_headers(self) -> None:
         """Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""
+        if self.parser.get_method() == b"CONNECT":
+            raise NotSpoken("This is no proxy.")
         version = self.parser.get_http_version()
         size = hosts = 0
         for name, value in self.headers:
@@ -149,6 +169,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._reading == "headers":  # with an offer of another protocol
+            return
         self._reading = "nothing"
         self._expect_nothing()
         super().on_message_complete()
@@ -184,7 +206,7 @@ class Connection(HttpToolsProtocol):
         self._leave()
 
     def _last_request(self) -> None:
-        """The one under way is answered, and then the connection closed. Whatever else comes is thrown away."""
+        """The one under way is answered, and then the connection closed. What else comes is thrown away."""
         self._deaf = True
         self.cycle.keep_alive = False
         if self.cycle.response_complete:

@@ -178,9 +178,7 @@ REJECTIONS: dict[str, Rendering] = {
     "unknown_expert": Rendering(404, "invalid_request_error", "model_not_found"),
 }
 
-INTERNAL = Rendering(
-    500, "server_error", "internal_error", "The gateway failed; its log has the details."
-)
+INTERNAL = Rendering(500, "server_error", "internal_error", "The gateway failed; its log has the details.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,17 @@
 """Bounds on what a client may send."""
 
+import contextlib
+
+import orjson
 from starlette.requests import Request
 
 from server.errors import BadRequest, TooLarge
+from server.media import check_media
+from server.openai import ModelRequest
+from server.settings import ServerConfig
+
+_PARSER_DEPTH = 1024
+"""How deep orjson reads."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -19,3 +28,32 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise TooLarge(f"The body has more than the {limit} bytes that are taken.")
         parts.append(part)
     return b"".join(parts)
+
+
+async def read_json(request: Request, config: ServerConfig) -> bytes:
+    """The whole body, which is JSON not too deep to be read, or no JSON. Raises BadRequest, TooLarge."""
+    raw = await read_body(request, config.max_body)
+    check_depth(raw, config.limits.json_depth)
+    return raw
+
+
+def check_depth(raw: bytes, most: int) -> None:
+    """Raises BadRequest. Counting brackets is enough for small bodies. For others the parser counts: with as
+    many brackets around the body as leave ``most`` of the levels it reads. What is no JSON passes."""
+    if raw.count(b"{") + raw.count(b"[") <= most:
+        return
+    around = _PARSER_DEPTH - most
+    try:
+        orjson.loads(b"".join([b"[" * around, raw, b"]" * around]))
+    except orjson.JSONDecodeError:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            orjson.loads(raw)
+            raise BadRequest(f"The body is nested deeper than {most} levels.") from None
+
+
+def check_messages(request: ModelRequest, config: ServerConfig) -> None:
+    """How many there are, and where they have content from. Raises BadRequest."""
+    most = config.limits.messages
+    if len(request.messages) > most:
+        raise BadRequest(f"There are {len(request.messages)} messages; at most {most} are taken.", "messages")
+    check_media(request.body, config.media_hosts)

@@ -29,6 +29,6 @@ class LimitsConfig(Strict):
     body_rate: ByteSize = Field(default=ByteSize(4 * 2**10), ge=1)
     """Bytes per second that a client with a large body must reach."""
     idle_s: float = Field(default=75.0, gt=0)
-    """How long a connection stays open without a request. Longer than a load balancer in front keeps its own."""
+    """How long a connection stays open without a request: longer than a load balancer in front keeps it."""
     stall_s: float = Field(default=60.0, ge=1)
-    """How long a client may read nothing of an answer, while all buffers are full, before it counts as gone."""
+    """How long a client may read nothing of an answer, with all buffers full, before it counts as gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -21,7 +22,7 @@ from memory_tiers.manager import Lease, TierManager
 from server.dialect import Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of
 from server.feedback import Recorded
-from server.limits import read_body
+from server.limits import check_messages, read_json
 from server.routing import Route
 from server.services import Services
 from server.streaming import SSE, send_chunks, send_end, send_start, while_connected
@@ -120,7 +121,7 @@ class Exchange(Response):
         self.status = 0  # not zero once headers are out
         self.expert = ""
         self.began = time.monotonic()
-        self.headers_out = {"x-request-id": request.headers.get("x-request-id") or uuid.uuid4().hex}
+        self.headers_out = {"x-request-id": _request_id(request.headers)}
         self.recorded: Recorded | None = None
         self.background = None  # read by FastAPI
 
@@ -138,7 +139,7 @@ class Exchange(Response):
         """The body; None: it was refused."""
         try:
             self.services.keys.check(self.request.headers.get("authorization"))
-            return await read_body(self.request, self.services.settings.server.max_body)
+            return await read_json(self.request, self.services.settings.server)
         except GatewayError as error:
             await self._fail(send, error)
             return None
@@ -147,13 +148,17 @@ class Exchange(Response):
         try:
             await self._line(raw, send)
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
-            if rendering_of(error).status == 500:
+            row = rendering_of(error)
+            if row.status == 500:
                 log.exception("request %s failed", self.headers_out["x-request-id"])
+            elif row.message is not None:
+                log.warning("request %s: %s", self.headers_out["x-request-id"], error)
             await self._fail(send, error)
 
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        check_messages(request, self.services.settings.server)
         headers = self.request.headers
         priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))
@@ -176,6 +181,8 @@ class Exchange(Response):
             self.headers_out |= _decision_headers(route, begun.lease)
             self.services.metrics.first_bytes(route.expert, time.monotonic() - self.began)
             status = begun.answer.status
+            if status >= 500:
+                log.error("request %s: engine answered %d", self.headers_out["x-request-id"], status)
             if status >= 400:
                 await self._send(send, status, self.dialect.error_body(engine_failure(status, begun.head)))
             elif request.stream:
@@ -232,6 +239,12 @@ class Exchange(Response):
             outcome,
             seconds,
         )
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The client's, if it can stand in a log; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if re.fullmatch(r"[!-~]{1,128}", given) else uuid.uuid4().hex
 
 
 def _priority(headers: Mapping[str, str]) -> Priority:

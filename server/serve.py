@@ -2,25 +2,47 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
 
 from experts.errors import EngineError
-from server.app import create_app
+from server.app import create_app, with_cors
+from server.connection import Connection
 from server.errors import ReloadRefused
+from server.gate import Gate
 from server.reload import Reload
 from server.services import Services, running
-from server.settings import Settings, SettingsError
+from server.settings import ServerConfig, Settings, SettingsError
+from server.tls import tls_context
 
 log = logging.getLogger("coe.serve")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain the engines too."""
+    """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
+    and says 503 to whoever comes."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, drain_s: float) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self._drain_s = drain_s
+
+    def stop(self) -> None:
+        """The second time it does not wait for answers under way."""
+        if self.should_exit:
+            self.force_exit = True
+            self._gate.hurried()
+        self.should_exit = self._gate.draining = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._gate.drain(self._drain_s)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -35,6 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(2048)
+        _watch_peers(listener)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SettingsError(
@@ -44,17 +67,42 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def server_over(services: Services, reload: Reload) -> uvicorn.Server:
+def _watch_peers(listener: socket.socket) -> None:
+    """Connections have these from their listener: a machine that vanished is noticed while nothing is sent,
+    and so is a client that does not take the last bytes of an answer."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    """None: plain HTTP. Raises SettingsError."""
+    if config.tls_cert is not None:
+        return tls_context(config.tls_cert, config.tls_key)
+    if config.tls_key is not None:
+        raise SettingsError("server.tls_key without server.tls_cert: name the certificate's file too")
+    return None
+
+
+def server_over(services: Services, reload: Reload, tls: ssl.SSLContext | None = None) -> _Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
+    server = services.settings.server
+    gate = Gate(create_app(services, reload), server.limits)
     config = uvicorn.Config(
-        create_app(services, reload),
+        with_cors(gate, server.cors_origins),
+        http=functools.partial(Connection, server.limits),  # type: ignore[arg-type]  # is called, no more
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(services.settings.server.drain_s)),
+        timeout_graceful_shutdown=1,  # for what is cancelled: the gate has waited
     )
-    return _Server(config)
+    config.load()
+    config.ssl = tls
+    return _Server(config, gate, server.drain_s)
 
 
 async def serve(read: Callable[[], Settings]) -> None:
@@ -67,17 +115,18 @@ async def serve(read: Callable[[], Settings]) -> None:
     hangup = asyncio.Event()
     with _on({signal.SIGHUP: hangup.set}):
         settings = read()
+        tls = _tls(settings.server)
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener):
             async with running(settings) as services:
                 reload = Reload(services, read)
-                server = server_over(services, reload)
+                server = server_over(services, reload, tls)
                 with _signals(server):
                     await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(
-    server: uvicorn.Server,
+    server: _Server,
     listener: socket.socket,
     services: Services,
     reloading: Coroutine[None, None, None],
@@ -107,9 +156,10 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
             log.exception("the reload failed")
 
 
-async def _open(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
+async def _open(server: _Server, listener: socket.socket, services: Services) -> None:
     host, port = listener.getsockname()[:2]
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    scheme = "http" if services.settings.server.tls_cert is None else "https"
+    address = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
         await services.tiers.ready()
@@ -137,12 +187,8 @@ def _banner(address: str, services: Services) -> str:
     )
 
 
-def _signals(server: uvicorn.Server) -> contextlib.AbstractContextManager[None]:
-    def stop() -> None:
-        server.force_exit = server.should_exit  # the second signal does not wait for answers under way
-        server.should_exit = True
-
-    return _on({signal.SIGINT: stop, signal.SIGTERM: stop})
+def _signals(server: _Server) -> contextlib.AbstractContextManager[None]:
+    return _on({signal.SIGINT: server.stop, signal.SIGTERM: server.stop})
 
 
 @contextlib.contextmanager

@@ -55,12 +55,6 @@ class ServerConfig(Strict):
             raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
         return self
 
-    @model_validator(mode="after")
-    def _key_has_a_certificate(self) -> Self:
-        if self.tls_key is not None and self.tls_cert is None:
-            raise ValueError("tls_key without tls_cert: name the certificate's file too")
-        return self
-
     @field_validator("media_hosts")
     @classmethod
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:

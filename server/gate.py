@@ -1,0 +1,63 @@
+"""In front of all paths: how many requests are under way, and that nothing new is begun while draining."""
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.errors import GatewayError, Overloaded, ShuttingDown, error_response
+from server.limits_settings import LimitsConfig
+
+WATCHED = frozenset({"/health", "/ready", "/metrics"})
+"""Paths that say how the gateway is: answered however much is under way."""
+
+
+class Gate:
+    """An ASGI application around another. ``draining``: every path but /health and /metrics is told 503."""
+
+    def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
+        self._app = app
+        self._limits = limits
+        self._under_way = 0
+        self._empty = asyncio.Event()  # while draining
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in WATCHED:
+            closed = self.draining and scope["path"] == "/ready"
+            await (_refusal(ShuttingDown(_LATER)) if closed else self._app)(scope, receive, send)
+        elif self.draining:
+            await _refusal(ShuttingDown(_LATER))(scope, receive, send)
+        elif self._under_way >= self._limits.requests:
+            await _refusal(Overloaded("Too many requests are under way; try again in a moment."))(
+                scope, receive, send
+            )
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
+                if self.draining and not self._under_way:
+                    self._empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Begins nothing new. Returns once nothing is under way, after ``seconds``, or when ``hurried``."""
+        self.draining = True
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
+
+    def hurried(self) -> None:
+        """What is under way is not waited for any more."""
+        self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"<Gate [under way: {self._under_way}, draining: {self.draining}]>"
+
+
+_LATER = "The gateway is shutting down; try again in a moment."
+
+
+def _refusal(error: GatewayError) -> ASGIApp:
+    return error_response(error, {"connection": "close"})
