@@ -1,6 +1,7 @@
 """What the simulated engine answers: deterministic text in vLLM's wire format, token by token."""
 
 import hashlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -150,12 +151,14 @@ def _words(body: Body) -> list[str]:
 
 
 def _text(expert: str, body: Body) -> _Text:
-    """Depends on expert and what is asked only; as long as ``max_tokens`` allows."""
+    """Depends on expert and what is asked only; no longer than ``max_tokens``, or as long."""
     asked = body.get("messages") or body.get("prompt") or []
     prompt = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
     words = ["Simulated", " answer", " of", f" {expert}:"]
     digest = hashlib.blake2b(expert.encode() + prompt, digest_size=60).hexdigest()
     words += [f" {digest[at : at + 2]}" for at in range(0, 2 * (_LONGEST_ANSWER - len(words)), 2)]
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or _LONGEST_ANSWER
+    if body.get("ignore_eos"):
+        words = list(itertools.islice(itertools.cycle(words), limit))
     finish_reason = "length" if limit < len(words) else "stop"
     return _Text(tuple(words[:limit]), finish_reason, len(_words(body)))

@@ -6,7 +6,6 @@ import functools
 import logging
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
@@ -18,13 +17,13 @@ from server.errors import ReloadRefused
 from server.gate import Gate
 from server.reload import Reload
 from server.services import Services, running
-from server.settings import ServerConfig, Settings, SettingsError
-from server.tls import tls_context
+from server.settings import Settings, SettingsError
+from server.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
     and says 503 to whoever comes."""
 
@@ -43,6 +42,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._gate.drain(self._drain_s)
         await super().shutdown(sockets)
+        for task in self.server_state.tasks:  # left only by who was hurried
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,16 +78,7 @@ def _watch_peers(listener: socket.socket) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
 
 
-def _tls(config: ServerConfig) -> ssl.SSLContext | None:
-    """None: plain HTTP. Raises SettingsError."""
-    if config.tls_cert is not None:
-        return tls_context(config.tls_cert, config.tls_key)
-    if config.tls_key is not None:
-        raise SettingsError("server.tls_key without server.tls_cert: name the certificate's file too")
-    return None
-
-
-def server_over(services: Services, reload: Reload, tls: ssl.SSLContext | None = None) -> _Server:
+def server_over(services: Services, reload: Reload, certificate: Certificate | None = None) -> Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     server = services.settings.server
     gate = Gate(create_app(services, reload), server.limits)
@@ -101,8 +93,8 @@ def server_over(services: Services, reload: Reload, tls: ssl.SSLContext | None =
         timeout_graceful_shutdown=1,  # for what is cancelled: the gate has waited
     )
     config.load()
-    config.ssl = tls
-    return _Server(config, gate, server.drain_s)
+    config.ssl = certificate.context if certificate else None
+    return Server(config, gate, server.drain_s)
 
 
 async def serve(read: Callable[[], Settings]) -> None:
@@ -115,18 +107,18 @@ async def serve(read: Callable[[], Settings]) -> None:
     hangup = asyncio.Event()
     with _on({signal.SIGHUP: hangup.set}):
         settings = read()
-        tls = _tls(settings.server)
+        certificate = certificate_of(settings.server)
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener):
             async with running(settings) as services:
-                reload = Reload(services, read)
-                server = server_over(services, reload, tls)
+                reload = Reload(services, read, certificate)
+                server = server_over(services, reload, certificate)
                 with _signals(server):
                     await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(
-    server: _Server,
+    server: Server,
     listener: socket.socket,
     services: Services,
     reloading: Coroutine[None, None, None],
@@ -156,7 +148,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
             log.exception("the reload failed")
 
 
-async def _open(server: _Server, listener: socket.socket, services: Services) -> None:
+async def _open(server: Server, listener: socket.socket, services: Services) -> None:
     host, port = listener.getsockname()[:2]
     scheme = "http" if services.settings.server.tls_cert is None else "https"
     address = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
@@ -187,7 +179,7 @@ def _banner(address: str, services: Services) -> str:
     )
 
 
-def _signals(server: _Server) -> contextlib.AbstractContextManager[None]:
+def _signals(server: Server) -> contextlib.AbstractContextManager[None]:
     return _on({signal.SIGINT: server.stop, signal.SIGTERM: server.stop})
 
 

@@ -15,7 +15,7 @@ from tests.server.test_gateway import held, nothing_is_held
 from tests.server.wire import HOST, get, post, wire
 
 BODY = orjson.dumps(chat())
-LONG = orjson.dumps(chat(model="general", stream=True, max_tokens=100_000))
+LONG = orjson.dumps(chat(model="general", stream=True, max_tokens=150_000, ignore_eos=True))
 
 
 def limited(settings: Settings, **limits: Any) -> Settings:
@@ -194,10 +194,10 @@ async def test_a_client_that_does_not_read_its_answer_loses_it(serving: Serving,
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect((parts.hostname, parts.port))
-            endless = chat(model="general", stream=True, max_tokens=150_000)
-            client.sendall(post(orjson.dumps(endless)))
+            client.sendall(post(LONG))
             await until(lambda: held(gateway) == (0, 1))
             await nothing_is_held(gateway)
+        assert 'outcome="client_left"' in (await gateway.http.get("/metrics")).text
 
 
 async def test_one_connection_too_many_is_told_so(serving: Serving, settings: Settings) -> None:
