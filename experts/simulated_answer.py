@@ -5,9 +5,10 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.engine import Body
 from experts.errors import EngineLost, EngineUnavailable
@@ -18,6 +19,19 @@ _GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "te
 """Path to the object of a whole answer."""
 Step = Callable[["SimulatedAnswer", str], Awaitable[None]]
 """Computes one token with an expert. Raises EngineLost."""
+
+
+class _Asked(BaseModel):
+    """What is read of a body. An engine refuses what is something else."""
+
+    model_config = ConfigDict(strict=True)
+
+    messages: list[dict[str, Any]] | None = None
+    prompt: str | list[Any] | None = None
+    tokens: list[Annotated[int, Field(ge=0, le=1000)]] | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stream_options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +61,13 @@ class SimulatedAnswer:
         self._head = {"id": f"{prefix}-simulated-{number}", "created": int(time.time()), "model": expert}
         self._expert = expert
         self._body = body
+        self._refusal = _refusal(body)
+        if self._refusal is not None:
+            self._object, body = None, {}
         self._streamed = self._object is not None and bool(body.get("stream"))
         self._text = _text(expert, body)
         self._other = None if self._object else _ANSWERS.get(path)
-        self.status = 200 if self._object or self._other else 404
+        self.status = 400 if self._refusal else 200 if self._object or self._other else 404
         self.content_type = "text/event-stream" if self._streamed else "application/json"
 
     async def begin(self) -> None:
@@ -78,6 +95,8 @@ class SimulatedAnswer:
         self._forget(self)
 
     def _whole(self) -> Mapping[str, Any]:
+        if self._refusal is not None:
+            return self._refusal
         if self._other is not None:
             return self._other(self._body)
         if self._object is None:
@@ -119,6 +138,22 @@ class SimulatedAnswer:
         return f"<SimulatedAnswer of {self._expert} [streamed: {self._streamed}, status: {self.status}]>"
 
 
+def _refusal(body: Body) -> Mapping[str, Any] | None:
+    try:
+        _Asked.model_validate(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        said = {
+            "message": f"{field}: {problem['msg']}",
+            "type": "BadRequestError",
+            "param": field,
+            "code": 400,
+        }
+        return {"error": said}
+    return None
+
+
 _NOT_FOUND = {
     "error": {
         "message": "the simulated engine does not know this path",
@@ -135,7 +170,7 @@ def _tokenize(body: Body) -> dict[str, Any]:
 
 
 def _detokenize(body: Body) -> dict[str, Any]:
-    return {"prompt": " ".join("x" * length for length in body["tokens"])}
+    return {"prompt": " ".join("x" * length for length in body.get("tokens") or [])}
 
 
 _ANSWERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {

@@ -70,7 +70,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path
     text = tmp_path / "text"
     text.write_text("no certificate")
     locked = tmp_path / "locked.key"
-    command = ["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:secret", "-out", locked]
+    command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
     subprocess.run(command, check=True)
     for file, its_key, said in (
         (tmp_path / "none", None, "server.tls_cert: .*none: No such file"),
