@@ -159,6 +159,10 @@ class Exchange(Response):
         request = await self.dialect.read(raw)
         self.model = request.model
         check_messages(request, self.services.settings.server)
+        here = await self.dialect.here(request, self.services)
+        if here is not None:
+            await self._send(send, 200, self.tally.whole(here))
+            return
         headers = self.request.headers
         priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))

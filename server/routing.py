@@ -70,6 +70,11 @@ class Routing:
         self._workers = workers
 
     @property
+    def dimensions(self) -> dict[str, int]:
+        """Of each composition's embeddings."""
+        return self._compositions.dimensions
+
+    @property
     def categories(self) -> frozenset[str]:
         """Of all compositions."""
         return self._compositions.categories
@@ -79,14 +84,14 @@ class Routing:
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
-        route = await self._decide(request, await self._named(request.model), category)
+        route = await self._decide(request, await self.named(request.model), category)
         if route.choice is not None:
             self._observe(route.composition, route.choice.decision, route.by)
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
-        named = await self._named(request.model)
+        named = await self.named(request.model)
         route = await self._decide(request, named, category)
         if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
@@ -95,8 +100,9 @@ class Routing:
             request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
         )
 
-    async def _named(self, model: str) -> Named | None:
-        """None for an expert. Raises UnknownModel, and BadRequest where there is no map for a budget."""
+    async def named(self, model: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. Raises UnknownModel, and BadRequest where
+        there is no map for a budget."""
         named = await self._compositions.named(model)
         if named is None and model not in self._experts:
             raise UnknownModel(self._no_such_model(model), "model")
