@@ -1,5 +1,6 @@
 """The HTTP application: which path is answered by what."""
 
+import functools
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
@@ -16,6 +17,7 @@ import server.feedback_routes
 import server.routes
 import server.tokenize
 from memory_tiers.errors import TiersError
+from server.described import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, ERRORS, ROUTE, TOKENIZE
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
 from server.services import Services
@@ -23,15 +25,18 @@ from server.services import Services
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
     """The gateway over running ``services``, which the caller starts and ends, and their ``reload``."""
-    app = FastAPI(title="Composition of Experts", version=services.version, redirect_slashes=False)
+    app = FastAPI(
+        title="Composition of Experts", version=services.version, responses=ERRORS, redirect_slashes=False
+    )
+    post = functools.partial(app.add_api_route, methods=["POST"])
     app.state.services = services
     app.state.reload = reload
-    app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
-    app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
-    app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
-    app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
-    app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
-    app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
+    post("/v1/chat/completions", server.chat.chat_completions, **CHAT)
+    post("/v1/completions", server.completions.completions, **COMPLETIONS)
+    post("/v1/embeddings", server.embeddings.embeddings, **EMBEDDINGS)
+    post("/tokenize", server.tokenize.tokenize, **TOKENIZE)
+    post("/detokenize", server.tokenize.detokenize, **DETOKENIZE)
+    post("/v1/coe/route", server.chat.explain_route, **ROUTE)
     app.include_router(server.routes.router)
     app.include_router(server.admin.router)
     app.include_router(server.feedback_routes.router)

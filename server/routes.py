@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from memory_tiers.status import Progress
 from server.services import Services
@@ -97,7 +97,7 @@ async def health() -> Response:
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/ready")
+@router.get("/ready", responses={503: {"description": "The state of each engine that is not."}})
 async def ready(request: Request) -> Response:
     """Whether a request would reach every engine now: 200, or 503 with the state of each."""
     problems = await _services(request).problems()
@@ -105,7 +105,7 @@ async def ready(request: Request) -> Response:
     return JSONResponse(body, 503 if problems else 200)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     services = _services(request)

@@ -14,6 +14,7 @@ PATHS = (
     b"/v1/completions",
     b"/tokenize",
     b"/detokenize",
+    b"/v1/embeddings",
     b"/v1/coe/route",
     b"/v1/coe/feedback",
     b"/v1/coe/reload/x",
@@ -37,13 +38,13 @@ def body(rng: random.Random) -> bytes:
     """JSON with odd values, JSON that is broken, or no JSON."""
     message = {"role": "user", "content": [{"type": "text", "text": "hello"}]}
     tree: dict[str, Any] = {
-        "model": rng.choice(["law", "coe", "lwa"]),
+        "model": rng.choice(["law", "law", "math", "general", "coe", "lwa"]),
         "messages": [message],
         "max_tokens": 4,
     }
     if rng.random() < 0.2:
         tree["prompt"] = "hello"
-    for _ in range(rng.randrange(1, 4)):
+    for _ in range(rng.randrange(3)):
         tree[rng.choice(FIELDS)] = rng.choice(ODD)
     if rng.random() < 0.3:
         message[rng.choice(["role", "content", "tool_calls", "name"])] = rng.choice(ODD)
@@ -127,7 +128,7 @@ def _mutated(rng: random.Random) -> bytes:
     return bytes(raw)
 
 
-_SMUGGLED = get(b"/v1/models", b"X-Request-Id: smuggled\r\n")
+_SMUGGLED = post(b"{}", more=b"X-Request-Id: smuggled\r\n")
 _METHODS = (b"OPTIONS", b"TRACE", b"PUT", b"M-SEARCH", b"get", b"CONNECT")
 _HOSTS = (b"[", b"[::1", b"a:b:c", b"", b"\xff", b"a b")
 _HEADER = b"X-%d: %b\r\n"

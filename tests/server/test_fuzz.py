@@ -17,7 +17,7 @@ from tests.server.fuzz_requests import bytes_of, whole
 from tests.server.test_gateway import nothing_is_held
 from tests.server.wire import Reply, Wire, post, wire
 
-REQUESTS = 1_500
+REQUESTS = 20_000
 CLIENTS = 24
 SLOW_CLIENTS = 16
 PATIENCE_S = 60.0
@@ -97,17 +97,19 @@ class Fuzz:
             if cut < len(raw):
                 await asyncio.sleep(0)
                 await connection.send(raw[cut:])
-            await self._replies(connection, 0.02)
+            await self._replies(connection, 0.02, alone=cut == len(raw) < 2**14)
             connection.end()
             await self._replies(connection, PATIENCE_S)
 
-    async def _replies(self, connection: Wire, patience_s: float) -> None:
-        """Judges what comes until the gateway closes, or nothing has begun to come for ``patience_s``."""
+    async def _replies(self, connection: Wire, patience_s: float, alone: bool = False) -> None:
+        """Judges what comes until the gateway closes, or nothing has begun to come for ``patience_s``. If
+        ``alone``, all was sent at once, and what stood behind a request must not be answered."""
         while await connection.more(patience_s):
             reply = await connection.reply()
             if reply is None:
                 return
             self._judge(reply)
+            assert not alone or reply.headers.get("x-request-id") != "smuggled"
 
     async def _leaves(self, rng: random.Random) -> None:
         """In the middle of its request or of its answer, politely or not."""
