@@ -11,6 +11,10 @@ from server.limits_settings import LimitsConfig
 WATCHED = frozenset({"/health", "/ready", "/metrics"})
 """Paths that say how the gateway is: answered however much is under way."""
 
+GATE = "coe.gate"
+"""Where a request's scope has the gate it came through."""
+_HELD = "coe.held"
+
 
 class Gate:
     """An ASGI application around another. ``draining``: every path but /health and /metrics is told 503."""
@@ -19,6 +23,7 @@ class Gate:
         self._app = app
         self._limits = limits
         self._under_way = 0
+        self._bodies = 0  # bytes
         self._empty = asyncio.Event()  # while draining
         self.draining = False
 
@@ -34,12 +39,21 @@ class Gate:
             )
         else:
             self._under_way += 1
+            scope[GATE], scope[_HELD] = self, 0
             try:
                 await self._app(scope, receive, send)
             finally:
                 self._under_way -= 1
+                self._bodies -= scope[_HELD]
                 if self.draining and not self._under_way:
                     self._empty.set()
+
+    def hold(self, scope: Scope, size: int) -> None:
+        """Of its body, until the request ends, ``size`` bytes more are kept. Raises Overloaded."""
+        scope[_HELD] += size
+        self._bodies += size
+        if self._bodies > self._limits.bodies:
+            raise Overloaded("The requests under way are too large together; try again in a moment.")
 
     async def drain(self, seconds: float) -> None:
         """Begins nothing new. Returns once nothing is under way, after ``seconds``, or when ``hurried``."""
@@ -53,7 +67,7 @@ class Gate:
         self._empty.set()
 
     def __repr__(self) -> str:
-        return f"<Gate [under way: {self._under_way}, draining: {self.draining}]>"
+        return f"<Gate [under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}]>"
 
 
 _LATER = "The gateway is shutting down; try again in a moment."

@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 
 from server.errors import BadRequest, TooLarge
+from server.gate import GATE, Gate
 from server.media import check_media
 from server.openai import ModelRequest
 from server.settings import ServerConfig
@@ -15,23 +16,25 @@ _PARSER_DEPTH = 1024
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that."""
+    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that, Overloaded."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal():
         raise BadRequest("The content-length header is not a number.")
     if int(declared) > limit:
         raise TooLarge(f"The body has {declared} bytes; at most {limit} are taken.")
+    gate: Gate = request.scope[GATE]
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
         if size > limit:
             raise TooLarge(f"The body has more than the {limit} bytes that are taken.")
+        gate.hold(request.scope, len(part))
         parts.append(part)
     return b"".join(parts)
 
 
 async def read_json(request: Request, config: ServerConfig) -> bytes:
-    """The whole body, which is JSON not too deep to be read, or no JSON. Raises BadRequest, TooLarge."""
+    """The whole body: JSON not too deep to be read, or no JSON. Raises BadRequest, TooLarge, Overloaded."""
     raw = await read_body(request, config.max_body)
     check_depth(raw, config.limits.json_depth)
     return raw

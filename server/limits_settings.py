@@ -12,6 +12,8 @@ class LimitsConfig(Strict):
     """Connections at once; one more is told 503 and closed."""
     requests: int = Field(default=1024, ge=1)
     """Requests under way at once, those that wait for an expert too; one more is told 503."""
+    bodies: ByteSize = ByteSize(2**30)
+    """Bodies of all requests under way together; who sends more is told 503."""
     url: ByteSize = ByteSize(8 * 2**10)
     """Longest path with its query."""
     headers: ByteSize = ByteSize(32 * 2**10)

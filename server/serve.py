@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -68,6 +69,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _take_file_descriptors() -> None:
+    """As many as may be had, up to what is of use: each request has a connection here and one to its engine,
+    and a shell's limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
 def _watch_peers(listener: socket.socket) -> None:
     """Connections have these from their listener: a machine that vanished is noticed while nothing is sent,
     and so is a client that does not take the last bytes of an answer."""
@@ -104,6 +113,7 @@ async def serve(read: Callable[[], Settings]) -> None:
     Raises SettingsError when the port is taken, EngineError when an engine cannot start the first time,
     and what ``running`` and ``read`` raise.
     """
+    _take_file_descriptors()
     hangup = asyncio.Event()
     with _on({signal.SIGHUP: hangup.set}):
         settings = read()

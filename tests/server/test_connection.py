@@ -224,3 +224,19 @@ async def test_one_request_too_many_is_told_so_and_who_watches_is_answered(
             assert (await gateway.http.get("/ready")).status_code == 200
         await nothing_is_held(gateway)
         assert (await gateway.post()).status_code == 200
+
+
+async def test_bodies_that_are_too_large_together_are_refused_until_one_has_ended(
+    serving: Serving, settings: Settings
+) -> None:
+    padding = "a" * 40_000
+    async with serving(limited(settings, bodies="64KiB")) as gateway:
+        long = chat(model="general", stream=True, max_tokens=150_000, ignore_eos=True, user=padding)
+        async with gateway.http.stream("POST", "/v1/chat/completions", json=long) as answer:
+            await anext(answer.aiter_bytes())
+            refused = await gateway.post(user=padding)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+            assert refused.headers["retry-after"] == "1"
+            assert (await gateway.post()).status_code == 200
+        await nothing_is_held(gateway)
+        assert (await gateway.post(user=padding)).status_code == 200
