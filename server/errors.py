@@ -17,10 +17,16 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
-└── ReloadRefused           another configuration cannot be served, or not without a restart
+├── ReloadRefused           another configuration cannot be served, or not without a restart
+├── UsageUnavailable        what was used cannot be read now
+└── OverLimit               the key's limits do not let the request in now
+    ├── TooManyRequests     in a minute, or at once
+    ├── TooManyTokens       in a minute
+    └── OverBudget          the day's tokens are used up
 """
 
 import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -110,6 +116,30 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class UsageUnavailable(GatewayError):
+    pass
+
+
+class OverLimit(GatewayError):
+    """``retry_after_s``: when it may be let in; None: never as it is."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(OverLimit):
+    pass
+
+
+class TooManyTokens(OverLimit):
+    pass
+
+
+class OverBudget(OverLimit):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How an error class looks over HTTP."""
@@ -142,6 +172,10 @@ TABLE: dict[type[Exception], Rendering] = {
     Overloaded: Rendering(503, "server_error", "overloaded"),
     ShuttingDown: Rendering(503, "server_error", "shutting_down"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
+    TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
+    OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
+    UsageUnavailable: Rendering(503, "server_error", "usage_unavailable"),
     EngineUnavailable: Rendering(
         502, "server_error", "engine_unavailable", f"The expert's engine does not answer. {_BY_ITSELF}"
     ),
@@ -225,12 +259,6 @@ def engine_failure(status: int, body: bytes) -> Failure:
     return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
 
 
-def retry_after(error: Exception) -> dict[str, str]:
-    """The header, where the error knows when another try may succeed."""
-    seconds = error.retry_after_s if isinstance(error, LeaseRejected | GatewayError) else None
-    return {} if seconds is None else {"retry-after": str(max(1, round(seconds)))}
-
-
 def error_body(failure: Failure) -> bytes:
     """OpenAI's error body."""
     error = {
@@ -249,5 +277,12 @@ def error_event(failure: Failure) -> bytes:
 
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
-    failure, extra = failure_of(error), {**(headers or {}), **retry_after(error)}
+    failure = failure_of(error)
+    extra = {**(headers or {}), **retry_after(error)}
     return Response(error_body(failure), failure.status, extra, "application/json")
+
+
+def retry_after(error: Exception) -> Mapping[str, str]:
+    """The header that says when to come again, where that is known: never too early."""
+    seconds = error.retry_after_s if isinstance(error, LeaseRejected | GatewayError) else None
+    return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}

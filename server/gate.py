@@ -11,13 +11,14 @@ from server.limits_settings import LimitsConfig
 WATCHED = frozenset({"/health", "/ready", "/metrics"})
 """Paths that say how the gateway is: answered however much is under way."""
 
+LATER = "The gateway is shutting down; try again in a moment."
 GATE = "coe.gate"
 """Where a request's scope has the gate it came through."""
 _HELD = "coe.held"
 
 
 class Gate:
-    """An ASGI application around another. ``draining``: every path but /health and /metrics is told 503."""
+    """An ASGI application around another. ``draining``: what comes is told 503."""
 
     def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
         self._app = app
@@ -29,10 +30,9 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in WATCHED:
-            closed = self.draining and scope["path"] == "/ready"
-            await (_refusal(ShuttingDown(_LATER)) if closed else self._app)(scope, receive, send)
+            await self._app(scope, receive, send)
         elif self.draining:
-            await _refusal(ShuttingDown(_LATER))(scope, receive, send)
+            await _refusal(ShuttingDown(LATER))(scope, receive, send)
         elif self._under_way >= self._limits.requests:
             await _refusal(Overloaded("Too many requests are under way; try again in a moment."))(
                 scope, receive, send
@@ -68,9 +68,6 @@ class Gate:
 
     def __repr__(self) -> str:
         return f"<Gate [under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}]>"
-
-
-_LATER = "The gateway is shutting down; try again in a moment."
 
 
 def _refusal(error: GatewayError) -> ASGIApp:

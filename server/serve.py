@@ -7,18 +7,20 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from experts.errors import EngineError
-from server.app import create_app, with_cors
+from server.app import create_admin_app, create_app, with_cors
 from server.connection import Connection
 from server.errors import ReloadRefused
 from server.gate import Gate
+from server.listener import listen, operators_listener
 from server.reload import Reload
 from server.services import Services, running
-from server.settings import Settings, SettingsError
+from server.settings import Settings
 from server.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
@@ -28,20 +30,20 @@ class Server(uvicorn.Server):
     """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
     and says 503 to whoever comes."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, gate: Gate, services: Services) -> None:
         super().__init__(config)
         self._gate = gate
-        self._drain_s = drain_s
+        self._services = services
 
     def stop(self) -> None:
         """The second time it does not wait for answers under way."""
         if self.should_exit:
             self.force_exit = True
             self._gate.hurried()
-        self.should_exit = self._gate.draining = True
+        self.should_exit = self._gate.draining = self._services.draining = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._gate.drain(self._drain_s)
+        await self._gate.drain(self._services.settings.server.drain_s)
         await super().shutdown(sockets)
         for task in self.server_state.tasks:  # left only by who was hurried
             task.cancel()
@@ -51,49 +53,40 @@ class Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before anything slow starts. Raises SettingsError when it cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-        _watch_peers(listener)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --port"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _take_file_descriptors() -> None:
-    """As many as may be had, up to what is of use: each request has a connection here and one to its engine,
-    and a shell's limit of 1024 is soon reached."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
-def _watch_peers(listener: socket.socket) -> None:
-    """Connections have these from their listener: a machine that vanished is noticed while nothing is sent,
-    and so is a client that does not take the last bytes of an answer."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
-
-
 def server_over(services: Services, reload: Reload, certificate: Certificate | None = None) -> Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
-    server = services.settings.server
-    gate = Gate(create_app(services, reload), server.limits)
+    gate = Gate(create_app(services, reload), services.settings.server.limits)
+    return _server(with_cors(gate, services.settings.server.cors_origins), gate, services, certificate)
+
+
+@contextlib.asynccontextmanager
+async def operators_served(
+    services: Services,
+    reload: Reload,
+    listener: socket.socket | None,
+    certificate: Certificate | None = None,
+) -> AsyncIterator[None]:
+    """The server of ``server.admin_port``, if there is one; it ends last, so that a drain can be seen."""
+    if listener is None:
+        yield
+        return
+    gate = Gate(create_admin_app(services, reload), services.settings.server.limits)
+    server = _server(gate, gate, services, certificate)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    print(f"Operators' listener on {_scheme(services)}://{host}:{port}", flush=True)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _server(app: ASGIApp, gate: Gate, services: Services, certificate: Certificate | None) -> Server:
+    limits = services.settings.server.limits
     config = uvicorn.Config(
-        with_cors(gate, server.cors_origins),
-        http=functools.partial(Connection, server.limits),  # type: ignore[arg-type]  # is called, no more
+        app,
+        http=functools.partial(Connection, limits),  # type: ignore[arg-type]  # is called, no more
         ws="none",
         lifespan="off",
         log_config=None,
@@ -103,7 +96,15 @@ def server_over(services: Services, reload: Reload, certificate: Certificate | N
     )
     config.load()
     config.ssl = certificate.context if certificate else None
-    return Server(config, gate, server.drain_s)
+    return Server(config, gate, services)
+
+
+def _take_file_descriptors() -> None:
+    """As many as may be had, up to what is of use: each request has a connection here and one to its engine,
+    and a shell's limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 async def serve(read: Callable[[], Settings]) -> None:
@@ -119,12 +120,13 @@ async def serve(read: Callable[[], Settings]) -> None:
         settings = read()
         certificate = certificate_of(settings.server)
         listener = listen(settings.server.host, settings.server.port)
-        with contextlib.closing(listener):
+        with contextlib.closing(listener), operators_listener(settings.server) as operators:
             async with running(settings) as services:
                 reload = Reload(services, read, certificate)
                 server = server_over(services, reload, certificate)
-                with _signals(server):
-                    await _serve(server, listener, services, _reload_at(hangup, reload))
+                async with operators_served(services, reload, operators, certificate):
+                    with _signals(server):
+                        await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(
@@ -160,8 +162,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
 
 async def _open(server: Server, listener: socket.socket, services: Services) -> None:
     host, port = listener.getsockname()[:2]
-    scheme = "http" if services.settings.server.tls_cert is None else "https"
-    address = f"{scheme}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    address = f"{_scheme(services)}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
         await services.tiers.ready()
@@ -169,6 +170,10 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
         server.should_exit = True
         raise
     print(_banner(address, services), flush=True)
+
+
+def _scheme(services: Services) -> str:
+    return "http" if services.settings.server.tls_cert is None else "https"
 
 
 def _banner(address: str, services: Services) -> str:

@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 
 from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
+from server.listener import listen
 from server.reload import Reload
-from server.serve import Server, listen, server_over
+from server.serve import Server, server_over
 from server.services import Services, running
 from server.settings import Settings, load
 from server.tls import certificate_of
