@@ -4,22 +4,38 @@ import functools
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
-from starlette.middleware.cors import CORSMiddleware
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 import server.admin
+import server.batch_routes
 import server.chat
 import server.completions
 import server.embeddings
 import server.feedback_routes
+import server.file_routes
+import server.messages
 import server.monitoring
+import server.response_routes
+import server.responses
 import server.routes
 import server.tokenize
 import server.usage_routes
 from memory_tiers.errors import TiersError
-from server.described import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, ERRORS, ROUTE, TOKENIZE
+from server.described import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    ERRORS,
+    MESSAGES,
+    RESPONSES,
+    ROUTE,
+    TOKENIZE,
+)
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
 from server.services import Services
@@ -32,12 +48,18 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     post = functools.partial(app.add_api_route, methods=["POST"])
     post("/v1/chat/completions", server.chat.chat_completions, **CHAT)
     post("/v1/completions", server.completions.completions, **COMPLETIONS)
+    post("/v1/messages", server.messages.messages, **MESSAGES)
+    post("/v1/messages/count_tokens", server.messages.count_tokens, **COUNT_TOKENS)
     post("/v1/embeddings", server.embeddings.embeddings, **EMBEDDINGS)
+    post("/v1/responses", server.responses.create_response, **RESPONSES)
     post("/tokenize", server.tokenize.tokenize, **TOKENIZE)
     post("/detokenize", server.tokenize.detokenize, **DETOKENIZE)
     post("/v1/coe/route", server.chat.explain_route, **ROUTE)
     app.include_router(server.routes.router)
+    app.include_router(server.response_routes.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.file_routes.router)
+    app.include_router(server.batch_routes.router)
     app.include_router(server.usage_routes.router)
     if services.settings.server.admin_port is None:
         app.include_router(server.admin.router)
@@ -63,6 +85,7 @@ def _app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
@@ -81,6 +104,13 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     return error_response(error)
+
+
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    name = str(problem["loc"][-1])
+    return error_response(BadRequest(f"{name}: {problem['msg']}.", name))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -38,6 +38,20 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+class AnthropicDetail(BaseModel):
+    """Anthropic's."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(BaseModel):
+    """What a refusal or failure says in Anthropic's API."""
+
+    type: Literal["error"]
+    error: AnthropicDetail
+
+
 class _Asked(BaseModel):
     """Any other field that vLLM knows is taken too."""
 
@@ -76,6 +90,30 @@ class EmbeddingsSent(_Asked):
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
 
+class ResponseSent(_Asked):
+    """OpenAI's request for a response. Any other field that vLLM knows is taken too."""
+
+    input: str | Annotated[list[Message], Field(min_length=1)]
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class MessageSent(_Asked):
+    """Anthropic's request for a message."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+    system: str | None = None
+    stream: bool | None = None
+
+
+class TokensCounted(_Asked):
+    """Anthropic's request to count what a message would take."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+
+
 class TokenizeSent(_Asked):
     """vLLM's: ``prompt`` or ``messages``."""
 
@@ -96,7 +134,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 """Of every path."""
 
 
-def _passing(model: type[BaseModel], *, streams: bool = False) -> Mapping[str, Any]:
+_ANTHROPIC = {status: {**said, "model": AnthropicError} for status, said in ERRORS.items()}
+
+
+def _passing(
+    model: type[BaseModel], errors: Mapping[int | str, dict[str, Any]] = ERRORS, *, streams: bool = False
+) -> Mapping[str, Any]:
     """What ``add_api_route`` is told of a path that takes ``model``. ``streams``: it may answer with
     server-sent events."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -104,11 +147,14 @@ def _passing(model: type[BaseModel], *, streams: bool = False) -> Mapping[str, A
         event = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
         content[SSE.partition(";")[0]] = {"schema": event}
     answer = {"description": "An expert's answer, or the router's.", "content": content}
-    return {"openapi_extra": described(model, required=True), "responses": {200: answer}}
+    return {"openapi_extra": described(model, required=True), "responses": {200: answer, **errors}}
 
 
 CHAT = _passing(ChatSent, streams=True)
 COMPLETIONS = _passing(CompletionSent, streams=True)
+RESPONSES = _passing(ResponseSent, streams=True)
+MESSAGES = _passing(MessageSent, _ANTHROPIC, streams=True)
+COUNT_TOKENS = _passing(TokensCounted, _ANTHROPIC)
 EMBEDDINGS = _passing(EmbeddingsSent)
 TOKENIZE = _passing(TokenizeSent)
 DETOKENIZE = _passing(DetokenizeSent)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from experts.errors import EngineError
 from server.app import create_admin_app, create_app, with_cors
+from server.batches import batching
 from server.connection import Connection
 from server.errors import ReloadRefused
 from server.gate import Gate
@@ -121,7 +122,7 @@ async def serve(read: Callable[[], Settings]) -> None:
         certificate = certificate_of(settings.server)
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener), operators_listener(settings.server) as operators:
-            async with running(settings) as services:
+            async with running(settings) as services, batching(services):
                 reload = Reload(services, read, certificate)
                 server = server_over(services, reload, certificate)
                 async with operators_served(services, reload, operators, certificate):

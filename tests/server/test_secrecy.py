@@ -1,17 +1,14 @@
 """What clients and the log are not told: keys, prompts, and where things lie on this machine."""
 
-import asyncio
 import logging
 import shutil
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
 from server.settings import Settings
-from tests.server.conftest import Gateway, Serving, changed, chat, settled, simulated, until
-from tests.server.test_gateway import held
+from tests.server.conftest import Gateway, Serving, changed, chat, settled, simulated
 from tests.server.wire import post, wire
 
 KEY, ADMIN_KEY, WRONG_KEY = "sk-key-nobody-may-see", "admin-key-nobody-may-see", "sk-wrong-key"
@@ -30,11 +27,7 @@ async def session(gateway: Gateway, settings: Settings) -> list[str]:
     async def ask(key: str = KEY, path: str = "/v1/chat/completions", **request: Any) -> int:
         request.setdefault("json", chat(messages=[{"role": "user", "content": PROMPT}]))
         headers = {"authorization": f"Bearer {key}"} | request.pop("headers", {})
-        try:
-            answer = await gateway.http.request("POST", path, headers=headers, **request)
-        except httpx.TransportError as error:
-            told.append(str(error))
-            return 0
+        answer = await gateway.http.request("POST", path, headers=headers, **request)
         told.extend([answer.text, repr(answer.headers)])
         return answer.status_code
 
@@ -67,10 +60,13 @@ async def session(gateway: Gateway, settings: Settings) -> list[str]:
     gateway.engine.crash(f"{settings.logs}: its last words")
     assert await ask(json=body(model="law")) == 200
     endless = body(model="law", stream=True, max_tokens=150_000, ignore_eos=True)
-    lost = asyncio.create_task(ask(json=endless))
-    await until(lambda: held(gateway) == (0, 1))
-    gateway.engine.crash(f"{settings.logs}: its last words")
-    await lost
+    key = {"authorization": f"Bearer {KEY}"}
+    async with gateway.http.stream("POST", "/v1/chat/completions", json=endless, headers=key) as answer:
+        lines = answer.aiter_lines()
+        await anext(lines)  # nothing is lost, and all done again, before the first byte
+        gateway.engine.crash(f"{settings.logs}: its last words")
+        told += [line async for line in lines]
+    assert "engine_lost" in told[-2]
     return told
 
 
