@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 import server.admin
@@ -116,9 +118,18 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
 async def _not_found(request: Request, error: Exception) -> Response:
     path = request.scope["path"][:200]
     message = f"{request.method} {path} is not served here; GET /openapi.json lists what is."
-    response = error_response(BadRequest(message), getattr(error, "headers", None))
+    response = error_response(BadRequest(message))
     response.status_code = getattr(error, "status_code", 404)
+    if response.status_code == 405:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the request's path takes: each of its routes knows its own alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for methods in found for method in methods})
 
 
 async def _nobody_there(request: Request, error: Exception) -> Response:
