@@ -35,7 +35,7 @@ def described(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
 
 
 def _whole(tree: Any, parts: Mapping[str, Any]) -> Any:
-    """With each part in the place where it is named: in the middle of a document names mean something else."""
+    """With each part where it is named: in the middle of a document the names mean something else."""
     if isinstance(tree, list):
         return [_whole(each, parts) for each in tree]
     if not isinstance(tree, dict):

@@ -154,4 +154,3 @@ async def test_malformed_requests_leave_no_trace(serving: Serving, settings: Set
         assert last.resident < first.resident + 16 * 2**20
         assert len(fuzz.statuses) > 6
         assert (await gateway.post()).status_code == 200
-        print(fuzz.sent, fuzz.statuses, first, last)
