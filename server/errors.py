@@ -17,6 +17,8 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
+├── RequestTimeout          the answer was not complete in the time that there was for it
+├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
 ├── BatchesOff              no files and batches are kept here
 ├── BatchesUnavailable      files and batches cannot be read or kept now
 ├── UnknownFile             there is no such file, or it is another client's
@@ -40,11 +42,19 @@ import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from starlette.responses import Response
 
-from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
+from experts.errors import (
+    EngineError,
+    EngineLost,
+    EngineStalled,
+    EngineUnavailable,
+    ExpertNotResident,
+    ExpertsError,
+)
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import EmbedderError, NoEligibleError, RouterError
 
@@ -171,6 +181,19 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class RequestTimeout(GatewayError):
+    pass
+
+
+class BreakerOpen(GatewayError):
+    """``part``: whose breaker it is."""
+
+    def __init__(self, message: str, part: Literal["expert", "engine"], retry_after_s: float) -> None:
+        super().__init__(message)
+        self.part: Literal["expert", "engine"] = part
+        self.retry_after_s = retry_after_s
+
+
 class UsageUnavailable(GatewayError):
     pass
 
@@ -238,6 +261,8 @@ TABLE: dict[type[Exception], Rendering] = {
     Overloaded: Rendering(503, "server_error", "overloaded"),
     ShuttingDown: Rendering(503, "server_error", "shutting_down"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    RequestTimeout: Rendering(504, "timeout", "request_timeout"),
+    BreakerOpen: Rendering(503, "server_error", "breaker_open"),
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
     TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
     OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
@@ -247,6 +272,9 @@ TABLE: dict[type[Exception], Rendering] = {
     ),
     EngineLost: Rendering(
         502, "server_error", "engine_lost", f"The engine went away in the middle of the answer. {_BY_ITSELF}"
+    ),
+    EngineStalled: Rendering(
+        502, "server_error", "engine_stalled", f"The engine stopped in the middle of the answer. {_BY_ITSELF}"
     ),
     ExpertNotResident: Rendering(
         503, "server_error", "expert_not_resident", f"The expert is not on the device. {_BY_ITSELF}"

@@ -65,6 +65,18 @@ class ServerConfig(Strict):
     media_hosts: tuple[str, ...] = ()
     """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
     Content that is sent along as a ``data:`` URL is always taken."""
+    keep_alive_s: float = Field(default=10.0, ge=0)
+    """Seconds after which, and then every how many, a client whose stream has not begun gets a comment that
+    says what it waits for; 0 means none."""
+    request_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds in which an answer must be complete; absent means as long as it takes."""
+    stall_timeout_s: float = Field(default=300.0, ge=0)
+    """Seconds after which a stream ends with an error if the engine says nothing more; 0 means never."""
+    breaker_failures: int = Field(default=3, ge=0)
+    """Failures in a row after which an expert, or an engine, is not asked for a while; 0 means that it is
+    always asked."""
+    breaker_cool_down_s: float = Field(default=30.0, gt=0)
+    """How long that while is. Then one request tries whether it works again."""
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
@@ -145,6 +157,9 @@ class Settings(Strict):
                 if expert_name not in self.experts:
                     where = f"compositions.{name}.mapping.{category}"
                     raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
+            fallback = composition.fallback
+            if isinstance(fallback, str) and fallback not in self.experts:
+                raise ValueError(f"compositions.{name}.fallback: {_unknown(fallback, self.experts)}")
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
