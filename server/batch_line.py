@@ -22,7 +22,16 @@ from server.chat import Chat
 from server.completions import Completions
 from server.dialect import Dialect
 from server.embeddings import Embeddings
-from server.errors import BadRequest, BreakerOpen, Failure, Unauthorized, engine_failure, failure_of
+from server.errors import (
+    BadRequest,
+    BreakerOpen,
+    Failure,
+    Unauthorized,
+    engine_failure,
+    failure_of,
+    rendering_of,
+)
+from server.limits import check_messages
 from server.need import Need
 from server.openai import ModelRequest
 from server.responses import Responses
@@ -133,6 +142,7 @@ class _Walk:
         request = await self.dialect.read(body)
         if request.stream:
             raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
+        check_messages(request, self._services.settings.server)
         check_model(key, self._services.catalog.name_of(request.model))
         return request
 
@@ -147,6 +157,8 @@ class _Walk:
     def failed(self, failure: Failure, error: Exception | None = None) -> Answer:
         if failure.status == 500:
             log.error("request %s failed", self._id, exc_info=error)
+        elif error is not None and rendering_of(error).message is not None:
+            log.warning("request %s: %s", self._id, error)
         return self.answered(failure.status, self.dialect.error_body(failure))
 
     def settle(self, expert: str, answer: Answer | None) -> None:

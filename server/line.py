@@ -1,6 +1,7 @@
 """The line a request walks that an expert answers: admit, route, lease, stream, release."""
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ from server.errors import (
 from server.feedback import Recorded
 from server.keep_alive import KeepAlive, comment
 from server.key import PRIORITIES
-from server.limits import read_body
+from server.limits import check_messages, read_json
 from server.need import NOTHING, Need
 from server.openai import ModelRequest
 from server.patience import Patience, deadline
@@ -58,7 +59,7 @@ class Exchange(Response):
         self.status = 0  # not zero once headers are out
         self.expert = ""
         self.began = time.monotonic()
-        self.headers_out = {"x-request-id": request.headers.get("x-request-id") or uuid.uuid4().hex}
+        self.headers_out = {"x-request-id": _request_id(request.headers)}
         self.recorded: Recorded | None = None
         self.background = None  # read by FastAPI
 
@@ -77,7 +78,7 @@ class Exchange(Response):
         try:
             key = self.services.keys.check(authorization_of(self.request.headers))
             self.admission = self.services.admissions.of(key)
-            return await read_body(self.request, self.services.settings.server.max_body)
+            return await read_json(self.request, self.services.settings.server)
         except GatewayError as error:
             await self._fail(send, error)
             return None
@@ -88,13 +89,17 @@ class Exchange(Response):
             async with deadline(patience.timeout_s, time.monotonic() - self.began):
                 await self._line(raw, send, patience.keep_alive_s)
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
-            if rendering_of(error).status == 500:
+            row = rendering_of(error)
+            if row.status == 500:
                 log.exception("request %s failed", self.headers_out["x-request-id"])
+            elif row.message is not None:
+                log.warning("request %s: %s", self.headers_out["x-request-id"], error)
             await self._fail(send, error)
 
     async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        check_messages(request, self.services.settings.server)
         priority = self._enter(request)
         here = await self.dialect.here(request, self.services)
         if here is not None:
@@ -167,6 +172,8 @@ class Exchange(Response):
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
         status = begun.answer.status
+        if status >= 500:
+            log.error("request %s: the engine answered %d", self.headers_out["x-request-id"], status)
         if status >= 400:
             await self._refuse(send, engine_failure(status, begun.head))
         elif request.stream:
@@ -239,6 +246,12 @@ class Exchange(Response):
             outcome,
             seconds,
         )
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The client's, if it can stand in a log; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if re.fullmatch(r"[!-~]{1,128}", given) else uuid.uuid4().hex
 
 
 def _priority(headers: Mapping[str, str]) -> Priority | None:

@@ -49,7 +49,8 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
-    replaced. ``feedback`` and ``batches``: None if they are off; the latter is there within ``batching``."""
+    replaced. ``feedback`` and ``batches``: None if they are off; the latter is there within ``batching``.
+    ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
@@ -64,6 +65,7 @@ class Services:
     started: int
     version: str
     batches: "Batches | None" = None
+    draining: bool = False
 
     @property
     def settings(self) -> Settings:
