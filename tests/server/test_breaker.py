@@ -197,16 +197,22 @@ def test_a_good_answer_of_one_expert_speaks_for_its_engine() -> None:
     assert not breakers.is_open(LAW)
 
 
-@pytest.mark.parametrize(
-    ("status", "opens"), [(200, False), (400, False), (404, False), (501, False), (500, True), (503, True)]
-)
-def test_an_engine_s_status_opens_it_if_it_is_not_the_client_s_fault(status: int, opens: bool) -> None:
+@pytest.mark.parametrize("status", [200, 400, 404, 500, 501, 503])
+def test_no_answer_of_an_engine_that_goes_on_opens_it(status: int) -> None:
     breakers = Breakers(1, COOL_DOWN_S, Clock())
     attempt = breakers.enter(LAW)
     attempt.answered(status)
     attempt.over(None)
-    assert breakers.is_open(LAW) is opens
-    assert not breakers.is_open(MATH)
+    assert not breakers.is_open(LAW)
+
+
+@pytest.mark.parametrize(("status", "closes"), [(200, True), (400, True), (500, False)])
+def test_the_status_of_a_probe_closes_it_unless_it_says_nothing(status: int, closes: bool) -> None:
+    clock = Clock()
+    breakers = broken("expert", clock)
+    clock.now = COOL_DOWN_S
+    breakers.enter(LAW).answered(status)
+    assert breakers.is_open(LAW) is not closes
 
 
 def test_a_probe_whose_engine_works_but_not_its_expert_leaves_the_engine_to_the_next() -> None:
