@@ -71,9 +71,12 @@ class VllmEngine:
         log_folder: Path,
         vllm: InstalledVllm | None = None,
         native_bfloat16: bool | None = None,
+        media_hosts: Sequence[str] = (),
     ) -> None:
         """Starts nothing. The server writes to ``log_folder/<family>.log``. ``vllm`` and ``native_bfloat16``:
-        absent means what is installed, and what this processor computes."""
+        absent means what is installed, and what this processor computes. ``media_hosts``: where content of
+        messages may be fetched from."""
+        self._media_hosts = media_hosts
         vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
         self._mode: VllmMode = config.mode if config.mode in ("plain", "lora") else "interleaved"
@@ -265,7 +268,9 @@ class VllmEngine:
         return held
 
     def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
-        return command(config, self._mode, self._platform, expert.name, weights)
+        return command(
+            config, self._mode, self._platform, expert.name, weights, media_hosts=self._media_hosts
+        )
 
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Returns once the server answers."""

@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
     )
+    serve.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, over the configuration's")
+    serve.add_argument("--tls-key", type=Path, help="the certificate's private key, over the configuration's")
     serve.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
 
     _operator_verb(

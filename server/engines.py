@@ -19,10 +19,12 @@ def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Eng
         if config.simulation.process:
             return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(family, config.simulation)
+    hosts = settings.server.media_hosts
     if config.mode == "lora":
         members = [expert for expert in experts if expert.family == family]
-        return LoraEngine(family, config, settings.logs, settings.store / base_name(family), members)
-    return VllmEngine(family, config, settings.logs)
+        base = settings.store / base_name(family)
+        return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
+    return VllmEngine(family, config, settings.logs, media_hosts=hosts)
 
 
 def check_has_place(engine: Engine, expert: Expert) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experts.engine import EngineStatistics
 from memory_tiers.manager import TierManager
@@ -46,6 +46,10 @@ class Metrics:
             cache(self._first_bytes.labels),
         )
         self._request_seconds_of = cache(self._request_seconds.labels)
+        self._breaker_open = Gauge(
+            "coe_breaker_open", "1 while an expert or its engine failed too often to be asked", ["expert"],
+            registry=registry,
+        )  # fmt: skip
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
@@ -66,7 +70,16 @@ class Metrics:
         """Counts what the tier manager saw."""
         self._tiers.observe(observation)
 
-    def text(self, tiers: TierManager, statistics: Mapping[str, EngineStatistics]) -> bytes:
-        """Prometheus text, as things are now. ``statistics``: of the engines that answer."""
+    def text(
+        self,
+        tiers: TierManager,
+        statistics: Mapping[str, EngineStatistics],
+        breakers: Mapping[str, bool],
+    ) -> bytes:
+        """Prometheus text, as things are now. ``statistics``: of the engines that answer. ``breakers``:
+        expert to whether its breaker is open."""
         self._snapshot.take(tiers, statistics)
+        self._breaker_open.clear()
+        for expert, is_open in breakers.items():
+            self._breaker_open.labels(expert).set(is_open)
         return generate_latest(self._registry)

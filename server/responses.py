@@ -3,7 +3,7 @@
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +53,17 @@ class Responses:
     engine_path = "/v1/chat/completions"
     any_of_family = False
 
-    def __init__(self, request: Request, run: KeptResponse | None = None) -> None:
-        self._services: Services = request.app.state.services
-        self._request = request
-        self._owner = ""
+    def __init__(
+        self,
+        services: Services,
+        headers: Mapping[str, str],
+        run: KeptResponse | None = None,
+        owner: str = "",
+    ) -> None:
+        """``owner``: of a request that comes without its client's key; empty: by ``headers``."""
+        self._services = services
+        self._headers = headers
+        self._owner = owner
         self._runs = run is not None
         self._id = f"resp_{uuid.uuid4().hex}" if run is None else run.id
         self._created_at = int(time.time()) if run is None else run.response["created_at"]
@@ -70,8 +77,9 @@ class Responses:
 
     async def read(self, raw: bytes) -> ModelRequest:
         self._raw = raw
-        headers = self._request.headers
-        self._owner = owner_of(self._services.keys.check(authorization_of(headers)), headers)
+        headers = self._headers
+        if not self._owner:
+            self._owner = owner_of(self._services.keys.check(authorization_of(headers)), headers)
         asked = self._asked = read_asked(raw)
         self._tools = Tools.of(asked.tools, asked.tool_choice)
         self._items = await self._resolved(input_items(asked.input))
@@ -86,7 +94,9 @@ class Responses:
     async def here(self, request: ModelRequest, services: Services) -> bytes | None:
         if not self._asked.background or self._runs:
             return None
-        await services.explain(request, self._request.headers.get("x-coe-category"))  # or refuses it at once
+        if self.exchange is None:
+            raise BadRequest("'background' is for requests online; leave it out.", "background")
+        await services.explain(request, self._headers.get("x-coe-category"))  # or refuses it at once
         return await self._queue()
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
@@ -197,14 +207,14 @@ class Responses:
 
 async def create_response(request: Request) -> Response:
     """``POST /v1/responses``."""
-    dialect = Responses(request)
+    dialect = Responses(request.app.state.services, request.headers)
     dialect.exchange = Exchange(request, dialect)
     return dialect.exchange
 
 
 async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse) -> None:
     """Makes the response, and keeps how it ended."""
-    dialect = Responses(exchange.request, run=kept)
+    dialect = Responses(exchange.services, exchange.request.headers, run=kept)
     await Detached(exchange, raw, dialect).run()
     if dialect.failure is not None:
         error = error_of(dialect.failure)

@@ -1,11 +1,16 @@
 """Bytes on their way to the client, and noticing that the client has left."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
 
 from starlette.types import Receive, Send
 
 SSE = "text/event-stream; charset=utf-8"
+SSE_HEADERS = {
+    "content-type": SSE,
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx passes events on as they come
+}
 
 
 async def while_connected(work: Coroutine[None, None, None], receive: Receive) -> bool:
@@ -53,7 +58,11 @@ async def send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
     """As they come. Does not end the response."""
     async for chunk in chunks:
         if chunk:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send_part(send, chunk)
+
+
+def send_part(send: Send, chunk: bytes) -> Awaitable[None]:
+    return send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def send_end(send: Send, body: bytes = b"") -> None:

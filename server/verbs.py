@@ -27,6 +27,7 @@ def serve(options: argparse.Namespace) -> int:
 
     server.logs.configure(options.verbose)
     given = {"host": options.host, "port": options.port}
+    given |= {"tls_cert": options.tls_cert, "tls_key": options.tls_key}
     changed = {name: value for name, value in given.items() if value is not None}
     if not 0 <= changed.get("port", 0) <= 65535:
         raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
