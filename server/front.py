@@ -36,11 +36,9 @@ class Front:
 class QuickRequest(Request):
     """A request whose headers are looked up, where starlette's walks through all of them each time."""
 
-    @property
-    def headers(self) -> Headers:
-        if not hasattr(self, "_headers"):
-            self._headers = QuickHeaders(scope=self.scope)
-        return self._headers
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(scope, receive)
+        self._headers = QuickHeaders(scope)  # what its property gives, if it is there
 
 
 class QuickHeaders(Headers):

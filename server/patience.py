@@ -1,9 +1,9 @@
 """How long a client waits, as it and the configuration say."""
 
 import asyncio
-import contextlib
 import math
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from server.errors import BadRequest, RequestTimeout
@@ -34,11 +34,14 @@ class Patience:
         )
 
 
-@contextlib.asynccontextmanager
-async def deadline(timeout_s: float | None, spent_s: float) -> AsyncIterator[None]:
+def deadline(timeout_s: float | None, spent_s: float) -> AbstractAsyncContextManager[None]:
     """Cancels what is inside when ``timeout_s`` are over, of which ``spent_s`` are. Raises RequestTimeout."""
-    left_s = None if timeout_s is None else max(0.0, timeout_s - spent_s)
-    limit = asyncio.timeout(left_s)
+    return nullcontext() if timeout_s is None else _deadline(timeout_s, spent_s)
+
+
+@asynccontextmanager
+async def _deadline(timeout_s: float, spent_s: float) -> AsyncIterator[None]:
+    limit = asyncio.timeout(max(0.0, timeout_s - spent_s))
     try:
         async with limit:
             yield
