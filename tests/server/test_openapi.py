@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from server.settings import Settings
 from tests.server.conftest import EXPERTS, Serving, simulated
 from tests.server.test_gateway import nothing_is_held
@@ -44,7 +42,6 @@ def with_names(document: dict[str, Any]) -> dict[str, Any]:
 async def test_the_gateway_does_what_its_document_says(
     serving: Serving, settings: Settings, tmp_path: Path
 ) -> None:
-    pytest.importorskip("schemathesis")
     async with serving(simulated(settings, tokens_per_s=1e5)) as gateway:
         file = tmp_path / "openapi.json"
         file.write_text(json.dumps(with_names((await gateway.http.get("/openapi.json")).json())))
