@@ -57,6 +57,10 @@ def command(
     # Chat template and sampling defaults belong to the expert: the gateway sends them with each request.
     arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    if config.tool_parser is not None:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", config.tool_parser]
+    if config.reasoning_parser is not None:
+        arguments += ["--reasoning-parser", config.reasoning_parser]
     if platform == "cpu":
         arguments += ["--enforce-eager"]  # compiling takes a minute per start and freezes packed weights
     match mode:

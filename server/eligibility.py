@@ -30,6 +30,8 @@ class Needs:
         """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
         or it is not known."""
         for capability in self.capabilities:
+            if capability == "tools" and not expert.parses_tools:
+                return capability
             if expert.capabilities is not None and capability not in expert.capabilities:
                 return capability
         answer = expert.generation.max_tokens if self.answer is None else self.answer
