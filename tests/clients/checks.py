@@ -1,0 +1,73 @@
+"""What every session of a client has: where it goes, checks that run one after another, and what a gateway
+shows when a client has left. Standard library only: each client has packages of its own."""
+
+import contextlib
+import inspect
+import os
+import sys
+import time
+import traceback
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from typing import NoReturn
+
+URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000")
+"""Of the gateway, without a path."""
+API = f"{URL}/v1"
+KEY = os.environ.get("API_KEY", "none")
+MODEL = os.environ.get("MODEL", "general")
+COMPOSITION = os.environ.get("COMPOSITION", "coe")
+EMBEDDER = os.environ.get("EMBEDDER", "coe-embedder")
+"""What embeddings are asked of."""
+PROMPT = "Why is the sky blue? Answer in one sentence."
+
+Check = Callable[[], None] | Callable[[], Awaitable[None]]
+
+
+class Session:
+    """Checks of one client, in the order of their definition."""
+
+    def __init__(self) -> None:
+        self._checks: list[Check] = []
+
+    def check(self, function: Check) -> Check:
+        """A decorator. The check's name is the function's."""
+        self._checks.append(function)
+        return function
+
+    async def run(self) -> NoReturn:
+        """One line each; ends the process, with 1 where a check failed."""
+        failed = 0
+        for check in self._checks:
+            name, began = check.__name__.replace("_", " "), time.monotonic()
+            try:
+                waits = check()
+                if inspect.isawaitable(waits):
+                    await waits
+            except Exception as error:
+                failed += 1
+                print(f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}", flush=True)
+                traceback.print_exc()
+            else:
+                print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
+        print(f"{len(self._checks) - failed} passed, {failed} failed", flush=True)
+        sys.exit(1 if failed else 0)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """The client leaves an answer under way inside. Fails where the gateway does not notice within 30 seconds
+    that one more client has left, or goes on holding a lease."""
+    before = _total("coe_requests_total", 'outcome="client_left"')
+    yield
+    deadline = time.monotonic() + 30
+    while _total("coe_requests_total", 'outcome="client_left"') != before + 1 or _total("coe_leases", ""):
+        assert time.monotonic() < deadline, "the gateway did not notice that its client left"
+        time.sleep(0.02)
+
+
+def _total(name: str, label: str) -> float:
+    with urllib.request.urlopen(f"{URL}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    series = (line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+    return sum(float(value) for labels, value in series if label in labels)
