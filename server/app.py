@@ -6,8 +6,10 @@ from starlette.responses import Response
 
 import server.admin
 import server.chat
+import server.completions
 import server.feedback_routes
 import server.routes
+import server.tokenize
 from memory_tiers.errors import TiersError
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
@@ -20,6 +22,9 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.state.services = services
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
+    app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
+    app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
     app.include_router(server.routes.router)
     app.include_router(server.admin.router)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from experts.spec import Capability, Expert
 from server.errors import ContextTooLong, NotCapable
-from server.openai import ChatRequest
+from server.openai import ModelRequest
 
 Reason = Capability | Literal["context"]
 _PARTS: Mapping[str, Capability] = {"image_url": "images", "input_audio": "audio", "file": "files"}
@@ -38,7 +38,7 @@ class Needs:
         return "context" if self.prompt + (answer or 0) > window else None
 
 
-def needs_of(request: ChatRequest, longest: int) -> Needs:
+def needs_of(request: ModelRequest, longest: int) -> Needs:
     """``longest``: the largest context window there is, in tokens; counting goes on no further."""
     body = request.body
     capabilities: dict[Capability, str] = {}
@@ -52,7 +52,8 @@ def needs_of(request: ChatRequest, longest: int) -> Needs:
     answer = (
         body.get("max_tokens") if body.get("max_completion_tokens") is None else body["max_completion_tokens"]
     )
-    cut = body.get("truncate_prompt_tokens") is not None  # vLLM's own: the prompt is made to fit
+    # vLLM's own field: the prompt is made to fit.
+    cut = request.any_length or body.get("truncate_prompt_tokens") is not None
     return Needs(
         capabilities,
         prompt=0 if cut else least_tokens(_texts(request.messages), longest),
@@ -81,7 +82,7 @@ class Eligibility:
 
     @classmethod
     def of(
-        cls, request: ChatRequest, experts: Sequence[Expert], families: Mapping[str, int]
+        cls, request: ModelRequest, experts: Sequence[Expert], families: Mapping[str, int]
     ) -> "Eligibility":
         """Of ``experts`` for ``request``. ``families``: family to its context window in tokens."""
         windows = {expert.name: families[expert.family] for expert in experts}

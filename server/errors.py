@@ -124,6 +124,18 @@ REJECTIONS: dict[str, Rendering] = {
 
 INTERNAL = Rendering(500, "server_error", "internal_error")
 
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a client is told, before an endpoint words it. ``type`` and ``code`` are OpenAI's."""
+
+    status: int
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
 
@@ -137,29 +149,16 @@ def rendering_of(error: Exception) -> Rendering:
     return INTERNAL
 
 
-def error_body(error: Exception) -> bytes:
-    """OpenAI's error body. An internal error's text stays in the log."""
+def failure_of(error: Exception) -> Failure:
+    """An internal error's text stays in the log."""
     row = rendering_of(error)
     message = "The gateway failed; its log has the details." if row is INTERNAL else str(error)
     param = error.param if isinstance(error, GatewayError) else None
-    return _body(message, row.type, param, row.code)
+    return Failure(row.status, message, row.type, param, row.code)
 
 
-def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer for an error raised before the first token."""
-    extra = dict(headers or {})
-    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
-        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return Response(error_body(error), rendering_of(error).status, extra, "application/json")
-
-
-def error_event(error: Exception) -> bytes:
-    """The server-sent event that ends a stream which cannot go on."""
-    return b"data: " + error_body(error) + b"\n\n"
-
-
-def translated(status: int, body: bytes) -> bytes:
-    """vLLM's error body in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status)."""
+def engine_failure(status: int, body: bytes) -> Failure:
+    """vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status)."""
     try:
         tree = orjson.loads(body)
         error = tree.get("error", tree)
@@ -167,8 +166,29 @@ def translated(status: int, body: bytes) -> bytes:
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
     code = "context_length_exceeded" if "context length" in message else None
-    return _body(message, _ENGINE_TYPES.get(status, "server_error"), param, code)
+    return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
 
 
-def _body(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
+def error_body(failure: Failure) -> bytes:
+    """OpenAI's error body."""
+    error = {
+        "message": failure.message,
+        "type": failure.type,
+        "param": failure.param,
+        "code": failure.code,
+    }
+    return orjson.dumps({"error": error})
+
+
+def error_event(failure: Failure) -> bytes:
+    """The server-sent event that ends a stream which cannot go on."""
+    return b"data: " + error_body(failure) + b"\n\n"
+
+
+def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+    """The HTTP answer for an error raised before the first token."""
+    extra = dict(headers or {})
+    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
+        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
+    failure = failure_of(error)
+    return Response(error_body(failure), failure.status, extra, "application/json")

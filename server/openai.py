@@ -11,32 +11,58 @@ from server.errors import BadRequest
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A chat request whose owned fields were checked. ``body`` is the whole object as the client sent it."""
+class ModelRequest:
+    """A request that a model answers, whose owned fields were checked. ``messages``: what is routed and
+    measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
+    completion says it. ``any_length``: no context window is too small for it."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
     stream: bool
     body: Mapping[str, Any]
+    any_length: bool = False
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the client of a stream asked for the event that counts its tokens."""
+        options = self.body.get("stream_options")
+        return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
-def parse_chat(raw: bytes) -> ChatRequest:
-    """Checks what routing and leasing need. Raises BadRequest naming the field."""
+def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
+    """``fields``: those that it must have, for people. Raises BadRequest."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"The body is not JSON: {error}.") from error
     if not isinstance(body, dict):
-        raise BadRequest("The body must be a JSON object with 'model' and 'messages'.")
-    model, messages, stream = body.get("model"), body.get("messages"), body.get("stream", False)
-    if not isinstance(model, str) or not model:
-        raise BadRequest("'model' must name a model; GET /v1/models lists them.", "model")
+        raise BadRequest(f"The body must be a JSON object with {fields}.")
+    return body
+
+
+def parse_chat(raw: bytes) -> ModelRequest:
+    """Checks what routing and leasing need. Raises BadRequest naming the field."""
+    return chat_of(parse_object(raw, "'model' and 'messages'"))
+
+
+def chat_of(body: Mapping[str, Any]) -> ModelRequest:
+    """The request that ``body`` is. Raises BadRequest naming the field."""
+    messages = body.get("messages")
+    check_owned(body)
     if not isinstance(messages, list) or not messages:
         raise BadRequest("'messages' must be a non-empty list of messages.", "messages")
     for position, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadRequest("Each message must be an object with a 'role'.", f"messages[{position}]")
-    if not isinstance(stream, bool | None):
+    return ModelRequest(body["model"], tuple(messages), bool(body.get("stream")), body)
+
+
+def check_owned(body: Mapping[str, Any]) -> None:
+    """What every request that an engine answers has. Raises BadRequest naming the field."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("'model' must name a model; GET /v1/models lists them.", "model")
+    if not isinstance(body.get("stream"), bool | None):
         raise BadRequest("'stream' must be true or false.", "stream")
     if body.get("chat_template") is not None:
         raise BadRequest(
@@ -45,14 +71,19 @@ def parse_chat(raw: bytes) -> ChatRequest:
         )
     if not isinstance(body.get("vllm_xargs"), dict | None):
         raise BadRequest("'vllm_xargs' must be an object.", "vllm_xargs")
-    return ChatRequest(model, tuple(messages), bool(stream), body)
 
 
-def engine_body(request: ChatRequest, expert: Expert) -> dict[str, Any]:
+def engine_chat(request: ModelRequest, expert: Expert) -> dict[str, Any]:
     """The client's body with the expert's chat template, stop tokens and sampling defaults."""
+    body = engine_completion(request, expert)
+    body["chat_template"] = expert.chat_template
+    return body
+
+
+def engine_completion(request: ModelRequest, expert: Expert) -> dict[str, Any]:
+    """The same without a template. A stream is asked to end with its usage, which the gateway counts."""
     generation = expert.generation
     body = dict(request.body)
-    body["chat_template"] = expert.chat_template
     defaults = {
         "temperature": generation.temperature,
         "top_p": generation.top_p,
@@ -71,4 +102,7 @@ def engine_body(request: ChatRequest, expert: Expert) -> dict[str, Any]:
         body["stop_token_ids"] = own_stops + [
             stop for stop in generation.stop_token_ids if stop not in own_stops
         ]
+    options = body.get("stream_options")
+    if request.stream and isinstance(options, dict | None):
+        body["stream_options"] = {**(options or {}), "include_usage": True}
     return body

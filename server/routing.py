@@ -12,7 +12,7 @@ from server.compositions import Compositions, Named
 from server.eligibility import Eligibility, Reason
 from server.errors import BadRequest, UnknownModel
 from server.explanation import Explanation
-from server.openai import ChatRequest
+from server.openai import ModelRequest
 from server.workers import Workers
 
 Observe = Callable[[str, Decision, RoutedBy], None]
@@ -74,7 +74,7 @@ class Routing:
         """Of all compositions."""
         return self._compositions.categories
 
-    async def route(self, request: ChatRequest, category: str | None = None) -> Route:
+    async def route(self, request: ModelRequest, category: str | None = None) -> Route:
         """``category``: the client's own, for a composition. Decides off the event loop.
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
@@ -84,7 +84,7 @@ class Routing:
             self._observe(route.composition, route.choice.decision, route.by)
         return route
 
-    async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
+    async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
         named = await self._named(request.model)
         route = await self._decide(request, named, category)
@@ -102,15 +102,18 @@ class Routing:
             raise UnknownModel(self._no_such_model(model), "model")
         return named
 
-    async def _decide(self, request: ChatRequest, named: Named | None, category: str | None) -> Route:
+    async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
-    def _choose(self, request: ChatRequest, named: Named | None, category: str | None) -> Route:
+    def _choose(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
         names = (request.model,) if named is None else named.composition.experts
         eligibility = Eligibility.of(request, [self._experts[name] for name in names], self._windows)
         eligible = eligibility.among(names)
         if named is None:
             return Route(request.model, {})
+        if not request.messages:
+            message = f"{request.model} chooses an expert by a text, and here is none: name an expert."
+            raise BadRequest(message, "model")
         try:
             choice = named.composition.choose(request.messages, eligible=eligible, category=category)
         except MappingError as error:

@@ -28,7 +28,7 @@ from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
 from server.metrics import Metrics
-from server.openai import ChatRequest
+from server.openai import ModelRequest
 from server.routing import Routed
 from server.settings import Settings
 from server.workers import Workers
@@ -66,7 +66,7 @@ class Services:
     def engines(self) -> Mapping[str, Engine]:
         return self.tiers.engines
 
-    async def route(self, request: ChatRequest, category: str | None = None) -> Routed:
+    async def route(self, request: ModelRequest, category: str | None = None) -> Routed:
         """A decision that a reload overtook is made again: what it chose may not be served any more. Raises
         what ``Routing.route`` does."""
         while True:
@@ -75,7 +75,7 @@ class Services:
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
 
-    async def explain(self, request: ChatRequest, category: str | None = None) -> Explanation:
+    async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""
         return await self.catalog.routing.explain(request, category)
 

@@ -38,11 +38,11 @@ async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> Non
     await send({"type": "http.response.start", "status": status, "headers": raw})
 
 
-async def send_chunks(send: Send, head: bytes, rest: AsyncIterator[bytes]) -> None:
-    """Sends ``head`` at once, then ``rest`` as it comes. Does not end the response."""
-    await send({"type": "http.response.body", "body": head, "more_body": True})
-    async for chunk in rest:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+async def send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
+    """As they come. Does not end the response."""
+    async for chunk in chunks:
+        if chunk:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def send_end(send: Send, body: bytes = b"") -> None:

@@ -9,7 +9,15 @@ import pytest
 from experts.errors import CheckpointError, ExpertsError
 from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
-from server.errors import INTERNAL, REJECTIONS, GatewayError, error_body, rendering_of, translated
+from server.errors import (
+    INTERNAL,
+    REJECTIONS,
+    GatewayError,
+    engine_failure,
+    error_body,
+    failure_of,
+    rendering_of,
+)
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:
@@ -35,7 +43,7 @@ def test_every_reason_to_reject_a_ticket_has_a_row() -> None:
 
 
 def test_an_unmapped_error_does_not_show_its_text() -> None:
-    tree = orjson.loads(error_body(RuntimeError("secret path /etc/x")))
+    tree = orjson.loads(error_body(failure_of(RuntimeError("secret path /etc/x"))))
     assert tree["error"]["type"] == "server_error"
     assert "secret" not in tree["error"]["message"]
 
@@ -49,7 +57,7 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
             "code": 400,
         }
     }
-    ours = orjson.loads(translated(400, orjson.dumps(theirs)))["error"]
+    ours = orjson.loads(error_body(engine_failure(400, orjson.dumps(theirs))))["error"]
     assert ours == {
         "message": "maximum context length is 8",
         "type": "invalid_request_error",
@@ -60,4 +68,4 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"error": {}}', b'{"error": null}'])
 def test_an_engine_error_of_any_shape_becomes_openais(body: bytes) -> None:
-    assert orjson.loads(translated(500, body))["error"]["type"] == "server_error"
+    assert engine_failure(500, body).type == "server_error"

@@ -19,7 +19,7 @@ import yaml
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
 from server.catalog import open_experts
-from server.openai import engine_body, parse_chat
+from server.openai import engine_chat, parse_chat
 from server.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +109,7 @@ async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
         "temperature": 0,
         "max_tokens": MAX_TOKENS,
     }
-    body = engine_body(parse_chat(orjson.dumps(request)), expert)
+    body = engine_chat(parse_chat(orjson.dumps(request)), expert)
     answer = await engine.request(expert.name, "/v1/chat/completions", body)
     whole = b"".join([chunk async for chunk in answer.chunks()])
     await answer.close()

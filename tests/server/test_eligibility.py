@@ -11,7 +11,7 @@ from experts.spec import Capability, Expert, FamilyConfig, Generation
 from server.catalog import open_experts
 from server.eligibility import Eligibility, least_tokens
 from server.errors import ContextTooLong, NotCapable
-from server.openai import ChatRequest
+from server.openai import ModelRequest
 from server.settings import Settings
 from tests.server.conftest import Gateway, Serving
 
@@ -33,12 +33,12 @@ def expert(
     )
 
 
-def request(content: object = "hello", **fields: Any) -> ChatRequest:
+def request(content: object = "hello", **fields: Any) -> ModelRequest:
     message = {"role": "user", "content": content}
-    return ChatRequest("coe", (message,), False, {"messages": [message], **fields})
+    return ModelRequest("coe", (message,), False, {"messages": [message], **fields})
 
 
-def ruled_out(request: ChatRequest, *experts: Expert) -> dict[str, str]:
+def ruled_out(request: ModelRequest, *experts: Expert) -> dict[str, str]:
     return dict(Eligibility.of(request, experts, {"small": 100, "large": 1000}).ruled_out)
 
 
@@ -53,7 +53,7 @@ def ruled_out(request: ChatRequest, *experts: Expert) -> dict[str, str]:
     ],
 )
 def test_what_a_request_needs_rules_out_who_is_said_not_to_have_it(
-    asks: ChatRequest, needs: Capability
+    asks: ModelRequest, needs: Capability
 ) -> None:
     others: tuple[Capability, ...] = tuple({"tools", "images", "audio", "files"} - {needs})  # type: ignore[arg-type]
     found = ruled_out(
@@ -93,7 +93,7 @@ def test_the_experts_of_a_family_take_tools_where_it_has_a_parser(
         request([{"type": "later"}, 7]),
     ],
 )
-def test_a_request_for_text_needs_nothing(asks: ChatRequest) -> None:
+def test_a_request_for_text_needs_nothing(asks: ModelRequest) -> None:
     assert ruled_out(asks, expert("text", ())) == {}
 
 
@@ -110,7 +110,7 @@ def test_a_request_for_text_needs_nothing(asks: ChatRequest) -> None:
         (request([{"type": "text", "text": "word " * 101}]), False),
     ],
 )
-def test_a_window_that_surely_is_too_small_rules_out(asks: ChatRequest, fits: bool) -> None:
+def test_a_window_that_surely_is_too_small_rules_out(asks: ModelRequest, fits: bool) -> None:
     found = ruled_out(asks, expert("short"), expert("long", family="large"))
     assert found == ({} if fits else {"short": "context"})
 

@@ -1,0 +1,161 @@
+"""What the simulated engine answers: deterministic text in vLLM's wire format, token by token."""
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from experts.engine import Body
+from experts.errors import EngineLost, EngineUnavailable
+
+_LONGEST_ANSWER = 64
+"""Tokens of an answer whose request sets no limit."""
+_GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
+"""Path to the object of a whole answer."""
+Step = Callable[["SimulatedAnswer", str], Awaitable[None]]
+"""Computes one token with an expert. Raises EngineLost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    tokens: tuple[str, ...]
+    finish_reason: str
+    prompt_tokens: int
+
+
+class SimulatedAnswer:
+    """Implements ``experts.engine.Answer`` for completions, tokenize and detokenize; any other path is a 404.
+    Its tokens are words, and a word's number is its length."""
+
+    def __init__(
+        self,
+        step: Step,
+        forget: Callable[["SimulatedAnswer"], None],
+        number: int,
+        expert: str,
+        path: str,
+        body: Body,
+    ) -> None:
+        self._step = step
+        self._forget = forget
+        self._object = _GENERATING.get(path)
+        prefix = "cmpl" if self._object == "text_completion" else "chatcmpl"
+        self._head = {"id": f"{prefix}-simulated-{number}", "created": int(time.time()), "model": expert}
+        self._expert = expert
+        self._body = body
+        self._streamed = self._object is not None and bool(body.get("stream"))
+        self._text = _text(expert, body)
+        self._other = None if self._object else _ANSWERS.get(path)
+        self.status = 200 if self._object or self._other else 404
+        self.content_type = "text/event-stream" if self._streamed else "application/json"
+
+    async def begin(self) -> None:
+        """Until the first bytes: one token of a stream, all of them otherwise."""
+        try:
+            for _ in self._text.tokens[: 1 if self._streamed else None] if self._object else ():
+                await self._step(self, self._expert)
+        except EngineLost as error:
+            raise EngineUnavailable(str(error)) from error
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            if not self._streamed:
+                yield orjson.dumps(self._whole())
+                return
+            for index, event in enumerate(self._events()):
+                if 0 < index < len(self._text.tokens):
+                    await self._step(self, self._expert)
+                yield b"data: " + orjson.dumps(event) + b"\n\n"
+            yield b"data: [DONE]\n\n"
+        finally:
+            self._forget(self)
+
+    async def close(self) -> None:
+        self._forget(self)
+
+    def _whole(self) -> Mapping[str, Any]:
+        if self._other is not None:
+            return self._other(self._body)
+        if self._object is None:
+            return _NOT_FOUND
+        text = "".join(self._text.tokens)
+        said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
+        return {**self._head, "object": self._object, "choices": [choice], "usage": self._usage()}
+
+    @property
+    def _chats(self) -> bool:
+        return self._object == "chat.completion"
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        for index, token in enumerate(self._text.tokens):
+            delta = {"content": token} if index else {"role": "assistant", "content": token}
+            yield self._event({"delta": delta} if self._chats else {"text": token}, None)
+        yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason)
+        if (self._body.get("stream_options") or {}).get("include_usage"):
+            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage()}
+
+    @property
+    def _event_object(self) -> str:
+        return "chat.completion.chunk" if self._chats else "text_completion"
+
+    def _event(self, said: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._head, "object": self._event_object, "choices": [choice]}
+
+    def _usage(self) -> dict[str, int]:
+        prompt, completion = self._text.prompt_tokens, len(self._text.tokens)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+
+    def __repr__(self) -> str:
+        return f"<SimulatedAnswer of {self._expert} [streamed: {self._streamed}, status: {self.status}]>"
+
+
+_NOT_FOUND = {
+    "error": {
+        "message": "the simulated engine does not know this path",
+        "type": "NotFoundError",
+        "param": None,
+        "code": 404,
+    }
+}
+
+
+def _tokenize(body: Body) -> dict[str, Any]:
+    words = _words(body)
+    return {"count": len(words), "max_model_len": 0, "tokens": [len(word) for word in words]}
+
+
+def _detokenize(body: Body) -> dict[str, Any]:
+    return {"prompt": " ".join("x" * length for length in body["tokens"])}
+
+
+_ANSWERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {
+    "/tokenize": _tokenize,
+    "/detokenize": _detokenize,
+}
+
+
+def _words(body: Body) -> list[str]:
+    messages = body.get("messages") or []
+    texts = [str(message.get("content", "")) for message in messages] or [str(body.get("prompt") or "")]
+    return [word for text in texts for word in text.split()]
+
+
+def _text(expert: str, body: Body) -> _Text:
+    """Depends on expert and what is asked only; as long as ``max_tokens`` allows."""
+    asked = body.get("messages") or body.get("prompt") or []
+    prompt = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    words = ["Simulated", " answer", " of", f" {expert}:"]
+    digest = hashlib.blake2b(expert.encode() + prompt, digest_size=60).hexdigest()
+    words += [f" {digest[at : at + 2]}" for at in range(0, 2 * (_LONGEST_ANSWER - len(words)), 2)]
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or _LONGEST_ANSWER
+    finish_reason = "length" if limit < len(words) else "stop"
+    return _Text(tuple(words[:limit]), finish_reason, len(_words(body)))

@@ -1,0 +1,41 @@
+"""The seam between the line and the endpoints: how one endpoint words a request and its answer."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from experts.spec import Expert
+from server.errors import Failure
+from server.openai import ModelRequest
+
+
+class Dialect(Protocol):
+    """One request and its answer, in the words of its endpoint. Made for each request; ``read`` comes first,
+    and failures may come before it."""
+
+    engine_path: str
+    """Where an engine takes it."""
+    any_of_family: bool
+    """Whether every expert of the family answers alike: then one that is on the device does."""
+
+    async def read(self, raw: bytes) -> ModelRequest:
+        """Raises BadRequest naming the field, and others of ``server.errors``."""
+        ...
+
+    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
+        """What goes to the engine."""
+        ...
+
+    async def whole(self, body: bytes) -> bytes:
+        """An engine's whole answer, of status 200."""
+        ...
+
+    def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """An engine's answer of status 200 as it comes, in whole server-sent events. Raises what ``events``
+        does."""
+        ...
+
+    def error_body(self, failure: Failure) -> bytes: ...
+
+    def error_event(self, failure: Failure) -> bytes:
+        """The last of a stream that cannot go on."""
+        ...

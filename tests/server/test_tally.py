@@ -1,0 +1,68 @@
+"""What an answer's bytes say of its tokens, and what of them the client sees."""
+
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+
+from server.tally import Tally
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+
+
+def event(**fields: object) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+TEXT = event(choices=[{"delta": {"content": 'she said "usage":{'}}])
+LAST = event(choices=[], usage=USAGE)
+DONE = b"data: [DONE]\n\n"
+
+
+async def passed(tally: Tally, *chunks: bytes, keep: bool = False) -> bytes:
+    async def come() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return b"".join([chunk async for chunk in tally.stream(come(), keep=keep)])
+
+
+@pytest.mark.parametrize(
+    "chunks", [(TEXT, TEXT, LAST, DONE), (TEXT + TEXT + LAST + DONE,), (TEXT + TEXT, LAST + DONE)]
+)
+@pytest.mark.parametrize("keep", [True, False])
+async def test_the_usage_is_read_and_left_out_unless_asked_for(chunks: tuple[bytes, ...], keep: bool) -> None:
+    tally = Tally()
+    seen = await passed(tally, *chunks, keep=keep)
+    assert seen == TEXT + TEXT + (LAST if keep else b"") + DONE
+    assert (tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens) == (7, 3, 4)
+    assert tally.exact
+
+
+async def test_usage_that_comes_with_every_event_passes() -> None:
+    with_usage = event(
+        choices=[{"delta": {"content": "a"}}], usage={"prompt_tokens": 7, "completion_tokens": 1}
+    )
+    tally = Tally()
+    assert await passed(tally, with_usage, LAST, DONE) == with_usage + DONE
+    assert tally.completion_tokens == 3
+
+
+async def test_an_answer_cut_off_has_as_many_tokens_as_came() -> None:
+    tally = Tally()
+    await passed(tally, TEXT, TEXT + TEXT)
+    assert (tally.completion_tokens, tally.exact) == (3, False)
+
+
+def test_a_whole_answer_is_counted_and_given_back() -> None:
+    body = orjson.dumps({"choices": [], "usage": USAGE})
+    tally = Tally()
+    assert tally.whole(body) is body
+    assert (tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens) == (7, 3, 4)
+
+
+@pytest.mark.parametrize("body", [b'{"count":3}', b'{"usage":{}}', b'{"usage":{"prompt_tokens":null}}'])
+def test_an_answer_without_counts_has_none(body: bytes) -> None:
+    tally = Tally()
+    tally.whole(body)
+    assert tally.completion_tokens == 0
