@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from zlib import crc32
 
 import numpy as np
@@ -52,6 +52,13 @@ class Embedder(Protocol):
     def dimension(self) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> Vectors: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An embedder that can say how much of a text it reads."""
+
+    def tokens_in(self, text: str) -> int: ...
 
 
 class MiniLmOnnx:
@@ -109,6 +116,9 @@ class MiniLmOnnx:
         tokens: list[int] = self._tokenizer.encode(text[: self._max_characters]).ids
         return tokens
 
+    def tokens_in(self, text: str) -> int:
+        return len(self.tokens_of(text))
+
     def vector_of(self, tokens: Sequence[int]) -> Vectors:
         """[dimension]: the model alone, on what ``tokens_of`` gave."""
         vector: Vectors = self._session.run(None, {"input_ids": np.array([tokens], dtype=np.int64)})[0][0]
@@ -137,6 +147,9 @@ class HashedWords:
             total = np.sum([self._vector(word) for word in words], axis=0)
             row[:] = total / np.linalg.norm(total)
         return rows
+
+    def tokens_in(self, text: str) -> int:
+        return len(re.findall(r"\w+", text))
 
     def _vector(self, word: str) -> NDArray[np.float64]:
         return np.random.default_rng(crc32(word.encode())).standard_normal(self.dimension)

@@ -56,6 +56,9 @@ class StaticMiniLm:
             vector[:] = self._embed_one(text)
         return vectors
 
+    def tokens_in(self, text: str) -> int:
+        return len(self._pieces.ids(text[: self.max_characters]))
+
     def _embed_one(self, text: str) -> Vectors:
         counts = Counter(self._pieces.ids(text[: self.max_characters]))
         rows = self._row[np.fromiter(counts.keys(), dtype=np.int64, count=len(counts))]

@@ -31,7 +31,7 @@ class Router:
                 f"({embedder.sha256[:12]}...); train it again"
             )
         self.artifact = artifact
-        self._embedder = embedder
+        self.embedder = embedder
         self._clock = clock
 
     @classmethod
@@ -62,7 +62,7 @@ class Router:
 
     def with_artifact(self, artifact: Artifact) -> "Router":
         """``artifact`` with the same embedder."""
-        return Router(artifact, self._embedder, clock=self._clock)
+        return Router(artifact, self.embedder, clock=self._clock)
 
     def decide(self, prompt: str, eligible: Collection[str] | None = None) -> Decision:
         """``eligible`` names the experts that can take the request; absent means all.
@@ -106,7 +106,7 @@ class Router:
 
     def read(self, prompt: str) -> Reading:
         """All that is known of it."""
-        return Reading(self._embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
+        return Reading(self.embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
 
     def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
         """The very decisions that ``decide`` gives one by one."""
@@ -133,5 +133,5 @@ class Router:
 
     def __repr__(self) -> str:
         return (
-            f"<Router {self._embedder.name}: {len(self.categories)} categories -> {', '.join(self.experts)}>"
+            f"<Router {self.embedder.name}: {len(self.categories)} categories -> {', '.join(self.experts)}>"
         )

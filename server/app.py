@@ -7,6 +7,7 @@ from starlette.responses import Response
 import server.admin
 import server.chat
 import server.completions
+import server.embeddings
 import server.feedback_routes
 import server.routes
 import server.tokenize
@@ -23,6 +24,7 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
     app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])

@@ -20,6 +20,9 @@ class Verbatim:
 
     any_of_family = False
 
+    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+        return None
+
     async def whole(self, body: bytes) -> bytes:
         return body
 

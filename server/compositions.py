@@ -45,6 +45,11 @@ class Compositions:
             for category in composition.router.categories
         )
 
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Of each composition's embeddings."""
+        return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
+
     async def named(self, model: str) -> Named | None:
         """None: there is none of this name. Raises BadRequest where there is no map for the budget."""
         if model in self._compositions:

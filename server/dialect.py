@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from experts.spec import Expert
 from server.errors import Failure
 from server.openai import ModelRequest
+from server.services import Services
 
 
 class Dialect(Protocol):
@@ -19,6 +20,10 @@ class Dialect(Protocol):
 
     async def read(self, raw: bytes) -> ModelRequest:
         """Raises BadRequest naming the field, and others of ``server.errors``."""
+        ...
+
+    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+        """The whole answer, if the gateway gives it without an expert. Raises as ``read`` does."""
         ...
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:

@@ -154,6 +154,10 @@ class Exchange(Response):
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        here = await self.dialect.here(request, self.services)
+        if here is not None:
+            await self._send(send, 200, self.tally.whole(here))
+            return
         headers = self.request.headers
         priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))

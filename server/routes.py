@@ -52,7 +52,14 @@ def entries(services: Services) -> list[dict[str, Any]]:
         }
 
     compositions = [
-        entry(name, {"kind": "composition", "description": composition.description})
+        entry(
+            name,
+            {
+                "kind": "composition",
+                "description": composition.description,
+                "embedding_dimensions": services.catalog.routing.dimensions[name],
+            },
+        )
         for name, composition in services.settings.compositions.items()
     ]
     moves = {move.expert: move for move in services.tiers.progress()}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from experts.spec import Expert
 from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
+from router.embed import Embedder
 from router.errors import MappingError
 from server.compositions import Compositions, Named
 from server.eligibility import Eligibility, Reason
@@ -68,6 +69,16 @@ class Routing:
         self._windows = windows
         self._observe = observe
         self._workers = workers
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Of each composition's embeddings."""
+        return self._compositions.dimensions
+
+    async def embedder(self, model: str) -> Embedder | None:
+        """Of the composition that ``model`` names; None for an expert. Raises what ``route`` does."""
+        named = await self._named(model)
+        return None if named is None else named.composition.router.embedder
 
     @property
     def categories(self) -> frozenset[str]:

@@ -22,6 +22,7 @@ from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
+from router.embed import Embedder
 from server.auth import Keys
 from server.catalog import Catalog
 from server.engines import engine_of
@@ -74,6 +75,10 @@ class Services:
             route = await catalog.routing.route(request, category)
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
+
+    async def embedder(self, model: str) -> Embedder | None:
+        """Of the composition that ``model`` names; None for an expert. Raises what ``Routing.route`` does."""
+        return await self.catalog.routing.embedder(model)
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""
