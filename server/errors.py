@@ -14,6 +14,7 @@ GatewayError                raised by the gateway itself
 └── ReloadRefused           another configuration cannot be served, or not without a restart
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -136,6 +137,7 @@ class Failure:
     code: str | None = None
 
 
+_LISTED = re.compile(r"^ *\{.*?'loc': '(?P<loc>[^']*)', 'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(, '|})")
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
 
@@ -166,7 +168,25 @@ def engine_failure(status: int, body: bytes) -> Failure:
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
         message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
     code = "context_length_exceeded" if "context length" in message else None
-    return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
+    kind = _ENGINE_TYPES.get(status, "server_error")
+    return Failure(status, _plainly(message), kind, _field(param), code)
+
+
+def _field(param: object) -> str | None:
+    """vLLM's ``param`` as a field of the request."""
+    if not isinstance(param, str) or param in ("input_tokens", "input_text"):
+        return None  # how long a prompt is
+    return param.removeprefix("body.")
+
+
+def _plainly(message: str) -> str:
+    """vLLM lists what pydantic found as Python dicts."""
+    first, _, listed = message.partition(":\n")
+    if not first.endswith(("validation error", "validation errors")):
+        return message
+    found = [_LISTED.match(line) for line in listed.splitlines()]
+    said = [f"{each['loc'].removeprefix('body.')}: {each['msg']}" for each in found if each is not None]
+    return "; ".join(said) or message
 
 
 def error_body(failure: Failure) -> bytes:

@@ -17,7 +17,7 @@ API = f"{URL}/v1"
 KEY = os.environ.get("API_KEY", "none")
 MODEL = os.environ.get("MODEL", "general")
 COMPOSITION = os.environ.get("COMPOSITION", "coe")
-EMBEDDER = os.environ.get("EMBEDDER", "coe-embedder")
+EMBEDDER = os.environ.get("EMBEDDER", COMPOSITION)
 """What embeddings are asked of."""
 PROMPT = "Why is the sky blue? Answer in one sentence."
 

@@ -155,7 +155,8 @@ def test_who_cannot_is_named_with_the_reason() -> None:
 def test_a_window_too_small_for_all_says_how_large_they_are() -> None:
     found = Eligibility.of(request("word " * 90, max_tokens=20), [expert("a"), expert("b")], {"small": 100})
     with pytest.raises(
-        ContextTooLong, match=r"a, b is at most 100 tokens.*at least 90 for its messages and 20"
+        ContextTooLong,
+        match=r"maximum context length is 100 tokens \(a, b\).*at least 90 for its messages and 20",
     ):
         found.among(["b", "a"])
 
