@@ -70,14 +70,14 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
     ("theirs", "message", "param"),
     [
         (
-            "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'Input should be a "
-            "valid number, unable to parse string as a number', 'input': 'warm'}",
+            "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'Input should "
+            "be a valid number, unable to parse string as a number', 'input': 'warm'}",
             "temperature: Input should be a valid number, unable to parse string as a number",
             "body.temperature",
         ),
         (
-            "2 validation errors:\n  {'type': 'missing', 'loc': 'body.tools.0.function', 'msg': 'Field required', "
-            "'input': '<dict of 1 items>'}\n  {'type': 'x', 'loc': 'body.n', 'msg': \"It's odd\"}",
+            "2 validation errors:\n  {'type': 'missing', 'loc': 'body.tools.0.function', 'msg': 'Field "
+            "required', 'input': '<dict of 1 items>'}\n  {'type': 'x', 'loc': 'body.n', 'msg': \"It's odd\"}",
             "tools.0.function: Field required; n: It's odd",
             "body.tools.0.function",
         ),

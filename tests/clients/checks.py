@@ -15,6 +15,7 @@ URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000")
 """Of the gateway, without a path."""
 API = f"{URL}/v1"
 KEY = os.environ.get("API_KEY", "none")
+"""``none``: the gateway asks for no key."""
 MODEL = os.environ.get("MODEL", "general")
 COMPOSITION = os.environ.get("COMPOSITION", "coe")
 EMBEDDER = os.environ.get("EMBEDDER", COMPOSITION)
@@ -46,12 +47,18 @@ class Session:
                     await waits
             except Exception as error:
                 failed += 1
-                print(f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}", flush=True)
+                print(f"FAIL {name}: {said(error)}", flush=True)
                 traceback.print_exc()
             else:
                 print(f"ok   {name} ({time.monotonic() - began:.1f} s)", flush=True)
         print(f"{len(self._checks) - failed} passed, {failed} failed", flush=True)
         sys.exit(1 if failed else 0)
+
+
+def said(error: BaseException) -> str:
+    """On one line, with what it came of."""
+    cause = "" if error.__cause__ is None else f", of {said(error.__cause__)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{cause}"
 
 
 @contextlib.contextmanager
@@ -67,7 +74,8 @@ def leaving() -> Iterator[None]:
 
 
 def _total(name: str, label: str) -> float:
-    with urllib.request.urlopen(f"{URL}/metrics", timeout=30) as answer:
+    request = urllib.request.Request(f"{URL}/metrics", headers={"authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     series = (line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
     return sum(float(value) for labels, value in series if label in labels)

@@ -5,6 +5,7 @@ from typing import Any
 
 import anthropic
 import httpx2 as httpx
+import pytest
 from anthropic import Anthropic
 from anthropic.types import ErrorResponse, Message, MessageTokensCount, RawMessageStreamEvent
 from pydantic import TypeAdapter
@@ -39,7 +40,11 @@ def check_types(answer: httpx.Response) -> None:
             lines = [line for line in event.split("\n") if not line.startswith(":")]
             if lines and lines != [""]:
                 kind, data = lines
-                read = EVENT.validate_json(data.removeprefix("data: "), strict=True) if "ping" not in kind else None
+                read = (
+                    EVENT.validate_json(data.removeprefix("data: "), strict=True)
+                    if "ping" not in kind
+                    else None
+                )
                 assert kind == f"event: {read.type if read else 'ping'}"
     else:
         Message.model_validate_json(body, strict=True)
@@ -81,7 +86,9 @@ def a_system_prompt_and_blocks_are_taken() -> None:
 @session.check
 def a_composition_chooses_an_expert() -> None:
     answer = client.messages.with_raw_response.create(
-        model=COMPOSITION, max_tokens=5, messages=[{"role": "user", "content": "What is the derivative of x^3 + 2x?"}]
+        model=COMPOSITION,
+        max_tokens=5,
+        messages=[{"role": "user", "content": "What is the derivative of x^3 + 2x?"}],
     )
     assert answer.headers["x-coe-expert"] == "math"
 
@@ -101,25 +108,30 @@ def stream() -> None:
 def a_tool_is_called_and_its_result_is_taken() -> None:
     asked = [{"role": "user", "content": "How is the weather in Rome?"}]
     answer = client.messages.create(
-        model=MODEL, max_tokens=60, messages=asked, tools=[WEATHER], tool_choice={"type": "tool", "name": "weather"}
+        model=MODEL,
+        max_tokens=60,
+        messages=asked,
+        tools=[WEATHER],
+        tool_choice={"type": "tool", "name": "weather"},
     )
     call = next(block for block in answer.content if block.type == "tool_use")
     assert answer.stop_reason == "tool_use"
     assert (call.name, call.input["city"] in ("Paris", "Rome")) == ("weather", True)
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "sunny"}
-    more = client.messages.create(
-        model=MODEL, max_tokens=8, tools=[WEATHER],
-        messages=[*asked, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}],
-    )  # fmt: skip
+    said = [{"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+    more = client.messages.create(model=MODEL, max_tokens=8, tools=[WEATHER], messages=[*asked, *said])
     assert more.role == "assistant"
 
 
 @session.check
 def a_tool_call_is_streamed_in_pieces() -> None:
     with client.messages.stream(
-        model=MODEL, max_tokens=60, tools=[WEATHER], tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        model=MODEL,
+        max_tokens=60,
+        tools=[WEATHER],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
         messages=[{"role": "user", "content": "How is the weather in Rome?"}],
-    ) as events:  # fmt: skip
+    ) as events:
         whole = events.get_final_message()
     call = next(block for block in whole.content if block.type == "tool_use")
     assert call.input["city"] in ("Paris", "Rome")
@@ -140,23 +152,27 @@ def a_closed_stream_is_cancelled() -> None:
 
 @session.check
 def an_unknown_model_is_not_found() -> None:
-    try:
+    with pytest.raises(anthropic.NotFoundError) as caught:
         client.messages.create(model="claude-9", max_tokens=5, messages=USER)
-    except anthropic.NotFoundError as error:
-        assert error.body["error"]["type"] == "not_found_error"
-    else:
-        raise AssertionError("it answered")
+    assert caught.value.body["error"]["type"] == "not_found_error"
+
+
+@session.check
+def a_wrong_key_is_refused() -> None:
+    if KEY != "none":
+        with pytest.raises(anthropic.AuthenticationError) as caught:
+            client.with_options(api_key="wrong").messages.create(model=MODEL, max_tokens=5, messages=USER)
+        assert caught.value.body["error"]["type"] == "authentication_error"
 
 
 @session.check
 def what_is_wrong_is_a_bad_request() -> None:
-    for wrong in ({"max_tokens": 0}, {"messages": []}, {"messages": [{"role": "user", "content": "word " * 5000}]}):
-        try:
+    long = [{"role": "user", "content": "word " * 5000}]
+    wrongs: list[dict[str, Any]] = [{"max_tokens": 0}, {"messages": []}, {"messages": long}]
+    for wrong in wrongs:
+        with pytest.raises(anthropic.BadRequestError) as caught:
             client.messages.create(**({"model": MODEL, "max_tokens": 5, "messages": USER} | wrong))
-        except anthropic.BadRequestError as error:
-            assert error.body["error"]["type"] == "invalid_request_error"
-        else:
-            raise AssertionError(f"it answered: {wrong}")
+        assert caught.value.body["error"]["type"] == "invalid_request_error"
 
 
 if __name__ == "__main__":

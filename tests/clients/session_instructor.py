@@ -3,6 +3,7 @@
 import asyncio
 
 import instructor
+import pytest
 from instructor.core.exceptions import InstructorRetryException
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
@@ -21,8 +22,15 @@ class Place(BaseModel):
 
 
 def ask(mode: instructor.Mode, **fields: object) -> Place:
-    given = {"model": MODEL, "messages": USER, "response_model": Place, "max_tokens": 60, "max_retries": 0} | fields
-    return instructor.from_openai(OPENAI, mode=mode).chat.completions.create(**given)
+    given = {
+        "model": MODEL,
+        "messages": USER,
+        "response_model": Place,
+        "max_tokens": 60,
+        "max_retries": 0,
+    } | fields
+    made: Place = instructor.from_openai(OPENAI, mode=mode).chat.completions.create(**given)
+    return made
 
 
 @session.check
@@ -47,7 +55,11 @@ def chat() -> None:
 @session.check
 def stream() -> None:
     client = instructor.from_openai(OPENAI, mode=instructor.Mode.JSON_SCHEMA)
-    parts = list(client.chat.completions.create_partial(model=MODEL, messages=USER, response_model=Place, max_tokens=60))
+    parts = list(
+        client.chat.completions.create_partial(
+            model=MODEL, messages=USER, response_model=Place, max_tokens=60
+        )
+    )
     assert isinstance(parts[-1].continent, bool)
 
 
@@ -62,7 +74,11 @@ async def a_task_cancelled_is_cancelled() -> None:
         client = instructor.from_openai(AsyncOpenAI(base_url=API, api_key=KEY, max_retries=0))
         task = asyncio.create_task(
             client.chat.completions.create(
-                model=MODEL, messages=USER, response_model=None, max_tokens=1500, extra_body={"ignore_eos": True}
+                model=MODEL,
+                messages=USER,
+                response_model=None,
+                max_tokens=1500,
+                extra_body={"ignore_eos": True},
             )
         )
         await asyncio.sleep(0.5)
@@ -72,13 +88,10 @@ async def a_task_cancelled_is_cancelled() -> None:
 
 @session.check
 def errors() -> None:
-    for wrong in ({"model": "gpt-9"}, {"messages": [{"role": "user", "content": "word " * 5000}]}):
-        try:
+    long = [{"role": "user", "content": "word " * 5000}]
+    for wrong, said in (({"model": "gpt-9"}, "does not exist"), ({"messages": long}, "context length")):
+        with pytest.raises(InstructorRetryException, match=said):
             ask(instructor.Mode.TOOLS, **wrong)
-        except InstructorRetryException as error:
-            assert "does not exist" in str(error) or "context" in str(error)
-        else:
-            raise AssertionError(f"not refused: {wrong}")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+from typing import Any
 
 import openai
+import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
 from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
 
 session = Session()
-client = OpenAI(base_url=API, api_key=KEY, max_retries=0, timeout=120)
+client: Any = OpenAI(base_url=API, api_key=KEY, max_retries=0, timeout=120)
+"""Of no type: it is sent what its types refuse."""
 USER = [{"role": "user", "content": PROMPT}]
 WEATHER = {
     "type": "function",
@@ -27,7 +30,10 @@ WEATHER = {
 }
 CLOCK = {
     "type": "function",
-    "function": {"name": "clock", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}},
+    "function": {
+        "name": "clock",
+        "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+    },
 }
 
 
@@ -38,7 +44,9 @@ class Place(BaseModel):
 
 @session.check
 def chat() -> None:
-    answer = client.chat.completions.create(model=MODEL, messages=USER, max_completion_tokens=20, temperature=0)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=USER, max_completion_tokens=20, temperature=0
+    )
     assert answer.choices[0].message.content
     assert answer.choices[0].finish_reason == "length"
     assert answer.model == MODEL
@@ -177,7 +185,9 @@ def a_json_object_is_json() -> None:
 def completions() -> None:
     answer = client.completions.create(model=MODEL, prompt=["The sky", "A dog"], max_tokens=8, temperature=0)
     assert [choice.index for choice in answer.choices] == [0, 1]
-    chunks = list(client.completions.create(model=MODEL, prompt="The sky", max_tokens=8, temperature=0, stream=True))
+    chunks = list(
+        client.completions.create(model=MODEL, prompt="The sky", max_tokens=8, temperature=0, stream=True)
+    )
     assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == answer.choices[0].text
 
 
@@ -209,7 +219,11 @@ def responses() -> None:
     assert first.usage.output_tokens <= 24
     events = list(
         client.responses.create(
-            model=MODEL, input="And at night?", previous_response_id=first.id, max_output_tokens=24, stream=True
+            model=MODEL,
+            input="And at night?",
+            previous_response_id=first.id,
+            max_output_tokens=24,
+            stream=True,
         )
     )
     assert events[0].type == "response.created"
@@ -222,8 +236,9 @@ def responses() -> None:
 @session.check
 def a_closed_stream_is_cancelled() -> None:
     with leaving():
-        stream = client.chat.completions.create(model=MODEL, messages=USER, max_tokens=1500, stream=True,
-                                                extra_body={"ignore_eos": True})
+        stream = client.chat.completions.create(
+            model=MODEL, messages=USER, max_tokens=1500, stream=True, extra_body={"ignore_eos": True}
+        )
         for _, _chunk in zip(range(3), stream, strict=False):
             pass
         stream.close()
@@ -232,6 +247,7 @@ def a_closed_stream_is_cancelled() -> None:
 @session.check
 async def a_cancelled_task_is_cancelled() -> None:
     with leaving():
+        patient: Any
         async with AsyncOpenAI(base_url=API, api_key=KEY, max_retries=0) as patient:
             task = asyncio.create_task(
                 patient.chat.completions.create(
@@ -246,26 +262,29 @@ async def a_cancelled_task_is_cancelled() -> None:
 
 @session.check
 def a_client_that_does_not_wait_is_cancelled() -> None:
-    with leaving():
-        try:
-            client.with_options(timeout=0.5).chat.completions.create(
-                model=MODEL, messages=USER, max_tokens=1500, extra_body={"ignore_eos": True}
-            )
-        except openai.APITimeoutError:
-            pass
-        else:
-            raise AssertionError("it answered in time")
+    with leaving(), pytest.raises(openai.APITimeoutError):
+        client.with_options(timeout=0.5).chat.completions.create(
+            model=MODEL, messages=USER, max_tokens=1500, extra_body={"ignore_eos": True}
+        )
 
 
 def refused(kind: type[openai.APIStatusError], **fields: object) -> openai.APIStatusError:
     """The error of a chat request with other ``fields``."""
-    try:
-        client.chat.completions.create(**({"model": MODEL, "messages": USER, "max_tokens": 5} | fields))
-    except kind as error:
-        assert error.request_id
-        assert error.type == "invalid_request_error", error.body
-        return error
-    raise AssertionError(f"not refused: {fields}")
+    given = {"model": MODEL, "messages": USER, "max_tokens": 5} | fields
+    with pytest.raises(kind) as caught:
+        client.chat.completions.create(**given)
+    assert caught.value.request_id
+    assert caught.value.type == "invalid_request_error", caught.value.body
+    return caught.value
+
+
+@session.check
+def a_wrong_key_is_refused() -> None:
+    if KEY == "none":
+        return
+    with pytest.raises(openai.AuthenticationError) as caught:
+        client.with_options(api_key="wrong").models.list()
+    assert caught.value.code == "invalid_api_key"
 
 
 @session.check

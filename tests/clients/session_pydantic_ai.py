@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, Embedder, NativeOutput, ToolOutput
 from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
@@ -84,13 +85,10 @@ async def errors() -> None:
         (404, Agent(model("gpt-9")), PROMPT),
         (400, Agent(model()), "word " * 5000),
     ):
-        try:
+        with pytest.raises(ModelHTTPError) as caught:
             await agent.run(prompt, model_settings=SHORT)
-        except ModelHTTPError as error:
-            assert error.status_code == status
-            assert error.body["type"] == "invalid_request_error"
-        else:
-            raise AssertionError("it answered")
+        assert caught.value.status_code == status
+        assert caught.value.body["type"] == "invalid_request_error"
 
 
 if __name__ == "__main__":
