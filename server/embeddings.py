@@ -35,13 +35,14 @@ class Embeddings(Verbatim):
         return ModelRequest(body["model"], (), stream=False, body=body, any_length=True)
 
     async def here(self, request: ModelRequest, services: Services) -> bytes:
-        embedder = await services.embedder(request.model)
-        if embedder is None:
+        named = await services.named(request.model)
+        if named is None:
             raise NotCapable(
                 f"{request.model} generates text and gives no embeddings. A composition's name gives those "
                 "of its router; GET /v1/models lists them.",
                 "model",
             )
+        embedder = named.composition.router.embedder
         if not isinstance(embedder, Counting):
             raise NotCapable(f"The router of {request.model} embeds by an endpoint: ask that one.", "model")
         texts = _texts(request.body.get("input"))

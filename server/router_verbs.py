@@ -231,7 +231,8 @@ def _frontier(
 
 
 def _said(solution: "Solution") -> Iterable[str]:
-    yield f"expected score     {100 * solution.score:.2f} +- {100 * solution.standard_error:.2f} points"
+    value, error = 100 * solution.score, 100 * solution.standard_error
+    yield f"table's score      {value:.2f} +- {error:.2f} points: flatters, as the best of noisy means"
     yield f"bound              {100 * solution.bound:.2f} points: no map within the budgets scores more"
     yield f"active parameters  {solution.active:.2f} B on average"
     yield f"total parameters   {solution.total:.2f} B: {', '.join(solution.kept)}"

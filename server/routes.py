@@ -7,7 +7,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
-from server.errors import UnknownModel
 from server.services import Services
 
 router = APIRouter()
@@ -31,12 +30,10 @@ async def model(request: Request, name: str) -> Response:
     """One model of the list."""
     services = _services(request)
     services.keys.check(request.headers.get("authorization"))
-    for entry in entries(services):
-        if entry["id"] == name:
-            return JSONResponse(entry)
-    raise UnknownModel(
-        f"The model {name[:100]!r} does not exist; GET /v1/models lists those that do.", "model"
-    )
+    named = await services.named(name)
+    listed = name if named is None else named.name  # coe:31B is coe under a budget
+    entry = next(entry for entry in entries(services) if entry["id"] == listed)
+    return JSONResponse({**entry, "id": name})
 
 
 def entries(services: Services) -> list[dict[str, Any]]:

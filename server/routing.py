@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from experts.spec import Expert
 from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
-from router.embed import Embedder
 from router.errors import MappingError
 from server.compositions import Compositions, Named
 from server.eligibility import Eligibility, Reason
@@ -75,11 +74,6 @@ class Routing:
         """Of each composition's embeddings."""
         return self._compositions.dimensions
 
-    async def embedder(self, model: str) -> Embedder | None:
-        """Of the composition that ``model`` names; None for an expert. Raises what ``route`` does."""
-        named = await self._named(model)
-        return None if named is None else named.composition.router.embedder
-
     @property
     def categories(self) -> frozenset[str]:
         """Of all compositions."""
@@ -90,14 +84,14 @@ class Routing:
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
-        route = await self._decide(request, await self._named(request.model), category)
+        route = await self._decide(request, await self.named(request.model), category)
         if route.choice is not None:
             self._observe(route.composition, route.choice.decision, route.by)
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
-        named = await self._named(request.model)
+        named = await self.named(request.model)
         route = await self._decide(request, named, category)
         if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
@@ -106,8 +100,9 @@ class Routing:
             request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
         )
 
-    async def _named(self, model: str) -> Named | None:
-        """None for an expert. Raises UnknownModel, and BadRequest where there is no map for a budget."""
+    async def named(self, model: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. Raises UnknownModel, and BadRequest where
+        there is no map for a budget."""
         named = await self._compositions.named(model)
         if named is None and model not in self._experts:
             raise UnknownModel(self._no_such_model(model), "model")

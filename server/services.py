@@ -22,9 +22,9 @@ from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
-from router.embed import Embedder
 from server.auth import Keys
 from server.catalog import Catalog
+from server.compositions import Named
 from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
@@ -76,9 +76,9 @@ class Services:
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
 
-    async def embedder(self, model: str) -> Embedder | None:
-        """Of the composition that ``model`` names; None for an expert. Raises what ``Routing.route`` does."""
-        return await self.catalog.routing.embedder(model)
+    async def named(self, model: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. Raises UnknownModel, BadRequest."""
+        return await self.catalog.routing.named(model)
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""

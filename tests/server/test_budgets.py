@@ -75,6 +75,15 @@ async def test_a_budget_that_no_map_fits_or_that_is_none_is_refused(
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
+async def test_a_model_is_retrieved_by_its_budget(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        give_scores(gateway)
+        found = (await gateway.http.get("/v1/models/coe:2B")).json()
+        assert (found["id"], found["coe"]["kind"]) == ("coe:2B", "composition")
+        assert (await gateway.http.get("/v1/models/coe:0.5B")).status_code == 400
+        assert (await gateway.http.get("/v1/models/law:2B")).status_code == 404
+
+
 async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need_its_place() -> None:
     class Counting:
         def __init__(self) -> None:
