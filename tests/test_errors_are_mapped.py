@@ -70,8 +70,8 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
     ("theirs", "message", "param"),
     [
         (
-            "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'Input should "
-            "be a valid number, unable to parse string as a number', 'input': 'warm'}",
+            "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'Input "
+            "should be a valid number, unable to parse string as a number', 'input': 'warm'}",
             "temperature: Input should be a valid number, unable to parse string as a number",
             "body.temperature",
         ),
