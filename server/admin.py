@@ -19,7 +19,7 @@ from server.services import Services
 async def _operator(request: Request) -> TierManager:
     """Raises Unauthorized, Forbidden."""
     services: Services = request.app.state.services
-    check_operator(request, services.settings.server)
+    check_operator(request, services.settings.server, services.keys)
     return services.tiers
 
 

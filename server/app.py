@@ -9,8 +9,10 @@ import server.chat
 import server.completions
 import server.embeddings
 import server.feedback_routes
+import server.monitoring
 import server.routes
 import server.tokenize
+import server.usage_routes
 from memory_tiers.errors import TiersError
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
@@ -18,10 +20,9 @@ from server.services import Services
 
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
-    """The gateway over running ``services``, which the caller starts and ends, and their ``reload``."""
-    app = FastAPI(title="Composition of Experts", version=services.version)
-    app.state.services = services
-    app.state.reload = reload
+    """The gateway over running ``services``, which the caller starts and ends, and their ``reload``. What
+    ``create_admin_app`` has is part of it unless that has a listener of its own."""
+    app = _app(services, reload)
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
     app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
@@ -29,8 +30,28 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
     app.include_router(server.routes.router)
-    app.include_router(server.admin.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.usage_routes.router)
+    if services.settings.server.admin_port is None:
+        app.include_router(server.admin.router)
+        app.include_router(server.monitoring.router)
+    return app
+
+
+def create_admin_app(services: Services, reload: Reload) -> FastAPI:
+    """What operators and those who watch have on ``server.admin_port``."""
+    app = _app(services, reload)
+    app.add_api_route("/health", server.routes.health)
+    app.include_router(server.usage_routes.admin_router)
+    app.include_router(server.admin.router)
+    app.include_router(server.monitoring.router)
+    return app
+
+
+def _app(services: Services, reload: Reload) -> FastAPI:
+    app = FastAPI(title="Composition of Experts", version=services.version)
+    app.state.services = services
+    app.state.reload = reload
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(404, _not_found)

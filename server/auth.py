@@ -1,33 +1,45 @@
-"""Who may call, and who may give orders: ``Authorization: Bearer KEY`` against the configured keys."""
+"""Who may call, give orders, see metrics: ``Authorization: Bearer KEY`` against keys or their hashes."""
 
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 from starlette.requests import Request
 
 from server.errors import Forbidden, Unauthorized
+from server.key import ANONYMOUS, Key, KeyRing, digest_of
 from server.settings import ServerConfig
 
+_ANYBODY = Key(ANONYMOUS)
 
+
+@dataclass(frozen=True, slots=True)
 class Keys:
-    """The configured keys; with none, anybody may call. ``kind``: what they are, for people."""
+    """Those of the configuration, and those that operators made. While there never was one, and none is
+    required, anybody may call."""
 
-    def __init__(self, keys: Sequence[SecretStr], kind: str = "API key") -> None:
-        self._kind = kind
-        self._keys = [key.get_secret_value().encode() for key in keys]
+    configured: KeyRing
+    made: KeyRing
+    required: bool
 
-    def check(self, authorization: str | None) -> None:
-        """Raises Unauthorized. Compares with every key in constant time."""
-        if not self._keys:
-            return
+    @property
+    def needed(self) -> bool:
+        """Whether callers need one. It stays so when the last key is revoked."""
+        return self.required or self.configured.ever or self.made.ever
+
+    def check(self, authorization: str | None) -> Key:
+        """Whose request it is. Raises Unauthorized."""
+        if not self.needed:
+            return _ANYBODY
         raw = sent_key(authorization)
         if not raw:
-            raise Unauthorized(f"No {self._kind}. Send 'Authorization: Bearer KEY'.")
-        matches = [hmac.compare_digest(raw, key) for key in self._keys]
-        if not any(matches):
-            raise Unauthorized(f"This {self._kind} is not known.")
+            raise Unauthorized("No API key. Send 'Authorization: Bearer KEY'.")
+        digest = digest_of(raw)
+        key = self.configured.find(digest) or self.made.find(digest)
+        if key is None:
+            raise Unauthorized("This API key is not known.")
+        return key
 
 
 def sent_key(authorization: str | None) -> bytes:
@@ -36,19 +48,40 @@ def sent_key(authorization: str | None) -> bytes:
     return given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
-def check_operator(request: Request, config: ServerConfig) -> None:
+def is_operator(request: Request, config: ServerConfig) -> bool:
+    """Whether its client sent the admin key."""
+    return config.admin_key is not None and _sent(request, config.admin_key)
+
+
+def check_operator(request: Request, config: ServerConfig, keys: Keys) -> None:
     """Whether its client may give orders. Raises Unauthorized, Forbidden.
 
     Without an admin key only this machine may: not by way of a page in its browser, which sends an origin.
     """
     if config.admin_key is not None:
-        Keys((config.admin_key,), "admin key").check(request.headers.get("authorization"))
-    elif config.api_keys or "origin" in request.headers or not _on_this_machine(request):
+        if not sent_key(request.headers.get("authorization")):
+            raise Unauthorized("No admin key. Send 'Authorization: Bearer KEY'.")
+        if not is_operator(request, config):
+            raise Unauthorized("This admin key is not known.")
+    elif keys.needed or "origin" in request.headers or not _on_this_machine(request):
         raise Forbidden(
             "Without server.admin_key the tiers are shown to, and take orders from, this machine alone, and "
-            "nobody where there are server.api_keys: set server.admin_key and send it as 'Authorization: "
-            "Bearer KEY'."
+            "nobody where API keys are needed: set server.admin_key and send it as 'Authorization: Bearer "
+            "KEY'."
         )
+
+
+def check_metrics(request: Request, config: ServerConfig) -> None:
+    """Whether its client may see the metrics. Raises Unauthorized."""
+    if config.metrics_key is None or _sent(request, config.metrics_key) or is_operator(request, config):
+        return
+    raise Unauthorized("The metrics need server.metrics_key: send it as 'Authorization: Bearer KEY'.")
+
+
+def _sent(request: Request, expected: SecretStr) -> bool:
+    """Compared in constant time."""
+    raw = sent_key(request.headers.get("authorization"))
+    return hmac.compare_digest(raw, expected.get_secret_value().encode())
 
 
 def _on_this_machine(request: Request) -> bool:

@@ -10,7 +10,8 @@ from router.errors import MappingError
 from router.pipeline import Router
 from router.settings import CompositionConfig
 from router.solver import Solver
-from server.auth import Keys
+from server.key import KeyRing
+from server.key_settings import hashed_of
 from server.routing import Observe, Routing
 from server.settings import Settings, SettingsError
 from server.workers import Workers
@@ -23,7 +24,7 @@ class Catalog:
     settings: Settings
     experts: Mapping[str, Expert]
     routing: Routing
-    keys: Keys
+    keys: KeyRing
 
     @classmethod
     def read(cls, settings: Settings, observe: Observe, workers: Workers) -> "Catalog":
@@ -32,7 +33,12 @@ class Catalog:
         experts = open_experts(settings)
         windows = {name: family.max_model_len for name, family in settings.families.items()}
         routing = Routing(compositions_of(settings), experts, windows, observe, workers)
-        return cls(settings, experts, routing, Keys(settings.server.api_keys))
+        return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
+
+    def name_of(self, model: str) -> str:
+        """What a client names, without the budget that a composition's may have."""
+        name, _, budget = model.rpartition(":")
+        return name if budget and model not in self.experts and name in self.settings.compositions else model
 
 
 def open_experts(settings: Settings) -> dict[str, Expert]:

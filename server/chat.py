@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
+from server.admission import check_model
 from server.errors import Failure, error_body, error_event
 from server.explanation import Explanation
 from server.limits import read_body
@@ -56,6 +57,7 @@ async def chat_completions(request: Request) -> Response:
 async def explain_route(request: Request) -> Explanation:
     """``POST /v1/coe/route``: a chat request is routed and explained, and nothing is run."""
     services: Services = request.app.state.services
-    services.keys.check(request.headers.get("authorization"))
+    key = services.keys.check(request.headers.get("authorization"))
     chat = parse_chat(await read_body(request, services.settings.server.max_body))
+    check_model(key, services.catalog.name_of(chat.model))
     return await services.explain(chat, request.headers.get("x-coe-category"))

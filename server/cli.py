@@ -13,18 +13,20 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 import server.category_bench_verbs as category_bench_verbs
 import server.feedback_verbs as feedback_verbs
 import server.judge_options as judge_options
+import server.key_verbs as key_verbs
 import server.operator_verbs as operator_verbs
 import server.router_bench_verb as router_bench_verb
 import server.router_options as router_options
 import server.routers_bench_verb as routers_bench_verb
 import server.traffic_verbs as traffic_verbs
+import server.usage_verb as usage_verb
 import server.verbs as verbs
 from experts.errors import ExpertsError
 from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
 from memory_tiers.tiers import Tier
 from router.errors import RouterError
-from server.feedback_errors import FeedbackError
+from server.database_errors import DatabaseError
 from server.operators import OperatorError
 from server.settings import SettingsError
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
-    except (SettingsError, ExpertsError, TiersError, RouterError, FeedbackError, OperatorError) as error:
+    except (SettingsError, ExpertsError, TiersError, RouterError, DatabaseError, OperatorError) as error:
         print(f"coe: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -99,6 +101,8 @@ def parser() -> argparse.ArgumentParser:
     )
     traffic_verbs.add_verb(router, _verb)
     feedback_verbs.add_verbs(verb, _verb)
+    key_verbs.add_verbs(verb, _verb)
+    usage_verb.add_verb(verb, _verb)
 
     tiers = verb.add_parser("tiers", help="look into the memory tiers, and order").add_subparsers(
         required=True, metavar="VERB"

@@ -11,9 +11,15 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
-└── ReloadRefused           another configuration cannot be served, or not without a restart
+├── ReloadRefused           another configuration cannot be served, or not without a restart
+├── UsageUnavailable        what was used cannot be read now
+└── OverLimit               the key's limits do not let the request in now
+    ├── TooManyRequests     in a minute, or at once
+    ├── TooManyTokens       in a minute
+    └── OverBudget          the day's tokens are used up
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,6 +84,30 @@ class ReloadRefused(GatewayError):
     pass
 
 
+class UsageUnavailable(GatewayError):
+    pass
+
+
+class OverLimit(GatewayError):
+    """``retry_after_s``: when it may be let in; None: never as it is."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(OverLimit):
+    pass
+
+
+class TooManyTokens(OverLimit):
+    pass
+
+
+class OverBudget(OverLimit):
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """How an error class looks over HTTP."""
@@ -99,6 +129,10 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
+    TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
+    OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
+    UsageUnavailable: Rendering(503, "server_error", "usage_unavailable"),
     EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
     EngineLost: Rendering(502, "server_error", "engine_lost"),
     ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
@@ -207,8 +241,13 @@ def error_event(failure: Failure) -> bytes:
 
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
-    extra = dict(headers or {})
-    if isinstance(error, LeaseRejected) and error.retry_after_s is not None:
-        extra["retry-after"] = str(max(1, round(error.retry_after_s)))
     failure = failure_of(error)
+    extra = {**(headers or {}), **retry_after(error)}
     return Response(error_body(failure), failure.status, extra, "application/json")
+
+
+def retry_after(error: Exception) -> Mapping[str, str]:
+    """The header that says when to come again, where that is known: never too early."""
+    if isinstance(error, LeaseRejected | OverLimit) and error.retry_after_s is not None:
+        return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+    return {}

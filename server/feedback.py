@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from router.redaction import Redaction, shortened
 from server.auth import sent_key
+from server.database_errors import DatabaseBusy, DatabaseError
 from server.errors import FeedbackUnavailable
-from server.feedback_errors import FeedbackBusy, FeedbackError
 from server.feedback_metrics import FeedbackMetrics, Reason
 from server.feedback_records import Asked, Decided, Ended, Said
 from server.feedback_settings import DAY_S, FeedbackConfig
@@ -157,7 +157,7 @@ class Feedback:
         try:
             whats = [self._redacted(item.what) for item in items]
             known = self._store.write(whats, text=self._config.prompts == "text")
-        except FeedbackBusy as error:
+        except DatabaseBusy as error:
             log.warning("%d not recorded: %s", len(items), error)
             self._lose(items, "busy")
         except Exception as error:  # nobody would notice the death of a thread
@@ -172,7 +172,7 @@ class Feedback:
             return
         try:
             self._store.trim(self._clock() - self._config.keep_days * DAY_S, self._config.max_bytes)
-        except FeedbackBusy as error:
+        except DatabaseBusy as error:
             log.warning("nothing is deleted now: %s", error)
         except Exception as error:
             self._end(error)
@@ -196,7 +196,7 @@ class Feedback:
     def _end(self, error: Exception) -> None:
         self._ended = True
         self._metrics.recording.set(0)
-        failure = None if isinstance(error, FeedbackError) else error
+        failure = None if isinstance(error, DatabaseError) else error
         log.error("feedback ends here, nothing more is recorded: %s", error, exc_info=failure)
 
 
@@ -221,7 +221,7 @@ class Recorded:
 async def recording(
     config: FeedbackConfig | None, metrics: FeedbackMetrics
 ) -> AsyncIterator[Feedback | None]:
-    """None if it is off. Leaving waits until all is written. Raises FeedbackError at the start alone."""
+    """None if it is off. Leaving waits until all is written. Raises DatabaseError at the start alone."""
     if config is None:
         yield None
         return

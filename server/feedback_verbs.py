@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from server.feedback_errors import FeedbackError
+from server.database_errors import NotKept
 from server.feedback_export import Counts, counts_of, example_of
 from server.feedback_settings import DAY_S
 from server.feedback_store import FeedbackStore
@@ -48,7 +48,7 @@ def export(options: argparse.Namespace) -> int:
     examples = [example for each in kept if (example := example_of(each)) is not None]
     if not examples:
         without = f", {len(kept):,} decisions without a text" if kept else ""
-        raise FeedbackError(f"nothing to export: no prompt is in {store.file}{without}")
+        raise NotKept(f"nothing to export: no prompt is in {store.file}{without}")
     write_examples(options.out, examples)
     labelled = sum(example.category is not None for example in examples)
     scored = sum(bool(example.scores) for example in examples)
@@ -80,7 +80,7 @@ def forget(options: argparse.Namespace) -> int:
         else:
             count = store.forget_all()
     if options.id is not None and not count:
-        raise FeedbackError(f"no request {options.id!r} is in {store.file}")
+        raise NotKept(f"no request {options.id!r} is in {store.file}")
     print(f"{store.file}: {count:,} forgotten")
     return 0
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,10 +18,14 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
+from server.admission import Admission
 from server.dialect import Dialect
-from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of
+from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of, retry_after
 from server.feedback import Recorded
+from server.key import PRIORITIES
 from server.limits import read_body
+from server.need import NOTHING, Need
+from server.openai import ModelRequest
 from server.routing import Route
 from server.services import Services
 from server.streaming import SSE, send_chunks, send_end, send_start, while_connected
@@ -29,7 +33,6 @@ from server.tally import Tally
 
 PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before trying again work that an engine lost before anything of it reached the client."""
-PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 log = logging.getLogger("coe.requests")
 
@@ -116,6 +119,7 @@ class Exchange(Response):
         self.request = request
         self.dialect = dialect
         self.tally = Tally()
+        self.admission: Admission | None = None  # until its key is known
         self.model = ""
         self.status = 0  # not zero once headers are out
         self.expert = ""
@@ -137,7 +141,8 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            self.services.keys.check(self.request.headers.get("authorization"))
+            key = self.services.keys.check(self.request.headers.get("authorization"))
+            self.admission = self.services.admissions.of(key)
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
             await self._fail(send, error)
@@ -154,12 +159,12 @@ class Exchange(Response):
     async def _line(self, raw: bytes, send: Send) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
+        priority = self._enter(request)
         here = await self.dialect.here(request, self.services)
         if here is not None:
             await self._send(send, 200, self.tally.whole(here))
             return
         headers = self.request.headers
-        priority = _priority(headers)
         routed = await self.services.route(request, headers.get("x-coe-category"))
         route, self.expert = routed.route, routed.expert.name
         body = self.dialect.engine_body(request, routed.expert)
@@ -186,6 +191,15 @@ class Exchange(Response):
                 await self._stream(send, begun, keep_usage=request.wants_usage)
             else:
                 await self._send(send, status, await self.dialect.whole(self.tally.whole(begun.head)))
+
+    def _enter(self, request: ModelRequest) -> Priority:
+        """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
+        assert self.admission is not None
+        priority = self.admission.priority(_priority(self.request.headers))
+        need = NOTHING if self.dialect.any_of_family else Need.of(request)
+        self.admission.enter(self.services.catalog.name_of(request.model), need)
+        self.headers_out |= self.admission.headers()
+        return priority
 
     def _leased(self, expert: Expert) -> str:
         """``expert``, or who answers like it without being brought to the device."""
@@ -218,13 +232,15 @@ class Exchange(Response):
             self.status = failure.status
             await send_end(send, self.dialect.error_event(failure))
             return
-        retry_after_s = getattr(error, "retry_after_s", None)
-        if retry_after_s is not None:
-            self.headers_out["retry-after"] = str(max(1, round(retry_after_s)))
+        self.headers_out |= retry_after(error)
+        if self.admission is not None:
+            self.headers_out |= self.admission.headers()
         await self._send(send, failure.status, self.dialect.error_body(failure))
 
     def _record(self, outcome: str) -> None:
         seconds = time.monotonic() - self.began
+        if self.admission is not None:
+            self.admission.settle(self.expert, self.tally.spent, failed=self.status >= 400)
         self.services.metrics.request_done(self.expert, outcome, seconds)
         if self.recorded is not None:
             self.recorded.ended(outcome)
@@ -238,11 +254,13 @@ class Exchange(Response):
         )
 
 
-def _priority(headers: Mapping[str, str]) -> Priority:
-    """Raises BadRequest."""
-    given = headers.get("x-coe-priority", "normal").lower()
+def _priority(headers: Mapping[str, str]) -> Priority | None:
+    """None: the client does not say. Raises BadRequest."""
+    given = headers.get("x-coe-priority")
+    if given is None:
+        return None
     for priority in PRIORITIES:
-        if given == priority:
+        if given.lower() == priority:
             return priority
     raise BadRequest(f"x-coe-priority is {given[:100]!r}; it may be {', '.join(PRIORITIES)}.")
 

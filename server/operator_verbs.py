@@ -31,10 +31,14 @@ def client_of(options: argparse.Namespace) -> OperatorClient:
 
 
 def _address(configured: ServerConfig) -> str:
-    if configured.port == 0:
-        raise SettingsError("server.port is 0, any free one: give --url, which coe serve printed")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(configured.host, configured.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{configured.port}"
+    own = configured.admin_port is not None
+    port = configured.admin_port if own else configured.port
+    if port == 0:
+        name = "admin_port" if own else "port"
+        raise SettingsError(f"server.{name} is 0, any free one: give --url, which coe serve printed")
+    given = configured.admin_host if own else configured.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given, given)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def status(options: argparse.Namespace) -> int:

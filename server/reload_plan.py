@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from experts.spec import Expert, ExpertConfig, Strict
 from server.settings import Settings, SettingsError
 
+_KEYS = ("api_keys", "require_key", "admin_key", "metrics_key")
+
 
 @dataclass(frozen=True, slots=True)
 class ReloadPlan:
@@ -56,7 +58,7 @@ def _fixed(old: Settings, new: Settings) -> Iterator[str]:
     """What differs and may not, as paths in the configuration."""
     pieces = {"server", "tiers", "families", "experts", "compositions"}
     yield from _differences("", old, new, pieces)
-    yield from _differences("server.", old.server, new.server, {"api_keys", "admin_key"})
+    yield from _differences("server.", old.server, new.server, _KEYS)
     yield from _differences("tiers.", old.tiers, new.tiers, {"device", "host"})
     for tier in ("device", "host"):
         budgets = getattr(old.tiers, tier), getattr(new.tiers, tier)

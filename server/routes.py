@@ -1,35 +1,33 @@
-"""What the gateway answers by itself: models, health, readiness, metrics."""
+"""What the gateway answers clients by itself: models, and that it is there."""
 
 from typing import Any
 
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
+from server.admission import check_model
 from server.services import Services
 
 router = APIRouter()
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``."""
-    services = _services(request)
-    services.keys.check(request.headers.get("authorization"))
-    return JSONResponse({"object": "list", "data": entries(services)})
+    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
+    sees those that it may use."""
+    services: Services = request.app.state.services
+    key = services.keys.check(request.headers.get("authorization"))
+    shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
+    return JSONResponse({"object": "list", "data": shown})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
     """One model of the list."""
-    services = _services(request)
-    services.keys.check(request.headers.get("authorization"))
+    services: Services = request.app.state.services
+    key = services.keys.check(request.headers.get("authorization"))
+    check_model(key, services.catalog.name_of(name))
     named = await services.named(name)
     listed = name if named is None else named.name  # coe:31B is coe under a budget
     entry = next(entry for entry in entries(services) if entry["id"] == listed)
@@ -95,18 +93,3 @@ def _progress(move: Progress | None) -> dict[str, Any]:
 async def health() -> Response:
     """Whether the gateway process answers."""
     return JSONResponse({"status": "ok"})
-
-
-@router.get("/ready")
-async def ready(request: Request) -> Response:
-    """Whether a request would reach every engine now: 200, or 503 with the state of each."""
-    problems = await _services(request).problems()
-    body = {"status": "unavailable", "engines": problems} if problems else {"status": "ready"}
-    return JSONResponse(body, 503 if problems else 200)
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Prometheus text."""
-    services = _services(request)
-    return Response(await services.scrape(), media_type=CONTENT_TYPE_LATEST)

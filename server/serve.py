@@ -5,16 +5,17 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
+from fastapi import FastAPI
 
 from experts.errors import EngineError
-from server.app import create_app
+from server.app import create_admin_app, create_app
 from server.errors import ReloadRefused
 from server.reload import Reload
 from server.services import Services, running
-from server.settings import Settings, SettingsError
+from server.settings import ServerConfig, Settings, SettingsError
 
 log = logging.getLogger("coe.serve")
 
@@ -44,10 +45,43 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+@contextlib.contextmanager
+def operators_listener(config: ServerConfig) -> Iterator[socket.socket | None]:
+    """None: they have none of their own. Raises SettingsError."""
+    if config.admin_port is None:
+        yield None
+        return
+    with contextlib.closing(listen(config.admin_host, config.admin_port)) as listener:
+        yield listener
+
+
 def server_over(services: Services, reload: Reload) -> uvicorn.Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
+    return _server(create_app(services, reload), services)
+
+
+@contextlib.asynccontextmanager
+async def operators_served(
+    services: Services, reload: Reload, listener: socket.socket | None
+) -> AsyncIterator[None]:
+    """The server of ``server.admin_port``, if there is one; it ends last, so that a drain can be seen."""
+    if listener is None:
+        yield
+        return
+    server = _server(create_admin_app(services, reload), services)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    print(f"Operators' listener on http://{host}:{port}", flush=True)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _server(app: FastAPI, services: Services) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(services, reload),
+        app,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -68,12 +102,13 @@ async def serve(read: Callable[[], Settings]) -> None:
     with _on({signal.SIGHUP: hangup.set}):
         settings = read()
         listener = listen(settings.server.host, settings.server.port)
-        with contextlib.closing(listener):
+        with contextlib.closing(listener), operators_listener(settings.server) as operators:
             async with running(settings) as services:
                 reload = Reload(services, read)
                 server = server_over(services, reload)
-                with _signals(server):
-                    await _serve(server, listener, services, _reload_at(hangup, reload))
+                async with operators_served(services, reload, operators):
+                    with _signals(server):
+                        await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(

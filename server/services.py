@@ -22,6 +22,8 @@ from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
+from server.accounts import Accounts, accounting
+from server.admission import Admissions
 from server.auth import Keys
 from server.catalog import Catalog
 from server.compositions import Named
@@ -47,6 +49,8 @@ class Services:
     metrics: Metrics
     workers: Workers
     feedback: Feedback | None
+    accounts: Accounts
+    admissions: Admissions
     started: int
     version: str
 
@@ -61,7 +65,7 @@ class Services:
 
     @property
     def keys(self) -> Keys:
-        return self.catalog.keys
+        return Keys(self.catalog.keys, self.accounts.keys, self.settings.server.require_key)
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -112,19 +116,20 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     """Starts everything; engines become ready in the background, and requests wait for them.
 
     Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
-    Raises CheckpointError, RouterError, TiersError, FeedbackError before anything is started.
+    Raises CheckpointError, RouterError, TiersError, DatabaseError before anything is started.
     """
     metrics = Metrics(CollectorRegistry())
     async with (
+        accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
-        _started(settings, metrics, feedback) as services,
+        _started(settings, metrics, feedback, accounts) as services,
     ):
         yield services
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings, metrics: Metrics, feedback: Feedback | None
+    settings: Settings, metrics: Metrics, feedback: Feedback | None, accounts: Accounts
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
@@ -137,6 +142,8 @@ async def _started(
                 metrics=metrics,
                 workers=workers,
                 feedback=feedback,
+                accounts=accounts,
+                admissions=Admissions(accounts),
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )

@@ -1,8 +1,9 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
 import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
@@ -12,6 +13,8 @@ from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.feedback_settings import FeedbackConfig
+from server.key import digest_of
+from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
 
 
 class SettingsError(Exception):
@@ -25,11 +28,23 @@ class ServerConfig(Strict):
     """Address to listen on; 0.0.0.0 serves the network (then set ``api_keys``)."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
-    api_keys: tuple[SecretStr, ...] = ()
-    """Keys clients may send as ``Authorization: Bearer KEY``; empty means that anybody may call."""
+    api_keys: tuple[ApiKey, ...] = ()
+    """Keys clients may send as ``Authorization: Bearer KEY``, beside those that coe keys made; where there
+    are neither, anybody may call. Each is a secret, or sha256: and its hash, or a mapping, for a name and
+    limits."""
+    require_key: bool = False
+    """Whether callers need a key also where there is none yet."""
     admin_key: SecretStr | None = None
     """Key that operators send as ``Authorization: Bearer KEY`` to look into the tiers and to give orders; no
-    API key does. Absent means that only this machine may, and only where there are no ``api_keys``."""
+    API key does. Absent means that only this machine may, and only where callers need no key."""
+    metrics_key: SecretStr | None = None
+    """Key that /metrics needs, as ``Authorization: Bearer KEY``; the admin key does too. Absent means that
+    anybody may see them who reaches the listener."""
+    admin_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of a listener of its own for operators, /metrics and /ready, which the other then has no more; 0
+    takes a free one. Absent means that one listener has all."""
+    admin_host: str = "127.0.0.1"
+    """Address of that listener."""
     drain_s: float = Field(default=30.0, ge=0)
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)
@@ -37,9 +52,22 @@ class ServerConfig(Strict):
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
-        if self.admin_key is not None and self.admin_key in self.api_keys:
+        keys = [hashed_of(key) for key in self.api_keys]
+        digests = [key.digest for key in keys]
+        if self.admin_key is not None and _digest(self.admin_key) in digests:
             raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
+        if self.metrics_key is not None and _digest(self.metrics_key) in digests:
+            raise ValueError("metrics_key is one of api_keys, which see no metrics; choose another")
+        if len(set(digests)) < len(digests):
+            raise ValueError("api_keys has the same key twice; leave one out")
+        names = [key.key.name for key in keys]
+        if len(set(names)) < len(names):
+            raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
         return self
+
+
+def _digest(secret: SecretStr) -> bytes:
+    return digest_of(secret.get_secret_value().encode())
 
 
 class Settings(Strict):
@@ -59,12 +87,20 @@ class Settings(Strict):
     """The experts; the key is the expert's name, which clients may ask for as ``model``."""
     compositions: dict[str, CompositionConfig] = Field(default={})
     """Routed models; the key is the name clients ask for as ``model``."""
+    accounts: AccountsConfig = AccountsConfig()
+    """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
         return self.families[self.experts[expert].family].base
+
+    def check_models(self, names: Iterable[str], where: str) -> None:
+        """Raises ValueError for what is neither a composition nor an expert."""
+        for name in names:
+            if name not in self.compositions and name not in self.experts:
+                raise ValueError(f"{where}: {_unknown(name, [*self.compositions, *self.experts])}")
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
@@ -86,6 +122,9 @@ class Settings(Strict):
                 if expert_name not in self.experts:
                     where = f"compositions.{name}.mapping.{category}"
                     raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
+        for position, key in enumerate(self.server.api_keys):
+            if isinstance(key, KeyConfig):
+                self.check_models(key.models or (), f"server.api_keys.{position}.models")
         return self
 
 
@@ -135,6 +174,7 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
+            "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),
@@ -155,7 +195,7 @@ def _unknown(name: str, valid: Any) -> str:
 def _first_problem(error: ValidationError) -> str:
     # A misspelt field is also a missing one; the misspelling is what to say.
     problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if part not in TAGS]
     where = ".".join(location)
     if problem["type"] == "extra_forbidden":
         fields = _fields_at(location[:-1])
@@ -174,13 +214,19 @@ def _suggestion(name: str, fields: list[str]) -> str:
 def _fields_at(location: list[str]) -> list[str]:
     """Field names of the model at a path such as ``["experts", "law", "checkpoint"]``."""
     model: type[BaseModel] = Settings
-    keyed = False  # the next part is a key of a dict, not a field
+    keyed = False  # the next part is a key of a dict or a position, not a field
     for part in location:
         if keyed:
             keyed = False
             continue
         annotation = model.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-        keyed = model is not annotation and dict in (getattr(annotation, "__origin__", None),)
+        model = next(_models_in(annotation))
+        keyed = get_origin(annotation) in (dict, tuple)
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from server.usage import Spent
+
 _USAGE = b'"usage":{'
 """Cannot occur inside a text: there the quotes are escaped."""
 _EVENT_END = b"\n\n"
@@ -23,6 +25,14 @@ class Tally:
 
     def __repr__(self) -> str:
         return f"<Tally {self.prompt_tokens} + {self.completion_tokens}{'' if self.exact else ', cut off'}>"
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+        )
 
     def whole(self, body: bytes) -> bytes:
         """Counts, and gives back ``body``."""

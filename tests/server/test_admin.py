@@ -12,8 +12,9 @@ from starlette.requests import Request
 
 from experts.prepare import prepare
 from memory_tiers.status import ExpertStatus
-from server.auth import check_operator
+from server.auth import Keys, check_operator
 from server.errors import Forbidden
+from server.key import KeyRing
 from server.operators import Snapshot
 from server.settings import ServerConfig, Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, settled, simulated, until
@@ -217,12 +218,15 @@ def from_client(host: str | None) -> Request:
     return Request({"type": "http", "headers": [], "client": (host, 1) if host is not None else None})
 
 
+NO_KEYS = Keys(KeyRing(), KeyRing(), required=False)
+
+
 def test_this_machine_is_known_by_its_loopback_addresses() -> None:
     for here in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
-        check_operator(from_client(here), ServerConfig())
+        check_operator(from_client(here), ServerConfig(), NO_KEYS)
     for elsewhere in ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost.example", "", None):
         with pytest.raises(Forbidden):
-            check_operator(from_client(elsewhere), ServerConfig())
+            check_operator(from_client(elsewhere), ServerConfig(), NO_KEYS)
 
 
 async def test_who_has_a_higher_priority_is_served_first(serving: Serving, settings: Settings) -> None:

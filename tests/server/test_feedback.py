@@ -20,9 +20,9 @@ from router.composition import Choice
 from router.dataset import read_examples
 from router.decision import Decision
 from server.cli import main
+from server.database_errors import DatabaseUnreadable
 from server.errors import FeedbackUnavailable
 from server.feedback import MOST_WAITING, Feedback, Recorded
-from server.feedback_errors import FeedbackUnreadable
 from server.feedback_metrics import FeedbackMetrics
 from server.feedback_records import Kept
 from server.feedback_settings import DAY_S, FeedbackConfig
@@ -252,7 +252,7 @@ async def test_a_file_of_another_program_is_refused_before_anything_is_started(
     settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "feedback.sqlite").write_text("no database, but some text" * 100)
-    with pytest.raises(FeedbackUnreadable, match="is damaged or no SQLite file"):
+    with pytest.raises(DatabaseUnreadable, match="is damaged or no SQLite file"):
         async with running(recorded(settings, tmp_path)):
             raise AssertionError("it runs")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.feedback_errors import FeedbackError
+from server.database_errors import DatabaseError
 from server.feedback_export import counts_of, example_of
 from server.feedback_records import Asked, Decided, Ended, Kept, Said
 from server.feedback_store import FeedbackStore
@@ -147,7 +147,7 @@ def another_programs(file: Path) -> None:
     ("make", "says"),
     [
         (version_2, "has version 2, and this program reads 1; export it with the program that wrote it"),
-        (another_programs, "is another program's SQLite file; name another as feedback.file"),
+        (another_programs, "holds something else; name another as feedback.file"),
         (lambda file: file.write_text("no database, but some text" * 100), "is damaged or no SQLite file"),
         (lambda file: file.mkdir(), "cannot be written: Is a directory"),
         (lambda file: None, "does not exist: nothing has been kept there"),
@@ -157,7 +157,7 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, make: "object", 
     file = tmp_path / "file"
     assert callable(make)
     make(file)
-    with pytest.raises(FeedbackError, match="^" + str(file)) as caught:
+    with pytest.raises(DatabaseError, match="^" + str(file)) as caught:
         FeedbackStore.open(file, create=False)
     assert says in str(caught.value)
 

@@ -1,0 +1,148 @@
+"""A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from memory_tiers.events import Priority
+from server.accounts import Accounts
+from server.allowance import Allowance, Instant, Left, Refusal, Reservation
+from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
+from server.key import Key
+from server.need import Need
+from server.usage import NO_EXPERT, Place, Spent
+
+
+def now() -> Instant:
+    return Instant(time.monotonic(), time.time())
+
+
+class Admissions:
+    """Of all keys of a gateway."""
+
+    def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
+        self._accounts = accounts
+        self._clock = clock
+        self._allowances: dict[str, Allowance] = {}
+
+    def __repr__(self) -> str:
+        return f"<Admissions {self._allowances}>"
+
+    def of(self, key: Key) -> "Admission":
+        """For one request of ``key``."""
+        allowance = self._allowances.get(key.name)
+        if allowance is None:
+            used = self._accounts.used.get(key.name, 0)
+            allowance = self._allowances[key.name] = Allowance(self._accounts.started, used)
+        return Admission(key, allowance, self._accounts.note, self._clock, self._clock())
+
+
+@dataclass(slots=True)
+class Admission:
+    """One request: ``enter`` it once it is read, ``settle`` it at its end, whatever that is."""
+
+    key: Key
+    _allowance: Allowance
+    _note: Callable[[Place, Spent], None]
+    _clock: Callable[[], Instant]
+    _came: Instant
+    _need: Need | None = None
+    _reservation: Reservation | None = None
+    _settled: bool = False
+
+    def enter(self, model: str, need: Need) -> None:
+        """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
+        TooManyRequests, TooManyTokens, OverBudget."""
+        check_model(self.key, model)
+        self._need = need
+        limits = self.key.limits
+        counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
+        tokens = need.prompt_tokens() + need.answer_tokens if counted else 0
+        self._came = self._clock()
+        decided = self._allowance.admit(self.key.limits, self._came, tokens)
+        if isinstance(decided, Refusal):
+            raise refused(decided, self.key)
+        self._reservation = decided
+
+    def priority(self, asked: Priority | None) -> Priority:
+        return self.key.priority_of(asked)
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's, of the limits there are, as things are now."""
+        at, limits = self._clock(), self.key.limits
+        return {
+            **_headers("requests", self._allowance.requests_left(limits, at)),
+            **_headers("tokens", self._allowance.tokens_left(limits, at)),
+        }
+
+    def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
+        """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
+        off before the engine counted its prompt had the prompt's all the same."""
+        if self._settled:
+            return
+        self._settled = True
+        if used.completion_tokens and not used.prompt_tokens and self._need is not None:
+            used += Spent(prompt_tokens=self._need.prompt_tokens())
+        if self._reservation is not None:
+            tokens = used.prompt_tokens + used.completion_tokens
+            self._allowance.settle(self._reservation, self._clock(), tokens)
+        self._note(
+            Place(self._came.day, self.key.name, expert or NO_EXPERT), used + Spent(requests=1, errors=failed)
+        )
+
+
+def check_model(key: Key, model: str) -> None:
+    """Raises UnknownModel: whoever may not use it is not told whether it is there."""
+    if not key.may_use(model):
+        raise UnknownModel(
+            f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
+            "those that it may.",
+            "model",
+        )
+
+
+def refused(refusal: Refusal, key: Key) -> GatewayError:
+    """In OpenAI's words."""
+    where = f"for API key {key.name!r}"
+    if refusal.limit == "day":
+        text = (
+            f"You exceeded your current quota {where}: {refusal.used:,} of {refusal.most:,} tokens of this "
+            f"day (UTC) are used or reserved, and the request may use {refusal.asked:,}. {_advice(refusal)}"
+        )
+        return OverBudget(text, retry_after_s=refusal.retry_after_s)
+    unit = {"concurrent": "concurrent requests", "requests": "requests per min", "tokens": "tokens per min"}
+    text = (
+        f"Rate limit reached {where} on {unit[refusal.limit]}: Limit {refusal.most:,}, "
+        f"Used {refusal.used:,}, Requested {refusal.asked:,}. {_advice(refusal)}"
+    )
+    kind = TooManyTokens if refusal.limit == "tokens" else TooManyRequests
+    return kind(text, retry_after_s=refusal.retry_after_s)
+
+
+def _advice(refusal: Refusal) -> str:
+    if refusal.retry_after_s is None:
+        return "That is more than is ever let in: send less, or ask for less with max_tokens."
+    return f"Please try again in {duration(refusal.retry_after_s)}."
+
+
+def _headers(what: str, left: Left | None) -> Mapping[str, str]:
+    if left is None:
+        return {}
+    return {
+        f"x-ratelimit-limit-{what}": str(left.limit),
+        f"x-ratelimit-remaining-{what}": str(left.remaining),
+        f"x-ratelimit-reset-{what}": duration(left.reset_s),
+    }
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: 120ms, 1.5s, 6m0s, 8h5m12s."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    if not minutes:
+        return f"{rest / 1000:g}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{f'{hours}h' if hours else ''}{minutes}m{rest // 1000}s"

@@ -1,0 +1,27 @@
+"""What machines ask that watch the gateway: is it ready, and its metrics."""
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+
+from server.auth import check_metrics
+from server.services import Services
+
+router = APIRouter()
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """Whether a request would reach every engine now: 200, or 503 with the state of each."""
+    services: Services = request.app.state.services
+    problems = await services.problems()
+    body = {"status": "unavailable", "engines": problems} if problems else {"status": "ready"}
+    return JSONResponse(body, 503 if problems else 200)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    services: Services = request.app.state.services
+    check_metrics(request, services.settings.server)
+    return Response(await services.scrape(), media_type=CONTENT_TYPE_LATEST)
