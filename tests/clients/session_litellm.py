@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
 
 session = Session()
+litellm.suppress_debug_info = True
 USER = [{"role": "user", "content": PROMPT}]
 CLOCK = {
     "type": "function",
