@@ -84,7 +84,8 @@ class SimulatedAnswer:
         text = "".join(self._text.tokens)
         said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
-        return {**self._head, "object": self._object, "choices": [choice], "usage": self._usage()}
+        usage = self._usage(len(self._text.tokens))
+        return {**self._head, "object": self._object, "choices": [choice], "usage": usage}
 
     @property
     def _chats(self) -> bool:
@@ -93,21 +94,29 @@ class SimulatedAnswer:
     def _events(self) -> Iterator[dict[str, Any]]:
         for index, token in enumerate(self._text.tokens):
             delta = {"content": token} if index else {"role": "assistant", "content": token}
-            yield self._event({"delta": delta} if self._chats else {"text": token}, None)
-        yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason)
-        if (self._body.get("stream_options") or {}).get("include_usage"):
-            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage()}
+            yield self._event({"delta": delta} if self._chats else {"text": token}, None, index + 1)
+        tokens = len(self._text.tokens)
+        yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason, tokens)
+        if self._options.get("include_usage"):
+            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage(tokens)}
+
+    @property
+    def _options(self) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = self._body.get("stream_options") or {}
+        return options
 
     @property
     def _event_object(self) -> str:
         return "chat.completion.chunk" if self._chats else "text_completion"
 
-    def _event(self, said: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    def _event(self, said: Mapping[str, Any], finish_reason: str | None, tokens: int) -> dict[str, Any]:
+        """``tokens``: of the answer so far."""
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._head, "object": self._event_object, "choices": [choice]}
+        counted = {"usage": self._usage(tokens)} if self._options.get("continuous_usage_stats") else {}
+        return {**self._head, "object": self._event_object, "choices": [choice], **counted}
 
-    def _usage(self) -> dict[str, int]:
-        prompt, completion = self._text.prompt_tokens, len(self._text.tokens)
+    def _usage(self, completion: int) -> dict[str, int]:
+        prompt = self._text.prompt_tokens
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,

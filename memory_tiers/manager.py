@@ -136,6 +136,10 @@ class TierManager:
             self._desk.left(ticket)
             raise
 
+    async def none_waits_but_for(self, expert: str) -> None:
+        """Waits until nobody waits for another expert than ``expert``, or the manager is broken."""
+        await self._until(lambda: not self._state.others_wait(expert))
+
     def foresee(self, chances: Mapping[str, float]) -> None:
         """How probable it is of experts beside the chosen one that they are wanted soon: what is prefetched,
         and who stays, follows from it."""

@@ -1,15 +1,21 @@
 """The HTTP application: which path is answered by what."""
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 import server.admin
+import server.batch_routes
 import server.chat
 import server.completions
 import server.embeddings
 import server.feedback_routes
+import server.file_routes
+import server.messages
 import server.monitoring
+import server.response_routes
+import server.responses
 import server.routes
 import server.tokenize
 import server.usage_routes
@@ -25,12 +31,18 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app = _app(services, reload)
     app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
     app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
+    app.add_api_route("/v1/messages", server.messages.messages, methods=["POST"])
+    app.add_api_route("/v1/messages/count_tokens", server.messages.count_tokens, methods=["POST"])
     app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
+    app.add_api_route("/v1/responses", server.responses.create_response, methods=["POST"])
     app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
     app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
     app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
     app.include_router(server.routes.router)
+    app.include_router(server.response_routes.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.file_routes.router)
+    app.include_router(server.batch_routes.router)
     app.include_router(server.usage_routes.router)
     if services.settings.server.admin_port is None:
         app.include_router(server.admin.router)
@@ -54,6 +66,7 @@ def _app(services: Services, reload: Reload) -> FastAPI:
     app.state.reload = reload
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
@@ -62,6 +75,13 @@ def _app(services: Services, reload: Reload) -> FastAPI:
 
 async def _refuse(request: Request, error: Exception) -> Response:
     return error_response(error)
+
+
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    name = str(problem["loc"][-1])
+    return error_response(BadRequest(f"{name}: {problem['msg']}.", name))
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -11,8 +11,19 @@ GatewayError                raised by the gateway itself
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
+├── BatchesOff              no files and batches are kept here
+├── BatchesUnavailable      files and batches cannot be read or kept now
+├── UnknownFile             there is no such file, or it is another client's
+├── UnknownBatch            there is no such batch, or it is another client's
+├── Conflict                a file or batch is not in the state that this needs
+├── SpoolFull               files have no room left
+├── TooManyBatches          as many batches as may be are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
+├── UnknownResponse         no response of this client with this id is kept
+├── PreviousResponseNotFound  the conversation to go on from is not kept
+├── BackgroundFull          as many responses are made in the background as may be
+├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
     ├── TooManyTokens       in a minute
@@ -80,6 +91,50 @@ class FeedbackUnavailable(GatewayError):
     pass
 
 
+class BatchesOff(GatewayError):
+    pass
+
+
+class BatchesUnavailable(GatewayError):
+    pass
+
+
+class UnknownFile(GatewayError):
+    pass
+
+
+class UnknownBatch(GatewayError):
+    pass
+
+
+class Conflict(GatewayError):
+    pass
+
+
+class SpoolFull(GatewayError):
+    pass
+
+
+class TooManyBatches(GatewayError):
+    pass
+
+
+class UnknownResponse(GatewayError):
+    pass
+
+
+class PreviousResponseNotFound(GatewayError):
+    pass
+
+
+class BackgroundFull(GatewayError):
+    pass
+
+
+class ResponsesUnavailable(GatewayError):
+    pass
+
+
 class ReloadRefused(GatewayError):
     pass
 
@@ -127,6 +182,17 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
     UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
+    BatchesOff: Rendering(404, "invalid_request_error", "batches_off"),
+    BatchesUnavailable: Rendering(503, "server_error", "batches_unavailable"),
+    UnknownFile: Rendering(404, "invalid_request_error", "file_not_found"),
+    UnknownBatch: Rendering(404, "invalid_request_error", "batch_not_found"),
+    Conflict: Rendering(409, "invalid_request_error", "conflict"),
+    SpoolFull: Rendering(413, "invalid_request_error", "storage_full"),
+    TooManyBatches: Rendering(429, "rate_limit_exceeded", "too_many_batches"),
+    UnknownResponse: Rendering(404, "invalid_request_error"),
+    PreviousResponseNotFound: Rendering(400, "invalid_request_error", "previous_response_not_found"),
+    BackgroundFull: Rendering(429, "rate_limit_exceeded", "too_many_in_background"),
+    ResponsesUnavailable: Rendering(503, "server_error", "responses_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),

@@ -19,6 +19,7 @@ from experts.spec import Expert
 from memory_tiers.events import Priority
 from memory_tiers.manager import Lease, TierManager
 from server.admission import Admission
+from server.auth import authorization_of
 from server.dialect import Dialect
 from server.errors import BadRequest, GatewayError, engine_failure, failure_of, rendering_of, retry_after
 from server.feedback import Recorded
@@ -141,7 +142,7 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            key = self.services.keys.check(self.request.headers.get("authorization"))
+            key = self.services.keys.check(authorization_of(self.request.headers))
             self.admission = self.services.admissions.of(key)
             return await read_body(self.request, self.services.settings.server.max_body)
         except GatewayError as error:
@@ -171,7 +172,7 @@ class Exchange(Response):
         if route.decision is not None:
             self.services.tiers.foresee(route.decision.others)
             if self.services.feedback is not None:
-                request_id, key = self.headers_out["x-request-id"], headers.get("authorization")
+                request_id, key = self.headers_out["x-request-id"], authorization_of(headers)
                 self.recorded = self.services.feedback.decided(request_id, key, route.composition, route)
         async with await begin(
             self.services.tiers,

@@ -14,9 +14,9 @@ MOST = 10_000
 Sent = TypeVar("Sent", bound=BaseModel)
 
 
-async def read_model(request: Request, model: type[Sent]) -> Sent:
+async def read_model(request: Request, model: type[Sent], most: int = MOST) -> Sent:
     """Raises BadRequest naming the field, TooLarge."""
-    raw = await read_body(request, MOST)
+    raw = await read_body(request, most)
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:

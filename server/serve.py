@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from experts.errors import EngineError
 from server.app import create_admin_app, create_app
+from server.batches import batching
 from server.errors import ReloadRefused
 from server.reload import Reload
 from server.services import Services, running
@@ -103,7 +104,7 @@ async def serve(read: Callable[[], Settings]) -> None:
         settings = read()
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener), operators_listener(settings.server) as operators:
-            async with running(settings) as services:
+            async with running(settings) as services, batching(services):
                 reload = Reload(services, read)
                 server = server_over(services, reload)
                 async with operators_served(services, reload, operators):

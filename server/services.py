@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -25,16 +26,21 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.accounts import Accounts, accounting
 from server.admission import Admissions
 from server.auth import Keys
+from server.background import Background
 from server.catalog import Catalog
 from server.compositions import Named
 from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
+from server.kept_responses import KeptResponses, keeping_responses
 from server.metrics import Metrics
 from server.openai import ModelRequest
 from server.routing import Routed
 from server.settings import Settings
 from server.workers import Workers
+
+if TYPE_CHECKING:
+    from server.batches import Batches
 
 log = logging.getLogger("coe.services")
 
@@ -42,7 +48,7 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
-    replaced. ``feedback``: None if it is off."""
+    replaced. ``feedback`` and ``batches``: None if they are off; the latter is there within ``batching``."""
 
     catalog: Catalog
     tiers: TierManager
@@ -51,8 +57,11 @@ class Services:
     feedback: Feedback | None
     accounts: Accounts
     admissions: Admissions
+    responses: KeptResponses
+    background: Background
     started: int
     version: str
+    batches: "Batches | None" = None
 
     @property
     def settings(self) -> Settings:
@@ -122,18 +131,24 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     async with (
         accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
-        _started(settings, metrics, feedback, accounts) as services,
+        keeping_responses(settings.responses) as responses,
+        _started(settings, metrics, feedback, accounts, responses) as services,
     ):
         yield services
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings, metrics: Metrics, feedback: Feedback | None, accounts: Accounts
+    settings: Settings,
+    metrics: Metrics,
+    feedback: Feedback | None,
+    accounts: Accounts,
+    responses: KeptResponses,
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
         tiers = await _tiers(settings, catalog.experts, metrics)
+        background = Background(settings.responses.max_background)
         await tiers.start()
         try:
             yield Services(
@@ -144,11 +159,14 @@ async def _started(
                 feedback=feedback,
                 accounts=accounts,
                 admissions=Admissions(accounts),
+                responses=responses,
+                background=background,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )
         finally:
             await tiers.close(settings.server.drain_s)
+            await background.close()
 
 
 async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:

@@ -12,9 +12,11 @@ from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.response_settings import ResponsesConfig
 
 
 class SettingsError(Exception):
@@ -91,6 +93,10 @@ class Settings(Strict):
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    batches: BatchesConfig | None = None
+    """Files and batches; absent means that none are taken."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -170,11 +176,19 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     feedback = settings.feedback
     if feedback is not None:
         feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    batches = settings.batches
+    if batches is not None:
+        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
+    responses = settings.responses
+    if responses.file is not None:
+        responses = responses.model_copy(update={"file": anchored(responses.file)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
             "feedback": feedback,
+            "batches": batches,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
+            "responses": responses,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
+from server.batches import batching
 from server.reload import Reload
 from server.serve import listen, server_over
 from server.services import Services, running
@@ -122,7 +123,11 @@ def serving() -> Serving:
     async def serve(settings: Settings, read: Callable[[], Settings] | None = None) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
+            async with (
+                running(settings) as services,
+                batching(services),
+                httpx.AsyncClient(base_url=url, timeout=30) as http,
+            ):
                 reload = Reload(services, read or (lambda: settings))
                 server = server_over(services, reload)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
