@@ -238,6 +238,7 @@ class Failure:
 
 
 _LISTED = re.compile(r"^ *\{.*?'loc': '(?P<loc>[^']*)', 'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(, '|})")
+_REPEATED = re.compile(r" \(parameter=\w+(, value=[^()]*)?\)$")
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
 
@@ -280,7 +281,8 @@ def _field(param: object) -> str | None:
 
 
 def _plainly(message: str) -> str:
-    """vLLM lists what pydantic found as Python dicts."""
+    """vLLM lists what pydantic found as Python dicts, and repeats the parameter."""
+    message = _REPEATED.sub("", message)
     first, _, listed = message.partition(":\n")
     if not first.endswith(("validation error", "validation errors")):
         return message

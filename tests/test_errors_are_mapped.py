@@ -82,7 +82,12 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
             "body.tools.0.function",
         ),
         ("1 validation error:\n  {'type': 'x', 'loc'...[truncated]", None, "n"),
-        ("temperature must be non-negative, got -1.0.", None, "temperature"),
+        (
+            "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
+            "temperature must be non-negative, got -1.0.",
+            "temperature",
+        ),
+        ("It may be (or not).", None, "temperature"),
     ],
 )
 def test_what_the_engine_found_wrong_is_said_plainly(theirs: str, message: str | None, param: str) -> None:

@@ -1,4 +1,4 @@
-"""Plain HTTP over what the gateway keeps, as session_wire: responses, files and batches, validated by their bytes."""
+"""As session_wire, over what the gateway keeps: responses, files and batches."""
 
 import asyncio
 import json

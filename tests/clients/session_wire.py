@@ -238,7 +238,7 @@ def what_is_wrong_is_named_with_openais_type() -> None:
         ("n", {"n": "many"}),
         ("max_tokens", {"max_tokens": "many"}),
         ("max_tokens", {"max_tokens": -1}),
-        ("top_logprobs", {"logprobs": True, "top_logprobs": 1000}),
+        ("logprobs", {"logprobs": True, "top_logprobs": 1000}),  # as vLLM calls it
         ("top_logprobs", {"top_logprobs": 2}),
         ("stream", {"stream": "yes"}),
         ("stream_options", {"stream_options": {"include_usage": True}}),

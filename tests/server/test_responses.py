@@ -331,16 +331,6 @@ async def test_comments_pass_and_several_pieces_may_come_at_once(
     assert events[-1]["type"] == "response.completed"
 
 
-async def test_what_an_engine_says_went_wrong_in_the_middle_is_why_a_response_failed(
-    settings: Settings, serving: Serving
-) -> None:
-    said = {"error": {"message": "out of memory", "type": "InternalServerError", "param": None, "code": 500}}
-    async with serving(settings) as gateway:
-        events = await scripted(gateway, b"data: " + orjson.dumps(said) + b"\n\n", b"data: [DONE]\n\n")
-    assert events[-1]["type"] == "response.failed"
-    assert events[-1]["response"]["error"] == {"code": "server_error", "message": "out of memory"}
-
-
 async def test_a_response_that_cannot_be_kept_is_answered_and_says_so(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
