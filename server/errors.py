@@ -239,6 +239,7 @@ class Failure:
 
 _LISTED = re.compile(r"^ *\{.*?'loc': '(?P<loc>[^']*)', 'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(, '|})")
 _REPEATED = re.compile(r" \(parameter=\w+(, value=[^()]*)?\)$")
+_SUBJECT = re.compile(r"(?P<field>[a-z][a-z_]*) (must be|cannot) ")
 _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
 
 
@@ -270,13 +271,16 @@ def engine_failure(status: int, body: bytes) -> Failure:
         message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
     code = "context_length_exceeded" if "context length" in message else None
     kind = _ENGINE_TYPES.get(status, "server_error")
-    return Failure(status, _plainly(message), kind, _field(param), code)
+    return Failure(status, _plainly(message), kind, _field(param, message), code)
 
 
-def _field(param: object) -> str | None:
-    """vLLM's ``param`` as a field of the request."""
-    if not isinstance(param, str) or param in ("input_tokens", "input_text"):
+def _field(param: object, message: str) -> str | None:
+    """vLLM's ``param`` as a field of the request; the one that ``message`` begins with where there is none."""
+    if param in ("input_tokens", "input_text"):
         return None  # how long a prompt is
+    if not isinstance(param, str):
+        found = _SUBJECT.match(message)
+        return found["field"] if found else None
     return param.removeprefix("body.")
 
 
@@ -288,7 +292,8 @@ def _plainly(message: str) -> str:
         return message
     found = [_LISTED.match(line) for line in listed.splitlines()]
     said = [f"{each['loc'].removeprefix('body.')}: {each['msg']}" for each in found if each is not None]
-    return "; ".join(said) or message
+    more = [f"and {len(said) - 3} more"] if len(said) > 3 else []  # one for each type that a field may have
+    return "; ".join(said[:3] + more) or message
 
 
 def error_body(failure: Failure) -> bytes:

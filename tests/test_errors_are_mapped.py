@@ -88,13 +88,16 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
             "temperature",
         ),
         ("It may be (or not).", None, "temperature"),
+        ("n must be at least 1, got 0.", None, None),
     ],
 )
-def test_what_the_engine_found_wrong_is_said_plainly(theirs: str, message: str | None, param: str) -> None:
+def test_what_the_engine_found_wrong_is_said_plainly(
+    theirs: str, message: str | None, param: str | None
+) -> None:
     body = orjson.dumps({"error": {"message": theirs, "type": "Bad Request", "param": param, "code": 400}})
     failure = engine_failure(400, body)
     assert failure.message == (message or theirs)
-    assert failure.param == param.removeprefix("body.")
+    assert failure.param == ("n" if param is None else param.removeprefix("body."))
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"error": {}}', b'{"error": null}'])

@@ -1,7 +1,7 @@
 """What every session of a client has: where it goes, checks that run one after another, and what a gateway
 shows when a client has left. Standard library only: each client has packages of its own."""
 
-import contextlib
+import asyncio
 import inspect
 import os
 import sys
@@ -61,16 +61,36 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}{cause}"
 
 
-@contextlib.contextmanager
-def leaving() -> Iterator[None]:
+class Leaving:
     """The client leaves an answer under way inside. Fails where the gateway does not notice within 30 seconds
-    that one more client has left, or goes on holding a lease."""
-    before = _total("coe_requests_total", 'outcome="client_left"')
-    yield
-    deadline = time.monotonic() + 30
-    while _total("coe_requests_total", 'outcome="client_left"') != before + 1 or _total("coe_leases", ""):
-        assert time.monotonic() < deadline, "the gateway did not notice that its client left"
-        time.sleep(0.02)
+    that one more client has left, or goes on holding a lease. As an async one it lets the client's loop go
+    on meanwhile, in which libraries close what was left."""
+
+    def __enter__(self) -> None:
+        self._before = _left()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            for _ in self._unnoticed():
+                time.sleep(0.05)
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            for _ in self._unnoticed():
+                await asyncio.sleep(0.05)
+
+    def _unnoticed(self) -> Iterator[None]:
+        deadline = time.monotonic() + 30
+        while _left() != self._before + 1 or _total("coe_leases", ""):
+            assert time.monotonic() < deadline, "the gateway did not notice that its client left"
+            yield
+
+
+def _left() -> float:
+    return _total("coe_requests_total", 'outcome="client_left"')
 
 
 def _total(name: str, label: str) -> float:

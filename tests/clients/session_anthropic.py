@@ -10,7 +10,7 @@ from anthropic import Anthropic
 from anthropic.types import ErrorResponse, Message, MessageTokensCount, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from tests.clients.checks import COMPOSITION, KEY, MODEL, PROMPT, URL, Session, leaving
+from tests.clients.checks import COMPOSITION, KEY, MODEL, PROMPT, URL, Leaving, Session
 
 session = Session()
 USER: list[Any] = [{"role": "user", "content": PROMPT}]
@@ -109,7 +109,8 @@ def a_tool_is_called_and_its_result_is_taken() -> None:
     asked = [{"role": "user", "content": "How is the weather in Rome?"}]
     answer = client.messages.create(
         model=MODEL,
-        max_tokens=60,
+        max_tokens=150,
+        extra_body=GREEDY,
         messages=asked,
         tools=[WEATHER],
         tool_choice={"type": "tool", "name": "weather"},
@@ -127,7 +128,8 @@ def a_tool_is_called_and_its_result_is_taken() -> None:
 def a_tool_call_is_streamed_in_pieces() -> None:
     with client.messages.stream(
         model=MODEL,
-        max_tokens=60,
+        max_tokens=150,
+        extra_body=GREEDY,
         tools=[WEATHER],
         tool_choice={"type": "any", "disable_parallel_tool_use": True},
         messages=[{"role": "user", "content": "How is the weather in Rome?"}],
@@ -146,7 +148,7 @@ def tokens_are_counted() -> None:
 
 @session.check
 def a_closed_stream_is_cancelled() -> None:
-    with leaving(), unchecked.messages.stream(model=MODEL, max_tokens=1500, messages=USER) as events:
+    with Leaving(), unchecked.messages.stream(model=MODEL, max_tokens=1500, messages=USER) as events:
         next(iter(events))
 
 

@@ -8,7 +8,7 @@ from instructor.core.exceptions import InstructorRetryException
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, Leaving, Session
 
 session = Session()
 OPENAI = OpenAI(base_url=API, api_key=KEY, max_retries=0)
@@ -26,7 +26,8 @@ def ask(mode: instructor.Mode, **fields: object) -> Place:
         "model": MODEL,
         "messages": USER,
         "response_model": Place,
-        "max_tokens": 60,
+        "max_tokens": 150,
+        "temperature": 0,
         "max_retries": 0,
     } | fields
     made: Place = instructor.from_openai(OPENAI, mode=mode).chat.completions.create(**given)
@@ -57,7 +58,7 @@ def stream() -> None:
     client = instructor.from_openai(OPENAI, mode=instructor.Mode.JSON_SCHEMA)
     parts = list(
         client.chat.completions.create_partial(
-            model=MODEL, messages=USER, response_model=Place, max_tokens=60
+            model=MODEL, messages=USER, response_model=Place, max_tokens=150
         )
     )
     assert isinstance(parts[-1].continent, bool)
@@ -70,7 +71,7 @@ def embeddings() -> None:
 
 @session.check
 async def a_task_cancelled_is_cancelled() -> None:
-    with leaving():
+    async with Leaving():
         client = instructor.from_openai(AsyncOpenAI(base_url=API, api_key=KEY, max_retries=0))
         task = asyncio.create_task(
             client.chat.completions.create(

@@ -8,7 +8,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 
@@ -20,7 +20,7 @@ def model(name: str = MODEL, **fields: object) -> ChatOpenAI:
         api_key=KEY,
         max_retries=0,
         stream_usage=True,
-        **({"max_tokens": 24} | fields),
+        **({"max_tokens": 24, "temperature": 0} | fields),
     )
 
 
@@ -38,7 +38,7 @@ def clock(utc: bool) -> str:
 
 @session.check
 def chat() -> None:
-    answer = model(temperature=0).invoke(PROMPT)
+    answer = model().invoke(PROMPT)
     assert answer.text
     assert answer.usage_metadata["output_tokens"] <= 24
     assert answer.response_metadata["model_name"] == MODEL
@@ -52,18 +52,18 @@ def a_composition_chooses_an_expert() -> None:
 
 @session.check
 async def stream() -> None:
-    plain = await model(temperature=0).ainvoke(PROMPT)
-    chunks = [chunk async for chunk in model(temperature=0).astream(PROMPT)]
+    plain = await model().ainvoke(PROMPT)
+    chunks = [chunk async for chunk in model().astream(PROMPT)]
     assert "".join(chunk.text for chunk in chunks) == plain.text
     assert sum(chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata) <= 24
 
 
 @session.check
 def tools() -> None:
-    answer = model(max_tokens=60).bind_tools([clock], tool_choice="clock").invoke("What time is it?")
+    answer = model(max_tokens=150).bind_tools([clock], tool_choice="clock").invoke("What time is it?")
     (call,) = answer.tool_calls
     assert (call["name"], type(call["args"]["utc"])) == ("clock", bool)
-    required = model(max_tokens=60).bind_tools([clock], tool_choice="any", parallel_tool_calls=False)
+    required = model(max_tokens=150).bind_tools([clock], tool_choice="any", parallel_tool_calls=False)
     assert required.invoke("What time is it?").tool_calls[0]["name"] == "clock"
 
 
@@ -71,7 +71,9 @@ def tools() -> None:
 def a_json_schema_is_kept() -> None:
     for method in ("json_schema", "function_calling"):
         answer = (
-            model(max_tokens=60).with_structured_output(Place, method=method).invoke("Is Europe a continent?")
+            model(max_tokens=150)
+            .with_structured_output(Place, method=method)
+            .invoke("Is Europe a continent?")
         )
         assert isinstance(answer, Place)
 
@@ -85,7 +87,7 @@ def embeddings() -> None:
 
 @session.check
 async def a_stream_left_is_cancelled() -> None:
-    with leaving():
+    async with Leaving():
         answer = model(max_tokens=1500, extra_body={"ignore_eos": True}).astream(PROMPT)
         await anext(answer)
         await answer.aclose()

@@ -10,7 +10,7 @@ import litellm
 import pytest
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 litellm.suppress_debug_info = True
@@ -60,7 +60,7 @@ async def stream() -> None:
 @session.check
 def tools() -> None:
     choice = {"type": "function", "function": {"name": "clock"}}
-    answer = litellm.completion(**given(tools=[CLOCK], tool_choice=choice, max_tokens=60))
+    answer = litellm.completion(**given(tools=[CLOCK], tool_choice=choice, max_tokens=150))
     call = answer.choices[0].message.tool_calls[0]
     assert call.function.name == "clock"
     assert isinstance(json.loads(call.function.arguments)["utc"], bool)
@@ -68,7 +68,7 @@ def tools() -> None:
 
 @session.check
 def a_json_schema_is_kept() -> None:
-    answer = litellm.completion(**given(response_format=Place, max_tokens=60))
+    answer = litellm.completion(**given(response_format=Place, max_tokens=150))
     Place.model_validate_json(answer.choices[0].message.content)
 
 
@@ -82,7 +82,7 @@ def embeddings() -> None:
 
 @session.check
 async def a_stream_left_is_cancelled() -> None:
-    with leaving():
+    async with Leaving():
         answer = await litellm.acompletion(
             **given(stream=True, max_tokens=1500, extra_body={"ignore_eos": True})
         )

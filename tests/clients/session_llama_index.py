@@ -10,7 +10,7 @@ from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 USER = [ChatMessage(role="user", content=PROMPT)]
@@ -62,7 +62,7 @@ def stream() -> None:
 @session.check
 def tools() -> None:
     tool = FunctionTool.from_defaults(clock)
-    caller = model(max_tokens=60)
+    caller = model(max_tokens=150)
     answer = caller.chat_with_tools([tool], user_msg="What time is it?", tool_required=True)
     calls = caller.get_tool_calls_from_response(answer)
     assert calls[0].tool_name == "clock"
@@ -71,7 +71,7 @@ def tools() -> None:
 
 @session.check
 def a_json_schema_is_kept() -> None:
-    structured = model(max_tokens=60, should_use_structured_outputs=True).as_structured_llm(Place)
+    structured = model(max_tokens=150, should_use_structured_outputs=True).as_structured_llm(Place)
     assert isinstance(structured.chat(USER).raw, Place)
 
 
@@ -83,14 +83,16 @@ def embeddings() -> None:
 
 
 @session.check
-async def a_stream_left_is_cancelled() -> None:
-    with leaving():
+async def a_cancelled_task_is_cancelled() -> None:
+    """A stream that is left it does not close."""
+    async with Leaving():
         patient = model(
             max_tokens=1500, reuse_client=False, additional_kwargs={"extra_body": {"ignore_eos": True}}
         )
-        answer = await patient.astream_chat(USER)
-        await anext(answer)
-        await answer.aclose()
+        task = asyncio.create_task(patient.achat(USER))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @session.check

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.clients.checks import API, COMPOSITION, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 HOME = Path(tempfile.mkdtemp())
@@ -82,7 +82,7 @@ def tools_are_offered() -> None:
 
 @session.check
 def an_interrupted_answer_is_cancelled() -> None:
-    with leaving():
+    with Leaving():
         process = subprocess.Popen(
             [*LLM, "-m", MODEL, "-o", "max_tokens", "1500", "Count to a thousand."],
             env=ENVIRONMENT,

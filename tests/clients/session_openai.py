@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 client: Any = OpenAI(base_url=API, api_key=KEY, max_retries=0, timeout=120)
@@ -87,7 +87,7 @@ def stream() -> None:
 
 @session.check
 def the_streaming_helper_accumulates() -> None:
-    with client.chat.completions.stream(model=MODEL, messages=USER, max_tokens=12, temperature=0) as events:
+    with client.chat.completions.stream(model=MODEL, messages=USER, stop=[" "], temperature=0) as events:
         kinds = {event.type for event in events}
         answer = events.get_final_completion()
     assert {"chunk", "content.delta", "content.done"} <= kinds
@@ -101,7 +101,8 @@ def a_named_tool_is_called() -> None:
         messages=[{"role": "user", "content": "How is the weather in Rome?"}],
         tools=[CLOCK, WEATHER],
         tool_choice={"type": "function", "function": {"name": "weather"}},
-        max_tokens=60,
+        max_tokens=150,
+        temperature=0,
     )
     (call,) = answer.choices[0].message.tool_calls
     assert (call.type, call.function.name) == ("function", "weather")
@@ -118,7 +119,8 @@ def a_required_tool_is_called_and_its_result_is_taken() -> None:
         tools=[WEATHER],
         tool_choice="required",
         parallel_tool_calls=False,
-        max_tokens=60,
+        max_tokens=150,
+        temperature=0,
     )
     message = answer.choices[0].message
     assert answer.choices[0].finish_reason == "tool_calls"
@@ -138,7 +140,8 @@ def a_tool_call_is_streamed_in_pieces() -> None:
         tools=[WEATHER],
         tool_choice="required",
         parallel_tool_calls=False,
-        max_tokens=60,
+        max_tokens=150,
+        temperature=0,
     ) as events:
         answer = events.get_final_completion()
     (call,) = answer.choices[0].message.tool_calls
@@ -161,7 +164,8 @@ def a_json_schema_is_kept() -> None:
         model=MODEL,
         messages=[{"role": "user", "content": "Is Europe a continent, and how many letters has it?"}],
         response_format=Place,
-        max_tokens=40,
+        max_tokens=100,
+        temperature=0,
     )
     assert isinstance(answer.choices[0].message.parsed, Place)
 
@@ -235,7 +239,7 @@ def responses() -> None:
 
 @session.check
 def a_closed_stream_is_cancelled() -> None:
-    with leaving():
+    with Leaving():
         stream = client.chat.completions.create(
             model=MODEL, messages=USER, max_tokens=1500, stream=True, extra_body={"ignore_eos": True}
         )
@@ -246,7 +250,7 @@ def a_closed_stream_is_cancelled() -> None:
 
 @session.check
 async def a_cancelled_task_is_cancelled() -> None:
-    with leaving():
+    async with Leaving():
         patient: Any
         async with AsyncOpenAI(base_url=API, api_key=KEY, max_retries=0) as patient:
             task = asyncio.create_task(
@@ -262,7 +266,7 @@ async def a_cancelled_task_is_cancelled() -> None:
 
 @session.check
 def a_client_that_does_not_wait_is_cancelled() -> None:
-    with leaving(), pytest.raises(openai.APITimeoutError):
+    with Leaving(), pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.5).chat.completions.create(
             model=MODEL, messages=USER, max_tokens=1500, extra_body={"ignore_eos": True}
         )

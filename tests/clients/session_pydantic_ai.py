@@ -10,12 +10,12 @@ from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Session, leaving
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
 
 session = Session()
 PROVIDER = OpenAIProvider(base_url=API, api_key=KEY)
 SHORT = {"max_tokens": 24, "temperature": 0}
-ROOMY = {"max_tokens": 100, "temperature": 0}
+ROOMY = {"max_tokens": 150, "temperature": 0}
 
 
 class Place(BaseModel):
@@ -71,7 +71,7 @@ async def embeddings() -> None:
 
 @session.check
 async def a_stream_left_is_cancelled() -> None:
-    with leaving():
+    async with Leaving():
         settings = {"max_tokens": 1500, "extra_body": {"ignore_eos": True}}
         run = asyncio.create_task(Agent(model()).run(PROMPT, model_settings=settings))
         await asyncio.sleep(0.5)

@@ -119,7 +119,8 @@ def tool_calls_are_whole_plain_and_streamed() -> None:
         "tools": TOOLS,
         "tool_choice": "required",
         "parallel_tool_calls": False,
-        "max_tokens": 60,
+        "max_tokens": 150,
+        "temperature": 0,
     }
     (choice,) = wire.chat(ask(**fields)).choices
     assert choice.finish_reason == "tool_calls"
@@ -140,9 +141,9 @@ def tool_calls_are_whole_plain_and_streamed() -> None:
 @session.check
 def a_json_schema_is_kept_plain_and_streamed() -> None:
     form = {"type": "json_schema", "json_schema": {"name": "place", "schema": CITY, "strict": True}}
-    plain = wire.chat(ask(response_format=form, max_tokens=40))
+    plain = wire.chat(ask(response_format=form, max_tokens=100, temperature=0))
     assert json.loads(plain.choices[0].message.content or "")["city"] in ("Paris", "Rome")
-    chunks = wire.chat_chunks(ask(response_format=form, max_tokens=40, stream=True))
+    chunks = wire.chat_chunks(ask(response_format=form, max_tokens=100, temperature=0, stream=True))
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
     assert json.loads(text)["city"] in ("Paris", "Rome")
 

@@ -72,7 +72,7 @@ const checks = {
   },
 
   async theStreamingHelperAccumulates() {
-    const runner = client.chat.completions.stream({ model, messages, max_tokens: 12, temperature: 0 });
+    const runner = client.chat.completions.stream({ model, messages, stop: [" "], temperature: 0 });
     assert((await runner.finalChatCompletion()).choices[0].message.content);
   },
 
@@ -80,7 +80,7 @@ const checks = {
     const asked = [{ role: "user", content: "How is the weather in Rome?" }];
     const choice = { type: "function", function: { name: "weather" } };
     for (const tool_choice of [choice, "required"]) {
-      const given = { model, messages: asked, tools: [weather], tool_choice, max_tokens: 60 };
+      const given = { model, messages: asked, tools: [weather], tool_choice, max_tokens: 150, temperature: 0 };
       const answer = await client.chat.completions.create({ ...given, parallel_tool_calls: false });
       const call = answer.choices[0].message.tool_calls[0];
       assert.equal(call.function.name, "weather");
@@ -97,7 +97,8 @@ const checks = {
         type: "json_schema",
         json_schema: { name: "place", strict: true, schema: { ...schema, additionalProperties: false } },
       },
-      max_tokens: 60,
+      max_tokens: 100,
+      temperature: 0,
     });
     assert.equal(typeof JSON.parse(answer.choices[0].message.content).continent, "boolean");
   },
