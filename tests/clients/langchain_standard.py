@@ -5,10 +5,16 @@ What fails strictly is what a model of 135 million parameters cannot: docs/clien
 
 from typing import Any
 
+import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
 
 from tests.clients.checks import API, EMBEDDER, KEY, MODEL
+
+
+def cannot(reason: str) -> pytest.MarkDecorator:
+    """Of SmolLM2-135M, at temperature 0."""
+    return pytest.mark.xfail(reason=reason, strict=True)
 
 
 class TestChatOpenAI(ChatModelIntegrationTests):
@@ -34,6 +40,23 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     @property
     def model_override_value(self) -> str:
         return "math"
+
+    @cannot("between { and } it writes white space, which is allowed, until its limit")
+    def test_tool_calling_with_no_arguments(self, model: Any) -> None:
+        super().test_tool_calling_with_no_arguments(model)
+
+    @cannot("its jokes do not end")
+    def test_structured_output_optional_param(self, model: Any) -> None:
+        super().test_structured_output_optional_param(model)
+
+    @cannot("its jokes do not end")
+    def test_json_mode(self, model: Any) -> None:
+        super().test_json_mode(model)
+
+    @cannot("it is shown no tools by its chat template, and calls none by itself")
+    @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+    def test_agent_loop(self, model: Any) -> None:
+        super().test_agent_loop(model)
 
 
 class TestOpenAIEmbeddings(EmbeddingsIntegrationTests):

@@ -48,12 +48,12 @@ streams_events() {
 calls_a_tool() {
   local tool='{"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {"utc": {"type": "boolean"}}, "required": ["utc"], "additionalProperties": false}}}'
   chat "\"max_tokens\": 150, \"temperature\": 0, \"tools\": [$tool], \"tool_choice\": {\"type\": \"function\", \"function\": {\"name\": \"clock\"}}" >/dev/null
-  has '"name": ?"clock"' && has 'utc[\\]": (true|false)'
+  has '"name": ?"clock"' && has 'utc[\\]"( |:|[\\]n)*(true|false)'
 }
 keeps_a_json_schema() {
   local schema='{"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"], "additionalProperties": false}'
   chat "\"max_tokens\": 100, \"temperature\": 0, \"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"name\": \"a\", \"schema\": $schema}}" >/dev/null
-  has '[\\]"yes[\\]": ?(true|false)'
+  has '[\\]"yes[\\]"( |:|[\\]n)*(true|false)'
 }
 gives_embeddings() { [ "$(model=$composition post /v1/embeddings '"input": "blue"')" = 200 ] && has '"embedding": ?\['; }
 lists_models() { curl --silent --header "$key" "$url/v1/models" >"$folder/body" && has "\"id\": ?\"$model\""; }
