@@ -96,6 +96,8 @@ class SimulationConfig(Strict):
     """Seconds one switch takes."""
     tokens_per_s: float = Field(default=200.0, gt=0)
     """Tokens a second of one stream."""
+    process: bool = False
+    """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 
 
 class FamilyConfig(Strict):

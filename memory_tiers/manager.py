@@ -52,6 +52,8 @@ log = logging.getLogger("coe.tiers")
 RESTART_PAUSE_S = 30.0
 """How long after its last failed start an engine is tried again though nobody asks for it: whoever watches
 ``/ready`` sends nobody meanwhile."""
+CHECK_EVENTS = 64
+"""Events from one check of the invariants to the next, at least."""
 DEATH_NOTICE_S = 5.0
 """How long a move that could not reach its engine waits for the news that the engine is dead."""
 
@@ -225,9 +227,9 @@ class TierManager:
 
     def _check(self) -> None:
         """Looking at every expert after every event would cost more than deciding does; once in as many
-        events as there are experts costs next to nothing."""
+        events as there are experts, and in no fewer than ``CHECK_EVENTS``, costs next to nothing."""
         self._unchecked += 1
-        if self._unchecked >= len(self._experts):
+        if self._unchecked >= max(CHECK_EVENTS, len(self._experts)):
             self._unchecked = 0
             self._state.check()
 

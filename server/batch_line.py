@@ -17,12 +17,21 @@ from memory_tiers.errors import LeaseRejected, ManagerBroken
 from server.admission import Admission, check_model
 from server.batch_answers import Answer
 from server.batch_records import Tokens
+from server.begun import begin
 from server.chat import Chat
 from server.completions import Completions
 from server.dialect import Dialect
 from server.embeddings import Embeddings
-from server.errors import BadRequest, Failure, Unauthorized, engine_failure, failure_of
-from server.line import begin
+from server.engine_failure import engine_failure
+from server.errors import (
+    BadRequest,
+    BreakerOpen,
+    Failure,
+    Unauthorized,
+    failure_of,
+    rendering_of,
+)
+from server.limits import check_messages
 from server.need import Need
 from server.openai import ModelRequest
 from server.responses import Responses
@@ -38,6 +47,8 @@ ENDPOINTS: Mapping[str, Callable[[Services, str], Dialect]] = {
 """To what speaks them for one request of an owner."""
 PAUSE_S = 1.0
 """Before a request asks again that was turned away for reasons that are not its own."""
+MENDING_S = 120.0
+"""How long a request waits for an expert, or an engine, that is not asked because it failed too often."""
 
 log = logging.getLogger("coe.batches")
 
@@ -90,18 +101,22 @@ class BatchLine:
         return await self._run(walk, request, chosen)
 
     async def _run(self, walk: "_Walk", request: ModelRequest, expert: Expert) -> Answer:
-        """Raises LeaseRejected, EngineError."""
-        tiers, dialect = self._services.tiers, walk.dialect
+        """Raises BreakerOpen, LeaseRejected, EngineError."""
+        tiers, breakers, dialect = self._services.tiers, self._services.breakers, walk.dialect
         path, body = dialect.engine_path, dialect.engine_body(request, expert)
+        mended = time.monotonic() + MENDING_S
         while True:
             try:
                 async with await begin(
-                    tiers, expert.name, path, body, whole=True, fail_fast=False, priority="low"
+                    tiers, breakers, expert, path, body, whole=True, fail_fast=False, priority="low"
                 ) as begun:
                     status = begun.answer.status
                     if status >= 400:
                         return walk.failed(engine_failure(status, begun.head))
                     return walk.answered(status, await dialect.whole(begun.head))
+            except BreakerOpen:
+                if time.monotonic() >= mended:
+                    raise
             except (LeaseRejected, ManagerBroken) as error:
                 if isinstance(error, LeaseRejected) and error.reason != "queue_full":
                     raise
@@ -127,6 +142,7 @@ class _Walk:
         request = await self.dialect.read(body)
         if request.stream:
             raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
+        check_messages(request, self._services.settings.server)
         check_model(key, self._services.catalog.name_of(request.model))
         return request
 
@@ -141,6 +157,8 @@ class _Walk:
     def failed(self, failure: Failure, error: Exception | None = None) -> Answer:
         if failure.status == 500:
             log.error("request %s failed", self._id, exc_info=error)
+        elif error is not None and rendering_of(error).message is not None:
+            log.warning("request %s: %s", self._id, error)
         return self.answered(failure.status, self.dialect.error_body(failure))
 
     def settle(self, expert: str, answer: Answer | None) -> None:

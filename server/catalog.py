@@ -60,6 +60,7 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
         name: Composition(
             router,
             margin=settings.compositions[name].stickiness,
+            fallback=settings.compositions[name].fallback,
             solver=_solver(router, settings, settings.compositions[name]),
         )
         for name, router in load_routers(settings).items()

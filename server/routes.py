@@ -77,6 +77,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "tier": status.tier,
                 "ready": status.tier == "device" and services.engines[status.family].state == "ready",
                 "loading": status.loading,
+                "breaker_open": services.breakers.is_open(services.experts[status.expert]),
                 "pinned": status.pinned,
                 "weights_bytes": status.weights_bytes,
                 **_progress(moves.get(status.expert)),

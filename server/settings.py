@@ -1,12 +1,13 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
@@ -16,6 +17,7 @@ from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.limits_settings import LimitsConfig
 from server.response_settings import ResponsesConfig
 
 
@@ -51,6 +53,30 @@ class ServerConfig(Strict):
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)
     """Largest request body."""
+    limits: LimitsConfig = LimitsConfig()
+    """Bounds on what clients send and on how long they take."""
+    tls_cert: Path | None = None
+    """File of the certificate, with those between it and the root; absent means plain HTTP. A relative path
+    counts from the configuration file."""
+    tls_key: Path | None = None
+    """File of the certificate's private key, not encrypted; absent means that ``tls_cert`` has it too."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as ``https://chat.example.com``; ``*`` means all."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
+    Content that is sent along as a ``data:`` URL is always taken."""
+    keep_alive_s: float = Field(default=10.0, ge=0)
+    """Seconds after which, and then every how many, a client whose stream has not begun gets a comment that
+    says what it waits for; 0 means none."""
+    request_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds in which an answer must be complete; absent means as long as it takes."""
+    stall_timeout_s: float = Field(default=300.0, ge=0)
+    """Seconds after which a stream ends with an error if the engine says nothing more; 0 means never."""
+    breaker_failures: int = Field(default=3, ge=0)
+    """Failures in a row after which an expert, or an engine, is not asked for a while; 0 means that it is
+    always asked."""
+    breaker_cool_down_s: float = Field(default=30.0, gt=0)
+    """How long that while is. Then one request tries whether it works again."""
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
@@ -66,6 +92,14 @@ class ServerConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
         return self
+
+    @field_validator("media_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+", host):
+                raise ValueError(f"{host!r} is no host; write its name alone, in small letters")
+        return hosts
 
 
 def _digest(secret: SecretStr) -> bytes:
@@ -128,6 +162,9 @@ class Settings(Strict):
                 if expert_name not in self.experts:
                     where = f"compositions.{name}.mapping.{category}"
                     raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
+            fallback = composition.fallback
+            if isinstance(fallback, str) and fallback not in self.experts:
+                raise ValueError(f"compositions.{name}.fallback: {_unknown(fallback, self.experts)}")
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
@@ -185,6 +222,13 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
+            "server": settings.server.model_copy(
+                update={
+                    name: anchored(path)
+                    for name in ("tls_cert", "tls_key")
+                    if (path := getattr(settings.server, name)) is not None
+                }
+            ),
             "feedback": feedback,
             "batches": batches,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),

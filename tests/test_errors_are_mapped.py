@@ -9,11 +9,11 @@ import pytest
 from experts.errors import CheckpointError, ExpertsError
 from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
+from server.engine_failure import engine_failure
 from server.errors import (
     INTERNAL,
     REJECTIONS,
     GatewayError,
-    engine_failure,
     error_body,
     failure_of,
     rendering_of,

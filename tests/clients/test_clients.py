@@ -29,6 +29,7 @@ def session(client: str, python: str | Path = CLIENTS / "python") -> Command:
 
 SESSIONS: dict[str, Command] = {
     "wire": session("wire", sys.executable),
+    "stored": session("stored", sys.executable),
     "openai": session("openai", sys.executable),
     "openai-2": session("openai"),
     "openai-node": [CLIENTS / "node", "tests/clients/node/session.mjs"],
@@ -67,6 +68,9 @@ def url(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tree["server"]["api_keys"] = [KEY]
     tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
     tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
+    tree["batches"] = {"folder": str(folder / "batches")}
+    for expert in tree["experts"].values():
+        expert["chat_template"] = str(ROOT / "configs" / expert["chat_template"])
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     with serving(file, folder / "stderr.log") as gateway:

@@ -3,26 +3,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from experts.answer import VllmAnswer
 from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
+from experts.http_client import HttpAnswer, HttpClient
 
 ERROR = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[aiohttp.ClientResponse]:
+async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[HttpAnswer]:
     app = web.Application()
     app.router.add_post("/", handler)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.UnixSite(runner, str(socket)).start()
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
-        yield await session.post("http://engine/")
+    client = HttpClient(socket)
+    yield await client.request("POST", "/", b"{}")
+    await client.close()
     await runner.cleanup()
 
 
@@ -104,7 +105,7 @@ async def test_an_error_in_the_middle_of_an_answer_ends_it_after_what_came_befor
         answer = await VllmAnswer.begin(response, "law", whole_engine)
         chunks = answer.chunks()
         assert await anext(chunks) == b"data: 1\n\n"
-        with pytest.raises(AnswerFailed, match="EngineCore encountered an issue"):
+        with pytest.raises(AnswerFailed, match="gave up"):
             await anext(chunks)
 
 

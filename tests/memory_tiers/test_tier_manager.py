@@ -17,7 +17,7 @@ from experts.spec import Expert, SimulationConfig
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from memory_tiers.event_log import replay
 from memory_tiers.host import PREFIX, HostStore
-from memory_tiers.manager import TierManager, ignore
+from memory_tiers.manager import CHECK_EVENTS, TierManager, ignore
 from memory_tiers.observations import (
     Displaced,
     EngineChanged,
@@ -501,7 +501,7 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
         waiting = asyncio.create_task(house.manager.lease("b"))
         await house.until(lambda: house.manager.counts().waiting == 1)
         house.manager._state._books.device.used += 1
-        for _ in range(3):  # it looks at itself once in as many events as there are experts
+        for _ in range(CHECK_EVENTS):  # it looks at itself once in so many
             house.manager.foresee({})
         with pytest.raises(ManagerBroken):
             await waiting
