@@ -1,4 +1,4 @@
-"""The embedded composition, prepared once and kept: the only files a test shares with another."""
+"""What tests share: the embedded composition, prepared once and kept, and the engine to compare with."""
 
 import os
 import subprocess
@@ -12,9 +12,20 @@ from experts.prepare import prepare
 from experts.progress import silent
 from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
+from tests.plain_vllm import PlainVllm, plain_vllm
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start engines or soak come first, for they take minutes: where several processes share the
+    tests, what is quick fills up the end of each."""
+    slow = {
+        item.path for item in items if item.get_closest_marker("engine") or item.get_closest_marker("soak")
+    }
+    items.sort(key=lambda item: item.path not in slow)
+
 
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
@@ -41,6 +52,13 @@ def store() -> Path:
 def base_checkpoint() -> Path:
     """The folder of the embedded base, ``general``."""
     return prepare("general", embedded_expert("general"), store_path()).folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainVllm]:
+    """For tests marked ``engine``."""
+    with plain_vllm(tmp_path_factory.mktemp("logs")) as plain:
+        yield plain
 
 
 @pytest.fixture
