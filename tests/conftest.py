@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,18 +18,46 @@ from tests.plain_vllm import PlainVllm, plain_vllm
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start engines or soak come first, for they take minutes: where several processes share the
-    tests, what is quick fills up the end of each."""
-    slow = {
-        item.path for item in items if item.get_closest_marker("engine") or item.get_closest_marker("soak")
-    }
-    items.sort(key=lambda item: item.path not in slow)
-
+LONG = (
+    (
+        "tests/experts/test_engine_ranks.py",
+        "tests/experts/test_engine_switches.py",
+        "tests/experts/test_vllm_lora.py",
+    ),
+    ("tests/experts/test_engine_contract.py",),
+    ("tests/end_to_end/test_dozen_experts.py",),
+    ("tests/end_to_end/test_composition.py", "tests/end_to_end/test_crash_while_loading.py"),
+    ("tests/experts/test_engine_faults.py",),
+)
+"""Files that take minutes, the longest first: where several processes share the tests, what is short comes in
+the end and makes them even. Those in brackets share fixtures of the session, and so a process."""
 
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {file: place for place, files in enumerate(LONG) for file in files}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        slow = item.get_closest_marker("engine") or item.get_closest_marker("soak")
+        return order.get(item.nodeid.partition("::")[0], len(LONG)), not slow
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """For ``-n``: the tests of a file run in one process, in their order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((files[0] for files in LONG if file in files), file)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
 
 
 def embedded_expert(name: str) -> ExpertConfig:

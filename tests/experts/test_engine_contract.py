@@ -114,7 +114,7 @@ async def bench(
     # In bfloat16 the same words of different batches may differ by their rounding.
     sizes = {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
     if kind == "simulated":
-        engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
+        engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=1000, switch_s=0))
     elif kind == "lora":
         folder = tmp_path_factory.mktemp("adapters")
         general, other = an_adapter("general", folder, "coding"), an_adapter("other", folder, "law")
