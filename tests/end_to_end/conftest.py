@@ -30,7 +30,7 @@ PROMPTS = (
     "What is the derivative of x^3 + 2x?",
     "Write a Python function that adds two numbers.",
 )
-MAX_TOKENS = 40
+MAX_TOKENS = 24
 
 
 @dataclass(slots=True)
