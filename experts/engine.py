@@ -49,7 +49,8 @@ class Answer(Protocol):
     content_type: str
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises EngineLost when the engine goes away before the end."""
+        """The body as it comes, in whole events where it is a stream. Raises EngineLost when the engine goes
+        away before the end, AnswerFailed when it gives the answer up."""
         ...
 
     async def close(self) -> None:

@@ -61,6 +61,10 @@ def command(
     arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
     arguments += ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
+    if config.tool_parser is not None:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", config.tool_parser]
+    if config.reasoning_parser is not None:
+        arguments += ["--reasoning-parser", config.reasoning_parser]
     if platform == "cpu":
         arguments += ["--enforce-eager"]  # compiling takes a minute per start and freezes packed weights
     match mode:

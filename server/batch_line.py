@@ -22,12 +22,12 @@ from server.chat import Chat
 from server.completions import Completions
 from server.dialect import Dialect
 from server.embeddings import Embeddings
+from server.engine_failure import engine_failure
 from server.errors import (
     BadRequest,
     BreakerOpen,
     Failure,
     Unauthorized,
-    engine_failure,
     failure_of,
     rendering_of,
 )

@@ -43,6 +43,8 @@ class Needs:
         """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
         or it is not known."""
         for capability in self.capabilities:
+            if capability == "tools" and not expert.parses_tools:
+                return capability
             if expert.capabilities is not None and capability not in expert.capabilities:
                 return capability
         answer = expert.generation.max_tokens if self.answer is None else self.answer
@@ -118,10 +120,10 @@ class Eligibility:
                 said = [f"{name} {why(reason)}" for name, reason in zip(names, missing, strict=True)]
                 return NotCapable(f"This request needs {capability}: {', '.join(said)}.", param)
         largest = max(self.windows[name] for name in names)
-        answer = "" if self.needs.answer is None else f" and {self.needs.answer:,} for the answer"
+        answer = "" if self.needs.answer is None else f" and {self.needs.answer} for the answer"
         return ContextTooLong(
-            f"The context window of {', '.join(names)} is at most {largest:,} tokens, and this request needs "
-            f"at least {self.needs.prompt:,} for its messages{answer}. Send less, or ask for less.",
+            f"This model's maximum context length is {largest} tokens ({', '.join(names)}), and this request "
+            f"needs at least {self.needs.prompt} for its messages{answer}. Send less, or ask for less.",
             "messages",
         )
 

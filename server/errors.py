@@ -38,7 +38,6 @@ GatewayError                raised by the gateway itself
     └── OverBudget          the day's tokens are used up
 """
 
-import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -230,7 +229,7 @@ class Rendering:
     what was sent. It goes to the log."""
 
 
-_BY_ITSELF = "Send the request again; if it goes on, the gateway's log says why."
+BY_ITSELF = "Send the request again; if it goes on, the gateway's log says why."
 
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
@@ -268,38 +267,38 @@ TABLE: dict[type[Exception], Rendering] = {
     OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
     UsageUnavailable: Rendering(503, "server_error", "usage_unavailable"),
     EngineUnavailable: Rendering(
-        502, "server_error", "engine_unavailable", f"The expert's engine does not answer. {_BY_ITSELF}"
+        502, "server_error", "engine_unavailable", f"The expert's engine does not answer. {BY_ITSELF}"
     ),
     EngineLost: Rendering(
-        502, "server_error", "engine_lost", f"The engine went away in the middle of the answer. {_BY_ITSELF}"
+        502, "server_error", "engine_lost", f"The engine went away in the middle of the answer. {BY_ITSELF}"
     ),
     EngineStalled: Rendering(
-        502, "server_error", "engine_stalled", f"The engine stopped in the middle of the answer. {_BY_ITSELF}"
+        502, "server_error", "engine_stalled", f"The engine stopped in the middle of the answer. {BY_ITSELF}"
     ),
     ExpertNotResident: Rendering(
-        503, "server_error", "expert_not_resident", f"The expert is not on the device. {_BY_ITSELF}"
+        503, "server_error", "expert_not_resident", f"The expert is not on the device. {BY_ITSELF}"
     ),
-    EngineError: Rendering(502, "server_error", "engine_error", f"The expert's engine failed. {_BY_ITSELF}"),
-    ExpertsError: Rendering(500, "server_error", "expert_error", f"The expert cannot be used. {_BY_ITSELF}"),
+    EngineError: Rendering(502, "server_error", "engine_error", f"The expert's engine failed. {BY_ITSELF}"),
+    ExpertsError: Rendering(500, "server_error", "expert_error", f"The expert cannot be used. {BY_ITSELF}"),
     NoEligibleError: Rendering(400, "invalid_request_error", "unsupported_capability"),
     EmbedderError: Rendering(
-        503, "server_error", "embedder_error", f"The router's embedder failed. {_BY_ITSELF}"
+        503, "server_error", "embedder_error", f"The router's embedder failed. {BY_ITSELF}"
     ),
-    RouterError: Rendering(500, "server_error", "router_error", f"The router failed. {_BY_ITSELF}"),
+    RouterError: Rendering(500, "server_error", "router_error", f"The router failed. {BY_ITSELF}"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
-    TiersError: Rendering(503, "server_error", "tiers_error", f"The memory tiers failed. {_BY_ITSELF}"),
+    TiersError: Rendering(503, "server_error", "tiers_error", f"The memory tiers failed. {BY_ITSELF}"),
 }
 """Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
 
 REJECTIONS: dict[str, Rendering] = {
     "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
     "load_failed": Rendering(
-        503, "server_error", "load_failed", f"The expert could not be loaded. {_BY_ITSELF}"
+        503, "server_error", "load_failed", f"The expert could not be loaded. {BY_ITSELF}"
     ),
     "load_cancelled": Rendering(503, "server_error", "load_cancelled"),
     "engine_failed": Rendering(
-        503, "server_error", "engine_failed", f"The expert's engine could not be started. {_BY_ITSELF}"
+        503, "server_error", "engine_failed", f"The expert's engine could not be started. {BY_ITSELF}"
     ),
     "shutting_down": Rendering(503, "server_error", "shutting_down"),
     "not_resident": Rendering(503, "server_error", "not_resident"),
@@ -320,9 +319,6 @@ class Failure:
     code: str | None = None
 
 
-_ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
-
-
 def rendering_of(error: Exception) -> Rendering:
     """The row for ``error``; an unmapped class is an internal error."""
     if isinstance(error, LeaseRejected):
@@ -338,19 +334,6 @@ def failure_of(error: Exception) -> Failure:
     row = rendering_of(error)
     param = error.param if isinstance(error, GatewayError) else None
     return Failure(row.status, row.message or str(error), row.type, param, row.code)
-
-
-def engine_failure(status: int, body: bytes) -> Failure:
-    """vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status). A failure
-    of its own, which may say anything, stays in its log."""
-    message, param = f"The expert's engine answered {status}. {_BY_ITSELF}", None
-    if status < 500:
-        with contextlib.suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-            tree = orjson.loads(body)
-            error = tree.get("error", tree)
-            message, param = str(error["message"]), error.get("param")
-    code = "context_length_exceeded" if "context length" in message else None
-    return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
 
 
 def error_body(failure: Failure) -> bytes:

@@ -18,11 +18,11 @@ from server.auth import authorization_of
 from server.begun import Begun, begin
 from server.breakers import broken_by
 from server.dialect import Dialect
+from server.engine_failure import engine_failure
 from server.errors import (
     BadRequest,
     Failure,
     GatewayError,
-    engine_failure,
     failure_of,
     rendering_of,
     retry_after,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.chat import Verbatim
-from server.errors import Failure, engine_failure
+from server.errors import Failure
 from server.line import Exchange
 from server.messages_answer import MessageStream, message
 from server.messages_chat import chat_request, conversation
@@ -58,11 +58,7 @@ class Messages(_Anthropic):
                 if data == _DONE:
                     yield b"".join(stream.end())
                     return
-                tree = orjson.loads(data)
-                if "error" in tree:
-                    yield self.error_event(engine_failure(500, data))
-                    return
-                yield b"".join(stream.take(tree))
+                yield b"".join(stream.take(orjson.loads(data)))
 
 
 class CountTokens(_Anthropic):

@@ -19,7 +19,6 @@ from server.errors import (
     Failure,
     ResponsesUnavailable,
     UnknownResponse,
-    engine_failure,
     error_body,
 )
 from server.line import Exchange
@@ -122,11 +121,7 @@ class Responses:
                 if event.startswith(b":"):  # keeps the connection alive
                     yield event + b"\n\n"
                 elif event.startswith(b"data: {"):
-                    data = orjson.loads(event[len(b"data: ") :])
-                    if "error" in data:
-                        yield _sse(answering.fail(_engine_failed(data)))
-                        return
-                    yield _sse(answering.take(data))
+                    yield _sse(answering.take(orjson.loads(event[len(b"data: ") :])))
         yield _sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
         yield _sse([answering.last()])
@@ -220,12 +215,6 @@ async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse) -> None:
         error = error_of(dialect.failure)
         failed = ended(kept.response, "failed", error["code"], error["message"])
         await exchange.services.responses.keep(replace(kept, response=failed))
-
-
-def _engine_failed(data: dict[str, Any]) -> Failure:
-    error = data["error"]
-    status = error.get("code") if isinstance(error, dict) else None
-    return engine_failure(status if isinstance(status, int) else 500, orjson.dumps(data))
 
 
 def _renamed(failure: Failure) -> Failure:

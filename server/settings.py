@@ -147,6 +147,11 @@ class Settings(Strict):
         for name, expert in self.experts.items():
             if expert.family not in self.families:
                 raise ValueError(f"experts.{name}.family: {_unknown(expert.family, self.families)}")
+            if "tools" in (expert.capabilities or ()) and not self.families[expert.family].parses_tools:
+                raise ValueError(
+                    f"experts.{name}.capabilities: tools need families.{expert.family}.tool_parser; set it, "
+                    "or leave tools out"
+                )
         for name, family in self.families.items():
             if family.base is not None and base_name(name) in self.experts:
                 raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")

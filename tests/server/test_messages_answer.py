@@ -243,13 +243,6 @@ async def test_a_call_that_goes_on_after_the_next_one_is_the_engine_s_failure() 
         await streamed([chunk(tool_calls=started), chunk(tool_calls=[late])])
 
 
-async def test_an_error_of_the_engine_ends_the_stream_as_an_error_event() -> None:
-    events = await streamed([chunk(content="a"), {"error": {"message": "no memory", "code": 500}}])
-    assert [event["type"] for event in events][-1] == "error"
-    assert (events[-1]["error"]["type"], events[-1]["request_id"]) == ("api_error", "")
-    assert events[-1]["error"]["message"].startswith("The expert's engine answered 500.")
-
-
 async def test_comments_and_several_events_at_once_are_read() -> None:
     async def together() -> AsyncIterator[bytes]:
         parts = [part async for part in sse(chunks(completion(content="Hi."), [1]))]

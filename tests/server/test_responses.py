@@ -331,18 +331,6 @@ async def test_comments_pass_and_several_pieces_may_come_at_once(
     assert events[-1]["type"] == "response.completed"
 
 
-async def test_an_engine_that_fails_in_the_middle_is_why_a_response_failed(
-    settings: Settings, serving: Serving
-) -> None:
-    said = {"error": {"message": "out of memory", "type": "InternalServerError", "param": None, "code": 500}}
-    async with serving(settings) as gateway:
-        events = await scripted(gateway, b"data: " + orjson.dumps(said) + b"\n\n", b"data: [DONE]\n\n")
-    assert events[-1]["type"] == "response.failed"
-    error = events[-1]["response"]["error"]
-    assert error["code"] == "server_error"
-    assert error["message"].startswith("The expert's engine answered 500.")  # its own words are in its log
-
-
 async def test_a_response_that_cannot_be_kept_is_answered_and_says_so(
     settings: Settings, serving: Serving, tmp_path: Path
 ) -> None:
