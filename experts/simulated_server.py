@@ -1,5 +1,4 @@
-"""The simulated engine as a process that speaks vLLM's HTTP, so that what stands before an engine can be
-loaded and measured.
+"""The simulated engine as a process that speaks vLLM's HTTP: what stands before engines is measured with it.
 
 ``python -m experts.simulated_server (--uds PATH | --port N) --expert NAME --weights FOLDER``. One thread with
 uvloop and httptools.

@@ -1,9 +1,10 @@
-"""The embedded composition, prepared once and kept: the only files a test shares with another."""
+"""What tests share: the embedded composition, prepared once and kept, and the engine to compare with."""
 
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,12 +13,51 @@ from experts.prepare import prepare
 from experts.progress import silent
 from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
+from tests.plain_vllm import PlainVllm, plain_vllm
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+LONG = (
+    (
+        "tests/experts/test_engine_ranks.py",
+        "tests/experts/test_engine_switches.py",
+        "tests/experts/test_vllm_lora.py",
+    ),
+    ("tests/experts/test_engine_contract.py",),
+    ("tests/end_to_end/test_dozen_experts.py",),
+    ("tests/end_to_end/test_composition.py", "tests/end_to_end/test_crash_while_loading.py"),
+    ("tests/experts/test_engine_faults.py",),
+)
+"""Files that take minutes, the longest first: where several processes share the tests, what is short comes in
+the end and makes them even. Those in brackets share fixtures of the session, and so a process."""
+
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {file: place for place, files in enumerate(LONG) for file in files}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        slow = item.get_closest_marker("engine") or item.get_closest_marker("soak")
+        return order.get(item.nodeid.partition("::")[0], len(LONG)), not slow
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """For ``-n``: the tests of a file run in one process, in their order."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((files[0] for files in LONG if file in files), file)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
 
 
 def embedded_expert(name: str) -> ExpertConfig:
@@ -41,6 +81,13 @@ def store() -> Path:
 def base_checkpoint() -> Path:
     """The folder of the embedded base, ``general``."""
     return prepare("general", embedded_expert("general"), store_path()).folder
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainVllm]:
+    """For tests marked ``engine``."""
+    with plain_vllm(tmp_path_factory.mktemp("logs")) as plain:
+        yield plain
 
 
 @pytest.fixture

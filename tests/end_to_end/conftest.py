@@ -1,6 +1,5 @@
 """One gateway process on real vLLM for the whole folder, and what each expert says when served alone."""
 
-import asyncio
 import re
 import signal
 import subprocess
@@ -12,15 +11,17 @@ from pathlib import Path
 
 import httpx
 import openai
+import orjson
 import psutil
 import pytest
 import yaml
 
-from experts.spec import Expert, FamilyConfig
+from experts.spec import Expert
 from experts.vllm import VllmEngine
 from server.catalog import open_experts
 from server.openai import engine_chat, parse_chat
-from server.settings import Settings, load
+from server.settings import load
+from tests.plain_vllm import PlainVllm
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERTS = ("general", "math", "coding", "medicine", "law")
@@ -29,7 +30,7 @@ PROMPTS = (
     "What is the derivative of x^3 + 2x?",
     "Write a Python function that adds two numbers.",
 )
-MAX_TOKENS = 40
+MAX_TOKENS = 24
 
 
 @dataclass(slots=True)
@@ -59,10 +60,6 @@ class GatewayProcess:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-def shared_memory() -> set[str]:
-    return {entry.name for entry in Path("/dev/shm").iterdir()}
-
-
 @pytest.fixture(scope="session")
 def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded composition with room for two experts on the device and two in host memory."""
@@ -80,31 +77,21 @@ def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def alone(configuration: Path) -> Mapping[tuple[str, str], str]:
+def alone(configuration: Path, plain: PlainVllm) -> Mapping[tuple[str, str], str]:
     """What unmodified vLLM answers, one request at a time, for each expert and prompt (temperature 0)."""
-    return asyncio.run(_answers_alone(load(configuration)))
+    experts = open_experts(load(configuration))
+    return {
+        (name, prompt): answer
+        for name in EXPERTS
+        for prompt, answer in plain.answers(experts[name], _answers).items()
+    }
 
 
-async def _answers_alone(settings: Settings) -> dict[tuple[str, str], str]:
-    experts = open_experts(settings)
-    plain = FamilyConfig(mode="plain", dtype="float32", kv_cache=settings.families["smollm2-135m"].kv_cache)
-    engine = VllmEngine("smollm2-135m", plain, settings.logs)
-    answers = {}
-    try:
-        await engine.start(experts[EXPERTS[0]], experts[EXPERTS[0]].folder)
-        for name in EXPERTS:
-            if name != EXPERTS[0]:
-                await engine.load(experts[name], experts[name].folder)
-            for prompt in PROMPTS:
-                answers[name, prompt] = await _answer(engine, experts[name], prompt)
-    finally:
-        await engine.stop()
-    return answers
+async def _answers(engine: VllmEngine, expert: Expert) -> dict[str, str]:
+    return {prompt: await _answer(engine, expert, prompt) for prompt in PROMPTS}
 
 
 async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
-    import orjson
-
     request = {
         "model": expert.name,
         "messages": [{"role": "user", "content": prompt}],
@@ -123,7 +110,7 @@ async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
 def gateway(
     configuration: Path, alone: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GatewayProcess]:
-    """``alone`` comes first so that two engines never run at once."""
+    """``alone`` comes first so that two engines never compute at once."""
     with serving(configuration, tmp_path_factory.mktemp("serve") / "stderr.log") as gateway:
         yield gateway
 

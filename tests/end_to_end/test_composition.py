@@ -19,8 +19,8 @@ from tests.end_to_end.conftest import (
     PROMPTS,
     ROOT,
     GatewayProcess,
-    shared_memory,
 )
+from tests.end_to_end.held_bytes import shared_memory_of
 
 pytestmark = pytest.mark.engine
 
@@ -219,10 +219,10 @@ def test_ctrl_c_leaves_no_process_socket_or_shared_memory(gateway: GatewayProces
     addresses = [str(c.laddr) for process in started for c in process.net_connections("unix")]
     sockets = [address for address in addresses if address and os.path.exists(address)]
     assert sockets
-    ours = {name for name in shared_memory() if f"{gateway.process.pid}" in name}
-    assert ours
+    segments = shared_memory_of(gateway)
+    assert segments
     gateway.process.send_signal(signal.SIGINT)
     assert gateway.process.wait(120) == 0
     assert [process for process in started if process.is_running() and process.status() != "zombie"] == []
     assert [path for path in sockets if os.path.exists(path)] == []
-    assert ours & shared_memory() == set()
+    assert [path for path in segments if path.exists()] == []

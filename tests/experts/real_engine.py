@@ -14,6 +14,7 @@ from experts.errors import EngineLost, EngineUnavailable
 from experts.process import session_members
 from experts.spec import Expert
 from experts.vllm import VllmEngine
+from tests.plain_vllm import PlainVllm
 
 PATH = "/v1/completions"
 NOISE = 2.5e-4
@@ -85,6 +86,11 @@ async def ask_alone(engine: VllmEngine, expert: str, prompts: Sequence[str], tok
     for prompt, said in zip(prompts, answers, strict=True):
         assert min(said.margins) > 2 * NOISE, (expert, prompt, min(said.margins))
     return answers
+
+
+def said_alone(plain: PlainVllm, expert: Expert, prompts: Sequence[str], tokens: int) -> list[Said]:
+    """By unmodified vLLM; raises as ``ask_alone`` does."""
+    return plain.answers(expert, lambda engine, _: ask_alone(engine, expert.name, prompts, tokens))
 
 
 def _take(said: Said, event: bytes) -> None:

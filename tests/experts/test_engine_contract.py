@@ -80,6 +80,19 @@ def other(base_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ex
     return expert_at("other", folder)
 
 
+@pytest.fixture(scope="module")
+def with_canaries(general: Expert, other: Expert) -> list[Expert]:
+    """As if they had been prepared."""
+    experts = [general, other]
+    command = [sys.executable, "-m", "experts.reference", *(str(expert.folder) for expert in experts)]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()
+    answers = [orjson.loads(line)["canary"] for line in lines]
+    canaries = [
+        Canary(*(tuple(answer[key]) for key in ("prompt", "tokens", "logprobs"))) for answer in answers
+    ]
+    return [replace(expert, canary=canary) for expert, canary in zip(experts, canaries, strict=True)]
+
+
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
@@ -103,7 +116,7 @@ async def bench(
     # In bfloat16 the same words of different batches may differ by their rounding.
     sizes = {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
     if kind == "simulated":
-        engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=2000, switch_s=0))
+        engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=1000, switch_s=0))
     elif kind == "simulated process":
         config = FamilyConfig(mode="simulated", simulation=SimulationConfig(tokens_per_s=500, switch_s=0))
         engine = SimulatedProcess("f", config, tmp_path_factory.mktemp("logs"))
@@ -113,7 +126,7 @@ async def bench(
         config = FamilyConfig.model_validate({"mode": kind, "base": {"embedded": "base"}, **sizes})
         engine = LoraEngine("f", config, tmp_path_factory.mktemp("logs"), base_checkpoint, [general, other])
     else:
-        general, other = with_canaries(general, other)
+        general, other = request.getfixturevalue("with_canaries")
         config = FamilyConfig.model_validate({"mode": kind, **sizes})
         engine = VllmEngine("f", config, tmp_path_factory.mktemp("logs"))
     await engine.start(general, general.folder)
@@ -423,11 +436,11 @@ async def test_stop_leaves_no_process_socket_or_segment(bench: Bench) -> None:
 
 
 async def test_a_start_that_fails_says_why_and_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
-    missing = expert_at("missing", tmp_path)
+    missing, before = expert_at("missing", tmp_path), servers()
     with pytest.raises(EngineStartFailed, match=r"config\.json"):
         await bench.engine.start(missing, missing.folder)
     assert bench.engine.state == "stopped"
-    assert not bench.real or servers() == []
+    assert servers() == before
 
 
 def expert_at(name: str, folder: Path) -> Expert:
@@ -448,17 +461,6 @@ def an_adapter(name: str, folder: Path, embedded: str) -> Expert:
     }
     save_file(tensors, folder / name / "adapter_model.safetensors", {"format": "pt"})
     return expert_at(name, folder / name)
-
-
-def with_canaries(*experts: Expert) -> list[Expert]:
-    """As if they had been prepared."""
-    command = [sys.executable, "-m", "experts.reference", *(str(expert.folder) for expert in experts)]
-    lines = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()
-    answers = [orjson.loads(line)["canary"] for line in lines]
-    canaries = [
-        Canary(*(tuple(answer[key]) for key in ("prompt", "tokens", "logprobs"))) for answer in answers
-    ]
-    return [replace(expert, canary=canary) for expert, canary in zip(experts, canaries, strict=True)]
 
 
 def damaged(damage: str, source: Expert, folder: Path) -> Expert:
@@ -489,7 +491,7 @@ def damaged(damage: str, source: Expert, folder: Path) -> Expert:
 
 def asking(prompt: str, **more: Any) -> dict[str, Any]:
     messages = [{"role": "user", "content": prompt}]
-    return {"messages": messages, "temperature": 0, "max_tokens": 24, **more}
+    return {"messages": messages, "temperature": 0, "max_tokens": 16, **more}
 
 
 def endless() -> dict[str, Any]:
@@ -503,8 +505,8 @@ async def answers(engine: Engine, expert: str) -> list[str]:
 
 
 async def longer(engine: Engine, expert: str, texts: list[str]) -> str:
-    """A text of 300 tokens, whose parts are put into ``texts`` as they come."""
-    answer = await engine.request(expert, PATH, {**endless(), "max_tokens": 300})
+    """A text of 150 tokens, whose parts are put into ``texts`` as they come."""
+    answer = await engine.request(expert, PATH, {**endless(), "max_tokens": 150})
     async for event in events_of(answer):
         texts.append(text_of(event))
     return "".join(texts)
@@ -550,7 +552,7 @@ def kill(bench: Bench) -> None:
     """Plain: the server. Else: its engine core, which the server would outlive by seconds."""
     if isinstance(bench.engine, SimulatedEngine):
         return bench.engine.crash()
-    server = server_of(bench) if bench.real else process_of(bench)
+    server = server_of(bench)
     victim = server
     if bench.kind in ("interleaved", "lora"):
         victim = next(pid for pid in session_members(server) if "EngineCore" in _command_line(pid))
@@ -559,17 +561,12 @@ def kill(bench: Bench) -> None:
 
 
 def server_of(bench: Bench) -> int:
-    (server,) = servers()
-    return server
-
-
-def process_of(bench: Bench) -> int:
     assert isinstance(bench.engine, VllmEngine)
     return bench.engine.server.process.pid
 
 
 def servers() -> list[int]:
-    """Servers this process has started."""
+    """Servers this process has started, for others too."""
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     pids = [int(pid) for file in children for pid in file.read_text().split()]
     return [pid for pid in pids if "vllm.entrypoints" in _command_line(pid)]

@@ -13,7 +13,8 @@ import pytest_asyncio
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
 from memory_tiers.host import HostStore
-from tests.experts.real_engine import NOISE, Said, ask, ask_alone, expert_at, kill, maps, process, until
+from tests.experts.real_engine import NOISE, Said, ask, expert_at, kill, maps, process, said_alone, until
+from tests.plain_vllm import PlainVllm
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -29,18 +30,10 @@ def experts(store: Path) -> dict[str, Expert]:
     return {name: expert_at(name, store / name) for name in ("general", "math", "coding")}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def alone(experts: dict[str, Expert], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Said]:
+@pytest.fixture(scope="module")
+def alone(experts: dict[str, Expert], plain: PlainVllm) -> Mapping[str, Said]:
     """What unmodified vLLM says on one device."""
-    engine = engine_of(1, "plain", tmp_path_factory.mktemp("logs"))
-    try:
-        await engine.start(experts["general"], experts["general"].folder)
-        (general,) = await ask_alone(engine, "general", [PROMPT], TOKENS)
-        await engine.load(experts["math"], experts["math"].folder)
-        (math,) = await ask_alone(engine, "math", [PROMPT], TOKENS)
-    finally:
-        await engine.stop()
-    return {"general": general, "math": math}
+    return {name: said_alone(plain, experts[name], [PROMPT], TOKENS)[0] for name in ("general", "math")}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +47,10 @@ def host() -> Iterator[HostStore]:
 async def engine(
     experts: dict[str, Expert], alone: object, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[VllmEngine]:
-    """``general`` resident; ``alone`` comes first so that two engines never run at once."""
-    engine = engine_of(RANKS, "interleaved", tmp_path_factory.mktemp("logs"))
+    """``general`` resident; ``alone`` comes first so that two engines never compute at once."""
+    config = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB"}
+    slices = {"max_stall_ms": 0.1, "tensor_parallel_size": RANKS}
+    engine = VllmEngine("f", FamilyConfig.model_validate(config | slices), tmp_path_factory.mktemp("logs"))
     try:
         await engine.start(experts["general"], experts["general"].folder)
         yield engine
@@ -90,12 +85,6 @@ async def test_a_worker_killed_while_it_loads_ends_the_engine(
     await until(lambda: maps(worker, coding.folder / "model.safetensors"), loading)
     await kill(engine, worker, loading)
     assert not list(host.images("coding").glob("image-?"))
-
-
-def engine_of(ranks: int, mode: str, logs: Path) -> VllmEngine:
-    config = {"mode": mode, "dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB"}
-    slices = {"max_stall_ms": 0.1, "tensor_parallel_size": ranks}
-    return VllmEngine("f", FamilyConfig.model_validate(config | slices), logs)
 
 
 async def load(engine: VllmEngine, expert: Expert, images: Path) -> None:

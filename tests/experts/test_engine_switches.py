@@ -1,4 +1,4 @@
-"""Thousands of switches under load on real vLLM: nobody notices them.
+"""Thousands of switches under load on real vLLM: nobody notices them, they cost little and can be replayed.
 
 The answers to compare with are those of unmodified vLLM, which holds one expert and is asked one prompt at a
 time. Tests share the engines and run in the order of this file.
@@ -6,9 +6,10 @@ time. Tests share the engines and run in the order of this file.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,17 +17,20 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save_file
 
+from experts.inside_vllm.turns import Cost, Limits, Step, replay
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
 from memory_tiers.host import HostStore
 from tests.conftest import EMBEDDED
-from tests.experts.real_engine import NOISE, Said, ask, ask_alone, expert_at, processes
+from tests.experts.real_engine import NOISE, Said, ask, expert_at, processes, said_alone
+from tests.plain_vllm import PlainVllm
 
 pytestmark = pytest.mark.engine
 
+CONFIG = FamilyConfig.model_validate({"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB"})
 SWITCHES = 2000
 STREAMS = 24
-TOKENS = 16
+TOKENS = 12
 BLOCK = 128
 """Tokens in a block of the KV pool, which prefixes are shared by."""
 GROWTH_BYTES = 32 * 2**20
@@ -80,19 +84,12 @@ def experts(store: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Exper
     return [*(expert_at(name, store / name) for name in EMBEDDED), expert_at("noisy", folder)]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def alone(
-    experts: list[Expert], tmp_path_factory: pytest.TempPathFactory
-) -> Mapping[tuple[str, str], Said]:
-    engine = engine_in("plain", tmp_path_factory.mktemp("logs"))
+@pytest.fixture(scope="module")
+def alone(experts: list[Expert], plain: PlainVllm) -> Mapping[tuple[str, str], Said]:
     said: dict[tuple[str, str], Said] = {}
-    try:
-        for expert in experts:
-            await (engine.load if engine.state == "ready" else engine.start)(expert, expert.folder)
-            answers = await ask_alone(engine, expert.name, PROMPTS, TOKENS)
-            said |= {(expert.name, prompt): answer for prompt, answer in zip(PROMPTS, answers, strict=True)}
-    finally:
-        await engine.stop()
+    for expert in experts:
+        answers = said_alone(plain, expert, PROMPTS, TOKENS)
+        said |= {(expert.name, prompt): answer for prompt, answer in zip(PROMPTS, answers, strict=True)}
     return said
 
 
@@ -107,8 +104,8 @@ def host() -> Iterator[HostStore]:
 async def engine(
     experts: list[Expert], alone: object, host: HostStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[VllmEngine]:
-    """All six resident; ``alone`` comes first so that two engines never run at once."""
-    engine = engine_in("interleaved", tmp_path_factory.mktemp("logs"))
+    """All six resident; ``alone`` comes first so that two engines never compute at once."""
+    engine = VllmEngine("f", CONFIG, tmp_path_factory.mktemp("logs"))
     try:
         await engine.start(experts[0], experts[0].folder)
         for expert in experts[1:]:
@@ -137,11 +134,6 @@ async def load(engine: VllmEngine, experts: list[Expert]) -> Load:
             warm = memory(engine)
     load.grown_bytes = memory(engine) - warm
     return load
-
-
-def engine_in(mode: str, logs: Path) -> VllmEngine:
-    config = {"mode": mode, "dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB"}
-    return VllmEngine("f", FamilyConfig.model_validate(config), logs)
 
 
 async def switches(engine: VllmEngine) -> int:
@@ -206,3 +198,33 @@ async def test_an_experts_prefixes_survive_switches_and_are_its_own(
     assert max(again.noise(before[first]), other.noise(before[second])) < NOISE
     asked_beside = [(name, prompt) for name in others for prompt in SHORT[:2]]
     assert [said.tokens for said in crowd] == [alone[each].tokens for each in asked_beside]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_switching_takes_less_than_the_overhead_and_a_recorded_trace_replays_to_the_same_turns(
+    engine: VllmEngine,
+) -> None:
+    names, tokens = tuple(EMBEDDED)[:4], 24
+    before = await engine.statistics()
+    await engine.server.worker("coe_trace", "1000")
+    await asyncio.gather(*(ask(engine, name, prompt, tokens) for name in names for prompt in SHORT[:4]))
+    recorded = await engine.server.worker("coe_trace", "0")
+    after = await engine.statistics()
+    assert await engine.server.worker("coe_trace", "0") == {"steps": []}
+
+    assert before.busy_seconds is not None
+    assert after.busy_seconds is not None
+    switching = after.switch_seconds - before.switch_seconds
+    assert 0 < switching <= CONFIG.switch_overhead * (after.busy_seconds - before.busy_seconds)
+
+    trace = list(steps_of(recorded["steps"]))
+    assert sum(step.cost is not None for step in trace) >= len(names) * tokens
+    assert sum(step.cost.switch_seconds for step in trace if step.cost) == pytest.approx(switching)
+    limits = Limits(CONFIG.switch_overhead, CONFIG.max_turn_wait_s)
+    assert replay(limits, trace) == [step.expert for step in trace]
+
+
+def steps_of(recorded: Iterable[dict[str, Any]]) -> Iterable[Step]:
+    for step in recorded:
+        cost = Cost(**step["cost"]) if step["cost"] else None
+        yield Step(step["now"], tuple(step["working"]), step["expert"], cost, step["admitting"])

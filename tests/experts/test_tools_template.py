@@ -40,8 +40,8 @@ def test_without_tools_it_says_what_the_checkpoints_own_says(
     template: str, messages: list[dict[str, Any]], add_generation_prompt: bool, base_checkpoint: Path
 ) -> None:
     own = (base_checkpoint / "chat_template.jinja").read_text(encoding="utf-8")
-    given = {"messages": messages, "add_generation_prompt": add_generation_prompt}
-    assert rendered(template, **given, tools=None) == rendered(own, **given)
+    ours = rendered(template, messages, add_generation_prompt=add_generation_prompt, tools=None)
+    assert ours == rendered(own, messages, add_generation_prompt=add_generation_prompt)
 
 
 def test_tools_calls_and_their_results_are_shown(template: str) -> None:

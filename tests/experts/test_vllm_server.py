@@ -27,7 +27,10 @@ async def server_that_answers_500(socket: Path, *, intact: bool) -> AsyncIterato
     async def stop() -> None:
         await runner.cleanup()
 
-    process: Any = SimpleNamespace(socket=socket, intact=intact, stop=stop)
+    async def stays_intact() -> bool:
+        return intact
+
+    process: Any = SimpleNamespace(socket=socket, stays_intact=stays_intact, stop=stop)
     server = VllmServer(process)
     try:
         yield server
