@@ -25,6 +25,7 @@ LONG = (
         "tests/experts/test_vllm_lora.py",
     ),
     ("tests/experts/test_engine_contract.py",),
+    ("tests/clients/test_clients.py",),
     ("tests/end_to_end/test_dozen_experts.py",),
     ("tests/end_to_end/test_composition.py", "tests/end_to_end/test_crash_while_loading.py"),
     ("tests/experts/test_engine_faults.py",),

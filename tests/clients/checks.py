@@ -62,7 +62,7 @@ def said(error: BaseException) -> str:
 
 
 class Leaving:
-    """The client leaves an answer under way inside. Fails where the gateway does not notice within 30 seconds
+    """The client leaves an answer under way inside. Fails where the gateway does not notice within a minute
     that one more client has left, or goes on holding a lease. As an async one it lets the client's loop go
     on meanwhile, in which libraries close what was left."""
 
@@ -83,7 +83,7 @@ class Leaving:
                 await asyncio.sleep(0.05)
 
     def _unnoticed(self) -> Iterator[None]:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while _left() != self._before + 1 or _total("coe_leases", ""):
             assert time.monotonic() < deadline, "the gateway did not notice that its client left"
             yield

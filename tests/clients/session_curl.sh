@@ -62,7 +62,7 @@ is_noticed_when_it_leaves() {
   before=$(left)
   curl --silent --max-time 1 --output "$folder/body" --header "$key" --header 'content-type: application/json' "$url/v1/chat/completions" \
     --data "{\"model\": \"$model\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}], \"max_tokens\": 1500, \"ignore_eos\": true}"
-  for _ in $(seq 300); do
+  for _ in $(seq 600); do
     if [ "$(left)" = $((before + 1)) ] && [ "$(total coe_leases .)" = 0 ]; then return 0; fi
     sleep 0.1
   done

@@ -82,7 +82,7 @@ def run(command: Command, url: str, home: Path) -> str:
     assert CLIENTS.is_dir(), f"{CLIENTS.parent} is missing; run scripts/install_clients"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "BASE_URL": url, "API_KEY": KEY}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=1200
     )
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     return done.stdout

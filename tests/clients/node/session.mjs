@@ -28,7 +28,7 @@ async function total(name, label) {
 async function leaving(answer) {
   const before = await total("coe_requests_total", 'outcome="client_left"');
   await answer();
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   const noticed = async () =>
     (await total("coe_requests_total", 'outcome="client_left"')) === before + 1 && !(await total("coe_leases", ""));
   while (!(await noticed())) {
