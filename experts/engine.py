@@ -1,7 +1,7 @@
 """The seam between the tier manager and whatever computes: one engine serves the experts of one family.
 
-Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain), ``experts.vllm_lora.LoraEngine`` and
-``experts.simulated.SimulatedEngine``.
+Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain), ``experts.vllm_lora.LoraEngine``,
+``experts.simulated.SimulatedEngine`` and, asked over HTTP, ``experts.simulated_process.SimulatedProcess``.
 One contract-test suite (``tests/experts/test_engine_contract.py``) runs over all of them.
 """
 
@@ -49,7 +49,8 @@ class Answer(Protocol):
     content_type: str
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises EngineLost when the engine goes away before the end."""
+        """The body as it comes, in whole events where it is a stream. Raises EngineLost when the engine goes
+        away before the end, AnswerFailed when it gives the answer up."""
         ...
 
     async def close(self) -> None:

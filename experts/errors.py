@@ -11,6 +11,8 @@ ExpertsError
     ├── EngineStartFailed           the process ended or never became ready; carries its last log lines
     ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
     ├── EngineLost                  the engine went away in the middle of an answer
+    ├── AnswerFailed                the engine gave an answer up in the middle, and goes on
+    ├── EngineStalled               it is there, and says nothing more in the middle of an answer
     ├── LoadFailed                  an expert could not be brought to the device; those resident still serve
     │   └── CanaryFailed            it was, and does not compute what was recorded at its preparation
     └── ExpertNotResident           a request named an expert that is not on the device
@@ -58,6 +60,14 @@ class EngineUnavailable(EngineError):
 
 
 class EngineLost(EngineError):
+    pass
+
+
+class AnswerFailed(EngineError):
+    pass
+
+
+class EngineStalled(EngineError):
     pass
 
 

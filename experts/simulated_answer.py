@@ -1,12 +1,14 @@
 """What the simulated engine answers: deterministic text in vLLM's wire format, token by token."""
 
 import hashlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.engine import Body
 from experts.errors import EngineLost, EngineUnavailable
@@ -17,6 +19,19 @@ _GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "te
 """Path to the object of a whole answer."""
 Step = Callable[["SimulatedAnswer", str], Awaitable[None]]
 """Computes one token with an expert. Raises EngineLost."""
+
+
+class _Asked(BaseModel):
+    """What is read of a body. An engine refuses what is something else."""
+
+    model_config = ConfigDict(strict=True)
+
+    messages: list[dict[str, Any]] | None = None
+    prompt: str | list[Any] | None = None
+    tokens: list[Annotated[int, Field(ge=0, le=1000)]] | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stream_options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +61,13 @@ class SimulatedAnswer:
         self._head = {"id": f"{prefix}-simulated-{number}", "created": int(time.time()), "model": expert}
         self._expert = expert
         self._body = body
+        self._refusal = _refusal(body)
+        if self._refusal is not None:
+            self._object, body = None, {}
         self._streamed = self._object is not None and bool(body.get("stream"))
         self._text = _text(expert, body)
         self._other = None if self._object else _ANSWERS.get(path)
-        self.status = 200 if self._object or self._other else 404
+        self.status = 400 if self._refusal else 200 if self._object or self._other else 404
         self.content_type = "text/event-stream" if self._streamed else "application/json"
 
     async def begin(self) -> None:
@@ -77,6 +95,8 @@ class SimulatedAnswer:
         self._forget(self)
 
     def _whole(self) -> Mapping[str, Any]:
+        if self._refusal is not None:
+            return self._refusal
         if self._other is not None:
             return self._other(self._body)
         if self._object is None:
@@ -84,7 +104,8 @@ class SimulatedAnswer:
         text = "".join(self._text.tokens)
         said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
-        return {**self._head, "object": self._object, "choices": [choice], "usage": self._usage()}
+        usage = self._usage(len(self._text.tokens))
+        return {**self._head, "object": self._object, "choices": [choice], "usage": usage}
 
     @property
     def _chats(self) -> bool:
@@ -93,21 +114,29 @@ class SimulatedAnswer:
     def _events(self) -> Iterator[dict[str, Any]]:
         for index, token in enumerate(self._text.tokens):
             delta = {"content": token} if index else {"role": "assistant", "content": token}
-            yield self._event({"delta": delta} if self._chats else {"text": token}, None)
-        yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason)
-        if (self._body.get("stream_options") or {}).get("include_usage"):
-            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage()}
+            yield self._event({"delta": delta} if self._chats else {"text": token}, None, index + 1)
+        tokens = len(self._text.tokens)
+        yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason, tokens)
+        if self._options.get("include_usage"):
+            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage(tokens)}
+
+    @property
+    def _options(self) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = self._body.get("stream_options") or {}
+        return options
 
     @property
     def _event_object(self) -> str:
         return "chat.completion.chunk" if self._chats else "text_completion"
 
-    def _event(self, said: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    def _event(self, said: Mapping[str, Any], finish_reason: str | None, tokens: int) -> dict[str, Any]:
+        """``tokens``: of the answer so far."""
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
-        return {**self._head, "object": self._event_object, "choices": [choice]}
+        counted = {"usage": self._usage(tokens)} if self._options.get("continuous_usage_stats") else {}
+        return {**self._head, "object": self._event_object, "choices": [choice], **counted}
 
-    def _usage(self) -> dict[str, int]:
-        prompt, completion = self._text.prompt_tokens, len(self._text.tokens)
+    def _usage(self, completion: int) -> dict[str, int]:
+        prompt = self._text.prompt_tokens
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -116,6 +145,22 @@ class SimulatedAnswer:
 
     def __repr__(self) -> str:
         return f"<SimulatedAnswer of {self._expert} [streamed: {self._streamed}, status: {self.status}]>"
+
+
+def _refusal(body: Body) -> Mapping[str, Any] | None:
+    try:
+        _Asked.model_validate(body)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        said = {
+            "message": f"{field}: {problem['msg']}",
+            "type": "BadRequestError",
+            "param": field,
+            "code": 400,
+        }
+        return {"error": said}
+    return None
 
 
 _NOT_FOUND = {
@@ -134,7 +179,7 @@ def _tokenize(body: Body) -> dict[str, Any]:
 
 
 def _detokenize(body: Body) -> dict[str, Any]:
-    return {"prompt": " ".join("x" * length for length in body["tokens"])}
+    return {"prompt": " ".join("x" * length for length in body.get("tokens") or [])}
 
 
 _ANSWERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {
@@ -150,12 +195,14 @@ def _words(body: Body) -> list[str]:
 
 
 def _text(expert: str, body: Body) -> _Text:
-    """Depends on expert and what is asked only; as long as ``max_tokens`` allows."""
+    """Depends on expert and what is asked only; no longer than ``max_tokens``, or as long."""
     asked = body.get("messages") or body.get("prompt") or []
     prompt = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
     words = ["Simulated", " answer", " of", f" {expert}:"]
     digest = hashlib.blake2b(expert.encode() + prompt, digest_size=60).hexdigest()
     words += [f" {digest[at : at + 2]}" for at in range(0, 2 * (_LONGEST_ANSWER - len(words)), 2)]
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or _LONGEST_ANSWER
+    if body.get("ignore_eos"):
+        words = list(itertools.islice(itertools.cycle(words), limit))
     finish_reason = "length" if limit < len(words) else "stop"
     return _Text(tuple(words[:limit]), finish_reason, len(_words(body)))

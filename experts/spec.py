@@ -96,6 +96,8 @@ class SimulationConfig(Strict):
     """Seconds one switch takes."""
     tokens_per_s: float = Field(default=200.0, gt=0)
     """Tokens a second of one stream."""
+    process: bool = False
+    """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 
 
 class FamilyConfig(Strict):
@@ -134,6 +136,12 @@ class FamilyConfig(Strict):
     """Numbers of the GPUs the engine may use (CUDA_VISIBLE_DEVICES); empty: whatever the environment says."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Give up a start after this long; a process that ends is noticed at once."""
+    tool_parser: str | None = None
+    """How the family's models write tool calls, by the name of vLLM's parser: ``hermes``, ``llama3_json``,
+    ``mistral``, ... Absent means that no expert of the family takes tools."""
+    reasoning_parser: str | None = None
+    """How the family's models write their reasoning, by the name of vLLM's parser: ``qwen3``,
+    ``deepseek_r1``, ... Absent means that it is part of the answer's text."""
     extra_args: tuple[str, ...] = ()
     """More arguments for vLLM's server, as they stand."""
     simulation: SimulationConfig = SimulationConfig()
@@ -144,6 +152,12 @@ class FamilyConfig(Strict):
         if (self.mode == "lora") != (self.base is not None):
             raise ValueError("mode lora needs a base, and no other mode has one")
         return self
+
+    @property
+    def parses_tools(self) -> bool:
+        """Whether the engine can tell a tool call from text."""
+        named = any(argument.startswith("--tool-call-parser") for argument in self.extra_args)
+        return self.mode == "simulated" or self.tool_parser is not None or named
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +195,7 @@ class Expert:
     ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
     shapes, dtypes and tokenizer). ``canary``: None where preparation could not compute one.
     ``checksums`` (``experts.hashing``) are of its files, by name; those an earlier version prepared have
-    none.
+    none. ``parses_tools``: whether its family's engine can tell a tool call from text.
 
     Of a LoRA family: ``folder`` holds the adapter's two files and the base's config and tokenizer,
     ``weights_bytes`` is the adapter's (0: the base itself), ``parameters`` counts the base and the adapter,
@@ -202,4 +216,5 @@ class Expert:
     default: bool = False
     ttl_s: float | None = None
     capabilities: tuple[Capability, ...] | None = None
+    parses_tools: bool = True
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

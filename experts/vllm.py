@@ -71,9 +71,12 @@ class VllmEngine:
         log_folder: Path,
         vllm: InstalledVllm | None = None,
         native_bfloat16: bool | None = None,
+        media_hosts: Sequence[str] = (),
     ) -> None:
         """Starts nothing. The server writes to ``log_folder/<family>.log``. ``vllm`` and ``native_bfloat16``:
-        absent means what is installed, and what this processor computes."""
+        absent means what is installed, and what this processor computes. ``media_hosts``: where content of
+        messages may be fetched from."""
+        self._media_hosts = media_hosts
         vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
         self._mode: VllmMode = config.mode if config.mode in ("plain", "lora") else "interleaved"
@@ -252,7 +255,7 @@ class VllmEngine:
     async def _start(self, expert: Expert, weights: Path) -> int:
         """Returns the bytes ``expert`` holds. Raises CanaryFailed when the engine runs and is not right."""
         config = self._config.model_copy(update={"dtype": self._dtype})
-        server = await self._launch(command(config, self._mode, self._platform, expert.name, weights))
+        server = await self._launch(self._command(config, expert, weights))
         try:
             self._family_tensors = await asyncio.to_thread(read_headers, weights)
         except CheckpointError as error:
@@ -263,6 +266,11 @@ class VllmEngine:
         self._resident = {expert.name: Resident(_stamp(weights))}
         self._watch_over(server)
         return held
+
+    def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
+        return command(
+            config, self._mode, self._platform, expert.name, weights, media_hosts=self._media_hosts
+        )
 
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Returns once the server answers."""

@@ -13,6 +13,8 @@ from experts.spec import FamilyConfig
 VllmMode = Literal["interleaved", "plain", "lora"]
 INTERNAL_MODEL = "coe-engine"
 """What vLLM calls the checkpoint it starts with; the gateway's clients see the expert's name."""
+NO_HOST = "none.invalid"
+"""vLLM takes an empty list for all hosts. This one cannot exist (RFC 2606)."""
 VERIFIED = "0.32."
 """Versions on which the scheduler and worker classes in ``experts.inside_vllm`` were verified."""
 
@@ -45,9 +47,10 @@ def command(
     expert: str,
     weights: Path,
     more: Sequence[str] = (),
+    media_hosts: Sequence[str] = (),
 ) -> list[str]:
     """The server's command line; ``{socket}`` stands for the path it is to listen on. ``more`` is what only
-    the caller knows."""
+    the caller knows. ``media_hosts``: where it may fetch content of messages from."""
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", "{socket}"]
     arguments += ["--model", str(weights.absolute()), "--served-model-name", INTERNAL_MODEL]
     arguments += ["--dtype", dtype_of(config, platform), "--max-model-len", str(config.max_model_len)]
@@ -57,6 +60,11 @@ def command(
     # Chat template and sampling defaults belong to the expert: the gateway sends them with each request.
     arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    arguments += ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
+    if config.tool_parser is not None:
+        arguments += ["--enable-auto-tool-choice", "--tool-call-parser", config.tool_parser]
+    if config.reasoning_parser is not None:
+        arguments += ["--reasoning-parser", config.reasoning_parser]
     if platform == "cpu":
         arguments += ["--enforce-eager"]  # compiling takes a minute per start and freezes packed weights
     match mode:
@@ -77,6 +85,7 @@ def environment(config: FamilyConfig, mode: VllmMode) -> Mapping[str, str]:
         "VLLM_SERVER_DEV_MODE": "1",  # for /pause and /collective_rpc; only because the socket is private
         "VLLM_PLUGINS": "composition_of_experts",
         "VLLM_RPC_BASE_PATH": ".",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",  # an allowed host could send it to another
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

@@ -54,10 +54,11 @@ class LoraEngine(VllmEngine):
         base: Path,
         experts: Sequence[Expert],
         vllm: InstalledVllm | None = None,
+        media_hosts: Sequence[str] = (),
     ) -> None:
         """Starts nothing. ``base`` is a checkpoint's folder; ``experts`` are all of the family: what their
         adapters change is what the engine has places for. Raises CheckpointError."""
-        super().__init__(family, config, log_folder, vllm)
+        super().__init__(family, config, log_folder, vllm, media_hosts=media_hosts)
         found = vllm or installed_vllm()
         if found is not None and not found.verified:
             logger.warning("family %s: vLLM %s is installed, LoRA experts are verified on %s*",
@@ -108,7 +109,9 @@ class LoraEngine(VllmEngine):
             raise EngineStartFailed(f"engine of {self._family}: {expert.name}: {error}") from error
         more = self.arguments()
         server = await self._launch(
-            command(self._config, self._mode, self._platform, expert.name, self._base, more)
+            command(
+                self._config, self._mode, self._platform, expert.name, self._base, more, self._media_hosts
+            )
         )
         try:
             await self.server.worker("coe_share_kernels")

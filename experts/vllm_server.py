@@ -1,20 +1,17 @@
 """A running vLLM server: its processes, and HTTP over its private Unix socket."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 
 from experts.answer import VllmAnswer
 from experts.errors import EngineUnavailable, LoadFailed
+from experts.http_client import HttpClient
+from experts.http_connection import ConnectionEnded
 from experts.process import EngineProcess
-
-_LOCAL = "http://engine"
-"""Names nothing: every connection goes to the socket."""
-_NOBODY_ANSWERS = (aiohttp.ClientError, RuntimeError)
-"""aiohttp raises RuntimeError where the session has been closed."""
 
 
 class VllmServer:
@@ -25,13 +22,7 @@ class VllmServer:
 
     def __init__(self, process: EngineProcess) -> None:
         self.process = process
-        self._session = aiohttp.ClientSession(
-            # A connection of its own for each request: one kept open may be closed by the server just then,
-            # and opening one on a Unix socket costs nothing.
-            connector=aiohttp.UnixConnector(str(process.socket), limit=0, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=None),
-            json_serialize=lambda value: orjson.dumps(value).decode(),
-        )
+        self._http = HttpClient(process.socket)
 
     @classmethod
     async def launch(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "VllmServer":
@@ -39,7 +30,7 @@ class VllmServer:
 
     async def close(self) -> None:
         """Ends the server; answers under way raise EngineLost."""
-        await self._session.close()
+        await self._http.close()
         await self.process.stop()
 
     async def healthy(self) -> bool:
@@ -51,19 +42,20 @@ class VllmServer:
     async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmAnswer:
         """The answer, once its first bytes are there; ``expert`` stands in it for the body's ``model``."""
         try:
-            response = await self._session.post(_LOCAL + path, json=body)
-        except _NOBODY_ANSWERS as error:
+            answer = await self._http.request("POST", path, orjson.dumps(body), again=True)
+        except ConnectionEnded as error:
             raise self._unavailable(path, error) from error
         return await VllmAnswer.begin(
-            response, expert, lambda: self.process.intact, internal=str(body["model"])
+            answer, expert, lambda: self.process.intact, internal=str(body["model"])
         )
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Status and whole body of any path."""
+        content = None if body is None else orjson.dumps(body)
         try:
-            async with self._session.request(method, _LOCAL + path, json=body) as response:
-                return response.status, await response.read()
-        except _NOBODY_ANSWERS as error:
+            with closing(await self._http.request(method, path, content)) as answer:
+                return answer.status, await answer.read()
+        except ConnectionEnded as error:
             raise self._unavailable(path, error) from error
 
     async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:

@@ -52,6 +52,8 @@ log = logging.getLogger("coe.tiers")
 RESTART_PAUSE_S = 30.0
 """How long after its last failed start an engine is tried again though nobody asks for it: whoever watches
 ``/ready`` sends nobody meanwhile."""
+CHECK_EVENTS = 64
+"""Events from one check of the invariants to the next, at least."""
 DEATH_NOTICE_S = 5.0
 """How long a move that could not reach its engine waits for the news that the engine is dead."""
 
@@ -135,6 +137,10 @@ class TierManager:
         except asyncio.CancelledError:
             self._desk.left(ticket)
             raise
+
+    async def none_waits_but_for(self, expert: str) -> None:
+        """Waits until nobody waits for another expert than ``expert``, or the manager is broken."""
+        await self._until(lambda: not self._state.others_wait(expert))
 
     def foresee(self, chances: Mapping[str, float]) -> None:
         """How probable it is of experts beside the chosen one that they are wanted soon: what is prefetched,
@@ -221,9 +227,9 @@ class TierManager:
 
     def _check(self) -> None:
         """Looking at every expert after every event would cost more than deciding does; once in as many
-        events as there are experts costs next to nothing."""
+        events as there are experts, and in no fewer than ``CHECK_EVENTS``, costs next to nothing."""
         self._unchecked += 1
-        if self._unchecked >= len(self._experts):
+        if self._unchecked >= max(CHECK_EVENTS, len(self._experts)):
             self._unchecked = 0
             self._state.check()
 

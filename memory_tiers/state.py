@@ -209,6 +209,11 @@ class TierState:
         """Also one that is not configured any more but has not left yet."""
         return expert in self._books.experts
 
+    def others_wait(self, expert: str) -> bool:
+        """Whether somebody waits for another expert than ``expert``."""
+        record = self._books.experts.get(expert)
+        return self._books.waiting > (0 if record is None else len(record.waiting))
+
     @property
     def counts(self) -> Counts:
         books = self._books

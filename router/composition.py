@@ -12,11 +12,12 @@ from router.recall import Recall
 from router.solver import Solver
 from router.stickiness import MARGIN, TURNS, settled
 
-RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "expert"]
+RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "fallback", "expert"]
 """What chose the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
 category that the client named. ``budget``: the map solved for the budget in the model's name. ``sticky``: an
-earlier turn's category. ``eligibility``: the map's expert could not take the request. ``expert``: the client
-named it. Where several hold: ``eligibility``, else ``category-header``, else ``sticky``."""
+earlier turn's category. ``eligibility``: the map's expert could not take the request. ``fallback``: who was
+chosen is broken. ``expert``: the client named it. Where several hold: ``fallback``, else ``eligibility``,
+else ``category-header``, else ``sticky``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +44,30 @@ class Composition:
         solver: Solver | None = None,
         recall: Recall | None = None,
         by: RoutedBy = "map",
+        fallback: bool | str = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """``margin``: of ``router.stickiness``. ``solver``: for maps under other budgets. ``recall``: of a
-        router with the same classifier. ``by``: what made the router's map."""
+        router with the same classifier. ``by``: what made the router's map. ``fallback``: as configured."""
         self.router = router
         self._margin = margin
         self._solver = solver or Solver(router.artifact.scores, router.experts)
         self._recall = recall or Recall(router)
         self._by = by
+        self._fallback = fallback
         self._clock = clock
 
     @property
     def experts(self) -> tuple[str, ...]:
         """Those the map can choose."""
         return self.router.experts
+
+    @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """Those that may answer when another is broken."""
+        if isinstance(self._fallback, str):
+            return (self._fallback,)
+        return self.experts if self._fallback else ()
 
     def under(self, active: float) -> "Composition":
         """The same, with a map solved for a budget in billions of active parameters. Takes up to seconds.
@@ -69,6 +79,7 @@ class Composition:
             solver=self._solver,
             recall=self._recall,
             by="budget",
+            fallback=self._fallback,
             clock=self._clock,
         )
 
@@ -99,6 +110,18 @@ class Composition:
         if decision.expert != self.router.mapped(wanted).expert:
             by = "eligibility"
         return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
+
+    def instead(self, choice: Choice, able: Collection[str]) -> Choice | None:
+        """The same with who answers in the place of an expert that is broken, of those of ``stand_ins`` who
+        are ``able``: the next of the map, or the one that is configured. None: nobody."""
+        able = [name for name in self.stand_ins if name in able]
+        if not able:
+            return None
+        if isinstance(self._fallback, str):
+            decision = replace(choice.decision, expert=self._fallback)
+        else:
+            decision = self.router.mapped(choice.decision, able)
+        return replace(choice, decision=replace(decision, seconds=0.0), by="fallback")
 
     def _at(self, category: str, alone: Decision) -> Decision:
         """At the finer category that the prompt is in by itself, if ``category`` has it, else at the one that

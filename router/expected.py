@@ -46,28 +46,41 @@ def fit_expected(readings: Readings, grades: Floats, levels: Floats) -> Expected
     """``grades``: [n, experts], NaN for not graded. ``levels``: [experts], what each scores on all prompts;
     nothing else is expected where nothing is known.
 
-    Each expert is fitted on the prompts that it was graded on.
+    How easy a prompt is, is fitted on all prompts, and what an expert does better than the others on those
+    that it was graded on with another. Fitted each by itself, experts graded on different prompts would be
+    told apart by the luck of those that the other has not: ease varies far more than advantage.
     """
     spread = np.unique(np.linspace(0, len(readings) - 1, _LANDMARKS).astype(int))
     landmarks = readings.vectors[spread].astype(np.float16).astype(np.float32)
     whitening = _whitening(landmarks)
     likeness = _LIKENESS * (_likeness(readings.vectors @ landmarks.T) @ whitening)
     everything = Readings(np.hstack([_VECTOR * readings.vectors, likeness]), readings.grams)
-    dimension, experts = readings.vectors.shape[1], len(levels)
-    weights = np.empty((experts, everything.vectors.shape[1]), dtype=np.float32)
-    gram_weights = np.empty((readings.grams.shape[1], experts), dtype=np.float16)
-    graded = ~np.isnan(grades)
-    for mask in np.unique(graded, axis=1).T:
-        alike = np.flatnonzero((graded == mask[:, None]).all(axis=0))
+    dimension = readings.vectors.shape[1]
+    targets = _ease_and_advantages(grades - levels)
+    weights = np.zeros((targets.shape[1], everything.vectors.shape[1]), dtype=np.float32)
+    gram_weights = np.zeros((readings.grams.shape[1], targets.shape[1]), dtype=np.float32)
+    known = ~np.isnan(targets)
+    for mask in np.unique(known[:, known.any(axis=0)], axis=1).T:
+        alike = np.flatnonzero((known == mask[:, None]).all(axis=0))
         rows = np.flatnonzero(mask)
-        over_level = grades[np.ix_(rows, alike)] - levels[alike]
-        fitted = fit_ridge(everything[rows], over_level, strength=_STRENGTH)
+        fitted = fit_ridge(everything[rows], targets[np.ix_(rows, alike)], strength=_STRENGTH)
         weights[alike], gram_weights[:, alike] = fitted.weights, fitted.gram_weights
+    weights, gram_weights = weights[1:] + weights[:1], gram_weights[:, 1:] + gram_weights[:, :1]
     return ExpectedScores(
-        Linear(_VECTOR * weights[:, :dimension], levels.astype(np.float32), gram_weights),
+        Linear(_VECTOR * weights[:, :dimension], levels.astype(np.float32), gram_weights.astype(np.float16)),
         landmarks,
         _LIKENESS * (weights[:, dimension:] @ whitening.T),
     )
+
+
+def _ease_and_advantages(over_levels: Floats) -> Floats:
+    """[n, 1 + experts]: the mean of a prompt's grades over their levels, and each one over that mean. Whoever
+    was graded alone has no advantage to tell."""
+    graded = ~np.isnan(over_levels)
+    count = graded.sum(axis=1)
+    ease = np.where(count > 0, np.nansum(over_levels, axis=1) / np.maximum(count, 1), np.nan)
+    advantages = np.where((graded & (count > 1)[:, None]), over_levels - ease[:, None], np.nan)
+    return np.column_stack([ease, advantages])
 
 
 def _likeness(cosines: NDArray[np.float32]) -> NDArray[np.float32]:

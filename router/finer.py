@@ -11,8 +11,9 @@ from router.crossfit import FOLDS
 from router.linear import Floats
 from router.scores import ScoreTable
 
-SIZE = 200
-"""Prompts of a cluster. On the routing data maps read at smaller ones scored no more (docs/router.md)."""
+SIZE = 25
+"""Prompts of a cluster. Maps read at larger ones scored less at large budgets, at smaller ones no more
+(docs/router.md)."""
 _PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80), [1e6]])
 """Score that a billion active parameters must be worth. The last leaves nobody but the cheapest."""
 _STEPS = 20

@@ -29,13 +29,14 @@ class Admissions:
     def __repr__(self) -> str:
         return f"<Admissions {self._allowances}>"
 
-    def of(self, key: Key) -> "Admission":
-        """For one request of ``key``."""
+    def of(self, key: Key, *, offline: bool = False) -> "Admission":
+        """For one request of ``key``. ``offline``: nobody waits for it, and of the limits only the day's
+        tokens are its."""
         allowance = self._allowances.get(key.name)
         if allowance is None:
             used = self._accounts.used.get(key.name, 0)
             allowance = self._allowances[key.name] = Allowance(self._accounts.started, used)
-        return Admission(key, allowance, self._accounts.note, self._clock, self._clock())
+        return Admission(key, allowance, self._accounts.note, self._clock, self._clock(), offline)
 
 
 @dataclass(slots=True)
@@ -47,20 +48,24 @@ class Admission:
     _note: Callable[[Place, Spent], None]
     _clock: Callable[[], Instant]
     _came: Instant
+    _offline: bool = False
     _need: Need | None = None
     _reservation: Reservation | None = None
     _settled: bool = False
 
     def enter(self, model: str, need: Need) -> None:
         """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
-        TooManyRequests, TooManyTokens, OverBudget."""
+        TooManyRequests, TooManyTokens, OverBudget. Once it is in, it is not asked again."""
+        if self._reservation is not None:
+            return
         check_model(self.key, model)
         self._need = need
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
         tokens = need.prompt_tokens() + need.answer_tokens if counted else 0
         self._came = self._clock()
-        decided = self._allowance.admit(self.key.limits, self._came, tokens)
+        admit = self._allowance.admit_offline if self._offline else self._allowance.admit
+        decided = admit(limits, self._came, tokens)
         if isinstance(decided, Refusal):
             raise refused(decided, self.key)
         self._reservation = decided

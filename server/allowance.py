@@ -92,11 +92,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What was charged for a request that was let in ``at``, and to which day."""
+    """What was charged for a request that was let in ``at``, and to which day. ``offline``: to that alone."""
 
     at: Instant
     day: int
     tokens: int
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +142,26 @@ class Allowance:
         self._day_tokens += tokens
         return Reservation(at, self._day, tokens)
 
+    def admit_offline(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
+        """The same for a request that nobody waits for: it counts for the day and for nothing else."""
+        refusal = self._over_today(limits.tokens_per_day, at, tokens)
+        if refusal is not None:
+            return refusal
+        self._day_tokens += tokens
+        return Reservation(at, self._day, tokens, offline=True)
+
     def settle(self, reservation: Reservation, at: Instant, tokens: int) -> None:
         """The request has ended and used ``tokens``. To be told once."""
-        self._open -= 1
         over = tokens - reservation.tokens
+        if self._day == reservation.day:
+            self._day_tokens += over
+        if reservation.offline:
+            return
+        self._open -= 1
         if over <= 0:
             self._tokens.give_back(reservation.at.steady, -over)
         else:
             self._tokens.charge(at.steady, over)
-        if self._day == reservation.day:
-            self._day_tokens += over
 
     def requests_left(self, limits: Limits, at: Instant) -> Left | None:
         """None: there is no limit."""

@@ -1,36 +1,76 @@
 """The HTTP application: which path is answered by what."""
 
+import functools
+from collections.abc import Sequence
+
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp
 
 import server.admin
+import server.batch_routes
 import server.chat
 import server.completions
 import server.embeddings
 import server.feedback_routes
+import server.file_routes
+import server.messages
 import server.monitoring
+import server.response_routes
+import server.responses
 import server.routes
 import server.tokenize
 import server.usage_routes
 from memory_tiers.errors import TiersError
+from server.described import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    ERRORS,
+    MESSAGES,
+    RESPONSES,
+    ROUTE,
+    TOKENIZE,
+)
 from server.errors import BadRequest, GatewayError, error_response
 from server.reload import Reload
 from server.services import Services
+
+QUICK = {
+    "/v1/chat/completions": server.chat.chat_completions,
+    "/v1/completions": server.completions.completions,
+    "/v1/messages": server.messages.messages,
+    "/v1/responses": server.responses.create_response,
+    "/v1/embeddings": server.embeddings.embeddings,
+}
+"""Those that a model answers, for ``server.front``."""
 
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
     """The gateway over running ``services``, which the caller starts and ends, and their ``reload``. What
     ``create_admin_app`` has is part of it unless that has a listener of its own."""
     app = _app(services, reload)
-    app.add_api_route("/v1/chat/completions", server.chat.chat_completions, methods=["POST"])
-    app.add_api_route("/v1/completions", server.completions.completions, methods=["POST"])
-    app.add_api_route("/v1/embeddings", server.embeddings.embeddings, methods=["POST"])
-    app.add_api_route("/tokenize", server.tokenize.tokenize, methods=["POST"])
-    app.add_api_route("/detokenize", server.tokenize.detokenize, methods=["POST"])
-    app.add_api_route("/v1/coe/route", server.chat.explain_route, methods=["POST"])
+    post = functools.partial(app.add_api_route, methods=["POST"])
+    post("/v1/chat/completions", server.chat.chat_completions, **CHAT)
+    post("/v1/completions", server.completions.completions, **COMPLETIONS)
+    post("/v1/messages", server.messages.messages, **MESSAGES)
+    post("/v1/messages/count_tokens", server.messages.count_tokens, **COUNT_TOKENS)
+    post("/v1/embeddings", server.embeddings.embeddings, **EMBEDDINGS)
+    post("/v1/responses", server.responses.create_response, **RESPONSES)
+    post("/tokenize", server.tokenize.tokenize, **TOKENIZE)
+    post("/detokenize", server.tokenize.detokenize, **DETOKENIZE)
+    post("/v1/coe/route", server.chat.explain_route, **ROUTE)
     app.include_router(server.routes.router)
+    app.include_router(server.response_routes.router)
     app.include_router(server.feedback_routes.router)
+    app.include_router(server.file_routes.router)
+    app.include_router(server.batch_routes.router)
     app.include_router(server.usage_routes.router)
     if services.settings.server.admin_port is None:
         app.include_router(server.admin.router)
@@ -49,26 +89,56 @@ def create_admin_app(services: Services, reload: Reload) -> FastAPI:
 
 
 def _app(services: Services, reload: Reload) -> FastAPI:
-    app = FastAPI(title="Composition of Experts", version=services.version)
+    app = FastAPI(
+        title="Composition of Experts", version=services.version, responses=ERRORS, redirect_slashes=False
+    )
     app.state.services = services
     app.state.reload = reload
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
+    app.add_exception_handler(Exception, _refuse)  # is logged by whoever called the app
     return app
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """``app``, which pages of ``origins`` may call from a browser, with their key and without cookies."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+    )
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    name = str(problem["loc"][-1])
+    return error_response(BadRequest(f"{name}: {problem['msg']}.", name))
+
+
 async def _not_found(request: Request, error: Exception) -> Response:
-    message = f"{request.method} {request.url.path} is not served here; GET /openapi.json lists what is."
+    path = request.scope["path"][:200]
+    message = f"{request.method} {path} is not served here; GET /openapi.json lists what is."
     response = error_response(BadRequest(message))
     response.status_code = getattr(error, "status_code", 404)
+    if response.status_code == 405:
+        response.headers["allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the request's path takes: each of its routes knows its own alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for methods in found for method in methods})
 
 
 async def _nobody_there(request: Request, error: Exception) -> Response:

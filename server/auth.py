@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -40,6 +41,18 @@ class Keys:
         if key is None:
             raise Unauthorized("This API key is not known.")
         return key
+
+    def named(self, name: str) -> Key | None:
+        """Of work that goes on when its client has left. None: it was revoked, or nobody is anonymous now."""
+        if name == ANONYMOUS:
+            return None if self.needed else _ANYBODY
+        return self.configured.named(name) or self.made.named(name)
+
+
+def authorization_of(headers: Mapping[str, str]) -> str | None:
+    """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    key = headers.get("x-api-key")
+    return headers.get("authorization") or (f"Bearer {key}" if key else None)
 
 
 def sent_key(authorization: str | None) -> bytes:

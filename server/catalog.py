@@ -1,7 +1,7 @@
 """What requests look up, as one configuration says it. A reload puts another one in its place."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experts.checkpoint import check_families, open_expert
 from experts.spec import Expert
@@ -44,7 +44,10 @@ class Catalog:
 def open_experts(settings: Settings) -> dict[str, Expert]:
     """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
     experts = {
-        name: open_expert(name, config, settings.store, settings.base_of(name))
+        name: replace(
+            open_expert(name, config, settings.store, settings.base_of(name)),
+            parses_tools=settings.families[config.family].parses_tools,
+        )
         for name, config in settings.experts.items()
     }
     check_families(list(experts.values()))
@@ -57,6 +60,7 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
         name: Composition(
             router,
             margin=settings.compositions[name].stickiness,
+            fallback=settings.compositions[name].fallback,
             solver=_solver(router, settings, settings.compositions[name]),
         )
         for name, router in load_routers(settings).items()

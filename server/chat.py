@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.admission import check_model
+from server.auth import authorization_of
 from server.errors import Failure, error_body, error_event
 from server.explanation import Explanation
-from server.limits import read_body
+from server.limits import read_json
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat, parse_chat
 from server.services import Services
@@ -57,7 +58,7 @@ async def chat_completions(request: Request) -> Response:
 async def explain_route(request: Request) -> Explanation:
     """``POST /v1/coe/route``: a chat request is routed and explained, and nothing is run."""
     services: Services = request.app.state.services
-    key = services.keys.check(request.headers.get("authorization"))
-    chat = parse_chat(await read_body(request, services.settings.server.max_body))
+    key = services.keys.check(authorization_of(request.headers))
+    chat = parse_chat(await read_json(request, services.settings.server))
     check_model(key, services.catalog.name_of(chat.model))
     return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -12,6 +12,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 import server.category_bench_verbs as category_bench_verbs
 import server.feedback_verbs as feedback_verbs
+import server.gateway_bench_verb as gateway_bench_verb
 import server.judge_options as judge_options
 import server.key_verbs as key_verbs
 import server.operator_verbs as operator_verbs
@@ -62,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
     )
+    serve.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, over the configuration's")
+    serve.add_argument("--tls-key", type=Path, help="the certificate's private key, over the configuration's")
     serve.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
 
     _operator_verb(
@@ -159,6 +162,7 @@ def parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     router_bench_verb.add_verb(bench, _verb, _positive)
+    gateway_bench_verb.add_verb(bench, _verb, _positive)
     routers_bench_verb.add_verb(bench, _verb, _positive)
     category_bench_verbs.add_verbs(bench, _verb)
     return top

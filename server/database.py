@@ -57,6 +57,14 @@ class Database:
                 connection.close()
                 raise
 
+    @classmethod
+    def in_memory(cls, schema: Schema) -> Self:
+        """One that nobody else sees and that ends with ``close``."""
+        nowhere = Path(":memory:")
+        connection = sqlite3.connect(nowhere, isolation_level=None, check_same_thread=False)
+        _prepare(connection, nowhere, schema)
+        return cls(nowhere, connection)
+
     def __repr__(self) -> str:
         return f"<Database {self.file}>"
 

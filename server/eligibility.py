@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from experts.spec import Capability, Expert
@@ -17,23 +18,39 @@ _TOKEN = re.compile(r"[^\W_]{1,20}")
 """Letters and digits that may be one token. Few tokens are longer, and no text is made of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Needs:
     """What a request asks of the expert that answers it. ``param``: the field that asks for a capability.
+    ``texts``: what it makes an expert read, of which at most ``longest`` tokens are counted.
     ``answer``: tokens to be kept free for it; None: as the expert's configuration says."""
 
     capabilities: Mapping[Capability, str]
-    prompt: int
+    texts: tuple[str, ...]
+    longest: int
     answer: int | None
+
+    @cached_property
+    def prompt(self) -> int:
+        """Tokens that there are at least: see ``least_tokens``."""
+        return least_tokens(iter(self.texts), self.longest)
+
+    @cached_property
+    def characters(self) -> int:
+        """Of the texts; they have no more tokens than that."""
+        return sum(map(len, self.texts))
 
     def missing(self, expert: Expert, window: int) -> Reason | None:
         """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
         or it is not known."""
         for capability in self.capabilities:
+            if capability == "tools" and not expert.parses_tools:
+                return capability
             if expert.capabilities is not None and capability not in expert.capabilities:
                 return capability
         answer = expert.generation.max_tokens if self.answer is None else self.answer
-        return "context" if self.prompt + (answer or 0) > window else None
+        room = window - (answer or 0)
+        # Most texts are so short that their tokens need not be counted.
+        return "context" if self.characters > room and self.prompt > room else None
 
 
 def needs_of(request: ModelRequest, longest: int) -> Needs:
@@ -54,7 +71,8 @@ def needs_of(request: ModelRequest, longest: int) -> Needs:
     cut = request.any_length or body.get("truncate_prompt_tokens") is not None
     return Needs(
         capabilities,
-        prompt=0 if cut else least_tokens(_texts(request.messages), longest),
+        texts=() if cut else tuple(_texts(request.messages)),
+        longest=longest,
         answer=answer if type(answer) is int and answer > 0 else None,
     )
 
@@ -102,10 +120,10 @@ class Eligibility:
                 said = [f"{name} {why(reason)}" for name, reason in zip(names, missing, strict=True)]
                 return NotCapable(f"This request needs {capability}: {', '.join(said)}.", param)
         largest = max(self.windows[name] for name in names)
-        answer = "" if self.needs.answer is None else f" and {self.needs.answer:,} for the answer"
+        answer = "" if self.needs.answer is None else f" and {self.needs.answer} for the answer"
         return ContextTooLong(
-            f"The context window of {', '.join(names)} is at most {largest:,} tokens, and this request needs "
-            f"at least {self.needs.prompt:,} for its messages{answer}. Send less, or ask for less.",
+            f"This model's maximum context length is {largest} tokens ({', '.join(names)}), and this request "
+            f"needs at least {self.needs.prompt} for its messages{answer}. Send less, or ask for less.",
             "messages",
         )
 

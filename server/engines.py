@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from experts.checkpoint import base_name
 from experts.engine import Engine
 from experts.simulated import SimulatedEngine
+from experts.simulated_process import SimulatedProcess
 from experts.spec import Expert
 from experts.vllm import VllmEngine
 from experts.vllm_lora import LoraEngine
@@ -15,11 +16,15 @@ def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Eng
     """Starts nothing. ``experts``: all there are, of other families too. Raises CheckpointError."""
     config = settings.families[family]
     if config.mode == "simulated":
+        if config.simulation.process:
+            return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(family, config.simulation)
+    hosts = settings.server.media_hosts
     if config.mode == "lora":
         members = [expert for expert in experts if expert.family == family]
-        return LoraEngine(family, config, settings.logs, settings.store / base_name(family), members)
-    return VllmEngine(family, config, settings.logs)
+        base = settings.store / base_name(family)
+        return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
+    return VllmEngine(family, config, settings.logs, media_hosts=hosts)
 
 
 def check_has_place(engine: Engine, expert: Expert) -> None:

@@ -8,11 +8,30 @@ GatewayError                raised by the gateway itself
 ├── Unauthorized            the key is missing or wrong
 ├── Forbidden               orders are not taken from this client
 ├── TooLarge                the body is over the limit
+├── UrlTooLong              the path and its query are
+├── HeadersTooLarge         the headers are, or there are too many
+├── TooSlow                 the request did not come in the time it has
+├── NotSpoken               this part or version of HTTP is not served
+├── Overloaded              as much is under way as may be
+├── ShuttingDown            nothing new is begun
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
+├── RequestTimeout          the answer was not complete in the time that there was for it
+├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
+├── BatchesOff              no files and batches are kept here
+├── BatchesUnavailable      files and batches cannot be read or kept now
+├── UnknownFile             there is no such file, or it is another client's
+├── UnknownBatch            there is no such batch, or it is another client's
+├── Conflict                a file or batch is not in the state that this needs
+├── SpoolFull               files have no room left
+├── TooManyBatches          as many batches as may be are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
+├── UnknownResponse         no response of this client with this id is kept
+├── PreviousResponseNotFound  the conversation to go on from is not kept
+├── BackgroundFull          as many responses are made in the background as may be
+├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
     ├── TooManyTokens       in a minute
@@ -22,17 +41,27 @@ GatewayError                raised by the gateway itself
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from starlette.responses import Response
 
-from experts.errors import EngineError, EngineLost, EngineUnavailable, ExpertNotResident, ExpertsError
+from experts.errors import (
+    EngineError,
+    EngineLost,
+    EngineStalled,
+    EngineUnavailable,
+    ExpertNotResident,
+    ExpertsError,
+)
 from memory_tiers.errors import BudgetTooSmall, LeaseRejected, OrderRefused, TiersError
 from router.errors import EmbedderError, NoEligibleError, RouterError
 
 
 class GatewayError(Exception):
     """Root of the gateway's own errors. ``param`` names the field of the request at fault, if one is."""
+
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -67,6 +96,30 @@ class TooLarge(GatewayError):
     pass
 
 
+class UrlTooLong(GatewayError):
+    pass
+
+
+class HeadersTooLarge(GatewayError):
+    pass
+
+
+class TooSlow(GatewayError):
+    pass
+
+
+class NotSpoken(GatewayError):
+    pass
+
+
+class Overloaded(GatewayError):
+    retry_after_s = 1.0
+
+
+class ShuttingDown(GatewayError):
+    retry_after_s = 5.0
+
+
 class FeedbackOff(GatewayError):
     pass
 
@@ -79,8 +132,65 @@ class FeedbackUnavailable(GatewayError):
     pass
 
 
+class BatchesOff(GatewayError):
+    pass
+
+
+class BatchesUnavailable(GatewayError):
+    pass
+
+
+class UnknownFile(GatewayError):
+    pass
+
+
+class UnknownBatch(GatewayError):
+    pass
+
+
+class Conflict(GatewayError):
+    pass
+
+
+class SpoolFull(GatewayError):
+    pass
+
+
+class TooManyBatches(GatewayError):
+    pass
+
+
+class UnknownResponse(GatewayError):
+    pass
+
+
+class PreviousResponseNotFound(GatewayError):
+    pass
+
+
+class BackgroundFull(GatewayError):
+    pass
+
+
+class ResponsesUnavailable(GatewayError):
+    pass
+
+
 class ReloadRefused(GatewayError):
     pass
+
+
+class RequestTimeout(GatewayError):
+    pass
+
+
+class BreakerOpen(GatewayError):
+    """``part``: whose breaker it is."""
+
+    def __init__(self, message: str, part: Literal["expert", "engine"], retry_after_s: float) -> None:
+        super().__init__(message)
+        self.part: Literal["expert", "engine"] = part
+        self.retry_after_s = retry_after_s
 
 
 class UsageUnavailable(GatewayError):
@@ -114,7 +224,12 @@ class Rendering:
     status: int
     type: str
     code: str | None = None
+    message: str | None = None
+    """What clients are told where the error's own text is for the operator: it may name files, processes or
+    what was sent. It goes to the log."""
 
+
+BY_ITSELF = "Send the request again; if it goes on, the gateway's log says why."
 
 TABLE: dict[type[Exception], Rendering] = {
     BadRequest: Rendering(400, "invalid_request_error"),
@@ -126,37 +241,71 @@ TABLE: dict[type[Exception], Rendering] = {
     FeedbackOff: Rendering(404, "invalid_request_error", "feedback_off"),
     UnknownRequest: Rendering(404, "invalid_request_error", "request_not_found"),
     FeedbackUnavailable: Rendering(503, "server_error", "feedback_unavailable"),
+    TooSlow: Rendering(408, "invalid_request_error", "request_timeout"),
+    BatchesOff: Rendering(404, "invalid_request_error", "batches_off"),
+    BatchesUnavailable: Rendering(503, "server_error", "batches_unavailable"),
+    UnknownFile: Rendering(404, "invalid_request_error", "file_not_found"),
+    UnknownBatch: Rendering(404, "invalid_request_error", "batch_not_found"),
+    Conflict: Rendering(409, "invalid_request_error", "conflict"),
+    SpoolFull: Rendering(413, "invalid_request_error", "storage_full"),
+    TooManyBatches: Rendering(429, "rate_limit_exceeded", "too_many_batches"),
+    UnknownResponse: Rendering(404, "invalid_request_error"),
+    PreviousResponseNotFound: Rendering(400, "invalid_request_error", "previous_response_not_found"),
+    BackgroundFull: Rendering(429, "rate_limit_exceeded", "too_many_in_background"),
+    ResponsesUnavailable: Rendering(503, "server_error", "responses_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
+    UrlTooLong: Rendering(414, "invalid_request_error", "url_too_long"),
+    HeadersTooLarge: Rendering(431, "invalid_request_error", "headers_too_large"),
+    NotSpoken: Rendering(501, "invalid_request_error", "not_implemented"),
+    Overloaded: Rendering(503, "server_error", "overloaded"),
+    ShuttingDown: Rendering(503, "server_error", "shutting_down"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
+    RequestTimeout: Rendering(504, "timeout", "request_timeout"),
+    BreakerOpen: Rendering(503, "server_error", "breaker_open"),
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
     TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),
     OverBudget: Rendering(429, "insufficient_quota", "insufficient_quota"),
     UsageUnavailable: Rendering(503, "server_error", "usage_unavailable"),
-    EngineUnavailable: Rendering(502, "server_error", "engine_unavailable"),
-    EngineLost: Rendering(502, "server_error", "engine_lost"),
-    ExpertNotResident: Rendering(503, "server_error", "expert_not_resident"),
-    EngineError: Rendering(502, "server_error", "engine_error"),
-    ExpertsError: Rendering(500, "server_error", "expert_error"),
+    EngineUnavailable: Rendering(
+        502, "server_error", "engine_unavailable", f"The expert's engine does not answer. {BY_ITSELF}"
+    ),
+    EngineLost: Rendering(
+        502, "server_error", "engine_lost", f"The engine went away in the middle of the answer. {BY_ITSELF}"
+    ),
+    EngineStalled: Rendering(
+        502, "server_error", "engine_stalled", f"The engine stopped in the middle of the answer. {BY_ITSELF}"
+    ),
+    ExpertNotResident: Rendering(
+        503, "server_error", "expert_not_resident", f"The expert is not on the device. {BY_ITSELF}"
+    ),
+    EngineError: Rendering(502, "server_error", "engine_error", f"The expert's engine failed. {BY_ITSELF}"),
+    ExpertsError: Rendering(500, "server_error", "expert_error", f"The expert cannot be used. {BY_ITSELF}"),
     NoEligibleError: Rendering(400, "invalid_request_error", "unsupported_capability"),
-    EmbedderError: Rendering(503, "server_error", "embedder_error"),
-    RouterError: Rendering(500, "server_error", "router_error"),
+    EmbedderError: Rendering(
+        503, "server_error", "embedder_error", f"The router's embedder failed. {BY_ITSELF}"
+    ),
+    RouterError: Rendering(500, "server_error", "router_error", f"The router failed. {BY_ITSELF}"),
     OrderRefused: Rendering(409, "invalid_request_error", "order_refused"),
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
-    TiersError: Rendering(503, "server_error", "tiers_error"),
+    TiersError: Rendering(503, "server_error", "tiers_error", f"The memory tiers failed. {BY_ITSELF}"),
 }
 """Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
 
 REJECTIONS: dict[str, Rendering] = {
     "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
-    "load_failed": Rendering(503, "server_error", "load_failed"),
+    "load_failed": Rendering(
+        503, "server_error", "load_failed", f"The expert could not be loaded. {BY_ITSELF}"
+    ),
     "load_cancelled": Rendering(503, "server_error", "load_cancelled"),
-    "engine_failed": Rendering(503, "server_error", "engine_failed"),
+    "engine_failed": Rendering(
+        503, "server_error", "engine_failed", f"The expert's engine could not be started. {BY_ITSELF}"
+    ),
     "shutting_down": Rendering(503, "server_error", "shutting_down"),
     "not_resident": Rendering(503, "server_error", "not_resident"),
     "unknown_expert": Rendering(404, "invalid_request_error", "model_not_found"),
 }
 
-INTERNAL = Rendering(500, "server_error", "internal_error")
+INTERNAL = Rendering(500, "server_error", "internal_error", "The gateway failed; its log has the details.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +319,6 @@ class Failure:
     code: str | None = None
 
 
-_ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422: "invalid_request_error"}
-
-
 def rendering_of(error: Exception) -> Rendering:
     """The row for ``error``; an unmapped class is an internal error."""
     if isinstance(error, LeaseRejected):
@@ -184,23 +330,10 @@ def rendering_of(error: Exception) -> Rendering:
 
 
 def failure_of(error: Exception) -> Failure:
-    """An internal error's text stays in the log."""
+    """What is for the operator alone stays in the log."""
     row = rendering_of(error)
-    message = "The gateway failed; its log has the details." if row is INTERNAL else str(error)
     param = error.param if isinstance(error, GatewayError) else None
-    return Failure(row.status, message, row.type, param, row.code)
-
-
-def engine_failure(status: int, body: bytes) -> Failure:
-    """vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status)."""
-    try:
-        tree = orjson.loads(body)
-        error = tree.get("error", tree)
-        message, param = str(error["message"]), error.get("param")
-    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
-        message, param = body[:500].decode("utf-8", "replace") or f"the engine answered {status}", None
-    code = "context_length_exceeded" if "context length" in message else None
-    return Failure(status, message, _ENGINE_TYPES.get(status, "server_error"), param, code)
+    return Failure(row.status, row.message or str(error), row.type, param, row.code)
 
 
 def error_body(failure: Failure) -> bytes:
@@ -228,6 +361,5 @@ def error_response(error: Exception, headers: Mapping[str, str] | None = None) -
 
 def retry_after(error: Exception) -> Mapping[str, str]:
     """The header that says when to come again, where that is known: never too early."""
-    if isinstance(error, LeaseRejected | OverLimit) and error.retry_after_s is not None:
-        return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
-    return {}
+    seconds = error.retry_after_s if isinstance(error, LeaseRejected | GatewayError) else None
+    return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from server.auth import authorization_of
 from server.errors import BadRequest, FeedbackOff, UnknownRequest
 from server.sent import described, read_model
 from server.services import Services
@@ -47,7 +48,7 @@ class FeedbackTaken(BaseModel):
 async def feedback(request: Request) -> FeedbackTaken:
     """Say how good an answer was, or which category would have been right."""
     services: Services = request.app.state.services
-    authorization = request.headers.get("authorization")
+    authorization = authorization_of(request.headers)
     services.keys.check(authorization)
     if services.feedback is None:
         raise FeedbackOff("No feedback is kept here: the configuration has no 'feedback'.")

@@ -58,10 +58,14 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[Hashed] = (), *, ever: bool = False) -> None:
         self._by_digest: Mapping[bytes, Hashed] = {hashed.digest: hashed for hashed in keys}
+        self._by_name = {hashed.key.name: hashed.key for hashed in self._by_digest.values()}
         self.ever = ever or bool(self._by_digest)
 
     def __repr__(self) -> str:
         return f"<KeyRing of {len(self._by_digest)}>"
+
+    def named(self, name: str) -> Key | None:
+        return self._by_name.get(name)
 
     def find(self, digest: bytes) -> Key | None:
         """How long the look-up takes may tell something of the hashes, of which no secret follows; it never

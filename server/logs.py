@@ -8,6 +8,9 @@ def configure(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%H:%M:%S"
     )
+    # A line of the log says neither where it was written nor by what thread, so nobody needs to find out.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if not verbose:
         for name in ("httpx", "asyncio", "uvicorn.access", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,8 +1,9 @@
 """Prometheus series of the gateway. Label values are closed sets or names from the configuration."""
 
 from collections.abc import Mapping
+from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experts.engine import EngineStatistics
 from memory_tiers.manager import TierManager
@@ -39,16 +40,26 @@ class Metrics:
             "coe_route_seconds", "Seconds one decision takes", ["composition"], buckets=SECONDS,
             registry=registry,
         )  # fmt: skip
+        # What each request counts: looked up once.
+        self._requests_of, self._first_bytes_of = (
+            cache(self._requests.labels),
+            cache(self._first_bytes.labels),
+        )
+        self._request_seconds_of = cache(self._request_seconds.labels)
+        self._breaker_open = Gauge(
+            "coe_breaker_open", "1 while an expert or its engine failed too often to be asked", ["expert"],
+            registry=registry,
+        )  # fmt: skip
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None:
-        self._requests.labels(expert, outcome).inc()
-        self._request_seconds.labels(expert).observe(seconds)
+        self._requests_of(expert, outcome).inc()
+        self._request_seconds_of(expert).observe(seconds)
 
     def first_bytes(self, expert: str, seconds: float) -> None:
-        self._first_bytes.labels(expert).observe(seconds)
+        self._first_bytes_of(expert).observe(seconds)
 
     def decided(self, composition: str, decision: Decision, by: RoutedBy) -> None:
         uncertain = str(decision.uncertain).lower()
@@ -59,7 +70,16 @@ class Metrics:
         """Counts what the tier manager saw."""
         self._tiers.observe(observation)
 
-    def text(self, tiers: TierManager, statistics: Mapping[str, EngineStatistics]) -> bytes:
-        """Prometheus text, as things are now. ``statistics``: of the engines that answer."""
+    def text(
+        self,
+        tiers: TierManager,
+        statistics: Mapping[str, EngineStatistics],
+        breakers: Mapping[str, bool],
+    ) -> bytes:
+        """Prometheus text, as things are now. ``statistics``: of the engines that answer. ``breakers``:
+        expert to whether its breaker is open."""
         self._snapshot.take(tiers, statistics)
+        self._breaker_open.clear()
+        for expert, is_open in breakers.items():
+            self._breaker_open.labels(expert).set(is_open)
         return generate_latest(self._registry)

@@ -104,5 +104,6 @@ def engine_completion(request: ModelRequest, expert: Expert) -> dict[str, Any]:
         ]
     options = body.get("stream_options")
     if request.stream and isinstance(options, dict | None):
-        body["stream_options"] = {**(options or {}), "include_usage": True}
+        each = {} if request.wants_usage else {"continuous_usage_stats": False}  # vLLM's: with each event
+        body["stream_options"] = {**(options or {}), **each, "include_usage": True}
     return body

@@ -15,6 +15,7 @@ from server.operators import Reloaded
 from server.reload_plan import ReloadPlan, check_reloadable, plan
 from server.services import Services
 from server.settings import Settings, SettingsError
+from server.tls import Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,14 @@ class Reload:
     """One after another. What takes long is done beside the event loop; then a request sees either
     configuration and never a part of one. Who waits for an expert or uses it keeps it."""
 
-    def __init__(self, services: Services, read: Callable[[], Settings]) -> None:
-        """``read`` gives the settings as they are written now; it raises SettingsError."""
+    def __init__(
+        self, services: Services, read: Callable[[], Settings], certificate: Certificate | None = None
+    ) -> None:
+        """``read`` gives the settings as they are written now; it raises SettingsError. ``certificate`` is
+        renewed."""
         self._services = services
         self._read = read
+        self._certificate = certificate
         self._turn = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -69,6 +74,8 @@ class Reload:
             if expert.family not in wanted.families:
                 check_has_place(running[expert.family], expert)
         experts = catalog.experts.values()
+        if self._certificate is not None:
+            self._certificate.renew()
         return _Next(
             catalog, wanted, tuple(engine_of(family, settings, experts) for family in wanted.families)
         )

@@ -7,9 +7,13 @@ from starlette.responses import JSONResponse, Response
 
 from memory_tiers.status import Progress
 from server.admission import check_model
+from server.auth import authorization_of
+from server.messages_models import model_of, models_of
 from server.services import Services
 
 router = APIRouter()
+_ANTHROPIC = "anthropic-version"
+"""The header by which Anthropic's clients are known; they get its list."""
 
 
 @router.get("/v1/models")
@@ -17,8 +21,10 @@ async def models(request: Request) -> Response:
     """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
     sees those that it may use."""
     services: Services = request.app.state.services
-    key = services.keys.check(request.headers.get("authorization"))
+    key = services.keys.check(authorization_of(request.headers))
     shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
+    if _ANTHROPIC in request.headers:
+        return JSONResponse(models_of(shown))
     return JSONResponse({"object": "list", "data": shown})
 
 
@@ -26,12 +32,12 @@ async def models(request: Request) -> Response:
 async def model(request: Request, name: str) -> Response:
     """One model of the list."""
     services: Services = request.app.state.services
-    key = services.keys.check(request.headers.get("authorization"))
+    key = services.keys.check(authorization_of(request.headers))
     check_model(key, services.catalog.name_of(name))
     named = await services.named(name)
     listed = name if named is None else named.name  # coe:31B is coe under a budget
-    entry = next(entry for entry in entries(services) if entry["id"] == listed)
-    return JSONResponse({**entry, "id": name})
+    entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
+    return JSONResponse(model_of(entry) if _ANTHROPIC in request.headers else entry)
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
@@ -71,6 +77,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "tier": status.tier,
                 "ready": status.tier == "device" and services.engines[status.family].state == "ready",
                 "loading": status.loading,
+                "breaker_open": services.breakers.is_open(services.experts[status.expert]),
                 "pinned": status.pinned,
                 "weights_bytes": status.weights_bytes,
                 **_progress(moves.get(status.expert)),

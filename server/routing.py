@@ -1,8 +1,8 @@
 """From the ``model`` a client names to an expert: a composition is routed, an expert is taken as it is."""
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 from experts.spec import Expert
 from router.composition import Choice, Composition, RoutedBy
@@ -22,12 +22,15 @@ Observe = Callable[[str, Decision, RoutedBy], None]
 @dataclass(frozen=True, slots=True)
 class Route:
     """The expert that answers, who cannot and why, and the composition's choice of it (None: the client named
-    the expert). ``composition``: its name, without a budget."""
+    the expert). ``composition``: its name, without a budget; ``source``: itself. ``in_place_of``: who was
+    chosen first, where that one is broken."""
 
     expert: str
     ruled_out: Mapping[str, Reason]
     composition: str = ""
     choice: Choice | None = None
+    source: Composition | None = None
+    in_place_of: str = ""
 
     @property
     def by(self) -> RoutedBy:
@@ -36,6 +39,17 @@ class Route:
     @property
     def decision(self) -> Decision | None:
         return None if self.choice is None else self.choice.decision
+
+    def without(self, broken: Collection[str]) -> "Route | None":
+        """The route when these are broken. None: nobody answers instead, or the client named the expert."""
+        if self.choice is None or self.source is None:
+            return None
+        able = {*self.source.stand_ins} - self.ruled_out.keys() - {*broken}
+        choice = self.source.instead(self.choice, able)
+        if choice is None:
+            return None
+        first = self.in_place_of or self.expert
+        return replace(self, expert=choice.decision.expert, choice=choice, in_place_of=first)
 
     @property
     def prompt(self) -> str:
@@ -109,11 +123,15 @@ class Routing:
         return named
 
     async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
+        if named is None:  # looking at a request costs less than another thread does
+            return self._choose(request, named, category)
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
     def _choose(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
         names = (request.model,) if named is None else named.composition.experts
-        eligibility = Eligibility.of(request, [self._experts[name] for name in names], self._windows)
+        stand_ins = () if named is None else named.composition.stand_ins
+        judged = [self._experts[name] for name in dict.fromkeys((*names, *stand_ins))]
+        eligibility = Eligibility.of(request, judged, self._windows)
         eligible = eligibility.among(names)
         if named is None:
             return Route(request.model, {})
@@ -124,7 +142,8 @@ class Routing:
             choice = named.composition.choose(request.messages, eligible=eligible, category=category)
         except MappingError as error:
             raise BadRequest(f"x-coe-category: {error}.") from error
-        return Route(choice.decision.expert, eligibility.ruled_out, named.name, choice)
+        ruled_out = eligibility.ruled_out
+        return Route(choice.decision.expert, ruled_out, named.name, choice, named.composition)
 
     def _no_such_model(self, name: str) -> str:
         known = [*self._compositions.names, *sorted(self._experts)]

@@ -1,5 +1,6 @@
 """Small bodies that clients send to the gateway itself, read as a model and described in /openapi.json."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -14,9 +15,9 @@ MOST = 10_000
 Sent = TypeVar("Sent", bound=BaseModel)
 
 
-async def read_model(request: Request, model: type[Sent]) -> Sent:
+async def read_model(request: Request, model: type[Sent], most: int = MOST) -> Sent:
     """Raises BadRequest naming the field, TooLarge."""
-    raw = await read_body(request, MOST)
+    raw = await read_body(request, most)
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
@@ -28,5 +29,18 @@ async def read_model(request: Request, model: type[Sent]) -> Sent:
 
 def described(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
     """For ``openapi_extra``. FastAPI would read a body of any size, before it asks who sends it."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
+    tree = model.model_json_schema()
+    content = {"application/json": {"schema": _whole(tree, tree.pop("$defs", {}))}}
     return {"requestBody": {"content": content, "required": required}}
+
+
+def _whole(tree: Any, parts: Mapping[str, Any]) -> Any:
+    """With each part where it is named: in the middle of a document the names mean something else."""
+    if isinstance(tree, list):
+        return [_whole(each, parts) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    name = tree.get("$ref")
+    if isinstance(name, str):
+        return _whole(parts[name.removeprefix("#/$defs/")], parts)
+    return {key: _whole(value, parts) for key, value in tree.items()}

@@ -2,76 +2,82 @@
 
 import asyncio
 import contextlib
+import functools
+import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from experts.errors import EngineError
-from server.app import create_admin_app, create_app
+from server.app import QUICK, create_admin_app, create_app, with_cors
+from server.batches import batching
+from server.connection import Connection
 from server.errors import ReloadRefused
+from server.front import Front
+from server.gate import Gate
+from server.listener import listen, operators_listener
 from server.reload import Reload
 from server.services import Services, running
-from server.settings import ServerConfig, Settings, SettingsError
+from server.settings import Settings
+from server.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain the engines too."""
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
+    and says 503 to whoever comes."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, services: Services) -> None:
+        super().__init__(config)
+        self._gate = gate
+        self._services = services
+
+    def stop(self) -> None:
+        """The second time it does not wait for answers under way."""
+        if self.should_exit:
+            self.force_exit = True
+            self._gate.hurried()
+        self.should_exit = self._gate.draining = self._services.draining = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._gate.drain(self._services.settings.server.drain_s)
+        await super().shutdown(sockets)
+        for task in self.server_state.tasks:  # left only by who was hurried
+            task.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before anything slow starts. Raises SettingsError when it cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise SettingsError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --port"
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-@contextlib.contextmanager
-def operators_listener(config: ServerConfig) -> Iterator[socket.socket | None]:
-    """None: they have none of their own. Raises SettingsError."""
-    if config.admin_port is None:
-        yield None
-        return
-    with contextlib.closing(listen(config.admin_host, config.admin_port)) as listener:
-        yield listener
-
-
-def server_over(services: Services, reload: Reload) -> uvicorn.Server:
+def server_over(services: Services, reload: Reload, certificate: Certificate | None = None) -> Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
-    return _server(create_app(services, reload), services)
+    gate = Gate(Front(create_app(services, reload), QUICK), services.settings.server.limits)
+    return _server(with_cors(gate, services.settings.server.cors_origins), gate, services, certificate)
 
 
 @contextlib.asynccontextmanager
 async def operators_served(
-    services: Services, reload: Reload, listener: socket.socket | None
+    services: Services,
+    reload: Reload,
+    listener: socket.socket | None,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[None]:
     """The server of ``server.admin_port``, if there is one; it ends last, so that a drain can be seen."""
     if listener is None:
         yield
         return
-    server = _server(create_admin_app(services, reload), services)
+    gate = Gate(create_admin_app(services, reload), services.settings.server.limits)
+    server = _server(gate, gate, services, certificate)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
-    print(f"Operators' listener on http://{host}:{port}", flush=True)
+    print(f"Operators' listener on {_scheme(services)}://{host}:{port}", flush=True)
     try:
         yield
     finally:
@@ -79,16 +85,29 @@ async def operators_served(
         await serving
 
 
-def _server(app: FastAPI, services: Services) -> uvicorn.Server:
+def _server(app: ASGIApp, gate: Gate, services: Services, certificate: Certificate | None) -> Server:
+    limits = services.settings.server.limits
     config = uvicorn.Config(
         app,
+        http=functools.partial(Connection, limits),  # type: ignore[arg-type]  # is called, no more
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(services.settings.server.drain_s)),
+        timeout_graceful_shutdown=1,  # for what is cancelled: the gate has waited
     )
-    return _Server(config)
+    config.load()
+    config.ssl = certificate.context if certificate else None
+    return Server(config, gate, services)
+
+
+def _take_file_descriptors() -> None:
+    """As many as may be had, up to what is of use: each request has a connection here and one to its engine,
+    and a shell's limit of 1024 is soon reached."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 async def serve(read: Callable[[], Settings]) -> None:
@@ -98,21 +117,23 @@ async def serve(read: Callable[[], Settings]) -> None:
     Raises SettingsError when the port is taken, EngineError when an engine cannot start the first time,
     and what ``running`` and ``read`` raise.
     """
+    _take_file_descriptors()
     hangup = asyncio.Event()
     with _on({signal.SIGHUP: hangup.set}):
         settings = read()
+        certificate = certificate_of(settings.server)
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener), operators_listener(settings.server) as operators:
-            async with running(settings) as services:
-                reload = Reload(services, read)
-                server = server_over(services, reload)
-                async with operators_served(services, reload, operators):
+            async with running(settings) as services, batching(services):
+                reload = Reload(services, read, certificate)
+                server = server_over(services, reload, certificate)
+                async with operators_served(services, reload, operators, certificate):
                     with _signals(server):
                         await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(
-    server: uvicorn.Server,
+    server: Server,
     listener: socket.socket,
     services: Services,
     reloading: Coroutine[None, None, None],
@@ -142,16 +163,24 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
             log.exception("the reload failed")
 
 
-async def _open(server: uvicorn.Server, listener: socket.socket, services: Services) -> None:
+async def _open(server: Server, listener: socket.socket, services: Services) -> None:
     host, port = listener.getsockname()[:2]
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    address = f"{_scheme(services)}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
         await services.tiers.ready()
     except EngineError:
         server.should_exit = True
         raise
+    # What is there now stays. Looking through it for garbage again and again takes tens of milliseconds each
+    # time, in which nobody is served.
+    gc.collect()
+    gc.freeze()
     print(_banner(address, services), flush=True)
+
+
+def _scheme(services: Services) -> str:
+    return "http" if services.settings.server.tls_cert is None else "https"
 
 
 def _banner(address: str, services: Services) -> str:
@@ -172,12 +201,8 @@ def _banner(address: str, services: Services) -> str:
     )
 
 
-def _signals(server: uvicorn.Server) -> contextlib.AbstractContextManager[None]:
-    def stop() -> None:
-        server.force_exit = server.should_exit  # the second signal does not wait for answers under way
-        server.should_exit = True
-
-    return _on({signal.SIGINT: stop, signal.SIGTERM: stop})
+def _signals(server: Server) -> contextlib.AbstractContextManager[None]:
+    return _on({signal.SIGINT: server.stop, signal.SIGTERM: server.stop})
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import importlib.metadata
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -25,16 +26,22 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.accounts import Accounts, accounting
 from server.admission import Admissions
 from server.auth import Keys
+from server.background import Background
+from server.breakers import Breakers
 from server.catalog import Catalog
 from server.compositions import Named
 from server.engines import engine_of
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
+from server.kept_responses import KeptResponses, keeping_responses
 from server.metrics import Metrics
 from server.openai import ModelRequest
 from server.routing import Routed
 from server.settings import Settings
 from server.workers import Workers
+
+if TYPE_CHECKING:
+    from server.batches import Batches
 
 log = logging.getLogger("coe.services")
 
@@ -42,17 +49,23 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """What a request needs. Made by ``running``. A reload replaces ``catalog``, and nothing else is ever
-    replaced. ``feedback``: None if it is off."""
+    replaced. ``feedback`` and ``batches``: None if they are off; the latter is there within ``batching``.
+    ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
     metrics: Metrics
     workers: Workers
+    breakers: Breakers
     feedback: Feedback | None
     accounts: Accounts
     admissions: Admissions
+    responses: KeptResponses
+    background: Background
     started: int
     version: str
+    batches: "Batches | None" = None
+    draining: bool = False
 
     @property
     def settings(self) -> Settings:
@@ -80,6 +93,14 @@ class Services:
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
 
+    def instead(self, routed: Routed, broken: Collection[str]) -> Routed | None:
+        """Who answers where ``broken`` cannot, its own expert among them; None: nobody does."""
+        route = routed.route.without(broken)
+        if route is None or route.decision is None or route.expert not in self.experts:
+            return None
+        self.metrics.decided(route.composition, route.decision, route.by)
+        return Routed(route, self.experts[route.expert])
+
     async def named(self, model: str) -> Named | None:
         """The composition that ``model`` names; None for an expert. Raises UnknownModel, BadRequest."""
         return await self.catalog.routing.named(model)
@@ -96,7 +117,7 @@ class Services:
             family: engine.state if engine.state != "ready" else "does not answer"
             for family, engine in self.engines.items()
             if family not in resting and (engine.state != "ready" or not await engine.alive())
-        }
+        } | self.breakers.refusing(self.engines)
 
     async def scrape(self) -> bytes:
         """Prometheus text with the engines' own counters as they are now."""
@@ -108,7 +129,8 @@ class Services:
                 statistics[family] = await engine.statistics()
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
-        return self.metrics.text(self.tiers, statistics)
+        breakers = {name: self.breakers.is_open(expert) for name, expert in self.experts.items()}
+        return self.metrics.text(self.tiers, statistics, breakers)
 
 
 @contextlib.asynccontextmanager
@@ -122,18 +144,24 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
     async with (
         accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
-        _started(settings, metrics, feedback, accounts) as services,
+        keeping_responses(settings.responses) as responses,
+        _started(settings, metrics, feedback, accounts, responses) as services,
     ):
         yield services
 
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings, metrics: Metrics, feedback: Feedback | None, accounts: Accounts
+    settings: Settings,
+    metrics: Metrics,
+    feedback: Feedback | None,
+    accounts: Accounts,
+    responses: KeptResponses,
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
         tiers = await _tiers(settings, catalog.experts, metrics)
+        background = Background(settings.responses.max_background)
         await tiers.start()
         try:
             yield Services(
@@ -141,14 +169,18 @@ async def _started(
                 tiers=tiers,
                 metrics=metrics,
                 workers=workers,
+                breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),
                 feedback=feedback,
                 accounts=accounts,
                 admissions=Admissions(accounts),
+                responses=responses,
+                background=background,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )
         finally:
             await tiers.close(settings.server.drain_s)
+            await background.close()
 
 
 async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:

@@ -1,20 +1,24 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from experts.checkpoint import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
 from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.limits_settings import LimitsConfig
+from server.response_settings import ResponsesConfig
 
 
 class SettingsError(Exception):
@@ -49,6 +53,30 @@ class ServerConfig(Strict):
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)
     """Largest request body."""
+    limits: LimitsConfig = LimitsConfig()
+    """Bounds on what clients send and on how long they take."""
+    tls_cert: Path | None = None
+    """File of the certificate, with those between it and the root; absent means plain HTTP. A relative path
+    counts from the configuration file."""
+    tls_key: Path | None = None
+    """File of the certificate's private key, not encrypted; absent means that ``tls_cert`` has it too."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as ``https://chat.example.com``; ``*`` means all."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
+    Content that is sent along as a ``data:`` URL is always taken."""
+    keep_alive_s: float = Field(default=10.0, ge=0)
+    """Seconds after which, and then every how many, a client whose stream has not begun gets a comment that
+    says what it waits for; 0 means none."""
+    request_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds in which an answer must be complete; absent means as long as it takes."""
+    stall_timeout_s: float = Field(default=300.0, ge=0)
+    """Seconds after which a stream ends with an error if the engine says nothing more; 0 means never."""
+    breaker_failures: int = Field(default=3, ge=0)
+    """Failures in a row after which an expert, or an engine, is not asked for a while; 0 means that it is
+    always asked."""
+    breaker_cool_down_s: float = Field(default=30.0, gt=0)
+    """How long that while is. Then one request tries whether it works again."""
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:
@@ -64,6 +92,14 @@ class ServerConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
         return self
+
+    @field_validator("media_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+", host):
+                raise ValueError(f"{host!r} is no host; write its name alone, in small letters")
+        return hosts
 
 
 def _digest(secret: SecretStr) -> bytes:
@@ -91,6 +127,10 @@ class Settings(Strict):
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    batches: BatchesConfig | None = None
+    """Files and batches; absent means that none are taken."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""
@@ -107,6 +147,11 @@ class Settings(Strict):
         for name, expert in self.experts.items():
             if expert.family not in self.families:
                 raise ValueError(f"experts.{name}.family: {_unknown(expert.family, self.families)}")
+            if "tools" in (expert.capabilities or ()) and not self.families[expert.family].parses_tools:
+                raise ValueError(
+                    f"experts.{name}.capabilities: tools need families.{expert.family}.tool_parser; set it, "
+                    "or leave tools out"
+                )
         for name, family in self.families.items():
             if family.base is not None and base_name(name) in self.experts:
                 raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")
@@ -117,6 +162,9 @@ class Settings(Strict):
                 if expert_name not in self.experts:
                     where = f"compositions.{name}.mapping.{category}"
                     raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
+            fallback = composition.fallback
+            if isinstance(fallback, str) and fallback not in self.experts:
+                raise ValueError(f"compositions.{name}.fallback: {_unknown(fallback, self.experts)}")
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
@@ -165,11 +213,26 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     feedback = settings.feedback
     if feedback is not None:
         feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    batches = settings.batches
+    if batches is not None:
+        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
+    responses = settings.responses
+    if responses.file is not None:
+        responses = responses.model_copy(update={"file": anchored(responses.file)})
     return settings.model_copy(
         update={
             "store": anchored(settings.store),
+            "server": settings.server.model_copy(
+                update={
+                    name: anchored(path)
+                    for name in ("tls_cert", "tls_key")
+                    if (path := getattr(settings.server, name)) is not None
+                }
+            ),
             "feedback": feedback,
+            "batches": batches,
             "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
+            "responses": responses,
             "tiers": settings.tiers.model_copy(
                 update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
             ),

@@ -1,6 +1,7 @@
 """Prometheus series of what happens in the tiers, counted as it happens: moves, evictions, leases, starts."""
 
 import itertools
+from functools import cache
 from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -67,6 +68,13 @@ class TierMetrics:
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self._deaths = Counter("coe_engine_deaths", "Engines that died", ["family"], registry=registry)
+        # What each request counts: looked up once.
+        self._hits_of, self._actuations_of = cache(self._hits.labels), cache(self._actuations.labels)
+        self._queue_seconds_of = cache(self._queue_seconds.labels)
+        self._lease_seconds_of, self._tickets_of = (
+            cache(self._lease_seconds.labels),
+            cache(self._tickets.labels),
+        )
         self._starting: set[str] = set()
         self._begin()
 
@@ -90,13 +98,13 @@ class TierMetrics:
             case Displaced(_, reason, age_s):
                 self._left("device", reason, age_s)
             case LeaseGranted(expert, tier, seconds):
-                self._queue_seconds.labels(expert, tier).observe(seconds)
-                self._hits.labels(tier).inc()
-                self._actuations.labels(expert, PATHS[tier]).inc()
+                self._queue_seconds_of(expert, tier).observe(seconds)
+                self._hits_of(tier).inc()
+                self._actuations_of(expert, PATHS[tier]).inc()
             case LeaseEnded(expert, seconds):
-                self._lease_seconds.labels(expert).observe(seconds)
+                self._lease_seconds_of(expert).observe(seconds)
             case TicketEnded(expert, outcome):
-                self._tickets.labels(expert, outcome).inc()
+                self._tickets_of(expert, outcome).inc()
             case EngineChanged():
                 self._engine_changed(observation)
             case _:

@@ -4,7 +4,7 @@ import dataclasses
 
 from fastapi import APIRouter, Request
 
-from server.auth import check_operator, is_operator
+from server.auth import authorization_of, check_operator, is_operator
 from server.errors import BadRequest
 from server.services import Services
 from server.usage import Usage, Wanted, day_of
@@ -27,7 +27,7 @@ async def usage(
     config = services.settings.server
     wanted = _wanted(since, until, key, expert)
     if config.admin_port is not None or not is_operator(request, config):
-        own = services.keys.check(request.headers.get("authorization")).name
+        own = services.keys.check(authorization_of(request.headers)).name
         wanted = dataclasses.replace(wanted, key=own)
     return Usage(rows=tuple(await services.accounts.usage(wanted)))
 

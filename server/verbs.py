@@ -20,11 +20,14 @@ from server.settings import Settings, SettingsError, load
 def serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it means a reload
 
+    import uvloop
+
     import server.logs
     from server.serve import serve as serve_forever
 
     server.logs.configure(options.verbose)
     given = {"host": options.host, "port": options.port}
+    given |= {"tls_cert": options.tls_cert, "tls_key": options.tls_key}
     changed = {name: value for name, value in given.items() if value is not None}
     if not 0 <= changed.get("port", 0) <= 65535:
         raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
@@ -33,7 +36,7 @@ def serve(options: argparse.Namespace) -> int:
         settings = load(options.config)
         return settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
 
-    asyncio.run(serve_forever(read))
+    uvloop.run(serve_forever(read))
     return 0
 
 

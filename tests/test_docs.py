@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from server.batch_settings import BatchesConfig
 from server.cli import parser
 from server.feedback_settings import FeedbackConfig
 from server.settings import Settings, load
@@ -76,14 +77,21 @@ def test_what_the_example_calls_defaults_are_the_defaults() -> None:
     assert given.server == bare.server
     assert given.families == bare.families
     assert given.tiers == bare.tiers
+    assert given.responses == bare.responses
     assert given.feedback is None
+    assert given.batches is None
 
 
-def test_what_the_example_says_of_feedback_can_be_used_and_is_the_default() -> None:
-    commented = EXAMPLE.read_text(encoding="utf-8").partition("\nfeedback:\n")[2]
+@pytest.mark.parametrize(
+    ("name", "default"), [("feedback", FeedbackConfig(consent=True)), ("batches", BatchesConfig())]
+)
+def test_what_the_example_says_of_a_section_that_is_off_can_be_used_and_is_the_default(
+    name: str, default: BaseModel
+) -> None:
+    commented = EXAMPLE.read_text(encoding="utf-8").partition(f"\n{name}:\n")[2].partition("\n\n")[0]
     section = yaml.safe_load(re.sub("^#", "", commented, flags=re.MULTILINE))
-    assert FeedbackConfig.model_validate(section) == FeedbackConfig(consent=True)
-    assert section.keys() == FeedbackConfig.model_fields.keys()
+    assert type(default).model_validate(section) == default
+    assert section.keys() == type(default).model_fields.keys()
 
 
 def first_line(file: Path) -> str:

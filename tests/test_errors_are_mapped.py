@@ -9,11 +9,11 @@ import pytest
 from experts.errors import CheckpointError, ExpertsError
 from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
+from server.engine_failure import engine_failure
 from server.errors import (
     INTERNAL,
     REJECTIONS,
     GatewayError,
-    engine_failure,
     error_body,
     failure_of,
     rendering_of,
@@ -61,9 +61,43 @@ def test_the_engines_own_error_is_said_in_openais_words() -> None:
     assert ours == {
         "message": "maximum context length is 8",
         "type": "invalid_request_error",
-        "param": "input_tokens",
+        "param": None,
         "code": "context_length_exceeded",
     }
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message", "param"),
+    [
+        (
+            "1 validation error:\n  {'type': 'float_parsing', 'loc': 'body.temperature', 'msg': 'Input "
+            "should be a valid number, unable to parse string as a number', 'input': 'warm'}",
+            "temperature: Input should be a valid number, unable to parse string as a number",
+            "body.temperature",
+        ),
+        (
+            "2 validation errors:\n  {'type': 'missing', 'loc': 'body.tools.0.function', 'msg': 'Field "
+            "required', 'input': '<dict of 1 items>'}\n  {'type': 'x', 'loc': 'body.n', 'msg': \"It's odd\"}",
+            "tools.0.function: Field required; n: It's odd",
+            "body.tools.0.function",
+        ),
+        ("1 validation error:\n  {'type': 'x', 'loc'...[truncated]", None, "n"),
+        (
+            "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)",
+            "temperature must be non-negative, got -1.0.",
+            "temperature",
+        ),
+        ("It may be (or not).", None, "temperature"),
+        ("n must be at least 1, got 0.", None, None),
+    ],
+)
+def test_what_the_engine_found_wrong_is_said_plainly(
+    theirs: str, message: str | None, param: str | None
+) -> None:
+    body = orjson.dumps({"error": {"message": theirs, "type": "Bad Request", "param": param, "code": 400}})
+    failure = engine_failure(400, body)
+    assert failure.message == (message or theirs)
+    assert failure.param == ("n" if param is None else param.removeprefix("body."))
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'{"error": {}}', b'{"error": null}'])

@@ -69,6 +69,8 @@ def configuration(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     tree["tiers"] |= {"device": "1400MB", "host": "1250MB"}
     tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
     tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
+    for expert in tree["experts"].values():
+        expert["chat_template"] = str(ROOT / "configs" / expert["chat_template"])
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
     return file

@@ -3,26 +3,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from experts.answer import VllmAnswer
-from experts.errors import EngineLost, EngineUnavailable
+from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
+from experts.http_client import HttpAnswer, HttpClient
 
 ERROR = b'data: {"error":{"message":"EngineCore encountered an issue"}}\n\n'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[aiohttp.ClientResponse]:
+async def answered_by(handler: Handler, socket: Path) -> AsyncIterator[HttpAnswer]:
     app = web.Application()
     app.router.add_post("/", handler)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.UnixSite(runner, str(socket)).start()
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))) as session:
-        yield await session.post("http://engine/")
+    client = HttpClient(socket)
+    yield await client.request("POST", "/", b"{}")
+    await client.close()
     await runner.cleanup()
 
 
@@ -89,12 +90,6 @@ async def test_an_error_event_of_a_broken_engine_loses_the_answer(tmp_path: Path
             _ = [chunk async for chunk in answer.chunks()]
 
 
-async def test_an_error_event_of_a_whole_engine_is_passed_on(tmp_path: Path) -> None:
-    async with answered_by(events(b"data: 1\n\n", ERROR), tmp_path / "s") as response:
-        answer = await VllmAnswer.begin(response, "law", whole_engine)
-        assert ERROR in b"".join([chunk async for chunk in answer.chunks()])
-
-
 @pytest.mark.parametrize("status", [500, 503])
 async def test_an_error_of_a_broken_engine_may_be_tried_again(tmp_path: Path, status: int) -> None:
     async def handler(request: web.Request) -> web.Response:
@@ -103,3 +98,33 @@ async def test_an_error_of_a_broken_engine_may_be_tried_again(tmp_path: Path, st
     async with answered_by(handler, tmp_path / "s") as response:
         with pytest.raises(EngineUnavailable):
             await VllmAnswer.begin(response, "law", broken_engine)
+
+
+async def test_an_error_in_the_middle_of_an_answer_ends_it_after_what_came_before(tmp_path: Path) -> None:
+    async with answered_by(events(b"data: 1\n\n" + ERROR + b"data: [DONE]\n\n"), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", whole_engine)
+        chunks = answer.chunks()
+        assert await anext(chunks) == b"data: 1\n\n"
+        with pytest.raises(AnswerFailed, match="gave up"):
+            await anext(chunks)
+
+
+async def test_a_stream_that_begins_with_an_error_is_an_answer_of_its_status(tmp_path: Path) -> None:
+    refusal = b'{"error": {"message": "coe-engine takes 20 at most", "param": "logprobs", "code": 400}}'
+    whole = b"data: " + refusal + b"\n\ndata: [DONE]\n\n"
+    async with answered_by(events(whole[:20], whole[20:]), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, 'la"w', whole_engine)
+        (body,) = [chunk async for chunk in answer.chunks()]
+    assert (answer.status, answer.content_type) == (400, "application/json")
+    assert body == refusal.replace(b"coe-engine", rb"la\"w")
+
+
+async def test_an_errors_message_names_the_expert(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        text = '{"error": {"message": "coe-engine is not a multimodal model", "code": 400}}'
+        return web.json_response(text=text, status=400)
+
+    async with answered_by(handler, tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", whole_engine)
+        (body,) = [chunk async for chunk in answer.chunks()]
+    assert b'"law is not a multimodal model"' in body

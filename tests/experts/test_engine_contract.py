@@ -27,6 +27,7 @@ from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, Exp
 from experts.peft import write_adapter
 from experts.process import session_members
 from experts.simulated import SimulatedEngine
+from experts.simulated_process import SimulatedProcess
 from experts.sources import EmbeddedSource
 from experts.spec import Canary, Expert, FamilyConfig, SimulationConfig
 from experts.vllm import VllmEngine
@@ -34,7 +35,7 @@ from experts.vllm_lora import LoraEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-Kind = Literal["simulated", "plain", "interleaved", "lora"]
+Kind = Literal["simulated", "simulated process", "plain", "interleaved", "lora"]
 PATH = "/v1/chat/completions"
 PROMPTS = ("What is the capital of France?", "Tell me about the sea.", "How do I sort a list in Python?")
 
@@ -51,7 +52,7 @@ class Bench:
 
     @property
     def real(self) -> bool:
-        return self.kind != "simulated"
+        return not self.kind.startswith("simulated")
 
     async def has_both(self) -> None:
         """Both experts resident, as far as the engine can: plain vLLM then holds ``other``."""
@@ -97,6 +98,7 @@ def with_canaries(general: Expert, other: Expert) -> list[Expert]:
     loop_scope="module",
     params=[
         "simulated",
+        "simulated process",
         pytest.param("plain", marks=pytest.mark.engine),
         pytest.param("interleaved", marks=pytest.mark.engine),
         pytest.param("lora", marks=pytest.mark.engine),
@@ -115,6 +117,9 @@ async def bench(
     sizes = {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
     if kind == "simulated":
         engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=1000, switch_s=0))
+    elif kind == "simulated process":
+        config = FamilyConfig(mode="simulated", simulation=SimulationConfig(tokens_per_s=500, switch_s=0))
+        engine = SimulatedProcess("f", config, tmp_path_factory.mktemp("logs"))
     elif kind == "lora":
         folder = tmp_path_factory.mktemp("adapters")
         general, other = an_adapter("general", folder, "coding"), an_adapter("other", folder, "law")

@@ -46,6 +46,16 @@ def test_several_devices_have_a_worker_each() -> None:
     assert environment(config, "interleaved")["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
+def test_parsers_of_tools_and_reasoning_are_vllms() -> None:
+    config = FamilyConfig(tool_parser="hermes", reasoning_parser="qwen3")
+    arguments = command(config, "plain", "cpu", "law", WEIGHTS)
+    assert "--enable-auto-tool-choice" in arguments
+    assert flag(arguments, "--tool-call-parser") == "hermes"
+    assert flag(arguments, "--reasoning-parser") == "qwen3"
+    without = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(without)
+
+
 def test_more_arguments_come_last() -> None:
     config = FamilyConfig(extra_args=("--swap-space", "0"))
     assert command(config, "plain", "cpu", "law", WEIGHTS)[-2:] == ["--swap-space", "0"]

@@ -17,7 +17,7 @@ from experts.spec import Expert, SimulationConfig
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from memory_tiers.event_log import replay
 from memory_tiers.host import PREFIX, HostStore
-from memory_tiers.manager import TierManager, ignore
+from memory_tiers.manager import CHECK_EVENTS, TierManager, ignore
 from memory_tiers.observations import (
     Displaced,
     EngineChanged,
@@ -280,6 +280,21 @@ async def test_what_engines_hold_is_in_use_from_the_beginning(tmp_path: Path) ->
         assert house.manager.usage()[0].used_bytes == 15 + 10
 
 
+async def test_who_gives_way_goes_on_once_nobody_waits_for_another(tmp_path: Path) -> None:
+    async with a_house(tmp_path, device=10) as house:
+        holder = await house.manager.lease("a")
+        waiting = asyncio.create_task(house.manager.lease("b"))
+        await house.until(lambda: house.manager.counts().waiting == 1)
+        giving_way = asyncio.create_task(house.manager.none_waits_but_for("a"))
+        await house.manager.none_waits_but_for("b")
+        await asyncio.sleep(0)
+        assert not giving_way.done()
+        holder.release()
+        (await waiting).release()
+        await giving_way
+        await house.manager.none_waits_but_for("nobody")
+
+
 async def test_a_client_that_leaves_while_waiting_gives_its_ticket_back(tmp_path: Path) -> None:
     async with a_house(tmp_path) as house:
         house.engine.gate.clear()
@@ -486,7 +501,7 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
         waiting = asyncio.create_task(house.manager.lease("b"))
         await house.until(lambda: house.manager.counts().waiting == 1)
         house.manager._state._books.device.used += 1
-        for _ in range(3):  # it looks at itself once in as many events as there are experts
+        for _ in range(CHECK_EVENTS):  # it looks at itself once in so many
             house.manager.foresee({})
         with pytest.raises(ManagerBroken):
             await waiting

@@ -139,15 +139,26 @@ def test_expected_scores_follow_what_can_be_known() -> None:
         assert_allclose(found.values(Reading(unseen.vectors[row], nothing)), said[row], rtol=1e-4)
 
 
-def test_an_expert_is_fitted_on_the_prompts_it_was_graded_on() -> None:
-    """The second was graded where it is right, and so was never seen wrong."""
+def test_experts_graded_on_different_prompts_differ_by_what_both_were_graded_on() -> None:
+    """The second does as the first does, and was not graded where prompts are easy."""
     told = readings(400)
-    first = (told.vectors[:, 0] > 0).astype(np.float64)
-    second = np.where(told.vectors[:, 0] > 0, 1.0, NAN)
-    found = fit_expected(told, np.stack([first, second], axis=1), np.array([0.5, 1.0]))
-    alone = fit_expected(told, first[:, None], np.array([0.5]))
-    assert_allclose(found.many(told)[:, 0], alone.many(told)[:, 0], rtol=1e-4, atol=1e-5)
-    assert_allclose(found.many(told)[:, 1], 1.0)
+    easy = told.vectors[:, 0] > 0
+    first = np.random.default_rng(1).random(400) < np.where(easy, 0.9, 0.3)
+    second = np.where(easy, NAN, first)
+    levels = np.array([0.6, 0.6])
+    found = fit_expected(told, np.stack([first, second], axis=1), levels).many(told)
+    assert_allclose(found[:, 0], found[:, 1], atol=1e-4)
+    assert found[easy].mean() > found[~easy].mean() + 0.2
+    alone = fit_expected(told, first[:, None].astype(np.float64), levels[:1]).many(told)
+    assert_allclose(found[:, 0], alone[:, 0], atol=1e-4)
+
+
+def test_an_expert_graded_alone_has_no_advantage_to_tell() -> None:
+    told = readings(100)
+    grades = np.full((100, 2), NAN)
+    grades[:50, 0], grades[50:, 1] = 1.0, 0.0
+    found = fit_expected(told, grades, np.array([0.5, 0.5])).many(told)
+    assert_allclose(found[:, 0], found[:, 1], atol=1e-6)
 
 
 MEANS, PARAMETERS = np.array([0.4, 0.3, 0.8]), np.array([10.0, 20.0, 30.0])

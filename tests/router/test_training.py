@@ -126,13 +126,15 @@ def test_the_artifact_holds_no_word_of_a_prompt(tmp_path: Path) -> None:
 
 def test_the_mapping_can_be_solved_from_scores() -> None:
     artifact = solved().artifact
-    assert artifact.mapping.experts == MAPPING
+    # Labels, and their finer categories where there are enough prompts for some.
+    for name, expert in artifact.mapping.experts.items():
+        assert expert == MAPPING[name.partition("/")[0]]
     table = artifact.scores
     assert table is not None
     assert (table.experts, table.parameters.tolist()) == (("chat", "chef", "skipper"), [1.0, 7.0, 7.0])
-    assert table.categories == solved().categories
+    assert {name.partition("/")[0] for name in table.categories} == set(solved().categories)
     assert table.counts.sum() == 3 * len(prompts())
-    assert Solver(table, SIZES).map(1.0).experts == dict.fromkeys(table.categories, "chat")
+    assert set(Solver(table, SIZES).map(1.0).experts.values()) == {"chat"}
 
 
 def test_a_map_that_is_given_leaves_the_artifact_without_scores() -> None:

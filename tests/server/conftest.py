@@ -17,10 +17,13 @@ from safetensors.numpy import save_file
 
 from experts.prepare import prepare
 from experts.simulated import SimulatedEngine
+from server.batches import batching
+from server.listener import listen
 from server.reload import Reload
-from server.serve import listen, server_over
+from server.serve import Server, server_over
 from server.services import Services, running
 from server.settings import Settings, load
+from server.tls import certificate_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERTS = ("general", "math", "coding", "medicine", "law")
@@ -34,6 +37,7 @@ class Gateway:
     reload: Reload
     url: str
     http: httpx.AsyncClient
+    server: Server
 
     @property
     def engine(self) -> SimulatedEngine:
@@ -122,13 +126,18 @@ def serving() -> Serving:
     async def serve(settings: Settings, read: Callable[[], Settings] | None = None) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with running(settings) as services, httpx.AsyncClient(base_url=url, timeout=30) as http:
-                reload = Reload(services, read or (lambda: settings))
-                server = server_over(services, reload)
+            async with (
+                running(settings) as services,
+                batching(services),
+                httpx.AsyncClient(base_url=url, timeout=30) as http,
+            ):
+                certificate = certificate_of(settings.server)
+                reload = Reload(services, read or (lambda: settings), certificate)
+                server = server_over(services, reload, certificate)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, reload, url, http)
+                    yield Gateway(services, reload, url, http, server)
                 finally:
                     server.should_exit = True
                     await serving_task

@@ -171,6 +171,21 @@ def test_who_is_refused_is_charged_nothing() -> None:
     assert repr(allowance).split(" on day")[0] == before.split(" on day")[0]
 
 
+def test_what_nobody_waits_for_counts_for_the_day_alone() -> None:
+    allowance = Allowance()
+    limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_requests=1, tokens_per_day=100)
+    offline = allowance.admit_offline(limits, at(0), 80)
+    assert isinstance(offline, Reservation)
+    online = allowance.admit(limits, at(0), 10)
+    assert isinstance(online, Reservation)
+    assert allowance.admit_offline(limits, at(0), 11) == Refusal("day", 100, 90, 11, DAY_S)
+    allowance.settle(offline, at(1), 85)
+    allowance.settle(online, at(1), 10)
+    assert allowance.open == 0
+    assert isinstance(allowance.admit_offline(limits, at(2), 6), Refusal)
+    assert isinstance(allowance.admit_offline(limits, at(2), 5), Reservation)
+
+
 def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:
     allowance = Allowance(at(0).day, 390)
     limits = Limits(tokens_per_day=400)

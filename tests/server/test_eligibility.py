@@ -1,12 +1,14 @@
 """An expert that cannot take a request is out before the map is read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
-from experts.spec import Capability, Expert, Generation
+from experts.spec import Capability, Expert, FamilyConfig, Generation
+from server.catalog import open_experts
 from server.eligibility import Eligibility, least_tokens
 from server.errors import ContextTooLong, NotCapable
 from server.openai import ModelRequest
@@ -58,6 +60,28 @@ def test_what_a_request_needs_rules_out_who_is_said_not_to_have_it(
         asks, expert("has", (needs,)), expert("lacks", others), expert("silent"), expert("text", ())
     )
     assert found == {"lacks": needs, "text": needs}
+
+
+def test_tools_are_not_for_an_engine_that_cannot_tell_their_calls_from_text() -> None:
+    deaf = replace(expert("deaf"), parses_tools=False)
+    assert ruled_out(request(tools=[TOOL]), deaf, expert("hears")) == {"deaf": "tools"}
+    assert ruled_out(request(tools=[TOOL], tool_choice="none"), deaf) == {}
+
+
+@pytest.mark.parametrize(
+    ("family", "parses"),
+    [
+        (FamilyConfig(), False),
+        (FamilyConfig(tool_parser="hermes"), True),
+        (FamilyConfig(extra_args=("--tool-call-parser=hermes",)), True),
+        (FamilyConfig(mode="simulated"), True),
+    ],
+)
+def test_the_experts_of_a_family_take_tools_where_it_has_a_parser(
+    family: FamilyConfig, parses: bool, settings: Settings
+) -> None:
+    made = open_experts(settings.model_copy(update={"families": {"small": family}}))
+    assert {expert.parses_tools for expert in made.values()} == {parses}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +155,8 @@ def test_who_cannot_is_named_with_the_reason() -> None:
 def test_a_window_too_small_for_all_says_how_large_they_are() -> None:
     found = Eligibility.of(request("word " * 90, max_tokens=20), [expert("a"), expert("b")], {"small": 100})
     with pytest.raises(
-        ContextTooLong, match=r"a, b is at most 100 tokens.*at least 90 for its messages and 20"
+        ContextTooLong,
+        match=r"maximum context length is 100 tokens \(a, b\).*at least 90 for its messages and 20",
     ):
         found.among(["b", "a"])
 

@@ -23,7 +23,8 @@ from server.admission import duration
 from server.cli import main
 from server.key import Key, Limits, digest_of, new_secret
 from server.key_settings import KeyConfig
-from server.serve import listen, operators_served
+from server.listener import listen
+from server.serve import operators_served
 from server.settings import Settings, SettingsError, load
 from server.usage import Wanted
 from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, changed, chat, simulated, until

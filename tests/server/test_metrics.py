@@ -241,6 +241,7 @@ async def test_a_move_under_way_is_shown_until_it_ends(serving: Serving, setting
             "tier": "disk",
             "ready": False,
             "loading": False,
+            "breaker_open": False,
             "pinned": False,
             "weights_bytes": WEIGHTS,
         }
@@ -267,7 +268,7 @@ async def test_how_far_a_move_is_follows_from_those_before(serving: Serving, set
         await gateway.post(model="law")
         asking = asyncio.create_task(gateway.post(model="math"))
         await loading(gateway)
-        text = gateway.services.metrics.text(gateway.services.tiers, {}).decode()
+        text = gateway.services.metrics.text(gateway.services.tiers, {}, {}).decode()
         assert (await asking).status_code == 200
         await at_rest(gateway)
         after = await scraped(gateway)
@@ -329,7 +330,7 @@ async def test_gauges_of_what_is_not_configured_any_more_are_gone(
     async with serving(settings) as gateway, serving(later) as other:
         before = await scraped(gateway)
         running = {"new": await other.services.engines["new"].statistics()}
-        after = Scrape.of(gateway.services.metrics.text(other.services.tiers, running).decode())
+        after = Scrape.of(gateway.services.metrics.text(other.services.tiers, running, {}).decode())
     for name in ("coe_expert_tier", "coe_leases", "coe_waiting"):
         assert before.values(name, "expert") == {*EXPERTS}
         assert after.values(name, "expert") == {*EXPERTS} - {"law"}

@@ -346,7 +346,7 @@ class Blocked:
     def __init__(self) -> None:
         self.asked, self.go_on = threading.Event(), threading.Event()
 
-    experts = EXPERTS
+    experts = stand_ins = EXPERTS
 
     def choose(self, messages: object, *, eligible: object, category: object) -> Choice:
         self.asked.set()

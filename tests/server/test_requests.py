@@ -190,7 +190,7 @@ def test_the_command_explains_a_prompt(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_every_header_and_what_may_choose_an_expert_are_in_the_documentation() -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    code = (ROOT / "server" / "line.py").read_text()
+    code = "".join(file.read_text() for file in (ROOT / "server").glob("*.py"))
     headers = set(re.findall(r'"(x-coe-[a-z-]+)"', code))
     assert len(headers) > 9
     assert {name for name in headers if f"`{name}" not in text} == set()

@@ -69,7 +69,7 @@ def test_experts_are_given_inline_or_in_a_file_and_make_the_same_artifact(
     assert coe("train", "--data", data, "--experts", INLINE, *HASHED, "--out", tmp_path / "inline") == 0
     said = capsys.readouterr()
     assert "cross-validated: accuracy 1.000" in said.out
-    assert "score table: <ScoreTable 3 categories x 3 experts, 540 grades>, 0 of them finer" in said.out
+    assert "score table: <ScoreTable 6 categories x 3 experts, 540 grades>, 6 of them finer" in said.out
     stages = ["embedding", "classifying", "predicting scores"]
     assert [each for each in said.err.splitlines() if each.startswith("router: ")] == [
         f"router: {stage}" for stage in stages

@@ -59,6 +59,15 @@ def test_an_expert_of_an_undefined_family_is_refused(tmp_path: Path) -> None:
     assert problem(tmp_path, text) == "experts.law.family: 'smal' is not defined; did you mean 'small'?"
 
 
+def test_tools_without_a_parser_for_their_calls_are_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{mode: simulated}", "{}").replace("small, ", "small, capabilities: [tools], ")
+    assert problem(tmp_path, text).endswith(
+        "experts.law.capabilities: tools need families.small.tool_parser; set it, or leave tools out"
+    )
+    (tmp_path / "config.yaml").write_text(text.replace("small: {}", "small: {tool_parser: hermes}"))
+    assert load(tmp_path / "config.yaml").families["small"].parses_tools
+
+
 def test_an_admin_key_that_clients_have_is_refused(tmp_path: Path) -> None:
     text = MINIMAL + "server: {api_keys: [a, b], admin_key: b}\n"
     says = "server: admin_key is one of api_keys, and no API key may give orders; choose another"

@@ -1,0 +1,168 @@
+"""What is kept of files and batches, and how a batch goes from one status to the next."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from server.errors import Conflict
+
+FilePurpose = Literal["batch", "batch_output"]
+Status = Literal[
+    "validating",
+    "failed",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+Outcome = Literal["completed", "expired", "cancelled", "failed"]
+"""The statuses that a batch ends in."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Times in seconds since 1970. ``owner``: see ``owner_of``. ``expires_at``: deleted then."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: FilePurpose
+    bytes: int
+    created_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineError:
+    """Why a batch failed. ``line``: counts from 1; None: the file as a whole."""
+
+    code: str
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """``cached`` are among ``input`` and ``reasoning`` among ``output``."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Of a batch's requests. ``total`` is 0 until its file was read."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    tokens: Tokens = Tokens()
+
+    def and_one(self, *, completed: bool, tokens: Tokens) -> "Counts":
+        return replace(
+            self,
+            completed=self.completed + completed,
+            failed=self.failed + (not completed),
+            tokens=self.tokens + tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """``key``: the name of the key it was made with. ``answers_id`` and ``failures_id``: the files that lines
+    are appended to while it runs. Clients are told of them at its end, as ``output_file_id`` and
+    ``error_file_id``, where there are such lines. ``keep_answers_s``: how long these files are kept.
+    ``model``: of all requests; None: they name several.
+
+    Every change of status is one of the methods, which leave a batch alone that is past it.
+    """
+
+    id: str
+    owner: str
+    key: str
+    endpoint: str
+    input_file_id: str
+    created_at: int
+    expires_at: int
+    answers_id: str
+    failures_id: str
+    keep_answers_s: int
+    metadata: Mapping[str, str] | None = None
+    status: Status = "validating"
+    in_progress_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    errors: tuple[LineError, ...] = ()
+    model: str | None = None
+    counts: Counts = Counts()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ("completed", "failed", "expired", "cancelled")
+
+    @property
+    def ended_at(self) -> int | None:
+        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+    def begun(self, at: int, model: str | None, counts: Counts) -> "BatchRecord":
+        """Its file was read. ``counts``: also of what an earlier process has answered."""
+        if self.status == "validating":
+            return replace(self, status="in_progress", in_progress_at=at, model=model, counts=counts)
+        return replace(self, model=model, counts=counts)
+
+    def cancelling(self, at: int) -> "BatchRecord":
+        """Raises Conflict."""
+        if self.status == "cancelling":
+            return self
+        if self.status not in ("validating", "in_progress"):
+            raise Conflict(f"Batch {self.id} is {self.status} and cannot be cancelled any more.", "batch_id")
+        return replace(self, status="cancelling", cancelling_at=at)
+
+    def finalizing(self, at: int) -> "BatchRecord":
+        if self.status != "in_progress":
+            return self
+        return replace(self, status="finalizing", finalizing_at=at)
+
+    def ended(
+        self,
+        at: int,
+        outcome: Outcome,
+        errors: tuple[LineError, ...] = (),
+        files: Collection[str] = (),
+    ) -> "BatchRecord":
+        """``files``: of its two those that have lines; they are whole."""
+        ended = replace(
+            self,
+            status=outcome,
+            errors=errors,
+            output_file_id=self.answers_id if self.answers_id in files else None,
+            error_file_id=self.failures_id if self.failures_id in files else None,
+        )
+        match outcome:
+            case "completed":
+                return replace(ended, completed_at=at)
+            case "expired":
+                return replace(ended, expired_at=at)
+            case "cancelled":
+                return replace(ended, cancelled_at=at)
+            case "failed":
+                return replace(ended, failed_at=at)

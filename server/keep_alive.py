@@ -1,0 +1,67 @@
+"""Signs of life for a client whose stream has not begun: server-sent comments, which every reader skips."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from server.services import Services
+
+
+class KeepAlive:
+    """Calls ``say`` every ``every_s`` seconds from entering to ``stop`` or leaving; 0: never. Costs a timer
+    where ``stop`` comes first."""
+
+    def __init__(self, say: Callable[[], Awaitable[None]], every_s: float) -> None:
+        self._say = say
+        self._every_s = every_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._talking: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<KeepAlive every {self._every_s:g} s{' talking' if self._talking else ''}>"
+
+    async def __aenter__(self) -> Self:
+        if self._every_s:
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._begin)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Nothing is said once it returns. Idempotent. Raises what ``say`` did."""
+        if self._timer is not None:
+            self._timer.cancel()
+        talking, self._talking = self._talking, None
+        if talking is not None:
+            talking.cancel()
+            await asyncio.wait({talking})
+            if not talking.cancelled():
+                talking.result()
+
+    def _begin(self) -> None:
+        self._talking = asyncio.create_task(self._talk())
+
+    async def _talk(self) -> None:
+        while True:
+            await self._say()
+            await asyncio.sleep(self._every_s)
+
+
+def comment(services: Services, expert: str) -> bytes:
+    """What a request for ``expert`` waits for."""
+    return f": {_waits_for(services, expert)} ...\n\n".encode()
+
+
+def _waits_for(services: Services, expert: str) -> str:
+    for move in services.tiers.progress():
+        if move.expert == expert and (move.source == "disk" or move.target == "device"):
+            done = "" if move.done is None else f", {move.done * 100:.0f} %"
+            return f"loading {expert}{done}"
+    known = services.experts.get(expert)
+    if known is not None and services.engines[known.family].state == "starting":
+        return f"starting the engine of {expert}"
+    return f"waiting for {expert}"

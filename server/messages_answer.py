@@ -1,0 +1,197 @@
+"""A chat completion's answer as Anthropic's message, whole or as the events of a stream."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from pydantic_core import from_json
+
+from experts.errors import EngineError
+
+Json = dict[str, Any]
+StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
+_SIGNATURE = "unsigned"
+"""Clients send it back with the thoughts, and some keep none without."""
+
+
+def message(identity: str, completion: Mapping[str, Any]) -> Json:
+    """The message that a whole chat completion is. ``identity``: its id. Raises EngineError when it uses a
+    tool with an input that is not JSON."""
+    choice = completion["choices"][0]
+    said = choice["message"]
+    calls = said.get("tool_calls") or []
+    blocks: list[Json] = []
+    if said.get("reasoning"):
+        blocks.append({"type": "thinking", "thinking": said["reasoning"], "signature": _SIGNATURE})
+    if said.get("content"):
+        blocks.append(_text(said["content"]))
+    stop = _stop(choice, [call["function"]["arguments"] or "" for call in calls])
+    for call in calls:
+        function = call["function"]
+        given = _input(function["name"], function["arguments"], cut=stop["stop_reason"] != "tool_use")
+        blocks.append(_tool_use(call["id"], function["name"], given))
+    return {
+        **_head(identity, completion["model"]),
+        "content": blocks or [_text("")],
+        **stop,
+        "usage": _usage(completion.get("usage")),
+    }
+
+
+def _head(identity: str, model: str) -> Json:
+    return {"id": identity, "type": "message", "role": "assistant", "model": model}
+
+
+def _text(text: str) -> Json:
+    return {"type": "text", "text": text}
+
+
+def _tool_use(identity: str, name: str, given: Json) -> Json:
+    return {"type": "tool_use", "id": identity, "name": name, "input": given}
+
+
+def _input(name: str, arguments: str, *, cut: bool) -> Json:
+    """``cut``: the answer ended before the arguments did, and what there is of them is taken, as clients do
+    with a stream. Raises EngineError."""
+    parsed = _parsed(arguments)
+    if parsed is None and cut:
+        try:
+            parsed = from_json(arguments, allow_partial=True)
+        except ValueError:
+            parsed = {}
+    if not isinstance(parsed, dict):
+        raise EngineError(f"The model called the tool {name!r} with what is no JSON object; try again.")
+    return parsed
+
+
+def _parsed(arguments: str) -> Json | None:
+    """None: they are no JSON object."""
+    try:
+        parsed = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _stop(choice: Mapping[str, Any], inputs: Sequence[str]) -> Json:
+    """Why the answer ended. ``inputs``: of the tools it uses; a stop sequence may have cut the last one off,
+    which then must not be run."""
+    finish, matched = choice.get("finish_reason"), choice.get("stop_reason")
+    if finish == "length":
+        return _stopped("max_tokens")
+    if finish == "content_filter":
+        return _stopped("refusal")
+    if isinstance(matched, str) and not (inputs and _parsed(inputs[-1]) is not None):
+        return _stopped("stop_sequence", matched)
+    return _stopped("tool_use" if inputs else "end_turn")
+
+
+def _stopped(reason: StopReason, sequence: str | None = None) -> Json:
+    return {"stop_reason": reason, "stop_sequence": sequence}
+
+
+def _usage(usage: Mapping[str, Any] | None) -> Json:
+    """OpenAI's prompt tokens have the cached ones among them, Anthropic's input tokens have not."""
+    counted = usage or {}
+    cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    return {
+        "input_tokens": (counted.get("prompt_tokens") or 0) - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": counted.get("completion_tokens") or 0,
+    }
+
+
+@dataclass(slots=True)
+class MessageStream:
+    """The events of one message, made of a chat completion's chunks. A block ends where the next begins, so
+    what is said after a tool was called is held back and is the last block."""
+
+    identity: str
+    begun: bool = False
+    block: str = ""
+    """Kind of the open one; empty: none is."""
+    blocks: int = 0
+    """Begun so far."""
+    inputs: dict[int, str] = field(default_factory=dict)
+    """Of the tools used, by the number of the call."""
+    held_back: str = ""
+    choice: Mapping[str, Any] = field(default_factory=dict)
+    """The one that said why the answer ended."""
+    usage: Mapping[str, Any] | None = None
+
+    def take(self, chunk: Mapping[str, Any]) -> Iterator[bytes]:
+        """The events of a chunk. Raises EngineError when a call goes on after the next one has begun."""
+        self.usage = chunk.get("usage") or self.usage
+        if not self.begun:
+            self.begun = True
+            begun = {**_head(self.identity, chunk["model"]), "content": [], "stop_reason": None}
+            begun |= {"stop_sequence": None, "usage": _usage(self.usage)}
+            yield event("message_start", {"message": begun})
+            yield event("ping", {})
+        for choice in chunk.get("choices") or ():
+            if choice.get("finish_reason") is not None:
+                self.choice = choice
+            yield from self._delta(choice.get("delta") or {})
+
+    def end(self) -> Iterator[bytes]:
+        """The events that end it."""
+        if self.held_back.strip() or not self.blocks:
+            yield from self._say(self.held_back)
+        yield from self._close()
+        delta = _stop(self.choice, list(self.inputs.values()))
+        yield event("message_delta", {"delta": delta, "usage": _usage(self.usage)})
+        yield event("message_stop", {})
+
+    def _delta(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
+        if delta.get("reasoning"):
+            yield from self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            yield self._grow({"type": "thinking_delta", "thinking": delta["reasoning"]})
+        if delta.get("content"):
+            if self.inputs:
+                self.held_back += delta["content"]
+            else:
+                yield from self._say(delta["content"])
+        for call in delta.get("tool_calls") or ():
+            yield from self._call(call)
+
+    def _say(self, text: str) -> Iterator[bytes]:
+        yield from self._open("text", _text(""))
+        if text:
+            yield self._grow({"type": "text_delta", "text": text})
+
+    def _call(self, call: Mapping[str, Any]) -> Iterator[bytes]:
+        number, function = call["index"], call.get("function") or {}
+        kind = f"tool_use {number}"
+        if number not in self.inputs:
+            self.inputs[number] = ""
+            yield from self._open(kind, _tool_use(call["id"], function["name"], {}))
+        elif self.block != kind:
+            raise EngineError("The engine went back to a tool call that had ended.")
+        if function.get("arguments"):
+            self.inputs[number] += function["arguments"]
+            yield self._grow({"type": "input_json_delta", "partial_json": function["arguments"]})
+
+    def _open(self, kind: str, block: Json) -> Iterator[bytes]:
+        if self.block == kind:
+            return
+        yield from self._close()
+        self.block = kind
+        self.blocks += 1
+        yield event("content_block_start", {"index": self.blocks - 1, "content_block": block})
+
+    def _close(self) -> Iterator[bytes]:
+        if self.block == "thinking":
+            yield self._grow({"type": "signature_delta", "signature": _SIGNATURE})
+        if self.block:
+            yield event("content_block_stop", {"index": self.blocks - 1})
+        self.block = ""
+
+    def _grow(self, delta: Json) -> bytes:
+        return event("content_block_delta", {"index": self.blocks - 1, "delta": delta})
+
+
+def event(name: str, data: Mapping[str, Any]) -> bytes:
+    """A server-sent event, whose type its data has too."""
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps({"type": name, **data}) + b"\n\n"

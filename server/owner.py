@@ -1,0 +1,15 @@
+"""Whose something is that was made over HTTP."""
+
+import hashlib
+from collections.abc import Mapping
+
+from server.auth import authorization_of, sent_key
+from server.key import ANONYMOUS, Key
+
+
+def owner_of(key: Key, headers: Mapping[str, str]) -> str:
+    """The key's, also once its secret was rotated. Where none is needed, whoever sends the same one, which it
+    does not tell; all who send none are one."""
+    if key.name != ANONYMOUS:
+        return f"key {key.name}"
+    return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"

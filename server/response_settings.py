@@ -1,0 +1,23 @@
+"""The kept responses' piece of the configuration tree."""
+
+from pathlib import Path
+
+from pydantic import ByteSize, Field
+
+from experts.spec import Strict
+
+
+class ResponsesConfig(Strict):
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
+
+    file: Path | None = None
+    """SQLite file that outlives a restart; a relative path counts from the configuration file. Absent: they
+    are kept in memory."""
+    keep_days: float = Field(default=30, gt=0)
+    """Days after which a response is deleted that nobody went on from."""
+    max_count: int = Field(default=10_000, ge=1)
+    """Most responses kept. To make room, whoever has the most loses the oldest."""
+    max_bytes: ByteSize = Field(default=ByteSize(256 * 2**20), ge=2**20)
+    """Largest size of them all, at least 1MiB. Room is made likewise."""
+    max_background: int = Field(default=32, ge=0)
+    """Most responses made in the background at a time; further ones are refused."""

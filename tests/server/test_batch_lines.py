@@ -1,0 +1,72 @@
+"""Lines of input and of answers, without a gateway."""
+
+import io
+from pathlib import Path
+
+import orjson
+
+from server.batch_answers import Answer, AnswerFile, tokens_of, unanswered
+from server.batch_lines import MOST_ERRORS, body_at, check
+from server.batch_records import Tokens
+from server.spool import Spool
+from tests.server.batch_client import CHAT, jsonl, request
+
+
+def test_each_line_is_found_again_whatever_is_between_them(tmp_path: Path) -> None:
+    one, two, three = (orjson.dumps(request(name, name)) for name in ("one", "två", "three"))
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(b"\n" + one + b"\r\n  \n" + two + b"\n\n" + three)
+    with file.open("rb") as opened:
+        checked = check(opened, CHAT, most=3, longest=10_000)
+    assert checked.errors == []
+    assert checked.model is None
+    assert [line.custom_id for line in checked.lines] == ["one", "två", "three"]
+    assert [orjson.loads(body_at(file, line))["model"] for line in checked.lines] == ["one", "två", "three"]
+
+
+def test_a_line_that_is_too_long_does_not_hide_the_next() -> None:
+    file = io.BytesIO(jsonl([request("a", user="x" * 5000), request("b", url="/other"), request("c")]))
+    checked = check(file, CHAT, most=3, longest=400)
+    assert [(error.code, error.line) for error in checked.errors] == [
+        ("line_too_long", 1),
+        ("url_mismatch", 2),
+    ]
+    assert [line.custom_id for line in checked.lines] == ["c"]
+
+
+def test_no_more_errors_are_told_than_anybody_reads() -> None:
+    checked = check(io.BytesIO(b"nonsense\n" * 1000), CHAT, most=10, longest=400)
+    assert len(checked.errors) == MOST_ERRORS
+
+
+def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path: Path) -> None:
+    body = {"usage": {"prompt_tokens": 2, "completion_tokens": 3}}
+    lines = [Answer(200, "r", body).line("one"), unanswered("two", "batch_expired", "too late")]
+    spool = Spool(tmp_path, 2**20)
+    for cut in range(sum(map(len, lines)) + 1):
+        spool.remove("answers")
+        spool.take(cut)
+        spool.path("answers").write_bytes(b"".join(lines)[:cut])
+        file = AnswerFile(spool, "answers")
+        recovered = file.recovered()
+        whole = [line for end, line in ((len(lines[0]), 1), (sum(map(len, lines)), 2)) if cut >= end]
+        assert [line.custom_id for line in recovered] == ["one", "two"][: len(whole)]
+        assert file.size == spool.used_bytes == sum(map(len, lines[: len(whole)]))
+        file.append(lines[0])
+        assert [line.custom_id for line in file.recovered()][-1] == "one"
+        file.close()
+    assert recovered[0].tokens == Tokens(input=2, output=3)
+    spool.close()
+
+
+def test_tokens_are_read_from_the_usage_of_any_endpoint() -> None:
+    response = {
+        "usage": {
+            "input_tokens": 5,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 2},
+        }
+    }
+    assert tokens_of(response) == Tokens(5, 4, 3, 2)
+    assert tokens_of({"usage": None}) == tokens_of(None) == tokens_of([]) == Tokens()
