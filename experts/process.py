@@ -79,12 +79,6 @@ class EngineProcess:
             ended.register(descriptor)
         return not self._ending and not ended.poll(0)
 
-    async def stays_intact(self, seconds: float = 1.0) -> bool:
-        """``intact``, also a moment from now: whoever worked with a process notices that it dies some time
-        before the system says that it has ended, which on a busy machine is a while."""
-        await asyncio.wait([self._watch], timeout=seconds)
-        return self.intact
-
     def log_tail(self, lines: int = 20) -> str:
         """The last lines of the output so far."""
         try:

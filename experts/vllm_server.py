@@ -61,7 +61,7 @@ class VllmServer:
     async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """Posts to one of vLLM's paths for operators. Raises LoadFailed when it refuses."""
         status, answer = await self.call("POST", path, body)
-        if status >= 500 and not await self.process.stays_intact():  # the server outlives others by a moment
+        if status >= 500 and not self.process.intact:  # the server outlives its engine core by a moment
             raise EngineUnavailable(f"the engine ended before it answered {path}; try again once it is ready")
         if status != 200:
             raise LoadFailed(f"the engine answers {status} to {path}: {answer.decode()[:500]}")

@@ -29,6 +29,10 @@ LONG = (
     ("tests/end_to_end/test_dozen_experts.py",),
     ("tests/end_to_end/test_composition.py", "tests/end_to_end/test_crash_while_loading.py"),
     ("tests/experts/test_engine_faults.py",),
+    ("tests/clients/test_clients.py",),
+    ("tests/server/test_five_hundred_streams.py",),
+    ("tests/server/test_fuzz.py",),
+    ("tests/experts/test_engine_proof.py",),
 )
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
 the end and makes them even. Those in brackets share fixtures of the session, and so a process."""
@@ -37,14 +41,16 @@ EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "
 """Expert and what of ``experts/embedded`` it is made of."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What torch compiles for an engine, 15 seconds of a compiler's work, serves the next one too. By itself
+    it is in the engine's temporary folder, which goes when it ends."""
+    kept = config.rootpath / ".pytest_cache" / "torchinductor"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    order = {file: place for place, files in enumerate(LONG) for file in files}
-
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        slow = item.get_closest_marker("engine") or item.get_closest_marker("soak")
-        return order.get(item.nodeid.partition("::")[0], len(LONG)), not slow
-
-    items.sort(key=place)
+    places = {file: place for place, files in enumerate(LONG) for file in files}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -131,7 +131,7 @@ def process(engine: VllmEngine, name: str) -> int:
 
 def maps(process: int, file: Path) -> bool:
     """Whether ``process`` has ``file`` mapped: it is reading it."""
-    return os.fsencode(file) in Path(f"/proc/{process}/maps").read_bytes()
+    return os.fsencode(file.resolve()) in Path(f"/proc/{process}/maps").read_bytes()
 
 
 async def until(happens: Callable[[], bool], meanwhile: "asyncio.Task[object] | None" = None) -> None:

@@ -27,10 +27,7 @@ async def server_that_answers_500(socket: Path, *, intact: bool) -> AsyncIterato
     async def stop() -> None:
         await runner.cleanup()
 
-    async def stays_intact() -> bool:
-        return intact
-
-    process: Any = SimpleNamespace(socket=socket, stays_intact=stays_intact, stop=stop)
+    process: Any = SimpleNamespace(socket=socket, intact=intact, stop=stop)
     server = VllmServer(process)
     try:
         yield server
