@@ -38,7 +38,8 @@ from server.described import (
     ROUTE,
     TOKENIZE,
 )
-from server.errors import BadRequest, GatewayError, error_response
+from server.errors import BadRequest, GatewayError
+from server.failures import error_response
 from server.reload import Reload
 from server.services import Services
 

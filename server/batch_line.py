@@ -23,14 +23,8 @@ from server.completions import Completions
 from server.dialect import Dialect
 from server.embeddings import Embeddings
 from server.engine_failure import engine_failure
-from server.errors import (
-    BadRequest,
-    BreakerOpen,
-    Failure,
-    Unauthorized,
-    failure_of,
-    rendering_of,
-)
+from server.errors import BadRequest, BreakerOpen, Unauthorized
+from server.failures import Failure, failure_of, rendering_of
 from server.limits import check_messages
 from server.need import Need
 from server.openai import ModelRequest

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from experts.spec import Expert
 from server.admission import check_model
 from server.auth import authorization_of
-from server.errors import Failure, error_body, error_event
 from server.explanation import Explanation
+from server.failures import Failure, error_body, error_event
 from server.limits import read_json
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat, parse_chat

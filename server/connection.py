@@ -18,10 +18,8 @@ from server.errors import (
     Overloaded,
     TooSlow,
     UrlTooLong,
-    error_body,
-    failure_of,
-    retry_after,
 )
+from server.failures import error_body, failure_of, retry_after
 from server.limits_settings import LimitsConfig
 
 LINGER_S = 5.0

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from experts.spec import Expert
-from server.errors import Failure
+from server.failures import Failure
 from server.openai import ModelRequest
 from server.services import Services
 

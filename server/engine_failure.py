@@ -5,7 +5,7 @@ import re
 
 import orjson
 
-from server.errors import BY_ITSELF, Failure
+from server.failures import BY_ITSELF, Failure
 
 _LISTED = re.compile(r"^ *\{.*?'loc': '(?P<loc>[^']*)', 'msg': (?P<quote>['\"])(?P<msg>.*?)(?P=quote)(, '|})")
 _REPEATED = re.compile(r" \(parameter=\w+(, value=[^()]*)?\)$")

@@ -5,7 +5,8 @@ import contextlib
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.errors import GatewayError, Overloaded, ShuttingDown, error_response
+from server.errors import GatewayError, Overloaded, ShuttingDown
+from server.failures import error_response
 from server.limits_settings import LimitsConfig
 
 WATCHED = frozenset({"/health", "/ready", "/metrics"})

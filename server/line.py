@@ -19,14 +19,8 @@ from server.begun import Begun, begin
 from server.breakers import broken_by
 from server.dialect import Dialect
 from server.engine_failure import engine_failure
-from server.errors import (
-    BadRequest,
-    Failure,
-    GatewayError,
-    failure_of,
-    rendering_of,
-    retry_after,
-)
+from server.errors import BadRequest, GatewayError
+from server.failures import Failure, failure_of, rendering_of, retry_after
 from server.feedback import Recorded
 from server.keep_alive import KeepAlive, comment
 from server.key import PRIORITIES

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.chat import Verbatim
-from server.errors import Failure
+from server.failures import Failure
 from server.line import Exchange
 from server.messages_answer import MessageStream, message
 from server.messages_chat import chat_request, conversation

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from server.errors import Failure
+from server.failures import Failure
 from server.messages_answer import event
 
 _TYPES = {

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from server.errors import Failure
+from server.failures import Failure
 from server.response_output import Call, Message, Output, Thought
 
 Event = dict[str, Any]

@@ -14,13 +14,8 @@ from starlette.responses import Response
 from experts.spec import Expert
 from server.auth import authorization_of
 from server.detached import Detached
-from server.errors import (
-    BadRequest,
-    Failure,
-    ResponsesUnavailable,
-    UnknownResponse,
-    error_body,
-)
+from server.errors import BadRequest, ResponsesUnavailable, UnknownResponse
+from server.failures import Failure, error_body
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat
 from server.owner import owner_of

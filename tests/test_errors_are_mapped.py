@@ -10,14 +10,8 @@ from experts.errors import CheckpointError, ExpertsError
 from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
 from server.engine_failure import engine_failure
-from server.errors import (
-    INTERNAL,
-    REJECTIONS,
-    GatewayError,
-    error_body,
-    failure_of,
-    rendering_of,
-)
+from server.errors import GatewayError
+from server.failures import INTERNAL, REJECTIONS, error_body, failure_of, rendering_of
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:

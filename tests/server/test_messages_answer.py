@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experts.errors import EngineError, EngineLost
-from server.errors import Failure
+from server.failures import Failure
 from server.messages import Messages
 from server.messages_answer import message
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from server.errors import Failure
+from server.failures import Failure
 from server.response_answer import Answering, Event
 from server.response_request import echo, read_asked
 from server.response_tools import Tools
