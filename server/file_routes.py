@@ -78,8 +78,8 @@ async def delete(request: Request, id: str) -> Response:
 
 
 class Contents(StreamingResponse):
-    """Says with the last byte that it was the last: whoever has so many as ``content-length`` promised may ask
-    again at once, and on this connection one request is answered at a time."""
+    """Says with the last byte that it was the last: whoever has as many as ``content-length`` promised may
+    ask again at once, and a connection is answered one request at a time."""
 
     async def stream_response(self, send: Send) -> None:
         left = int(self.headers["content-length"])
