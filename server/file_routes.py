@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 from server.batch_owner import Owner
 from server.batch_records import FileRecord
@@ -65,7 +66,7 @@ async def content(request: Request, id: str) -> Response:
 
     opened = await archive.do(open_it)
     headers = {"content-length": str(os.fstat(opened.fileno()).st_size)}
-    return StreamingResponse(_pieces(opened), headers=headers, media_type="application/octet-stream")
+    return Contents(_pieces(opened), headers=headers, media_type="application/octet-stream")
 
 
 @router.delete("/{id}")
@@ -74,6 +75,20 @@ async def delete(request: Request, id: str) -> Response:
     owner = Owner.of(request)
     await owner.batches.delete_file(owner.id, id)
     return JSONResponse({"id": id, "object": "file", "deleted": True})
+
+
+class Contents(StreamingResponse):
+    """Says with the last byte that it was the last: whoever has as many as ``content-length`` promised may
+    ask again at once, and a connection is answered one request at a time."""
+
+    async def stream_response(self, send: Send) -> None:
+        left = int(self.headers["content-length"])
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for piece in self.body_iterator:
+            left -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+        if left or not int(self.headers["content-length"]):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _pieces(opened: BinaryIO) -> AsyncIterator[bytes]:

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 from openai.types import FileObject
+from starlette.types import Message
 
+from server.file_routes import Contents
 from server.settings import Settings
 from tests.server.batch_client import client_of, ended, request, submitted, with_batches
 from tests.server.conftest import Gateway, Serving, simulated, until
@@ -164,3 +167,20 @@ async def test_a_file_that_a_batch_reads_cannot_be_deleted(
         await client.batches.cancel(batch.id)
         await ended(client, batch.id)
         await client.files.delete(batch.input_file_id)
+
+
+@pytest.mark.parametrize("pieces", [[b"ab", b"c"], [b"abc"], []])
+async def test_the_last_bytes_of_a_file_are_said_to_be_the_last(pieces: list[bytes]) -> None:
+    async def read() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    size = str(sum(map(len, pieces)))
+    await Contents(read(), headers={"content-length": size}).stream_response(send)
+    assert [message["more_body"] for message in sent[1:]] == [True] * (len(pieces) - 1) + [False]
+    assert b"".join(message["body"] for message in sent[1:]) == b"".join(pieces)
