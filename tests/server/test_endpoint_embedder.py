@@ -39,7 +39,7 @@ def endpoint_options(url: str) -> list[str]:
 
 
 async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
-    serving: Serving, settings: Settings, tmp_path: Path
+    serving: Serving, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with scripted(hashed) as endpoint:
         options = arguments(tmp_path, *endpoint_options(endpoint.url), "--embedder-instruction", "query: ")
@@ -63,11 +63,13 @@ async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
             refused = await gateway.post(model="coe", messages=unasked)
             assert refused.status_code == 503
             assert refused.json()["error"] == {
-                "message": "the endpoint of embedder e5 wants a key; set COE_EMBEDDER_KEY (no longer)",
+                "message": "The router's embedder failed. Send the request again; if it goes on, the gateway's "
+                "log says why.",
                 "type": "server_error",
                 "param": None,
                 "code": "embedder_error",
             }
+            assert "the endpoint of embedder e5 wants a key; set COE_EMBEDDER_KEY (no longer)" in caplog.text
             assert (await gateway.post(model="law")).status_code == 200
 
 
