@@ -30,7 +30,7 @@ pytestmark = pytest.mark.engine
 CONFIG = FamilyConfig.model_validate({"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB"})
 SWITCHES = 2000
 STREAMS = 24
-TOKENS = 12
+TOKENS = 16
 BLOCK = 128
 """Tokens in a block of the KV pool, which prefixes are shared by."""
 GROWTH_BYTES = 32 * 2**20
