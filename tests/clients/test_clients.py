@@ -55,6 +55,11 @@ LANGCHAINS_SUITE: Command = [
         "no:cacheprovider",
         "-o",
         "asyncio_mode=auto",
+        # One event loop for all: LangChain keeps its connections from one test to the next.
+        "-o",
+        "asyncio_default_test_loop_scope=session",
+        "-o",
+        "asyncio_default_fixture_loop_scope=session",
     ),
 ]
 
