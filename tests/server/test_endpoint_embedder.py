@@ -63,8 +63,8 @@ async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
             refused = await gateway.post(model="coe", messages=unasked)
             assert refused.status_code == 503
             assert refused.json()["error"] == {
-                "message": "The router's embedder failed. Send the request again; if it goes on, the gateway's "
-                "log says why.",
+                "message": "The router's embedder failed. Send the request again; if it goes on, the "
+                "gateway's log says why.",
                 "type": "server_error",
                 "param": None,
                 "code": "embedder_error",
