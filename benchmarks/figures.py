@@ -52,6 +52,19 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """A figure beside its aim."""
+
+    what: str
+    value: float
+    aim: Aim
+
+    @property
+    def met(self) -> bool:
+        return self.aim.met(self.value)
+
+
+@dataclass(frozen=True, slots=True)
 class Ratio:
     """Interleaved over a rival in one cell. ``aim``: absent where the ratio only informs."""
 

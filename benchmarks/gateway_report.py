@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.figures import Aim
+from benchmarks.figures import Aim, Compared
 from benchmarks.load import Kind, Latency, Outcome
 from benchmarks.pinned import Cores
 from benchmarks.proxy import PASS_THROUGH, VLLM_ROUTER
@@ -117,19 +117,6 @@ class Added:
             statistics.median(of(through).p50 - of(direct).p50 for direct, through in pairs),
             statistics.median(of(through).p99 - of(direct).p99 for direct, through in pairs),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A figure beside its aim."""
-
-    what: str
-    value: float
-    aim: Aim
-
-    @property
-    def met(self) -> bool:
-        return self.aim.met(self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.figures import Aim, percentile
+from benchmarks.figures import Aim, Compared, percentile
 
 LATENCY_MS = Aim("at most", 3.0)
 """Median of the default embedder at ``AIMED_TOKENS``."""
@@ -47,19 +47,6 @@ class Throughput:
     @property
     def ratio(self) -> float:
         return self.per_second / self.limit_per_second
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A figure of the default embedder beside its aim."""
-
-    what: str
-    value: float
-    aim: Aim
-
-    @property
-    def met(self) -> bool:
-        return self.aim.met(self.value)
 
 
 @dataclass(frozen=True, slots=True)
