@@ -190,13 +190,14 @@ def _banner(address: str, services: Services) -> str:
     body = (
         f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the integral of x^2?"}}]}}'
     )
+    key = " -H 'authorization: Bearer KEY'" if services.keys.needed else ""
     return "\n".join(
         [
             f"Ready on {address}/v1",
             f"Composition: {', '.join(services.settings.compositions) or 'none'}. Experts:",
             *experts,
             "Try:",
-            f"  curl -i {address}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
+            f"  curl -i {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'",
         ]
     )
 
