@@ -77,7 +77,7 @@ def chat() -> None:
 def a_system_prompt_and_blocks_are_taken() -> None:
     blocks = [{"type": "text", "text": PROMPT}, {"type": "text", "text": "Be short."}]
     answer = client.messages.create(
-        model=MODEL, max_tokens=8, system=[{"type": "text", "text": "You are terse."}],
+        model=MODEL, max_tokens=8, extra_body=GREEDY, system=[{"type": "text", "text": "You are terse."}],
         messages=[{"role": "user", "content": blocks}],
     )  # fmt: skip
     assert answer.content
@@ -148,7 +148,11 @@ def tokens_are_counted() -> None:
 
 @session.check
 def a_closed_stream_is_cancelled() -> None:
-    with Leaving(), unchecked.messages.stream(model=MODEL, max_tokens=1500, messages=USER) as events:
+    endless = {"ignore_eos": True}
+    with (
+        Leaving(),
+        unchecked.messages.stream(model=MODEL, max_tokens=1500, extra_body=endless, messages=USER) as events,
+    ):
         next(iter(events))
 
 

@@ -22,7 +22,12 @@ CITY = {
 
 
 def respond(**fields: Any) -> httpx.Response:
-    given: dict[str, Any] = {"model": MODEL, "input": PROMPT, "max_output_tokens": 24} | fields
+    given: dict[str, Any] = {
+        "model": MODEL,
+        "input": PROMPT,
+        "max_output_tokens": 24,
+        "temperature": 0,
+    } | fields
     return http.post("/v1/responses", json=given)
 
 
@@ -44,8 +49,8 @@ def a_response_is_whole_and_kept() -> None:
 
 @session.check
 def its_events_are_whole_and_add_up() -> None:
-    events = wire.response_events(respond(stream=True, temperature=0))
-    plain = wire.response(respond(temperature=0))
+    events = wire.response_events(respond(stream=True))
+    plain = wire.response(respond())
     kinds = [event.type for event in events]
     assert kinds[:2] == ["response.created", "response.in_progress"]
     assert kinds[-1] in ("response.completed", "response.incomplete")
@@ -60,7 +65,6 @@ def its_tool_calls_and_schemas_are_whole() -> None:
         "tools": [tool],
         "tool_choice": "required",
         "max_output_tokens": 150,
-        "temperature": 0,
     }
     fields["parallel_tool_calls"] = False
     calls = [item for item in wire.response(respond(**fields)).output if item.type == "function_call"]
@@ -69,14 +73,14 @@ def its_tool_calls_and_schemas_are_whole() -> None:
     (done,) = [event for event in events if event.type == "response.function_call_arguments.done"]
     assert json.loads(done.arguments)["city"] in ("Paris", "Rome")
     form = {"format": {"type": "json_schema", "name": "place", "schema": CITY, "strict": True}}
-    assert json.loads(wire.response(respond(text=form, max_output_tokens=100, temperature=0)).output_text)[
-        "city"
-    ]
+    assert json.loads(wire.response(respond(text=form, max_output_tokens=100)).output_text)["city"]
 
 
 @session.check
 def a_response_in_the_background_is_cancelled() -> None:
-    made = wire.response(respond(background=True, max_output_tokens=1500, input="Count to a thousand."))
+    made = wire.response(
+        respond(background=True, max_output_tokens=1500, ignore_eos=True, input="Count to a thousand.")
+    )
     assert made.status in ("queued", "in_progress")
     assert wire.response(http.post(f"/v1/responses/{made.id}/cancel")).status == "cancelled"
 

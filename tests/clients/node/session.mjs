@@ -112,7 +112,7 @@ const checks = {
   },
 
   async responses() {
-    const first = await client.responses.create({ model, input: messages[0].content, max_output_tokens: 24 });
+    const first = await client.responses.create({ model, input: messages[0].content, max_output_tokens: 24, temperature: 0 });
     assert(first.output_text);
     let last = null;
     const events = await client.responses.create({
