@@ -41,13 +41,6 @@ EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "
 """Expert and what of ``experts/embedded`` it is made of."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """What torch compiles for an engine, 15 seconds of a compiler's work, serves the next one too. By itself
-    it is in the engine's temporary folder, which goes when it ends."""
-    kept = config.rootpath / ".pytest_cache" / "torchinductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {file: place for place, files in enumerate(LONG) for file in files}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))

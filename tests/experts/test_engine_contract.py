@@ -154,6 +154,17 @@ async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
     bench.answers["general"] = await answers(bench.engine, "general")
 
 
+async def test_nothing_is_compiled_on_cpu(bench: Bench) -> None:
+    """Nor the one function that log-probabilities need: torch would keep it in the engine's folder."""
+    if not bench.real:
+        pytest.skip("a simulated engine has no torch")
+    answer = await bench.engine.request("general", PATH, asking(PROMPTS[0], logprobs=True, top_logprobs=2))
+    assert orjson.loads(await read(answer))["choices"][0]["logprobs"]["content"]
+    left = os.listdir(f"/proc/{server_of(bench)}/cwd")
+    assert "engine.sock" in left
+    assert not [name for name in left if name.startswith("torchinductor")]
+
+
 async def test_a_running_engine_is_not_started_again(bench: Bench) -> None:
     with pytest.raises(EngineStartFailed, match="stop it first"):
         await bench.engine.start(bench.other, bench.other.folder)
