@@ -91,7 +91,7 @@ async def count_tokens(request: Request) -> Response:
 
 def _answered(request: Request, dialect: Messages | CountTokens) -> Response:
     exchange = Exchange(request, dialect)
-    dialect.request_id = exchange.headers_out["x-request-id"]
+    dialect.request_id = exchange.request_id
     exchange.headers_out["request-id"] = dialect.request_id
     return exchange
 

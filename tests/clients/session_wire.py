@@ -225,6 +225,9 @@ def a_request_id_of_the_clients_is_kept() -> None:
         answer = ask(headers={"x-request-id": "mine-7"}, **fields)
         assert answer.headers["x-request-id"] == "mine-7"
     assert ask().headers["x-request-id"] != ask().headers["x-request-id"]
+    for path in ("/v1/models", "/v1/models/none", "/v1/files", "/v1/batches", "/health", "/nothing"):
+        answer = http.get(path, headers={"x-request-id": "mine-8"})
+        assert answer.headers.get_list("x-request-id") == ["mine-8"]
 
 
 @session.check
