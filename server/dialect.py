@@ -1,9 +1,10 @@
 """The seam between the line and the endpoints: how one endpoint words a request and its answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from experts.spec import Expert
+from server.allowance import Remaining
 from server.failures import Failure
 from server.openai import ModelRequest
 from server.services import Services
@@ -37,6 +38,10 @@ class Dialect(Protocol):
     def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """An engine's answer of status 200 as it comes, in whole server-sent events. Raises what ``events``
         does."""
+        ...
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        """What is left of its key's limits."""
         ...
 
     def error_body(self, failure: Failure) -> bytes: ...

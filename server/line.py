@@ -116,7 +116,7 @@ class Exchange(Response):
         priority = self.admission.priority(_priority(self.request.headers))
         need = NOTHING if self.dialect.any_of_family else Need.of(request)
         self.admission.enter(self.services.catalog.name_of(request.model), need)
-        self.headers_out |= self.admission.headers()
+        self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         return priority
 
     async def _begin(self, request: ModelRequest, routed: Routed, priority: Priority) -> Begun:
@@ -215,7 +215,7 @@ class Exchange(Response):
         if not self.status:
             self.headers_out |= retry_after(error)
             if self.admission is not None:
-                self.headers_out |= self.admission.headers()
+                self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         await self._refuse(send, failure_of(error))
 
     async def _refuse(self, send: Send, failure: Failure) -> None:

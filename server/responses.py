@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
+from server.allowance import Remaining
 from server.auth import authorization_of
 from server.detached import Detached
 from server.errors import BadRequest, ResponsesUnavailable, UnknownResponse
 from server.failures import Failure, error_body
+from server.limit_headers import openai
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat
 from server.owner import owner_of
@@ -120,6 +122,9 @@ class Responses:
         yield _sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
         yield _sse([answering.last()])
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        return openai(remaining)
 
     def error_body(self, failure: Failure) -> bytes:
         self.failure = _renamed(failure)
