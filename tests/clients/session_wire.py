@@ -67,6 +67,10 @@ def a_stream_says_what_the_plain_answer_says() -> None:
     assert streamed == [token.token for token in plain.choices[0].logprobs.content or ()]
     assert chunks[0].id.startswith("chatcmpl-")
     assert {chunk.model for chunk in chunks} == {MODEL}
+    uncounted = wire.chat_chunks(ask(**fields, stream=True))
+    assert plain.system_fingerprint
+    assert chunks[-1].system_fingerprint == uncounted[-1].system_fingerprint == plain.system_fingerprint
+    assert uncounted[-1].usage is None
 
 
 @session.check
