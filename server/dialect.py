@@ -23,8 +23,9 @@ class Dialect(Protocol):
         """Raises BadRequest naming the field, and others of ``server.errors``."""
         ...
 
-    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
-        """The whole answer, if the gateway gives it without an expert. Raises as ``read`` does."""
+    async def here(self, request: ModelRequest, services: Services) -> bytes | AsyncIterator[bytes] | None:
+        """The answer, whole or as a stream, if the gateway gives it without an expert. Raises as ``read``
+        does, and as a stream what ``stream`` does."""
         ...
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:

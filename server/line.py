@@ -96,8 +96,13 @@ class Exchange(Response):
         check_messages(request, self.services.settings.server)
         priority = self._enter(request)
         here = await self.dialect.here(request, self.services)
-        if here is not None:
+        if isinstance(here, bytes):
             await self._send(send, 200, self.tally.whole(here))
+            return
+        if here is not None:
+            await self._start_stream(send)
+            await send_chunks(send, here)
+            await send_end(send)
             return
         headers = self.request.headers
         routed = await self.services.route(request, headers.get("x-coe-category"))
