@@ -107,7 +107,14 @@ def _asking(request: Request) -> tuple[Services, str]:
     return services, owner_of(key, request.headers)
 
 
-_PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_PREFIX = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
 
 
 def _shown(kept: KeptResponse) -> list[dict[str, Any]]:

@@ -100,7 +100,7 @@ class Responses:
         if self.exchange is None:
             raise BadRequest("'background' is for requests online; leave it out.", "background")
         await services.explain(request, self._headers.get("x-coe-category"))  # or refuses it at once
-        return await self._queue()
+        return await self._queue(request)
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
         body = engine_chat(request, expert)
@@ -173,7 +173,7 @@ class Responses:
             raise BadRequest(f"Item with id {id[:100]!r} not found.", "input")
         return found[0]
 
-    def _response(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _response(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Before anything of it is there."""
         return {
             "id": self._id,
@@ -202,11 +202,11 @@ class Responses:
         except ResponsesUnavailable:  # the log has why
             answering.response["store"] = False
 
-    async def _queue(self) -> bytes | AsyncIterator[bytes]:
+    async def _queue(self, request: ModelRequest) -> bytes | AsyncIterator[bytes]:
         """Begins the run, and says so, or follows it where the client asks for a stream."""
         services, exchange = self._services, self.exchange
         assert exchange is not None
-        response = self._response(self._asked.model, {})
+        response = self._response(request.model, request.body)
         kept, queued = self._kept(response), response | {"status": "queued"}
         journal = services.journals.open(self._id) if self._asked.stream else None
         if journal is not None:

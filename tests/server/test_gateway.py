@@ -97,6 +97,7 @@ async def test_models_lists_compositions_and_experts_with_their_tiers(
         (json.dumps(chat(messages=[])).encode(), 400, "messages"),
         (json.dumps(chat(chat_template="{{ x }}")).encode(), 400, "chat_template"),
         (json.dumps(chat(model="lwa")).encode(), 404, "model"),
+        (json.dumps(chat(tools=[{"type": "custom"}])).encode(), 400, "tools[0].type"),
     ],
 )
 async def test_bad_input_gets_openais_error_body(
