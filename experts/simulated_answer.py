@@ -121,7 +121,7 @@ class SimulatedAnswer:
     @property
     def _steps(self) -> int:
         if self._embeds:
-            return len(inputs(self._body.get("input") or []))
+            return len(inputs(self._body))
         return 0 if self._object is None else 1 if self._streamed else len(self._text.tokens)
 
     def _embeddings(self, body: Body) -> dict[str, Any]:

@@ -12,8 +12,11 @@ Input = str | list[int] | list[str] | list[list[int]]
 Text = str | list[int]
 
 
-def inputs(given: Input) -> list[Text]:
-    """Each text or list of tokens by itself."""
+def inputs(body: Mapping[str, Any]) -> list[Text]:
+    """Each text or list of tokens by itself; a conversation is one."""
+    given: Input | None = body.get("input")
+    if given is None:
+        return [" ".join(str(message.get("content", "")) for message in body.get("messages") or [])]
     if isinstance(given, str) or (given and isinstance(given[0], int)):
         return [given]
     return [*given]
@@ -21,7 +24,7 @@ def inputs(given: Input) -> list[Text]:
 
 def embeddings(expert: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's answer to ``body``, without its head. A token is a word, or a number that is given for one."""
-    texts = inputs(body["input"])
+    texts = inputs(body)
     dimensions, packed = body.get("dimensions") or DIMENSIONS, body.get("encoding_format") == "base64"
     vectors = [_vector(expert, text, dimensions) for text in texts]
     tokens = sum(len(text.split()) if isinstance(text, str) else len(text) for text in texts)

@@ -1,7 +1,5 @@
 """Embedding experts: plain vLLM with its pooling runner, one expert resident at a time."""
 
-import math
-
 import orjson
 
 from experts.errors import CanaryFailed
@@ -23,12 +21,14 @@ class EmbedEngine(VllmEngine):
 
     async def _prove(self, expert: Expert) -> None:
         status, answer = await self.server.call("POST", PATH, {"model": INTERNAL_MODEL, "input": PROBE})
-        if status != 200:
-            raise CanaryFailed(f"a first vector fails: the engine answers {status}: {answer.decode()[:500]}")
-        if not _is_vector(orjson.loads(answer)["data"][0]["embedding"]):
-            raise CanaryFailed("the first vector is none: not all of it are numbers, or all of them are 0")
+        check(status, answer)
 
 
-def _is_vector(values: list[float | None]) -> bool:
-    """What is not a number is null in JSON."""
-    return any(values) and all(value is not None and math.isfinite(value) for value in values)
+def check(status: int, answer: bytes) -> None:
+    """Raises CanaryFailed unless the engine answered with a vector of numbers that are not all 0. In JSON what
+    is not a number is null."""
+    if status != 200:
+        raise CanaryFailed(f"a first vector fails: the engine answers {status}: {answer.decode()[:500]}")
+    vector: list[float | None] = orjson.loads(answer)["data"][0]["embedding"]
+    if None in vector or not any(vector):
+        raise CanaryFailed("its first vector is none: some of it is not a number, or all of it is 0")

@@ -43,7 +43,7 @@ def gateway(
     tree = {
         "store": str(store),
         "logs": str(folder / "logs"),
-        "tiers": {"device": "700MB", "host": "1250MB"},
+        "tiers": {"device": "700MB", "host": "1250MB", "min_residency_s": 0},
         "families": {"vectors": family},
         "experts": {
             name: {"family": "vectors", "checkpoint": {"embedded": embedded}}

@@ -129,6 +129,13 @@ async def test_what_cannot_be_embedded_is_refused(
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
+async def test_a_conversation_can_be_embedded(with_models: Settings, serving: Serving) -> None:
+    """As vLLM does it."""
+    async with serving(with_models) as gateway:
+        answer = await gateway.http.post(URL, json={"model": "e5", "messages": chat()["messages"]})
+    assert (answer.status_code, answer.json()["usage"]["prompt_tokens"]) == (200, 1)
+
+
 async def test_its_tokens_are_counted_without_a_chat_template(
     with_models: Settings, serving: Serving
 ) -> None:
