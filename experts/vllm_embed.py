@@ -25,8 +25,8 @@ class EmbedEngine(VllmEngine):
 
 
 def check(status: int, answer: bytes) -> None:
-    """Raises CanaryFailed unless the engine answered with a vector of numbers that are not all 0. In JSON what
-    is not a number is null."""
+    """Raises CanaryFailed unless the engine answered with a vector of numbers that are not all 0. What is not
+    a number is null in JSON."""
     if status != 200:
         raise CanaryFailed(f"a first vector fails: the engine answers {status}: {answer.decode()[:500]}")
     vector: list[float | None] = orjson.loads(answer)["data"][0]["embedding"]
