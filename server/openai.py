@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from experts.spec import Expert
+from experts.spec import Expert, Task
 from server.errors import BadRequest, NotCapable
 
 
@@ -14,13 +14,15 @@ from server.errors import BadRequest, NotCapable
 class ModelRequest:
     """A request that a model answers, whose owned fields were checked. ``messages``: what is routed and
     measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
-    completion says it. ``any_length``: no context window is too small for it."""
+    completion says it. ``any_length``: no context window is too small for it. ``task``: what the expert
+    that answers it is for; None: whatever it is for."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
     stream: bool
     body: Mapping[str, Any]
     any_length: bool = False
+    task: Task | None = "generate"
 
     @property
     def wants_usage(self) -> bool:

@@ -75,6 +75,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "description": services.experts[status.expert].description,
                 "parameters": services.experts[status.expert].parameters,
                 "family": status.family,
+                "task": services.experts[status.expert].task,
                 "capabilities": services.experts[status.expert].capabilities,
                 "context_length": services.settings.families[status.family].max_model_len,
                 "tier": status.tier,

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from experts.checkpoint import base_name
-from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
+from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.batch_settings import BatchesConfig
@@ -19,6 +19,9 @@ from server.key import digest_of
 from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
 from server.limits_settings import LimitsConfig
 from server.response_settings import ResponsesConfig
+
+GIVES_VECTORS = "gives embeddings and answers no questions"
+"""Why an expert of a family that embeds is none of a composition."""
 
 
 class SettingsError(Exception):
@@ -136,6 +139,14 @@ class Settings(Strict):
         """The base that a LoRA expert is served with."""
         return self.families[self.experts[expert].family].base
 
+    def task_of(self, expert: str) -> Task:
+        return self.families[self.experts[expert].family].task
+
+    @property
+    def generating(self) -> frozenset[str]:
+        """The experts that a composition may choose: those that write text."""
+        return frozenset(name for name in self.experts if self.task_of(name) == "generate")
+
     def check_models(self, names: Iterable[str], where: str) -> None:
         """Raises ValueError for what is neither a composition nor an expert."""
         for name in names:
@@ -159,16 +170,20 @@ class Settings(Strict):
             if name in self.experts:
                 raise ValueError(f"compositions.{name}: an expert has this name; choose another")
             for category, expert_name in (composition.mapping or {}).items():
-                if expert_name not in self.experts:
-                    where = f"compositions.{name}.mapping.{category}"
-                    raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
-            fallback = composition.fallback
-            if isinstance(fallback, str) and fallback not in self.experts:
-                raise ValueError(f"compositions.{name}.fallback: {_unknown(fallback, self.experts)}")
+                self._check_answers(expert_name, f"compositions.{name}.mapping.{category}")
+            if isinstance(composition.fallback, str):
+                self._check_answers(composition.fallback, f"compositions.{name}.fallback")
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
         return self
+
+    def _check_answers(self, expert: str, where: str) -> None:
+        """Raises ValueError for what is no expert, or one that cannot be a composition's."""
+        if expert not in self.experts:
+            raise ValueError(f"{where}: {_unknown(expert, self.experts)}")
+        if expert not in self.generating:
+            raise ValueError(f"{where}: {expert!r} {GIVES_VECTORS}; name an expert that generates")
 
 
 def load(path: Path) -> Settings:

@@ -1,5 +1,6 @@
 """How many tokens an answer took, read from its bytes as they pass."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ _FINISH = b'"finish_reason":"'
 """Neither: a choice ends."""
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
+_JSON = json.JSONDecoder()
 
 
 class Tally:
@@ -37,9 +39,12 @@ class Tally:
         )
 
     def whole(self, body: bytes) -> bytes:
-        """Counts, and gives back ``body``."""
-        if _USAGE in body:
-            self._take(orjson.loads(body))
+        """Counts, and gives back ``body``. It is not read as a whole: vectors are long, and the usage comes
+        after them."""
+        at = body.rfind(_USAGE)
+        if at >= 0:
+            usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
+            self._take({"usage": usage})
         return body
 
     async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
