@@ -19,6 +19,8 @@ _LONGEST_ANSWER = 64
 """Tokens of an answer whose request sets no limit."""
 _GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
 """Path to the object of a whole answer."""
+_FINGERPRINT = "simulated"
+"""Of the system; vLLM says it in a whole answer and in a stream's last event."""
 _EMBEDDING = "/v1/embeddings"
 Step = Callable[["SimulatedAnswer", str], Awaitable[None]]
 """Computes one token with an expert. Raises EngineLost."""
@@ -116,7 +118,8 @@ class SimulatedAnswer:
         said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
         usage = self._usage(len(self._text.tokens))
-        return {**self._head, "object": self._object, "choices": [choice], "usage": usage}
+        more = {"usage": usage, "system_fingerprint": _FINGERPRINT}
+        return {**self._head, "object": self._object, "choices": [choice], **more}
 
     @property
     def _steps(self) -> int:
@@ -137,13 +140,19 @@ class SimulatedAnswer:
             yield self._event({"delta": delta} if self._chats else {"text": token}, None, index + 1)
         tokens = len(self._text.tokens)
         yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason, tokens)
-        if self._options.get("include_usage"):
-            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage(tokens)}
+        if self._counts:
+            said = {"choices": [], "usage": self._usage(tokens), "system_fingerprint": _FINGERPRINT}
+            yield {**self._head, "object": self._event_object, **said}
 
     @property
     def _options(self) -> Mapping[str, Any]:
         options: Mapping[str, Any] = self._body.get("stream_options") or {}
         return options
+
+    @property
+    def _counts(self) -> bool:
+        """In an event of its own, which then is the last one."""
+        return bool(self._options.get("include_usage"))
 
     @property
     def _event_object(self) -> str:
@@ -153,7 +162,8 @@ class SimulatedAnswer:
         """``tokens``: of the answer so far."""
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
         counted = {"usage": self._usage(tokens)} if self._options.get("continuous_usage_stats") else {}
-        return {**self._head, "object": self._event_object, "choices": [choice], **counted}
+        last = {"system_fingerprint": _FINGERPRINT} if finish_reason and not self._counts else {}
+        return {**self._head, "object": self._event_object, "choices": [choice], **last, **counted}
 
     def _usage(self, completion: int) -> dict[str, int]:
         prompt = self._text.prompt_tokens

@@ -19,11 +19,12 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 class Answering:
     """``response`` is how it stands. Every event has the next number."""
 
-    def __init__(self, response: Object) -> None:
-        """``response``: as it is created, without any output."""
+    def __init__(self, response: Object, told: int = 0) -> None:
+        """``response``: as it is created, without any output. ``told``: events that came before, of one
+        that was queued."""
         self.response = dict(response)
         self._hex = response["id"].removeprefix("resp_")
-        self._numbers = 0
+        self._told = self._numbers = told
         self._outputs: list[Output] = []
         self._open: list[Output] = []
         self._calls: dict[int, Call] = {}
@@ -32,10 +33,18 @@ class Answering:
 
     @property
     def begun(self) -> bool:
-        return self._numbers > 0
+        return self._numbers > self._told
+
+    def queue(self) -> Iterator[Event]:
+        """The events of a response that is made later."""
+        return self._states("created", "queued")
 
     def begin(self) -> Iterator[Event]:
-        for state in ("created", "in_progress"):
+        """The first events, or those that follow when a queued one is made."""
+        return self._states("in_progress") if self._told else self._states("created", "in_progress")
+
+    def _states(self, *states: str) -> Iterator[Event]:
+        for state in states:
             yield self._event({"type": f"response.{state}", "response": dict(self.response)})
 
     def take(self, chunk: Object) -> Iterator[Event]:

@@ -1,29 +1,42 @@
 """Kept responses: retrieved, cancelled, deleted, and what they were asked."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from server.auth import authorization_of
-from server.errors import BadRequest, NotCapable
+from server.errors import BadRequest, EventsGone
+from server.event_journal import Following
+from server.failures import failure_of
 from server.owner import owner_of
+from server.response_events import error_event
 from server.response_items import Item
 from server.response_store import KeptResponse, ended
 from server.services import Services
+from server.streaming import SSE_HEADERS
 
 router = APIRouter()
 
 
 @router.get("/v1/responses/{response_id}")
-async def retrieve(request: Request, response_id: str) -> Response:
-    """One that this key made."""
+async def retrieve(
+    request: Request,
+    response_id: str,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """One that this key made, or with ``stream`` its events, if it was streamed from the background: all, or
+    those ``starting_after`` a number, and what comes."""
     services, owner = _asking(request)
-    if request.query_params.get("stream", "").lower() in ("true", "1"):
-        raise NotCapable("A kept response is not streamed again: leave out 'stream'.", "stream")
     kept = await services.responses.find(owner, response_id)
-    return JSONResponse(kept.response)
+    if not stream:
+        return JSONResponse(kept.response)
+    number = 0 if starting_after is None else starting_after + 1
+    following = Following(services.journals.find(response_id), number)
+    return StreamingResponse(_events(following), headers=SSE_HEADERS)
 
 
 @router.post("/v1/responses/{response_id}/cancel")
@@ -50,6 +63,7 @@ async def delete(request: Request, response_id: str) -> Response:
     kept = await services.responses.find(owner, response_id)
     if kept.running:
         await services.background.cancel(response_id)
+    services.journals.drop(response_id)
     await services.responses.delete(owner, response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -76,6 +90,14 @@ async def list_input_items(
     first, last = (page[0]["id"], page[-1]["id"]) if page else ("", "")
     more = {"first_id": first, "last_id": last, "has_more": len(items) > len(page)}
     return JSONResponse({"object": "list", "data": page, **more})
+
+
+async def _events(following: Following) -> AsyncIterator[bytes]:
+    try:
+        async for events in following.events():
+            yield events
+    except EventsGone as error:
+        yield error_event(failure_of(error), following.next)
 
 
 def _asking(request: Request) -> tuple[Services, str]:

@@ -86,6 +86,22 @@ def a_response_in_the_background_is_cancelled() -> None:
 
 
 @session.check
+def a_stream_from_the_background_is_left_and_rejoined() -> None:
+    fields = {"background": True, "stream": True, "max_output_tokens": 100, "ignore_eos": True}
+    asked = {"model": MODEL, "input": PROMPT, "temperature": 0} | fields
+    with http.stream("POST", "/v1/responses", json=asked) as answer:
+        begun = next(line for line in answer.iter_lines() if line.startswith("data: "))
+    path = f"/v1/responses/{json.loads(begun.removeprefix('data: '))['response']['id']}"
+    events = wire.response_events(http.get(path, params={"stream": "true"}))
+    rest = wire.response_events(http.get(path, params={"stream": "true", "starting_after": 3}), first=4)
+    assert rest == events[4:]
+    assert [event.type for event in events[:2]] == ["response.created", "response.queued"]
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == wire.response(http.get(path)).output_text
+    assert wire.error(http.get(path, params={"stream": "true", "starting_after": "x"}), 400).param
+
+
+@session.check
 def what_is_wrong_with_a_response_is_said() -> None:
     assert wire.error(respond(model="gpt-9"), 404).code == "model_not_found"
     assert wire.error(respond(temperature="warm"), 400).param == "temperature"

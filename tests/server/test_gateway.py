@@ -114,6 +114,22 @@ async def test_bad_input_gets_openais_error_body(
         assert counted in (await gateway.http.get("/metrics")).text
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_stream_says_the_fingerprint_as_the_whole_answer_does(
+    serving: Serving, settings: Settings, path: str
+) -> None:
+    body = chat(prompt="hello", max_tokens=3)
+    async with serving(settings) as gateway:
+        whole = (await gateway.http.post(path, json=body)).json()
+        for counting in (False, True):
+            streamed = body | {"stream": True, "stream_options": {"include_usage": counting}}
+            text = (await gateway.http.post(path, json=streamed)).text
+            events = [json.loads(block[len("data: ") :]) for block in text.split("\n\n")[:-2]]
+            assert "usage" in events[-1] if counting else events[-1]["choices"][0]["finish_reason"]
+            assert events[-1]["system_fingerprint"] == whole["system_fingerprint"]
+            assert not [event for event in events[:-1] if "system_fingerprint" in event]
+
+
 async def test_a_body_over_the_limit_is_refused(serving: Serving, settings: Settings) -> None:
     async with serving(changed(settings, max_body=1000)) as gateway:
         answer = await gateway.post(messages=[{"role": "user", "content": "x" * 2000}])

@@ -187,7 +187,6 @@ IMAGE = {"type": "input_image"}
         ({"prompt": {"id": "pmpt_1"}}, NotCapable, "prompt"),
         ({"messages": [{"role": "user", "content": "hi"}]}, BadRequest, "messages"),
         ({"response_format": {"type": "json_object"}}, BadRequest, "response_format"),
-        ({"background": True, "stream": True}, NotCapable, "stream"),
         ({"background": True, "store": False}, BadRequest, "store"),
     ],
 )
