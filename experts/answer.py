@@ -61,11 +61,13 @@ class VllmAnswer:
         if self._refusal:
             yield self._renamed(self._refusal)
             return
-        streamed = self.content_type == "text/event-stream"
+        if self.content_type != "text/event-stream":
+            yield self._renamed(b"".join([received async for received in self._received()]))
+            return
         pending = b""
         async for received in self._received():
             pending += received
-            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed and _EVENT_END in pending else 0
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if _EVENT_END in pending else 0
             if end:
                 if _ERROR_EVENT in pending:
                     self._response.close()

@@ -21,6 +21,7 @@ from server.errors import (
 )
 from server.failures import error_body, failure_of, retry_after
 from server.limits_settings import LimitsConfig
+from server.request_id import HEADER, REQUEST_ID, request_id
 
 LINGER_S = 5.0
 """How long a client that was refused may go on sending: one that is cut off at once may never read why."""
@@ -28,7 +29,8 @@ LINGER_S = 5.0
 
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol over llhttp, which refuses most of what two servers may read as two different
-    requests. Added: limits, time-outs, what llhttp lets pass, and errors in OpenAI's words.
+    requests. Added: limits, time-outs, what llhttp lets pass, errors in OpenAI's words, and the request's id
+    in every answer.
 
     One request at a time: what a client sends before it has its answer is thrown away, and the connection
     closed after that answer. So nothing is queued here, and a client that leaves is noticed. (uvicorn queues
@@ -139,7 +141,9 @@ class Connection(HttpToolsProtocol):
             return
         self._expect_nothing()
         self._reading = "body"
+        self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
         super().on_headers_complete()
+        self.cycle.default_headers = [*self.cycle.default_headers, (HEADER, self._request_id().encode())]
 
     def _check_headers(self) -> None:
         """Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""
@@ -217,11 +221,22 @@ class Connection(HttpToolsProtocol):
             "content-type": "application/json",
             "content-length": str(len(body)),
             "connection": "close",
+            HEADER.decode(): self._request_id(),
             **retry_after(error),
         }
         lines = [f"HTTP/1.1 {failure.status} {http.HTTPStatus(failure.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def _request_id(self) -> str:
+        """Of the request that is read; where none is, a new one."""
+        match self._reading:
+            case "body":
+                return str(self.scope[REQUEST_ID])  # type: ignore[literal-required]
+            case "headers":
+                return request_id(self.headers)
+            case "nothing":
+                return request_id(())
 
     def _leave(self) -> None:
         """Says that nothing more comes from us, and gives the client a moment to read and to close."""

@@ -3,7 +3,7 @@
 import asyncio
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import Message, Send
 
 from server.dialect import Dialect
 from server.line import Exchange
@@ -13,16 +13,17 @@ class Detached(Exchange):
     """In the place of ``exchange``, whose right to run and whose id it takes over: so the request is let in
     and counted once."""
 
-    def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect) -> None:
-        """``raw``: the body that ``exchange`` read."""
+    def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect, hear: Send) -> None:
+        """``raw``: the body that ``exchange`` read. ``hear``: gets the answer."""
         super().__init__(Request(exchange.request.scope), dialect)
         self.headers_out = dict(exchange.headers_out)
         self.admission, exchange.admission = exchange.admission, None
         self._raw = raw
+        self._hear = hear
 
     async def run(self) -> None:
         """To its end, or until it is cancelled; then it has given back all it held. Raises nothing else."""
-        await self(self.request.scope, _wait, _hear)
+        await self(self.request.scope, _wait, self._hear)
 
     async def _admit(self, send: object) -> bytes:
         return self._raw
@@ -31,7 +32,3 @@ class Detached(Exchange):
 async def _wait() -> Message:
     """A client that never leaves."""
     return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
-
-
-async def _hear(message: Message) -> None:
-    """To nobody."""
