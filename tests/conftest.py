@@ -33,6 +33,7 @@ LONG = (
     ("tests/server/test_five_hundred_streams.py",),
     ("tests/server/test_fuzz.py",),
     ("tests/experts/test_engine_proof.py",),
+    ("tests/end_to_end/test_embedding_models.py",),
 )
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
 the end and makes them even. Those in brackets share engines of the session, and so a process."""
