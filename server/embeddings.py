@@ -45,6 +45,7 @@ class Embeddings(Verbatim):
         embedder = named.composition.router.embedder
         if not isinstance(embedder, Counting):
             raise NotCapable(f"The router of {request.model} embeds by an endpoint: ask that one.", "model")
+        _check_inputs(request.body.get("input"))  # messages may stand beside it, which a router does not read
         texts = _texts(request.body.get("input"))
         _check_dimensions(request.body.get("dimensions"), embedder.dimension)
         vectors, tokens = await _embedded(embedder, texts, services)
