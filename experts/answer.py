@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
 from experts.http_client import HttpAnswer
@@ -62,11 +63,11 @@ class VllmAnswer:
             yield self._renamed(self._refusal)
             return
         streamed = self.content_type == "text/event-stream"
-        pending = b""
-        async for received in self._received():
+        pending, received = b"", self._first
+        while received:
             pending += received
-            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed and _EVENT_END in pending else 0
-            if end:
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed else 0
+            if end >= len(_EVENT_END):
                 if _ERROR_EVENT in pending:
                     self._response.close()
                     if not self._intact():
@@ -76,6 +77,11 @@ class VllmAnswer:
                     raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
                 yield self._renamed(pending[:end])
                 pending = pending[end:]
+            try:
+                received = await self._response.read_any()
+            except ConnectionEnded as error:
+                self._response.close()
+                raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
         if pending:
             yield self._renamed(pending)
 
@@ -92,15 +98,6 @@ class VllmAnswer:
         self.status = int(json.loads(self._refusal)["error"].get("code") or 500)
         self.content_type = "application/json"
 
-    async def _received(self) -> AsyncIterator[bytes]:
-        yield self._first
-        try:
-            while received := await self._response.read_any():
-                yield received
-        except ConnectionEnded as error:
-            self._response.close()
-            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
-
     def _renamed(self, body: bytes) -> bytes:
         if self.status >= 400:  # an error's message may have it anywhere
             internal, expert = self._names
@@ -111,6 +108,7 @@ class VllmAnswer:
         return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"
 
 
+@lru_cache(maxsize=1024)
 def _field(model: str) -> bytes:
     """Cannot occur inside a text: there the quotes are escaped."""
     return b'"model":' + json.dumps(model).encode()

@@ -3,6 +3,7 @@
 import asyncio
 import http
 import time
+import urllib.parse
 from typing import Any, Literal
 
 import httptools
@@ -10,6 +11,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from server.cycle import Cycle
+from server.departure import DEPARTURE, Departure
 from server.errors import (
     BadRequest,
     GatewayError,
@@ -52,6 +55,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None  # for what is being read
         self._stall: asyncio.TimerHandle | None = None
+        self._departure = Departure()  # of who asked what is read or answered
 
     @property
     def _answering(self) -> bool:
@@ -72,6 +76,8 @@ class Connection(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
+        if self._answering:
+            self._departure.notice()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -139,7 +145,32 @@ class Connection(HttpToolsProtocol):
             return
         self._expect_nothing()
         self._reading = "body"
-        super().on_headers_complete()
+        self._begin()
+
+    def _begin(self) -> None:
+        """What uvicorn does with a request that nobody else is answered before."""
+        url, scope = httptools.parse_url(self.url), self.scope
+        path = url.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version = self.parser.get_http_version()
+        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["query_string"] = url.query or b""
+        self._departure = scope[DEPARTURE] = Departure()  # type: ignore[literal-required]
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
 
     def _check_headers(self) -> None:
         """Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""

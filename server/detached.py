@@ -5,6 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import Message
 
+from server.departure import Departure
 from server.dialect import Dialect
 from server.line import Exchange
 
@@ -16,6 +17,7 @@ class Detached(Exchange):
     def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect) -> None:
         """``raw``: the body that ``exchange`` read."""
         super().__init__(Request(exchange.request.scope), dialect)
+        self.departure = Departure()  # that never comes
         self.headers_out = dict(exchange.headers_out)
         self.admission, exchange.admission = exchange.admission, None
         self._raw = raw
