@@ -1,7 +1,5 @@
 """A request that goes on when its client was answered: the line again, with nobody attached."""
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -24,15 +22,10 @@ class Detached(Exchange):
 
     async def run(self) -> None:
         """To its end, or until it is cancelled; then it has given back all it held. Raises nothing else."""
-        await self(self.request.scope, _wait, _hear)
+        await self(self.request.scope, self.request.receive, _hear)
 
     async def _admit(self, send: object) -> bytes:
         return self._raw
-
-
-async def _wait() -> Message:
-    """A client that never leaves."""
-    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
 
 async def _hear(message: Message) -> None:

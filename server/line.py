@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -249,7 +249,19 @@ class Exchange(Response):
 def _request_id(headers: Mapping[str, str]) -> str:
     """The client's, if it can stand in a log; else a new one."""
     given = headers.get("x-request-id")
-    return given if given and _FIT_TO_LOG.fullmatch(given) else os.urandom(16).hex()
+    return given if given and _FIT_TO_LOG.fullmatch(given) else next(_FRESH)
+
+
+def _fresh() -> Iterator[str]:
+    """Random bytes for many at a time: asking the system for some lets go of the interpreter, for which the
+    threads that decide wait as well."""
+    while True:
+        many = os.urandom(16 * 256)
+        for start in range(0, len(many), 16):
+            yield many[start : start + 16].hex()
+
+
+_FRESH = _fresh()
 
 
 def _priority(headers: Mapping[str, str]) -> Priority | None:

@@ -22,8 +22,8 @@ def configure(verbose: bool) -> None:
 
 class TurnHandler(logging.StreamHandler[TextIO]):
     """Writes at once what one turn of an event loop logs: a write for each of many requests takes longer than
-    all else about its line. What is a warning or more, or comes from elsewhere, is written when it comes, after
-    what came before it; what is left when the process ends, by ``logging`` itself."""
+    all else about its line. What is a warning or more, or comes from elsewhere, is written when it comes,
+    after what came before it; what is left when the process ends, by ``logging`` itself."""
 
     _latest: logging.LogRecord
 
@@ -66,7 +66,7 @@ class SecondFormatter(logging.Formatter):
         super().__init__(form, time_form)
         self._second, self._written = -1, ""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         second = int(record.created)
         if second != self._second:
             self._second, self._written = second, time.strftime(datefmt or "", time.localtime(second))
