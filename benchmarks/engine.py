@@ -143,7 +143,7 @@ def _experts(settings: Settings, count: int) -> tuple[list[Expert], tuple[str, .
     prepared = list(open_experts(settings).values())
     for family, config in settings.families.items():
         members = [expert for expert in prepared if expert.family == family]
-        if config.mode in ("interleaved", "simulated") and members:
+        if config.mode in ("interleaved", "simulated") and config.task == "generate" and members:
             copies = [
                 replace(
                     members[number % len(members)], name=f"{members[number % len(members)].name}-{number}"

@@ -182,7 +182,7 @@ def _pair(settings: Settings) -> tuple[Expert, Expert]:
     experts = list(open_experts(settings).values())
     for family, config in settings.families.items():
         members = [expert for expert in experts if expert.family == family]
-        if config.mode != "plain" and members:
+        if config.mode != "plain" and config.task == "generate" and members:
             return members[0], (members[1:] or [replace(members[0], name=f"{members[0].name}-1")])[0]
     raise SettingsError("coe bench switch needs a family with mode interleaved and a prepared expert")
 

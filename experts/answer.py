@@ -62,11 +62,13 @@ class VllmAnswer:
         if self._refusal:
             yield self._renamed(self._refusal)
             return
-        streamed = self.content_type == "text/event-stream"
+        if self.content_type != "text/event-stream":
+            yield self._renamed(await self._whole())
+            return
         pending, received = b"", self._first
         while received:
             pending += received
-            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if streamed else 0
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END)
             if end >= len(_EVENT_END):
                 if _ERROR_EVENT in pending:
                     self._response.close()
@@ -77,13 +79,23 @@ class VllmAnswer:
                     raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
                 yield self._renamed(pending[:end])
                 pending = pending[end:]
-            try:
-                received = await self._response.read_any()
-            except ConnectionEnded as error:
-                self._response.close()
-                raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
+            received = await self._more()
         if pending:
             yield self._renamed(pending)
+
+    async def _whole(self) -> bytes:
+        pieces = [self._first]
+        while received := await self._more():
+            pieces.append(received)
+        return b"".join(pieces)
+
+    async def _more(self) -> bytes:
+        """Empty at the end."""
+        try:
+            return await self._response.read_any()
+        except ConnectionEnded as error:
+            self._response.close()
+            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
 
     async def close(self) -> None:
         # Before the answer's end this closes the connection, which makes vLLM abort what is still computed.

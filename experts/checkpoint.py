@@ -12,11 +12,18 @@ from experts.manifest import AGAIN, check_hashes, check_sizes, read_manifest
 from experts.peft import read_adapter
 from experts.progress import Progress, silent
 from experts.safetensors_header import read_headers
-from experts.spec import CheckpointSource, Expert, ExpertConfig, Generation, GenerationConfig
+from experts.spec import CheckpointSource, Expert, ExpertConfig, Generation, GenerationConfig, Task
 
 
-def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSource | None = None) -> Expert:
+def open_expert(
+    name: str,
+    config: ExpertConfig,
+    store: Path,
+    base: CheckpointSource | None = None,
+    task: Task = "generate",
+) -> Expert:
     """The expert as prepared in ``store``; reads small files only. ``base``: of a family of LoRA experts.
+    ``task``: its family's.
 
     Raises CheckpointMissing when it is not prepared or was prepared from another source, CheckpointUnreadable
     when a file is cut or malformed."""
@@ -38,14 +45,15 @@ def open_expert(name: str, config: ExpertConfig, store: Path, base: CheckpointSo
         weights_bytes=manifest.weights_bytes,
         parameters=manifest.parameters if counted is None else round(counted * 1e9),
         fingerprint=manifest.fingerprint,
-        chat_template=chat_template(folder, config.chat_template),
+        chat_template=chat_template(folder, config.chat_template, needed=task == "generate"),
         generation=generation(folder, config.generation),
-        canary=manifest.canary,
+        canary=manifest.canary if task == "generate" else None,
         description=config.description,
         pinned=config.pinned,
         default=config.default,
         ttl_s=config.ttl_s,
         capabilities=config.capabilities,
+        task=task,
         checksums={name: record.checksum for name, record in manifest.files.items() if record.checksum},
     )
 
@@ -97,8 +105,9 @@ def folder_of(name: str, store: Path) -> Path:
     return store / name
 
 
-def chat_template(folder: Path, override: Path | None) -> str:
-    """The configured file, else the checkpoint's own in any of the three places Hugging Face has used."""
+def chat_template(folder: Path, override: Path | None, *, needed: bool = True) -> str:
+    """The configured file, else the checkpoint's own in any of the three places Hugging Face has used; empty
+    where there is none and none is ``needed``."""
     if override is not None:
         return _read_text(override)
     if (folder / "chat_template.jinja").is_file():
@@ -107,6 +116,8 @@ def chat_template(folder: Path, override: Path | None) -> str:
         found = _named(_optional_json(folder / name).get("chat_template"))
         if found is not None:
             return found
+    if not needed:
+        return ""
     raise CheckpointMissing(f"{folder}: the checkpoint has no chat template; set the expert's chat_template")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from experts.errors import CheckpointMissing, CheckpointUnreadable
 from experts.safetensors_header import TensorHeader, read_headers
+from experts.sentence_modules import modules
 
 NOT_ARCHITECTURE = frozenset({
     "_name_or_path", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "hidden_dropout",
@@ -29,6 +30,8 @@ def fingerprint(folder: Path, headers: Sequence[TensorHeader]) -> str:
         [[header.name, header.dtype, header.shape] for header in headers],
         tokenizer(folder),
     ]
+    if (pooling := modules(folder)) is not None:
+        parts.append(pooling)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,6 +66,8 @@ def differences(one: Path, other: Path) -> Iterator[str]:
                     yield f"tensor {name} is {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}"
     if tokenizer(one) != tokenizer(other):
         yield "tokenizer.json differs"
+    if modules(one) != modules(other):
+        yield "modules.json, or a file that belongs to it, differs"
 
 
 def read_json(path: Path) -> dict[str, Any]:

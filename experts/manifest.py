@@ -12,6 +12,7 @@ from experts.fingerprint import fingerprint
 from experts.hashing import Hashes, hashes
 from experts.progress import Progress, silent
 from experts.safetensors_header import read_headers
+from experts.sentence_modules import check_modules
 from experts.spec import Canary, CheckpointSource, Strict
 
 FILE = "coe.json"
@@ -27,8 +28,8 @@ class FileRecord(Strict):
 
 
 class Manifest(Strict):
-    """What a prepared folder holds. ``files`` are all files but this one, by name. ``canary`` is added once
-    the folder is in place; an expert without one serves unchecked by it."""
+    """What a prepared folder holds. ``files`` are all files but this one, by their paths in it. ``canary`` is
+    added once the folder is in place; an expert without one serves unchecked by it."""
 
     version: Literal[1] = 1
     source: CheckpointSource
@@ -56,9 +57,14 @@ def describe(
             raise CheckpointMissing(
                 f"{origin}: {needed} is missing; a checkpoint in Hugging Face layout has it"
             )
+    check_modules(folder)
     no_weights = base is not None and not any(folder.glob("*.safetensors"))
     headers = () if no_weights else read_headers(folder)
-    stats = {file.name: file.stat() for file in sorted(folder.iterdir()) if file.name != FILE}
+    stats = {
+        file.relative_to(folder).as_posix(): file.stat()
+        for file in sorted(folder.rglob("*"))
+        if file.name != FILE and not file.is_dir()
+    }
     found = hash_files(folder, {name: stat.st_size for name, stat in stats.items()}, progress)
     return Manifest(
         source=source,
@@ -72,7 +78,7 @@ def describe(
             )
             for name, stat in stats.items()
         },
-        weights_bytes=sum(stat.st_size for name, stat in stats.items() if name.endswith(".safetensors")),
+        weights_bytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")),
         parameters=sum(header.parameters for header in headers) + (base.parameters if base else 0),
         fingerprint=base.fingerprint if base else fingerprint(folder, headers),
         base=base.source if base else None,

@@ -26,8 +26,9 @@ from experts.manifest import (
     write_manifest,
 )
 from experts.progress import Progress, silent
+from experts.sentence_modules import check_modules
 from experts.sources import Source, source_of
-from experts.spec import Canary, CheckpointSource, Expert, ExpertConfig
+from experts.spec import Canary, CheckpointSource, Expert, ExpertConfig, Task
 
 SPARE_BYTES = 64 * 2**20
 """Left free on the disk beyond what preparation writes."""
@@ -48,9 +49,10 @@ def prepare(
     progress: Progress = silent,
     free: Callable[[Path], int] = free_bytes,
     base: CheckpointSource | None = None,
+    task: Task = "generate",
 ) -> Expert:
     """Makes sure that ``store`` holds the expert as configured. Does next to nothing when it already does.
-    ``base``: of a family of LoRA experts, which is prepared first.
+    ``base``: of a family of LoRA experts, which is prepared first. ``task``: the family's.
 
     Raises CheckpointError: a source that is missing, damaged or not what it should be; NoSpace before the
     first byte is written or when the disk fills up. Whatever is raised, an earlier preparation stays.
@@ -63,7 +65,7 @@ def prepare(
         made = read_manifest(store / whole)
         source = source_beside(config.checkpoint, base, store / whole, made.origin)
         _prepare(name, config.checkpoint, source, store, progress, free, made)
-    return open_expert(name, config, store, base)
+    return open_expert(name, config, store, base, task)
 
 
 def _prepare(
@@ -110,6 +112,7 @@ def _is_current(
         if base is not None and (manifest.base, manifest.fingerprint) != (base.source, base.fingerprint):
             return False
         check_sizes(folder, manifest)
+        check_modules(folder)
         dates = {name: (folder / name).stat().st_mtime_ns for name in manifest.files}
         if any(
             dates[name] != record.mtime_ns or record.checksum is None

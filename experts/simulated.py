@@ -8,7 +8,7 @@ from pathlib import Path
 from experts.engine import Body, EngineState, EngineStatistics, Loaded
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.simulated_answer import SimulatedAnswer
-from experts.spec import Expert, SimulationConfig
+from experts.spec import Expert, SimulationConfig, Task
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -16,8 +16,16 @@ Sleep = Callable[[float], Awaitable[None]]
 class SimulatedEngine:
     """Holds any number of experts. Each stream gets ``tokens_per_s``, however many there are."""
 
-    def __init__(self, family: str, speeds: SimulationConfig, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        family: str,
+        speeds: SimulationConfig,
+        sleep: Sleep = asyncio.sleep,
+        task: Task = "generate",
+    ) -> None:
+        """``task``: ``embed`` gives vectors that say nothing of a text but which one it is."""
         self._family = family
+        self._task = task
         self._speeds = speeds
         self._sleep = sleep
         self._state: EngineState = "stopped"
@@ -105,7 +113,7 @@ class SimulatedEngine:
         self._expect_ready()
         if expert not in self._resident:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
-        answer = SimulatedAnswer(self.step, self.forget, next(self._numbers), expert, path, body)
+        answer = SimulatedAnswer(self.step, self.forget, next(self._numbers), expert, path, body, self._task)
         self._running.add(answer)
         try:
             await answer.begin()

@@ -5,18 +5,23 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.engine import Body
 from experts.errors import EngineLost, EngineUnavailable
+from experts.simulated_vectors import DIMENSIONS, Input, embeddings, inputs
+from experts.spec import Task
 
 _LONGEST_ANSWER = 64
 """Tokens of an answer whose request sets no limit."""
 _GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
 """Path to the object of a whole answer."""
+_FINGERPRINT = "simulated"
+"""Of the system; vLLM says it in a whole answer and in a stream's last event."""
+_EMBEDDING = "/v1/embeddings"
 Step = Callable[["SimulatedAnswer", str], Awaitable[None]]
 """Computes one token with an expert. Raises EngineLost."""
 
@@ -28,6 +33,9 @@ class _Asked(BaseModel):
 
     messages: list[dict[str, Any]] | None = None
     prompt: str | list[Any] | None = None
+    input: Input | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1, le=DIMENSIONS)
     tokens: list[Annotated[int, Field(ge=0, le=1000)]] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -42,8 +50,8 @@ class _Text:
 
 
 class SimulatedAnswer:
-    """Implements ``experts.engine.Answer`` for completions, tokenize and detokenize; any other path is a 404.
-    Its tokens are words, and a word's number is its length."""
+    """Implements ``experts.engine.Answer`` for completions or, by its task, embeddings, and for tokenize and
+    detokenize; any other path is a 404. Its tokens are words, and a word's number is its length."""
 
     def __init__(
         self,
@@ -53,10 +61,11 @@ class SimulatedAnswer:
         expert: str,
         path: str,
         body: Body,
+        task: Task = "generate",
     ) -> None:
         self._step = step
         self._forget = forget
-        self._object = _GENERATING.get(path)
+        self._object = _GENERATING.get(path) if task == "generate" else None
         prefix = "cmpl" if self._object == "text_completion" else "chatcmpl"
         self._head = {"id": f"{prefix}-simulated-{number}", "created": int(time.time()), "model": expert}
         self._expert = expert
@@ -67,13 +76,17 @@ class SimulatedAnswer:
         self._streamed = self._object is not None and bool(body.get("stream"))
         self._text = _text(expert, body)
         self._other = None if self._object else _ANSWERS.get(path)
+        self._embeds = task == "embed" and path == _EMBEDDING and self._refusal is None
+        if self._embeds:
+            self._head = {"id": f"embd-simulated-{number}", "created": int(time.time()), "model": expert}
+            self._other = self._embeddings
         self.status = 400 if self._refusal else 200 if self._object or self._other else 404
         self.content_type = "text/event-stream" if self._streamed else "application/json"
 
     async def begin(self) -> None:
-        """Until the first bytes: one token of a stream, all of them otherwise."""
+        """Until the first bytes: one token of a stream, all of them otherwise; and all vectors."""
         try:
-            for _ in self._text.tokens[: 1 if self._streamed else None] if self._object else ():
+            for _ in range(self._steps):
                 await self._step(self, self._expert)
         except EngineLost as error:
             raise EngineUnavailable(str(error)) from error
@@ -105,7 +118,17 @@ class SimulatedAnswer:
         said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
         usage = self._usage(len(self._text.tokens))
-        return {**self._head, "object": self._object, "choices": [choice], "usage": usage}
+        more = {"usage": usage, "system_fingerprint": _FINGERPRINT}
+        return {**self._head, "object": self._object, "choices": [choice], **more}
+
+    @property
+    def _steps(self) -> int:
+        if self._embeds:
+            return len(inputs(self._body))
+        return 0 if self._object is None else 1 if self._streamed else len(self._text.tokens)
+
+    def _embeddings(self, body: Body) -> dict[str, Any]:
+        return {**self._head, **embeddings(self._expert, body)}
 
     @property
     def _chats(self) -> bool:
@@ -117,13 +140,19 @@ class SimulatedAnswer:
             yield self._event({"delta": delta} if self._chats else {"text": token}, None, index + 1)
         tokens = len(self._text.tokens)
         yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason, tokens)
-        if self._options.get("include_usage"):
-            yield {**self._head, "object": self._event_object, "choices": [], "usage": self._usage(tokens)}
+        if self._counts:
+            said = {"choices": [], "usage": self._usage(tokens), "system_fingerprint": _FINGERPRINT}
+            yield {**self._head, "object": self._event_object, **said}
 
     @property
     def _options(self) -> Mapping[str, Any]:
         options: Mapping[str, Any] = self._body.get("stream_options") or {}
         return options
+
+    @property
+    def _counts(self) -> bool:
+        """In an event of its own, which then is the last one."""
+        return bool(self._options.get("include_usage"))
 
     @property
     def _event_object(self) -> str:
@@ -133,7 +162,8 @@ class SimulatedAnswer:
         """``tokens``: of the answer so far."""
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
         counted = {"usage": self._usage(tokens)} if self._options.get("continuous_usage_stats") else {}
-        return {**self._head, "object": self._event_object, "choices": [choice], **counted}
+        last = {"system_fingerprint": _FINGERPRINT} if finish_reason and not self._counts else {}
+        return {**self._head, "object": self._event_object, "choices": [choice], **last, **counted}
 
     def _usage(self, completion: int) -> dict[str, int]:
         prompt = self._text.prompt_tokens

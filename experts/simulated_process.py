@@ -22,6 +22,7 @@ class SimulatedProcess(VllmEngine):
         return [
             sys.executable, "-m", "experts.simulated_server", "--uds", "{socket}", "--expert", expert.name,
             "--weights", str(weights.absolute()), "--speeds", speeds,
+            "--task", config.task,
         ]  # fmt: skip
 
     async def _prove(self, expert: Expert) -> None:

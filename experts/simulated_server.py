@@ -1,7 +1,7 @@
 """The simulated engine as a process that speaks vLLM's HTTP: what stands before engines is measured with it.
 
-``python -m experts.simulated_server (--uds PATH | --port N) --expert NAME --weights FOLDER``. One thread with
-uvloop and httptools.
+``python -m experts.simulated_server (--uds PATH | --port N) --expert NAME --weights FOLDER [--task embed]``.
+One thread with uvloop and httptools.
 """
 
 import argparse
@@ -165,7 +165,8 @@ class Connection(asyncio.Protocol):
 
 async def serve(options: argparse.Namespace) -> None:
     """Until it is killed."""
-    engine = SimulatedEngine(FAMILY, SimulationConfig.model_validate_json(options.speeds), pause)
+    speeds = SimulationConfig.model_validate_json(options.speeds)
+    engine = SimulatedEngine(FAMILY, speeds, pause, options.task)
     first = expert_of(options.expert, options.weights)
     await engine.start(first, options.weights)
     loop = asyncio.get_running_loop()
@@ -185,6 +186,7 @@ def main() -> None:
     place.add_argument("--port", type=int, help="port of 127.0.0.1 to listen on")
     parser.add_argument("--expert", required=True, help="resident from the start")
     parser.add_argument("--weights", type=Path, required=True, help="its folder")
+    parser.add_argument("--task", choices=("generate", "embed"), default="generate")
     parser.add_argument("--speeds", default="{}", help="a SimulationConfig as JSON")
     uvloop.run(serve(parser.parse_args()))
 

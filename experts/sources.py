@@ -19,11 +19,13 @@ from experts.embedded import ADAPTERS, BASE_DISTRIBUTION, BASE_FILE, BASE_SHA256
 from experts.errors import CheckpointMismatch, CheckpointMissing
 from experts.hashing import sha256
 from experts.progress import Progress
+from experts.sentence_modules import is_module
 from experts.spec import CheckpointSource
 
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
-UNWANTED = ("*/*", "consolidated*", "coe.json")
-"""Files in folders below, and weights a second time in their maker's own format."""
+UNWANTED = ("[!0-9]*/*", "[0-9][!_]*/*", "*/*/*", "consolidated*", "coe.json")
+"""Files in folders below, except those of ``sentence_modules``, and weights a second time in their maker's
+own format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,9 @@ def installed_base() -> Path:
 def link(files: Iterable[Path], folder: Path) -> None:
     """Symbolic links in ``folder`` to those of ``files`` that belong to a checkpoint."""
     for file in files:
+        if is_module(file):
+            (folder / file.name).mkdir()
+            link(sorted(file.iterdir()), folder / file.name)
         wanted = any(fnmatch(file.name, pattern) for pattern in WANTED)
         if wanted and not any(fnmatch(file.name, pattern) for pattern in UNWANTED) and file.is_file():
             os.symlink(file.absolute(), folder / file.name)

@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
+Task = Literal["generate", "embed"]
+"""What an expert is for: it writes text, or gives a text's vector."""
 Capability = Literal["tools", "images", "audio", "files"]
 """What a request may need beside an answer in text."""
 
@@ -103,6 +105,9 @@ class SimulationConfig(Strict):
 class FamilyConfig(Strict):
     """How the engine of one family is run."""
 
+    task: Task = "generate"
+    """``generate``: the experts write text. ``embed``: they are embedding models, asked at ``/v1/embeddings``
+    and for nothing else; the mode is then ``plain`` (or ``simulated``)."""
     mode: EngineMode = "interleaved"
     """``interleaved``: one vLLM engine, all experts token by token. ``plain``: unmodified vLLM that pauses,
     reloads and resumes, one resident expert at a time. ``lora``: one vLLM engine, all experts are LoRA
@@ -153,9 +158,26 @@ class FamilyConfig(Strict):
             raise ValueError("mode lora needs a base, and no other mode has one")
         return self
 
+    @model_validator(mode="after")
+    def _embeds_in_an_engine_that_can(self) -> Self:
+        if self.task == "generate":
+            return self
+        if self.mode not in ("plain", "simulated"):
+            raise ValueError(
+                f"task embed goes with mode plain, and not with {self.mode}: vLLM's pooling runner does not "
+                "tell the engine which expert a request is for; write mode: plain"
+            )
+        if self.tool_parser is not None or self.reasoning_parser is not None:
+            raise ValueError(
+                "an embedding model writes nothing to parse; leave out tool_parser and reasoning_parser"
+            )
+        return self
+
     @property
     def parses_tools(self) -> bool:
         """Whether the engine can tell a tool call from text."""
+        if self.task == "embed":
+            return False
         named = any(argument.startswith("--tool-call-parser") for argument in self.extra_args)
         return self.mode == "simulated" or self.tool_parser is not None or named
 
@@ -197,6 +219,8 @@ class Expert:
     ``checksums`` (``experts.hashing``) are of its files, by name; those an earlier version prepared have
     none. ``parses_tools``: whether its family's engine can tell a tool call from text.
 
+    One that embeds may have no ``chat_template`` (it is empty), and has no canary.
+
     Of a LoRA family: ``folder`` holds the adapter's two files and the base's config and tokenizer,
     ``weights_bytes`` is the adapter's (0: the base itself), ``parameters`` counts the base and the adapter,
     ``fingerprint`` is the base's.
@@ -217,4 +241,5 @@ class Expert:
     ttl_s: float | None = None
     capabilities: tuple[Capability, ...] | None = None
     parses_tools: bool = True
+    task: Task = "generate"
     checksums: Mapping[str, str] = field(default_factory=dict, hash=False)

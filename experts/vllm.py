@@ -299,6 +299,10 @@ class VllmEngine:
         except EngineUnavailable as error:
             raise CanaryFailed(str(error)) from error
 
+    def _can_prove(self, expert: Expert) -> bool:
+        """Whether ``_prove`` would find out more than that the engine answers."""
+        return expert.canary is not None
+
     async def _prove(self, expert: Expert) -> None:
         """Raises CanaryFailed when what came as ``expert`` does not compute what was recorded of it."""
         unused = Resident(f"canary {time.monotonic_ns()}")  # no prefix of earlier weights is its own
@@ -329,7 +333,7 @@ class VllmEngine:
                 report = await server.worker("coe_load_more", expert.name)
             report = await server.worker("coe_load_end", expert.name)
             # Converted once and right, an image is known by its checksums.
-            if expert.canary and (report["converted"] or (expert.name, stamp) not in self._right):
+            if self._can_prove(expert) and (report["converted"] or (expert.name, stamp) not in self._right):
                 self._resident.pop(expert.name, None)  # nobody is to ask for it yet
                 await self._prove(expert)
                 self._right.add((expert.name, stamp))
@@ -359,7 +363,7 @@ class VllmEngine:
             await self._reload(server, weights)
             await server.command("/resume")
             seconds = self._reloads.switch_seconds + time.monotonic() - begun
-            if expert.canary:
+            if self._can_prove(expert):
                 await self._prove(expert)
         except LoadFailed:  # the weights may be half overwritten, or wrong
             await server.command("/pause?mode=wait")

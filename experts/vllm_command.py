@@ -61,6 +61,8 @@ def command(
     arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
     arguments += ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
+    if config.task == "embed":
+        arguments += ["--runner", "pooling", "--convert", "embed"]
     if config.tool_parser is not None:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", config.tool_parser]
     if config.reasoning_parser is not None:

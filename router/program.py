@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, hstack, identity, kron
 
 from router.errors import MappingError
+from router.highs import Rows, maximise
 from router.scores import Floats, ScoreTable
 
 Progress = Callable[[str, int, int], None]
@@ -135,37 +135,34 @@ def _optimum(
     categories, experts = table.means.shape
     ties = np.tile(_ranks(table) * _TIE / categories, (categories, 1))
     worth = np.concatenate([(table.shares[:, None] * table.means - ties).ravel(), np.zeros(experts)])
-    upper = np.concatenate([allowed.ravel(), np.ones(experts)])
-    result = milp(
-        -_OBJECTIVE * worth,
-        integrality=np.ones(len(worth)),
-        bounds=Bounds(0, upper),
-        constraints=_constraints(table, budgets),
-        options={"mip_rel_gap": 0.0},
+    found = maximise(
+        _OBJECTIVE * worth,
+        np.concatenate([allowed.ravel(), np.ones(experts, dtype=np.bool_)]),
+        _constraints(table, budgets),
     )
-    if result.x is None:
-        raise MappingError(f"the mapping was not solved: {result.message}")
-    chosen = result.x[: categories * experts].reshape(categories, experts).argmax(axis=1)
+    if found is None:
+        raise MappingError("the mapping was not solved, though a map within the budgets exists")
+    chosen = found.values[: categories * experts].reshape(categories, experts).argmax(axis=1)
     lost = float(ties[np.arange(categories), chosen].sum())
-    return chosen, -result.mip_dual_bound / _OBJECTIVE + lost
+    return chosen, found.bound / _OBJECTIVE + lost
 
 
-def _constraints(table: ScoreTable, budgets: Budgets) -> list[LinearConstraint]:
+def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:
     """Over x, row by row, and then y."""
     categories, experts = table.means.shape
     each, one = identity(categories), np.ones((1, experts))
     no_y = csr_array((categories, experts))
-    made = [LinearConstraint(hstack([kron(each, one), no_y]), 1, 1)]
+    made = [Rows(hstack([kron(each, one), no_y]), 1.0, 1.0)]
     if budgets.active is not None:
         spent = np.outer(table.shares, table.parameters).ravel() / budgets.active
         row = coo_array(np.concatenate([spent, np.zeros(experts)])[None])
-        made.append(LinearConstraint(row, ub=1))
+        made.append(Rows(row, -np.inf, 1.0))
     if budgets.total is not None:
         held = table.parameters / budgets.total
         row = coo_array(np.concatenate([np.zeros(categories * experts), held])[None])
-        made.append(LinearConstraint(row, ub=1))
+        made.append(Rows(row, -np.inf, 1.0))
         keeps = kron(np.ones((categories, 1)), identity(experts))
-        made.append(LinearConstraint(hstack([identity(categories * experts), -keeps]), ub=0))
+        made.append(Rows(hstack([identity(categories * experts), -keeps]), -np.inf, 0.0))
     return made
 
 

@@ -1,15 +1,15 @@
 """A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from memory_tiers.events import Priority
 from server.accounts import Accounts
-from server.allowance import Allowance, Instant, Left, Refusal, Reservation
+from server.allowance import Allowance, Instant, Refusal, Remaining, Reservation
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
 from server.key import Key
+from server.limit_headers import duration
 from server.need import Need
 from server.usage import NO_EXPERT, Place, Spent
 
@@ -71,16 +71,9 @@ class Admission:
     def priority(self, asked: Priority | None) -> Priority:
         return self.key.priority_of(asked)
 
-    def headers(self) -> dict[str, str]:
-        """OpenAI's, of the limits there are, as things are now."""
-        limits = self.key.limits
-        if limits.unlimited:
-            return {}
-        at = self._clock()
-        return {
-            **_headers("requests", self._allowance.requests_left(limits, at)),
-            **_headers("tokens", self._allowance.tokens_left(limits, at)),
-        }
+    def remaining(self) -> Remaining:
+        """Of the key's limits, now."""
+        return self._allowance.remaining(self.key.limits, self._clock())
 
     def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
         """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
@@ -130,25 +123,3 @@ def _advice(refusal: Refusal) -> str:
     if refusal.retry_after_s is None:
         return "That is more than is ever let in: send less, or ask for less with max_tokens."
     return f"Please try again in {duration(refusal.retry_after_s)}."
-
-
-def _headers(what: str, left: Left | None) -> Mapping[str, str]:
-    if left is None:
-        return {}
-    return {
-        f"x-ratelimit-limit-{what}": str(left.limit),
-        f"x-ratelimit-remaining-{what}": str(left.remaining),
-        f"x-ratelimit-reset-{what}": duration(left.reset_s),
-    }
-
-
-def duration(seconds: float) -> str:
-    """As OpenAI writes it: 120ms, 1.5s, 6m0s, 8h5m12s."""
-    milliseconds = math.ceil(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    minutes, rest = divmod(milliseconds, 60_000)
-    if not minutes:
-        return f"{rest / 1000:g}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{f'{hours}h' if hours else ''}{minutes}m{rest // 1000}s"

@@ -7,6 +7,7 @@ is charged for the rest when it ends, and the next ones wait for that.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,6 +118,14 @@ class Left:
     reset_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """Of all limits there are, ``at`` a time: ``of`` requests and of tokens."""
+
+    at: Instant
+    of: Mapping[Literal["requests", "tokens"], Left]
+
+
 class Allowance:
     """Of one key. It counts whether there are limits or not, as they may come while it serves."""
 
@@ -171,11 +180,17 @@ class Allowance:
         else:
             self._tokens.charge(at.steady, over)
 
-    def requests_left(self, limits: Limits, at: Instant) -> Left | None:
-        """None: there is no limit."""
-        return _left(limits.requests_per_minute, self._requests, at)
+    def remaining(self, limits: Limits, at: Instant) -> Remaining:
+        requests = _left(limits.requests_per_minute, self._requests, at)
+        tokens = self._tokens_left(limits, at)
+        of: dict[Literal["requests", "tokens"], Left] = {}
+        if requests is not None:
+            of["requests"] = requests
+        if tokens is not None:
+            of["tokens"] = tokens
+        return Remaining(at, of)
 
-    def tokens_left(self, limits: Limits, at: Instant) -> Left | None:
+    def _tokens_left(self, limits: Limits, at: Instant) -> Left | None:
         """Of a minute, else of the day. None: neither is limited."""
         if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
             return _left(limits.tokens_per_minute, self._tokens, at)

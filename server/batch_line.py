@@ -65,6 +65,7 @@ class BatchLine:
             here = await walk.dialect.here(request, self._services)
             if here is None:
                 return (await self._services.route(request)).expert.name
+            assert isinstance(here, bytes), "what is streamed online alone was refused"
             walk.enter(request)
             answer = walk.answered(200, here)
         except Exception as error:

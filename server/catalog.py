@@ -13,7 +13,7 @@ from router.solver import Solver
 from server.key import KeyRing
 from server.key_settings import hashed_of
 from server.routing import Observe, Routing
-from server.settings import Settings, SettingsError
+from server.settings import GIVES_VECTORS, Settings, SettingsError
 from server.workers import Workers
 
 
@@ -47,7 +47,7 @@ def open_experts(settings: Settings) -> dict[str, Expert]:
     """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
     experts = {
         name: replace(
-            open_expert(name, config, settings.store, settings.base_of(name)),
+            open_expert(name, config, settings.store, settings.base_of(name), settings.task_of(name)),
             parses_tools=settings.families[config.family].parses_tools,
         )
         for name, config in settings.experts.items()
@@ -70,14 +70,15 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
 
 
 def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
-    return Solver(router.artifact.scores, settings.experts, config.total_params, config.min_margin)
+    return Solver(router.artifact.scores, settings.generating, config.total_params, config.min_margin)
 
 
 def load_routers(settings: Settings) -> dict[str, Router]:
     """The router of each composition, with the configuration's mapping or the map for its budgets, if it has
     one of these.
 
-    Raises RouterError, and SettingsError when a router's map names an expert that is not configured.
+    Raises RouterError, and SettingsError when a router's map names an expert that is not configured or that
+    embeds.
     """
     routers = {}
     for name, composition in settings.compositions.items():
@@ -93,9 +94,15 @@ def load_routers(settings: Settings) -> dict[str, Router]:
                 raise SettingsError(f"compositions.{name}: {error}") from error
         routers[name] = router
         missing = sorted(set(routers[name].experts) - settings.experts.keys())
+        embedding = sorted(set(routers[name].experts) & settings.experts.keys() - settings.generating)
         if missing:
             raise SettingsError(
                 f"compositions.{name}: its router chooses {', '.join(missing)}; "
                 f"define them under experts or give compositions.{name}.mapping"
+            )
+        if embedding:
+            raise SettingsError(
+                f"compositions.{name}: its router chooses {', '.join(embedding)}, which {GIVES_VECTORS}; "
+                f"give compositions.{name}.mapping, or the embedding model another name"
             )
     return routers

@@ -1,6 +1,6 @@
 """Chat completions: OpenAI's requests and answers pass as they are."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -8,9 +8,11 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.admission import check_model
+from server.allowance import Remaining
 from server.auth import authorization_of
 from server.explanation import Explanation
 from server.failures import Failure, error_body, error_event
+from server.limit_headers import openai
 from server.limits import read_json
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat, parse_chat
@@ -30,6 +32,9 @@ class Verbatim:
 
     def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         return events
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        return openai(remaining)
 
     def error_body(self, failure: Failure) -> bytes:
         return error_body(failure)

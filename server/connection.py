@@ -3,7 +3,6 @@
 import asyncio
 import http
 import time
-import urllib.parse
 from typing import Any, Literal
 
 import httptools
@@ -24,6 +23,7 @@ from server.errors import (
 )
 from server.failures import error_body, failure_of, retry_after
 from server.limits_settings import LimitsConfig
+from server.request_id import HEADER, REQUEST_ID, request_id
 
 LINGER_S = 5.0
 """How long a client that was refused may go on sending: one that is cut off at once may never read why."""
@@ -31,7 +31,8 @@ LINGER_S = 5.0
 
 class Connection(HttpToolsProtocol):
     """uvicorn's protocol over llhttp, which refuses most of what two servers may read as two different
-    requests. Added: limits, time-outs, what llhttp lets pass, and errors in OpenAI's words.
+    requests. Added: limits, time-outs, what llhttp lets pass, errors in OpenAI's words, and the request's id
+    in every answer.
 
     One request at a time: what a client sends before it has its answer is thrown away, and the connection
     closed after that answer. So nothing is queued here, and a client that leaves is noticed. (uvicorn queues
@@ -145,31 +146,9 @@ class Connection(HttpToolsProtocol):
             return
         self._expect_nothing()
         self._reading = "body"
-        self._begin()
-
-    def _begin(self) -> None:
-        """What uvicorn does with a request that nobody else is answered before."""
-        url, scope = httptools.parse_url(self.url), self.scope
-        path = url.path.decode("ascii")
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version = self.parser.get_http_version()
-        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + url.path
-        scope["query_string"] = url.query or b""
-        self._departure = scope[DEPARTURE] = Departure()  # type: ignore[literal-required]
-        self.cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
+        self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
+        self._departure = self.scope[DEPARTURE] = Departure()  # type: ignore[literal-required]
+        self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
         self._start_asgi_task(self.cycle, self.app)
 
     def _check_headers(self) -> None:
@@ -248,11 +227,22 @@ class Connection(HttpToolsProtocol):
             "content-type": "application/json",
             "content-length": str(len(body)),
             "connection": "close",
+            HEADER.decode(): self._request_id(),
             **retry_after(error),
         }
         lines = [f"HTTP/1.1 {failure.status} {http.HTTPStatus(failure.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def _request_id(self) -> str:
+        """Of the request that is read; where none is, a new one."""
+        match self._reading:
+            case "body":
+                return str(self.scope[REQUEST_ID])  # type: ignore[literal-required]
+            case "headers":
+                return request_id(self.headers)
+            case "nothing":
+                return request_id(())
 
     def _leave(self) -> None:
         """Says that nothing more comes from us, and gives the client a moment to read and to close."""

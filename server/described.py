@@ -83,9 +83,14 @@ class CompletionSent(_Generated):
 
 
 class EmbeddingsSent(_Asked):
-    """OpenAI's request for embeddings."""
+    """OpenAI's request for embeddings. Any other field that vLLM knows is taken too."""
 
-    input: str | Annotated[list[str], Field(min_length=1)]
+    input: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
+    )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
 

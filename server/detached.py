@@ -1,7 +1,7 @@
 """A request that goes on when its client was answered: the line again, with nobody attached."""
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import Send
 
 from server.departure import Departure
 from server.dialect import Dialect
@@ -12,21 +12,18 @@ class Detached(Exchange):
     """In the place of ``exchange``, whose right to run and whose id it takes over: so the request is let in
     and counted once."""
 
-    def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect) -> None:
-        """``raw``: the body that ``exchange`` read."""
+    def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect, hear: Send) -> None:
+        """``raw``: the body that ``exchange`` read. ``hear``: gets the answer."""
         super().__init__(Request(exchange.request.scope), dialect)
         self.departure = Departure()  # that never comes
         self.headers_out = dict(exchange.headers_out)
         self.admission, exchange.admission = exchange.admission, None
         self._raw = raw
+        self._hear = hear
 
     async def run(self) -> None:
         """To its end, or until it is cancelled; then it has given back all it held. Raises nothing else."""
-        await self(self.request.scope, self.request.receive, _hear)
+        await self(self.request.scope, self.request.receive, self._hear)
 
     async def _admit(self, send: object) -> bytes:
         return self._raw
-
-
-async def _hear(message: Message) -> None:
-    """To nobody."""

@@ -1,9 +1,10 @@
 """The seam between the line and the endpoints: how one endpoint words a request and its answer."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from experts.spec import Expert
+from server.allowance import Remaining
 from server.failures import Failure
 from server.openai import ModelRequest
 from server.services import Services
@@ -22,8 +23,9 @@ class Dialect(Protocol):
         """Raises BadRequest naming the field, and others of ``server.errors``."""
         ...
 
-    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
-        """The whole answer, if the gateway gives it without an expert. Raises as ``read`` does."""
+    async def here(self, request: ModelRequest, services: Services) -> bytes | AsyncIterator[bytes] | None:
+        """The answer, whole or as a stream, if the gateway gives it without an expert. Raises as ``read``
+        does, and as a stream what ``stream`` does."""
         ...
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
@@ -37,6 +39,10 @@ class Dialect(Protocol):
     def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """An engine's answer of status 200 as it comes, in whole server-sent events. Raises what ``events``
         does."""
+        ...
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        """What is left of its key's limits."""
         ...
 
     def error_body(self, failure: Failure) -> bytes: ...

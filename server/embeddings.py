@@ -1,7 +1,7 @@
-"""Embeddings: a composition's name gives those that its router reads prompts by. No expert is needed."""
+"""Embeddings: an embedding model's, or those that a composition's router reads prompts by."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from server.openai import ModelRequest, check_owned, parse_object
 from server.services import Services
 
 MOST_TEXTS = 2048
-"""Of one request, as OpenAI takes."""
+"""Of one request, or lists of tokens, as OpenAI takes."""
 _AT_A_TIME = 8
 """Texts between which a thread may take a decision that waits."""
 
@@ -32,23 +32,24 @@ class Embeddings(Verbatim):
     async def read(self, raw: bytes) -> ModelRequest:
         body = parse_object(raw, "'model' and 'input'")
         check_owned(body)
-        return ModelRequest(body["model"], (), stream=False, body=body, any_length=True)
+        messages = _messages(body)
+        if not messages:
+            _check_inputs(body.get("input"))
+        _check_encoding(body.get("encoding_format"))
+        return ModelRequest(body["model"], messages, False, body, any_length=True, task="embed")
 
-    async def here(self, request: ModelRequest, services: Services) -> bytes:
+    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
         named = await services.named(request.model)
         if named is None:
-            raise NotCapable(
-                f"{request.model} generates text and gives no embeddings. A composition's name gives those "
-                "of its router; GET /v1/models lists them.",
-                "model",
-            )
+            return None
         embedder = named.composition.router.embedder
         if not isinstance(embedder, Counting):
             raise NotCapable(f"The router of {request.model} embeds by an endpoint: ask that one.", "model")
+        _check_inputs(request.body.get("input"))  # messages may stand beside it, which a router does not read
         texts = _texts(request.body.get("input"))
-        encode = _encoding(request.body)
         _check_dimensions(request.body.get("dimensions"), embedder.dimension)
         vectors, tokens = await _embedded(embedder, texts, services)
+        encode = _packed if request.body.get("encoding_format") == "base64" else _listed
         return orjson.dumps(
             {
                 "object": "list",
@@ -62,7 +63,10 @@ class Embeddings(Verbatim):
         )
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        raise AssertionError("unreachable: no expert is asked")
+        body = dict(request.body)
+        if request.messages and expert.chat_template:
+            body["chat_template"] = expert.chat_template
+        return body
 
 
 async def embeddings(request: Request) -> Response:
@@ -84,32 +88,51 @@ def _embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
     return embedder.embed(texts), sum(map(embedder.tokens_in, texts))
 
 
+def _messages(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """vLLM's own: a conversation in the place of texts."""
+    found = body.get("messages", body.get("input"))
+    chats = isinstance(found, list) and all(isinstance(message, dict) for message in found)
+    return tuple(found) if chats and isinstance(found, list) else ()
+
+
+def _check_inputs(given: object) -> None:
+    """That there are some, and not too many; what else is wrong with them the expert's engine says. Raises
+    BadRequest."""
+    inputs = given if isinstance(given, list) else [given]
+    if not inputs or not isinstance(given, str | list):
+        raise BadRequest("'input' must be a text, a list of texts, or tokens.", "input")
+    if len(inputs) > MOST_TEXTS and not isinstance(inputs[0], int):
+        raise BadRequest(f"'input' has {len(inputs)} texts; at most {MOST_TEXTS} are taken.", "input")
+    for position, each in enumerate(inputs):
+        if each in ("", []):
+            raise BadRequest("An input cannot be empty.", f"input[{position}]")
+
+
+def _check_encoding(given: object) -> None:
+    """Raises BadRequest."""
+    if given not in (None, "float", "base64"):
+        message = f"'encoding_format' is {str(given)[:100]!r}; it may be float or base64."
+        raise BadRequest(message, "encoding_format")
+
+
 def _texts(given: object) -> list[str]:
     """Raises BadRequest."""
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts:
-        raise BadRequest("'input' must be a text or a list of texts.", "input")
-    if len(texts) > MOST_TEXTS:
-        raise BadRequest(f"'input' has {len(texts)} texts; at most {MOST_TEXTS} are taken.", "input")
-    for position, text in enumerate(texts):
+    texts: list[str] = []
+    for position, text in enumerate(given if isinstance(given, list) else [given]):
         if not isinstance(text, str):
-            message = "Each input must be a text: an embedder's tokens are not those of other models."
+            message = "Each input must be a text: a router's tokens are not those of other models."
             raise BadRequest(message, f"input[{position}]")
-        if not text:
-            raise BadRequest("An input cannot be empty.", f"input[{position}]")
+        texts.append(text)
     return texts
 
 
-def _encoding(body: Mapping[str, Any]) -> "Callable[[Vectors], list[float] | str]":
-    """Raises BadRequest."""
-    match body.get("encoding_format"):
-        case None | "float":
-            return lambda vector: vector.tolist()
-        case "base64":
-            return lambda vector: base64.b64encode(vector.astype("<f4").tobytes()).decode()
-        case other:
-            message = f"'encoding_format' is {str(other)[:100]!r}; it may be float or base64."
-            raise BadRequest(message, "encoding_format")
+def _listed(vector: Vectors) -> list[float]:
+    numbers: list[float] = vector.tolist()
+    return numbers
+
+
+def _packed(vector: Vectors) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
 def _check_dimensions(asked: object, dimension: int) -> None:

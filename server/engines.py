@@ -8,6 +8,7 @@ from experts.simulated import SimulatedEngine
 from experts.simulated_process import SimulatedProcess
 from experts.spec import Expert
 from experts.vllm import VllmEngine
+from experts.vllm_embed import EmbedEngine
 from experts.vllm_lora import LoraEngine
 from server.settings import Settings
 
@@ -18,12 +19,14 @@ def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Eng
     if config.mode == "simulated":
         if config.simulation.process:
             return SimulatedProcess(family, config, settings.logs)
-        return SimulatedEngine(family, config.simulation)
+        return SimulatedEngine(family, config.simulation, task=config.task)
     hosts = settings.server.media_hosts
     if config.mode == "lora":
         members = [expert for expert in experts if expert.family == family]
         base = settings.store / base_name(family)
         return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
+    if config.task == "embed":
+        return EmbedEngine(family, config, settings.logs, media_hosts=hosts)
     return VllmEngine(family, config, settings.logs, media_hosts=hosts)
 
 

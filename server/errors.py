@@ -30,6 +30,7 @@ GatewayError                raised by the gateway itself
 ├── UsageUnavailable        what was used cannot be read now
 ├── UnknownResponse         no response of this client with this id is kept
 ├── PreviousResponseNotFound  the conversation to go on from is not kept
+├── EventsGone              events of a response are asked for that are not kept, or not any more
 ├── BackgroundFull          as many responses are made in the background as may be
 ├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
@@ -148,6 +149,10 @@ class UnknownResponse(GatewayError):
 
 
 class PreviousResponseNotFound(GatewayError):
+    pass
+
+
+class EventsGone(GatewayError):
     pass
 
 

@@ -24,15 +24,6 @@ class Limits:
     concurrent_requests: int | None = None
     tokens_per_day: int | None = None
 
-    @property
-    def unlimited(self) -> bool:
-        """Nothing of it has to be counted for the client to see."""
-        return (
-            self.requests_per_minute is None
-            and self.tokens_per_minute is None
-            and self.tokens_per_day is None
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Key:

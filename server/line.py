@@ -1,10 +1,8 @@
 """The line a request walks that an expert answers: admit, route, lease, stream, release."""
 
 import logging
-import os
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -29,6 +27,7 @@ from server.limits import check_messages, read_json
 from server.need import NOTHING, Need
 from server.openai import ModelRequest
 from server.patience import Patience, deadline
+from server.request_id import REQUEST_ID
 from server.routing import Route, Routed
 from server.services import Services
 from server.stall import unstalled
@@ -37,8 +36,6 @@ from server.tally import Tally
 
 FALLBACKS = 2
 """How many other experts are asked when the chosen one is broken."""
-
-_FIT_TO_LOG = re.compile(r"[!-~]{1,128}")
 
 log = logging.getLogger("coe.requests")
 
@@ -57,7 +54,8 @@ class Exchange(Response):
         self.expert = ""
         self.began = time.monotonic()
         self.headers_in = request.headers
-        self.headers_out = {"x-request-id": _request_id(self.headers_in)}
+        self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the headers
+        self.headers_out: dict[str, str] = {}
         self.recorded: Recorded | None = None
         self.departure: Departure = request.scope[DEPARTURE]
         self.background = None  # read by FastAPI
@@ -90,9 +88,9 @@ class Exchange(Response):
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
             row = rendering_of(error)
             if row.status == 500:
-                log.exception("request %s failed", self.headers_out["x-request-id"])
+                log.exception("request %s failed", self.request_id)
             elif row.message is not None:
-                log.warning("request %s: %s", self.headers_out["x-request-id"], error)
+                log.warning("request %s: %s", self.request_id, error)
             await self._fail(send, error)
 
     async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
@@ -101,8 +99,13 @@ class Exchange(Response):
         check_messages(request, self.services.settings.server)
         priority = self._enter(request)
         here = await self.dialect.here(request, self.services)
-        if here is not None:
+        if isinstance(here, bytes):
             await self._send(send, 200, self.tally.whole(here))
+            return
+        if here is not None:
+            await self._start_stream(send)
+            await send_chunks(send, here)
+            await send_end(send)
             return
         routed = await self.services.route(request, self.headers_in.get("x-coe-category"))
         async with (
@@ -120,7 +123,7 @@ class Exchange(Response):
         priority = self.admission.priority(_priority(self.headers_in))
         need = NOTHING if self.dialect.any_of_family else Need(request)
         self.admission.enter(self.services.catalog.name_of(request.model), need)
-        self.headers_out |= self.admission.headers()
+        self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         return priority
 
     async def _begin(self, request: ModelRequest, routed: Routed, priority: Priority) -> Begun:
@@ -165,13 +168,13 @@ class Exchange(Response):
     def _remember(self, route: Route) -> None:
         """As feedback is about it."""
         if route.decision is not None and self.services.feedback is not None:
-            request_id, key = self.headers_out["x-request-id"], authorization_of(self.headers_in)
-            self.recorded = self.services.feedback.decided(request_id, key, route.composition, route)
+            key = authorization_of(self.headers_in)
+            self.recorded = self.services.feedback.decided(self.request_id, key, route.composition, route)
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
         status = begun.answer.status
         if status >= 500:
-            log.error("request %s: the engine answered %d", self.headers_out["x-request-id"], status)
+            log.error("request %s: the engine answered %d", self.request_id, status)
         if status >= 400:
             await self._refuse(send, engine_failure(status, begun.head))
         elif request.stream:
@@ -219,7 +222,7 @@ class Exchange(Response):
         if not self.status:
             self.headers_out |= retry_after(error)
             if self.admission is not None:
-                self.headers_out |= self.admission.headers()
+                self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         await self._refuse(send, failure_of(error))
 
     async def _refuse(self, send: Send, failure: Failure) -> None:
@@ -238,30 +241,12 @@ class Exchange(Response):
             self.recorded.ended(outcome)
         log.info(
             "%s model=%.100r expert=%s outcome=%s seconds=%.3f",
-            self.headers_out["x-request-id"],
+            self.request_id,
             self.model,
             self.expert or "-",
             outcome,
             seconds,
         )
-
-
-def _request_id(headers: Mapping[str, str]) -> str:
-    """The client's, if it can stand in a log; else a new one."""
-    given = headers.get("x-request-id")
-    return given if given and _FIT_TO_LOG.fullmatch(given) else next(_FRESH)
-
-
-def _fresh() -> Iterator[str]:
-    """Random bytes for many at a time: asking the system for some lets go of the interpreter, for which the
-    threads that decide wait as well."""
-    while True:
-        many = os.urandom(16 * 256)
-        for start in range(0, len(many), 16):
-            yield many[start : start + 16].hex()
-
-
-_FRESH = _fresh()
 
 
 def _priority(headers: Mapping[str, str]) -> Priority | None:

@@ -1,7 +1,7 @@
 """Anthropic's Messages API: a message is a chat completion in other words, tokenize counts its tokens."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
+from server.allowance import Remaining
 from server.chat import Verbatim
 from server.failures import Failure
+from server.limit_headers import anthropic
 from server.line import Exchange
 from server.messages_answer import MessageStream, message
 from server.messages_chat import chat_request, conversation
@@ -25,6 +27,9 @@ class _Anthropic(Verbatim):
     """What both dialects share. ``request_id``: of the exchange, which is made after its dialect."""
 
     request_id = ""
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        return anthropic(remaining)
 
     def error_body(self, failure: Failure) -> bytes:
         return error_body(failure, self.request_id)
@@ -91,7 +96,7 @@ async def count_tokens(request: Request) -> Response:
 
 def _answered(request: Request, dialect: Messages | CountTokens) -> Response:
     exchange = Exchange(request, dialect)
-    dialect.request_id = exchange.headers_out["x-request-id"]
+    dialect.request_id = exchange.request_id
     exchange.headers_out["request-id"] = dialect.request_id
     return exchange
 

@@ -92,12 +92,14 @@ def _stopped(reason: StopReason, sequence: str | None = None) -> Json:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Json:
-    """OpenAI's prompt tokens have the cached ones among them, Anthropic's input tokens have not."""
+    """OpenAI's prompt tokens have those among them that the prefix cache had or that were put there,
+    Anthropic's input tokens have not."""
     counted = usage or {}
-    cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    details = counted.get("prompt_tokens_details") or {}
+    cached, created = details.get("cached_tokens") or 0, details.get("created_cache_tokens") or 0
     return {
-        "input_tokens": (counted.get("prompt_tokens") or 0) - cached,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": (counted.get("prompt_tokens") or 0) - cached - created,
+        "cache_creation_input_tokens": created,
         "cache_read_input_tokens": cached,
         "output_tokens": counted.get("completion_tokens") or 0,
     }

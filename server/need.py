@@ -32,8 +32,9 @@ NOTHING = Need(None)
 
 def _prompt(request: ModelRequest) -> int:
     """Of its messages, or of all the texts that it has in their place."""
-    texts = (text for field in ("prompt", "input") for text in _texts(request.body.get(field)))
-    return max(needs_of(request, _LONGEST).prompt, least_tokens(texts, _LONGEST))
+    given = [request.body.get(field) for field in ("prompt", "input")]
+    texts = (text for each in given for text in _texts(each))
+    return max(needs_of(request, _LONGEST).prompt, least_tokens(texts, _LONGEST) + sum(map(_tokens, given)))
 
 
 def _texts(given: object) -> Iterator[str]:
@@ -41,6 +42,13 @@ def _texts(given: object) -> Iterator[str]:
         yield given
     elif isinstance(given, list):
         yield from (text for text in given if isinstance(text, str))
+
+
+def _tokens(given: object) -> int:
+    """Of prompts that come as numbers: one, or a list of them."""
+    if not isinstance(given, list):
+        return 0
+    return sum(len(each) if isinstance(each, list) else type(each) is int for each in given)
 
 
 def _answer(request: ModelRequest) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from experts.spec import Expert
-from server.errors import BadRequest
+from experts.spec import Expert, Task
+from server.errors import BadRequest, NotCapable
 
 # What a field is if it is there. Made once: making ``bool | None`` takes longer than asking.
 _FLAG, _OBJECT, _LIST = (bool, NoneType), (dict, NoneType), (list, NoneType)
@@ -18,13 +18,15 @@ _FLAG, _OBJECT, _LIST = (bool, NoneType), (dict, NoneType), (list, NoneType)
 class ModelRequest:
     """A request that a model answers, whose owned fields were checked. ``messages``: what is routed and
     measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
-    completion says it. ``any_length``: no context window is too small for it."""
+    completion says it. ``any_length``: no context window is too small for it. ``task``: what the expert
+    that answers it is for; None: whatever it is for."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
     stream: bool
     body: Mapping[str, Any]
     any_length: bool = False
+    task: Task | None = "generate"
 
     @property
     def wants_usage(self) -> bool:
@@ -45,8 +47,10 @@ def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
 
 
 def parse_chat(raw: bytes) -> ModelRequest:
-    """Checks what routing and leasing need. Raises BadRequest naming the field."""
-    return chat_of(parse_object(raw, "'model' and 'messages'"))
+    """Checks what routing and leasing need. Raises BadRequest, NotCapable naming the field."""
+    body = parse_object(raw, "'model' and 'messages'")
+    _check_tools(body.get("tools"))
+    return chat_of(body)
 
 
 def chat_of(body: Mapping[str, Any]) -> ModelRequest:
@@ -59,6 +63,17 @@ def chat_of(body: Mapping[str, Any]) -> ModelRequest:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadRequest("Each message must be an object with a 'role'.", f"messages[{position}]")
     return ModelRequest(body["model"], tuple(messages), bool(body.get("stream")), body)
+
+
+def _check_tools(tools: Any) -> None:
+    """What is no list is the engine's to refuse. Raises NotCapable."""
+    for position, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, dict) and tool.get("type") == "custom":
+            raise NotCapable(
+                "Custom tools are taken in the Responses API, POST /v1/responses. Here declare a function "
+                "with one parameter, a text.",
+                f"tools[{position}].type",
+            )
 
 
 def check_owned(body: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from server.failures import Failure
-from server.response_output import Call, Message, Output, Thought
+from server.response_output import Call, CustomCall, Message, Output, Thought
 
 Event = dict[str, Any]
 Object = Mapping[str, Any]
@@ -19,23 +19,34 @@ _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"
 class Answering:
     """``response`` is how it stands. Every event has the next number."""
 
-    def __init__(self, response: Object) -> None:
-        """``response``: as it is created, without any output."""
+    def __init__(self, response: Object, told: int = 0) -> None:
+        """``response``: as it is created, without any output. ``told``: events that came before, of one
+        that was queued."""
         self.response = dict(response)
         self._hex = response["id"].removeprefix("resp_")
-        self._numbers = 0
+        self._told = self._numbers = told
         self._outputs: list[Output] = []
         self._open: list[Output] = []
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, Call | CustomCall] = {}
+        tools = response.get("tools") or ()
+        self._custom = {tool["name"] for tool in tools if tool["type"] == "custom"}
         self._finish: str | None = None
         self._usage: Object | None = None
 
     @property
     def begun(self) -> bool:
-        return self._numbers > 0
+        return self._numbers > self._told
+
+    def queue(self) -> Iterator[Event]:
+        """The events of a response that is made later."""
+        return self._states("created", "queued")
 
     def begin(self) -> Iterator[Event]:
-        for state in ("created", "in_progress"):
+        """The first events, or those that follow when a queued one is made."""
+        return self._states("in_progress") if self._told else self._states("created", "in_progress")
+
+    def _states(self, *states: str) -> Iterator[Event]:
+        for state in states:
             yield self._event({"type": f"response.{state}", "response": dict(self.response)})
 
     def take(self, chunk: Object) -> Iterator[Event]:
@@ -97,10 +108,11 @@ class Answering:
         """Several calls may be under way at once."""
         function = call.get("function") or {}
         if index not in self._calls:
-            if not self._open or not isinstance(self._open[-1], Call):
+            if not self._calls:
                 yield from self._closed("completed")
-            call_id = call.get("id") or f"call_{uuid.uuid4().hex}"
-            self._calls[index] = Call(self._next_index(), self._hex, call_id, function.get("name") or "")
+            call_id, name = call.get("id") or f"call_{uuid.uuid4().hex}", function.get("name") or ""
+            kind = CustomCall if name in self._custom else Call
+            self._calls[index] = kind(self._next_index(), self._hex, call_id, name)
             yield from self._opened(self._calls[index])
         if function.get("arguments"):
             yield from self._calls[index].add(function["arguments"], [])
@@ -139,11 +151,12 @@ def _usage(usage: Object | None) -> dict[str, Any] | None:
     if usage is None:
         return None
     given, answer = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    details = usage.get("prompt_tokens_details") or {}
+    cached, created = details.get("cached_tokens") or 0, details.get("created_cache_tokens") or 0
     thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
     return {
         "input_tokens": given,
-        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": created},
         "output_tokens": answer,
         "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": given + answer,

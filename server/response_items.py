@@ -36,10 +36,17 @@ def _item(item: Any, param: str) -> dict[str, Any]:
         case {"type": "function_call", "call_id": str(call), "name": str(name), "arguments": str(arguments)}:
             call_fields = {"call_id": call, "name": name, "arguments": arguments}
             return {**own_id, "type": "function_call", **call_fields, "status": "completed"}
-        case {"type": "function_call_output", "call_id": str(call), "output": output}:
+        case {"type": "custom_tool_call", "call_id": str(call), "name": str(name), "input": str(text)}:
+            call_fields = {"call_id": call, "name": name, "input": text}
+            return {**own_id, "type": "custom_tool_call", **call_fields, "status": "completed"}
+        case {
+            "type": "function_call_output" | "custom_tool_call_output" as kind,
+            "call_id": str(call),
+            "output": output,
+        }:
             said = output if isinstance(output, str) else _parts(output, "user", f"{param}.output")
             fields = {"call_id": call, "output": said, "status": "completed"}
-            return {**own_id, "type": "function_call_output", **fields}
+            return {**own_id, "type": kind, **fields}
         case {"type": "reasoning", "summary": list() as summary}:
             fields = {"summary": _texts(summary, "summary_text", f"{param}.summary")}
             if item.get("content") is not None:
@@ -67,6 +74,8 @@ _KINDS = {
     "message": "a 'role' and a 'content'",
     "function_call": "the texts 'call_id', 'name' and 'arguments'",
     "function_call_output": "'call_id', a text, and 'output'",
+    "custom_tool_call": "the texts 'call_id', 'name' and 'input'",
+    "custom_tool_call_output": "'call_id', a text, and 'output'",
     "reasoning": "'summary', a list",
     "item_reference": "'id', a text",
 }

@@ -1,8 +1,10 @@
-"""The output items of a response while they come: a message, a thought, a call of a function."""
+"""The output items of a response while they come: a message, a thought, a call of a tool."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+from server.tool_input import ToolInput
 
 Event = dict[str, Any]
 Logprobs = Sequence[Mapping[str, Any]]
@@ -134,6 +136,44 @@ class Call:
         said = {"arguments": self._arguments, "name": self._name}
         yield {"type": "response.function_call_arguments.done", **self._place(), **said}
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item}
+
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self._id, "output_index": self._index}
+
+
+class CustomCall:
+    """Implements ``Output``. A call of a custom tool, which to the expert is a function with one text."""
+
+    def __init__(self, index: int, hex: str, call_id: str, name: str) -> None:
+        self._index = index
+        self._id = f"ctc_{hex}{index:04x}"
+        self._call_id = call_id
+        self._name = name
+        self._input = ToolInput()
+        self._status = "in_progress"
+
+    @property
+    def item(self) -> dict[str, Any]:
+        call = {"call_id": self._call_id, "name": self._name, "input": self._input.text}
+        return {"id": self._id, "type": "custom_tool_call", "status": self._status, **call}
+
+    def opened(self) -> Iterator[Event]:
+        yield {"type": "response.output_item.added", "output_index": self._index, "item": self.item}
+
+    def add(self, text: str, logprobs: Logprobs) -> Iterator[Event]:
+        """``text``: of the arguments."""
+        yield from self._more(self._input.add(text))
+
+    def closed(self, status: str) -> Iterator[Event]:
+        yield from self._more(self._input.end())
+        self._status = status
+        done = {"type": "response.custom_tool_call_input.done", "input": self._input.text}
+        yield {**done, **self._place()}
+        yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item}
+
+    def _more(self, delta: str) -> Iterator[Event]:
+        if delta:
+            yield {"type": "response.custom_tool_call_input.delta", **self._place(), "delta": delta}
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._id, "output_index": self._index}

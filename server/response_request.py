@@ -106,8 +106,6 @@ def read_asked(raw: bytes) -> Asked:
         nested = problem["loc"][0] in ("text", "reasoning", "metadata")
         param = ".".join(str(part) for part in problem["loc"][: 2 if nested else 1])
         raise BadRequest(f"{param}: {problem['msg']}.", param) from error
-    if asked.background and asked.stream:
-        raise NotCapable("A response made in the background is not streamed: retrieve it.", "stream")
     if asked.background and not asked.kept:
         raise BadRequest("A response made in the background is kept: leave out 'store'.", "store")
     if not asked.input and asked.previous_response_id is None:

@@ -1,29 +1,42 @@
 """Kept responses: retrieved, cancelled, deleted, and what they were asked."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from server.auth import authorization_of
-from server.errors import BadRequest, NotCapable
+from server.errors import BadRequest, EventsGone
+from server.event_journal import Following
+from server.failures import failure_of
 from server.owner import owner_of
+from server.response_events import error_event
 from server.response_items import Item
 from server.response_store import KeptResponse, ended
 from server.services import Services
+from server.streaming import SSE_HEADERS
 
 router = APIRouter()
 
 
 @router.get("/v1/responses/{response_id}")
-async def retrieve(request: Request, response_id: str) -> Response:
-    """One that this key made."""
+async def retrieve(
+    request: Request,
+    response_id: str,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """One that this key made, or with ``stream`` its events, if it was streamed from the background: all, or
+    those ``starting_after`` a number, and what comes."""
     services, owner = _asking(request)
-    if request.query_params.get("stream", "").lower() in ("true", "1"):
-        raise NotCapable("A kept response is not streamed again: leave out 'stream'.", "stream")
     kept = await services.responses.find(owner, response_id)
-    return JSONResponse(kept.response)
+    if not stream:
+        return JSONResponse(kept.response)
+    number = 0 if starting_after is None else starting_after + 1
+    following = Following(services.journals.find(response_id), number)
+    return StreamingResponse(_events(following), headers=SSE_HEADERS)
 
 
 @router.post("/v1/responses/{response_id}/cancel")
@@ -50,6 +63,7 @@ async def delete(request: Request, response_id: str) -> Response:
     kept = await services.responses.find(owner, response_id)
     if kept.running:
         await services.background.cancel(response_id)
+    services.journals.drop(response_id)
     await services.responses.delete(owner, response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
@@ -78,6 +92,14 @@ async def list_input_items(
     return JSONResponse({"object": "list", "data": page, **more})
 
 
+async def _events(following: Following) -> AsyncIterator[bytes]:
+    try:
+        async for events in following.events():
+            yield events
+    except EventsGone as error:
+        yield error_event(failure_of(error), following.next)
+
+
 def _asking(request: Request) -> tuple[Services, str]:
     """And whose responses are asked for. Raises Unauthorized."""
     services: Services = request.app.state.services
@@ -85,7 +107,14 @@ def _asking(request: Request) -> tuple[Services, str]:
     return services, owner_of(key, request.headers)
 
 
-_PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_PREFIX = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
 
 
 def _shown(kept: KeptResponse) -> list[dict[str, Any]]:

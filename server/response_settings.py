@@ -19,5 +19,8 @@ class ResponsesConfig(Strict):
     """Most responses kept. To make room, whoever has the most loses the oldest."""
     max_bytes: ByteSize = Field(default=ByteSize(256 * 2**20), ge=2**20)
     """Largest size of them all, at least 1MiB. Room is made likewise."""
+    max_stream_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=2**20)
+    """Largest size, at least 1MiB, of the events that are kept of responses streamed from the background, so
+    that their clients can leave and come back."""
     max_background: int = Field(default=32, ge=0)
     """Most responses made in the background at a time; further ones are refused."""

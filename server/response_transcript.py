@@ -5,6 +5,7 @@ from typing import Any
 
 from server.errors import BadRequest
 from server.response_items import Item
+from server.tool_input import arguments_of
 
 Message = dict[str, Any]
 
@@ -32,15 +33,14 @@ class Transcript:
             case "reasoning":
                 self._turn("content", "tool_calls", "reasoning")["reasoning"] = _thought(item)
             case "function_call":
-                self._calls.add(item["call_id"])
-                function = {"name": item["name"], "arguments": item["arguments"]}
-                call = {"id": item["call_id"], "type": "function", "function": function}
-                self._turn().setdefault("tool_calls", []).append(call)
-            case "function_call_output":
+                self._call(item, item["arguments"])
+            case "custom_tool_call":
+                self._call(item, arguments_of(item["input"]))
+            case "function_call_output" | "custom_tool_call_output" as kind:
                 if item["call_id"] not in self._calls:
+                    what = kind.replace("_", " ")
                     raise BadRequest(
-                        f"No tool call found for function call output with call_id {item['call_id'][:100]}.",
-                        param,
+                        f"No tool call found for {what} with call_id {item['call_id'][:100]}.", param
                     )
                 output = item["output"]
                 content = output if isinstance(output, str) else _content(output, "\n")
@@ -52,6 +52,12 @@ class Transcript:
                 self.messages[0]["content"] = f"{before}\n\n{content}"
             case _:
                 self.messages.append({"role": "system", "content": content})
+
+    def _call(self, item: Item, arguments: str) -> None:
+        self._calls.add(item["call_id"])
+        function = {"name": item["name"], "arguments": arguments}
+        call = {"id": item["call_id"], "type": "function", "function": function}
+        self._turn().setdefault("tool_calls", []).append(call)
 
     def _turn(self, *absent: str) -> Message:
         """The assistant's message that is under way; another one if it has any of ``absent``."""

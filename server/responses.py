@@ -10,19 +10,24 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from experts.spec import Expert
+from server.allowance import Remaining
 from server.auth import authorization_of
 from server.detached import Detached
 from server.errors import BadRequest, ResponsesUnavailable, UnknownResponse
+from server.event_journal import Following, Journal
 from server.failures import Failure, error_body
+from server.limit_headers import openai
 from server.line import Exchange
 from server.openai import ModelRequest, engine_chat
 from server.owner import owner_of
-from server.response_answer import Answering, error_of
+from server.response_answer import Answering
+from server.response_events import error_event, sse
 from server.response_items import Item, input_items, reference
 from server.response_request import Asked, chat_request, echo, read_asked
-from server.response_store import KeptResponse, ended
+from server.response_store import KeptResponse
 from server.response_tools import Tools
 from server.services import Services
 
@@ -53,8 +58,10 @@ class Responses:
         headers: Mapping[str, str],
         run: KeptResponse | None = None,
         owner: str = "",
+        journal: Journal | None = None,
     ) -> None:
-        """``owner``: of a request that comes without its client's key; empty: by ``headers``."""
+        """``owner``: of a request that comes without its client's key; empty: by ``headers``. ``journal``: of
+        a ``run`` that is streamed; its first events are there."""
         self._services = services
         self._headers = headers
         self._owner = owner
@@ -66,6 +73,8 @@ class Responses:
         self._tools: Tools
         self._items: Sequence[Item] = ()
         self._answering: Answering | None = None
+        self._journal = journal
+        self._following: Following | None = None  # its client follows the run
         self.failure: Failure | None = None
         self.exchange: Exchange | None = None  # its own, if that may be gone on from in the background
 
@@ -85,17 +94,17 @@ class Responses:
             )
         return chat_request(asked, self._tools, earlier, self._items)
 
-    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+    async def here(self, request: ModelRequest, services: Services) -> bytes | AsyncIterator[bytes] | None:
         if not self._asked.background or self._runs:
             return None
         if self.exchange is None:
             raise BadRequest("'background' is for requests online; leave it out.", "background")
         await services.explain(request, self._headers.get("x-coe-category"))  # or refuses it at once
-        return await self._queue()
+        return await self._queue(request)
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
         body = engine_chat(request, expert)
-        self._answering = Answering(self._response(expert.name, body))
+        self._answering = Answering(self._response(expert.name, body), self._told)
         return body
 
     async def whole(self, body: bytes) -> bytes:
@@ -110,28 +119,43 @@ class Responses:
     async def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         answering = self._answering
         assert answering is not None
-        yield _sse(answering.begin())
+        yield sse(answering.begin())
         async for chunk in events:
             for event in chunk.split(b"\n\n"):
                 if event.startswith(b":"):  # keeps the connection alive
                     yield event + b"\n\n"
                 elif event.startswith(b"data: {"):
-                    yield _sse(answering.take(orjson.loads(event[len(b"data: ") :])))
-        yield _sse(answering.end(int(time.time())))
+                    yield sse(answering.take(orjson.loads(event[len(b"data: ") :])))
+        yield sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
-        yield _sse([answering.last()])
+        yield sse([answering.last()])
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        return openai(remaining)
 
     def error_body(self, failure: Failure) -> bytes:
         self.failure = _renamed(failure)
-        return error_body(self.failure)
+        return b"" if self._runs else error_body(self.failure)
 
     def error_event(self, failure: Failure) -> bytes:
         failure = _renamed(failure)
+        if self._runs:
+            self.failure = failure
+            return b""
         if self._answering is not None and self._answering.begun:
-            return _sse(self._answering.fail(failure))
-        code = failure.code or failure.type
-        said = {"code": code, "message": failure.message, "param": failure.param}
-        return _sse([{"type": "error", "sequence_number": 0, **said}])
+            return sse(self._answering.fail(failure))
+        return error_event(failure, self._following.next if self._following else 0)
+
+    def failed(self, kept: KeptResponse) -> Answering:
+        """As far as it came, to be told that it failed."""
+        if self._answering is not None and self._answering.begun:
+            return self._answering
+        return Answering(kept.response, self._told)
+
+    @property
+    def _told(self) -> int:
+        """Events of its journal."""
+        return 0 if self._journal is None else self._journal.next
 
     async def _resolved(self, items: Iterable[Item]) -> list[Item]:
         """With the items that are referred to. Raises BadRequest."""
@@ -149,7 +173,7 @@ class Responses:
             raise BadRequest(f"Item with id {id[:100]!r} not found.", "input")
         return found[0]
 
-    def _response(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _response(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Before anything of it is there."""
         return {
             "id": self._id,
@@ -178,21 +202,28 @@ class Responses:
         except ResponsesUnavailable:  # the log has why
             answering.response["store"] = False
 
-    async def _queue(self) -> bytes:
-        """Begins the run, and says so."""
-        response = self._response(self._asked.model, {})
-        kept = self._kept(response)
-        background, exchange = self._services.background, self.exchange
+    async def _queue(self, request: ModelRequest) -> bytes | AsyncIterator[bytes]:
+        """Begins the run, and says so, or follows it where the client asks for a stream."""
+        services, exchange = self._services, self.exchange
         assert exchange is not None
-        background.start(self._id, lambda: _run(exchange, self._raw, kept))
+        response = self._response(request.model, request.body)
+        kept, queued = self._kept(response), response | {"status": "queued"}
+        journal = services.journals.open(self._id) if self._asked.stream else None
+        if journal is not None:
+            journal.write(sse(Answering(queued).queue()))
         try:
-            await self._services.responses.keep(kept)
+            services.background.start(self._id, lambda: _run(exchange, self._raw, kept, journal))
+            await services.responses.keep(kept)
         except BaseException:  # also a client that left: it has not heard the id
-            await background.cancel(self._id)
+            await services.background.cancel(self._id)
+            services.journals.drop(self._id)
             with contextlib.suppress(UnknownResponse, ResponsesUnavailable):
-                await self._services.responses.delete(self._owner, self._id)
+                await services.responses.delete(self._owner, self._id)
             raise
-        return orjson.dumps(response | {"status": "queued"})
+        if journal is None:
+            return orjson.dumps(queued)
+        self._following = Following(journal, 0)
+        return self._following.events()
 
 
 async def create_response(request: Request) -> Response:
@@ -202,23 +233,30 @@ async def create_response(request: Request) -> Response:
     return dialect.exchange
 
 
-async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse) -> None:
-    """Makes the response, and keeps how it ended."""
-    dialect = Responses(exchange.services, exchange.request.headers, run=kept)
-    await Detached(exchange, raw, dialect).run()
-    if dialect.failure is not None:
-        error = error_of(dialect.failure)
-        failed = ended(kept.response, "failed", error["code"], error["message"])
-        await exchange.services.responses.keep(replace(kept, response=failed))
+async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse, journal: Journal | None) -> None:
+    """Makes the response, and keeps how it ended. ``journal``: of one that is streamed."""
+    services = exchange.services
+    dialect = Responses(services, exchange.request.headers, kept, journal=journal)
+
+    async def hear(message: Message) -> None:
+        if journal is not None and message.get("body"):
+            journal.write(message["body"])
+
+    try:
+        await Detached(exchange, raw, dialect, hear).run()
+        if dialect.failure is not None:
+            answering = dialect.failed(kept)
+            events = sse(answering.fail(dialect.failure))
+            try:
+                await services.responses.keep(replace(kept, response=answering.response))
+            finally:
+                if journal is not None:
+                    journal.write(events)
+    finally:
+        services.journals.end(kept.id)
 
 
 def _renamed(failure: Failure) -> Failure:
     """Its field as the client called it."""
     field = (failure.param or "").partition("[")[0]
     return replace(failure, param=_PARAMS[field]) if field in _PARAMS else failure
-
-
-def _sse(events: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(
-        b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n" for event in events
-    )

@@ -9,6 +9,7 @@ from memory_tiers.status import Progress
 from server.admission import check_model
 from server.auth import authorization_of
 from server.messages_models import model_of, models_of
+from server.request_id import REQUEST_ID
 from server.services import Services
 
 router = APIRouter()
@@ -24,7 +25,7 @@ async def models(request: Request) -> Response:
     key = services.keys.check(authorization_of(request.headers))
     shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
     if _ANTHROPIC in request.headers:
-        return JSONResponse(models_of(shown))
+        return JSONResponse(models_of(shown), headers=_anthropics(request))
     return JSONResponse({"object": "list", "data": shown})
 
 
@@ -37,7 +38,9 @@ async def model(request: Request, name: str) -> Response:
     named = await services.named(name)
     listed = name if named is None else named.name  # coe:31B is coe under a budget
     entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
-    return JSONResponse(model_of(entry) if _ANTHROPIC in request.headers else entry)
+    if _ANTHROPIC in request.headers:
+        return JSONResponse(model_of(entry), headers=_anthropics(request))
+    return JSONResponse(entry)
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
@@ -72,6 +75,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "description": services.experts[status.expert].description,
                 "parameters": services.experts[status.expert].parameters,
                 "family": status.family,
+                "task": services.experts[status.expert].task,
                 "capabilities": services.experts[status.expert].capabilities,
                 "context_length": services.settings.families[status.family].max_model_len,
                 "tier": status.tier,
@@ -86,6 +90,11 @@ def entries(services: Services) -> list[dict[str, Any]]:
         for status in services.tiers.status()
     ]
     return compositions + experts
+
+
+def _anthropics(request: Request) -> dict[str, str]:
+    """Headers by which its clients know an answer."""
+    return {"request-id": request.scope[REQUEST_ID]}
 
 
 def _progress(move: Progress | None) -> dict[str, Any]:

@@ -4,17 +4,24 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from experts.spec import Expert
+from experts.spec import Expert, Task
 from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
 from server.compositions import Compositions, Named
 from server.eligibility import Eligibility, Reason, needs_of
-from server.errors import BadRequest, UnknownModel
+from server.errors import BadRequest, NotCapable, UnknownModel
 from server.explanation import Explanation
 from server.openai import ModelRequest
 from server.workers import Workers
 
+_OTHER_TASK: Mapping[Task, str] = {
+    "generate": "generates text and gives no embeddings. An embedding model's name gives some, and a "
+    "composition's name those of its router; GET /v1/models lists them.",
+    "embed": "is an embedding model and generates no text: ask for its vectors at /v1/embeddings. "
+    "GET /v1/models lists the models.",
+}
+"""Why an expert that is for this is asked for the other in vain."""
 Observe = Callable[[str, Decision, RoutedBy], None]
 """Told each decision, with the composition's name."""
 
@@ -136,6 +143,7 @@ class Routing:
     def _checked(self, request: ModelRequest) -> Route:
         """To the expert that it names, if that one can take it. Raises NotCapable, ContextTooLong."""
         expert = self._experts[request.model]
+        _check_task(request, expert)
         window = self._windows[expert.family]
         if needs_of(request, window).missing(expert, window) is not None:
             Eligibility.of(request, [expert], self._windows).among([expert.name])  # says why
@@ -161,3 +169,9 @@ class Routing:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
         return f"The model {name[:100]!r} does not exist. {hint}"
+
+
+def _check_task(request: ModelRequest, expert: Expert) -> None:
+    """Raises NotCapable."""
+    if request.task is not None and request.task != expert.task:
+        raise NotCapable(f"{expert.name} {_OTHER_TASK[expert.task]}", "model")

@@ -186,10 +186,12 @@ def _scheme(services: Services) -> str:
 def _banner(address: str, services: Services) -> str:
     width = max(len(name) for name in services.experts)
     experts = [f"  {name:<{width}}  {expert.description}" for name, expert in services.experts.items()]
-    model = next(iter([*services.settings.compositions, *services.experts]))
-    body = (
-        f'{{"model": "{model}", "messages": [{{"role": "user", "content": "What is the integral of x^2?"}}]}}'
-    )
+    generating = [name for name, expert in services.experts.items() if expert.task == "generate"]
+    chats = [*services.settings.compositions, *generating]
+    path, model = ("chat/completions", chats[0]) if chats else ("embeddings", next(iter(services.experts)))
+    asked = "What is the integral of x^2?"
+    said = f'"messages": [{{"role": "user", "content": "{asked}"}}]' if chats else f'"input": "{asked}"'
+    body = f'{{"model": "{model}", {said}}}'
     key = " -H 'authorization: Bearer KEY'" if services.keys.needed else ""
     return "\n".join(
         [
@@ -197,7 +199,7 @@ def _banner(address: str, services: Services) -> str:
             f"Composition: {', '.join(services.settings.compositions) or 'none'}. Experts:",
             *experts,
             "Try:",
-            f"  curl -i {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'",
+            f"  curl -i {address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'",
         ]
     )
 

@@ -31,6 +31,7 @@ from server.breakers import Breakers
 from server.catalog import Catalog
 from server.compositions import Named
 from server.engines import engine_of
+from server.event_journal import Journals
 from server.explanation import Explanation
 from server.feedback import Feedback, recording
 from server.kept_responses import KeptResponses, keeping_responses
@@ -62,6 +63,7 @@ class Services:
     admissions: Admissions
     responses: KeptResponses
     background: Background
+    journals: Journals
     started: int
     version: str
     batches: "Batches | None" = None
@@ -162,6 +164,7 @@ async def _started(
         catalog = Catalog.read(settings, metrics.decided, workers)
         tiers = await _tiers(settings, catalog.experts, metrics)
         background = Background(settings.responses.max_background)
+        journals = Journals(settings.responses.max_stream_bytes)
         await tiers.start()
         try:
             yield Services(
@@ -175,12 +178,14 @@ async def _started(
                 admissions=Admissions(accounts),
                 responses=responses,
                 background=background,
+                journals=journals,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )
         finally:
             await tiers.close(settings.server.drain_s)
             await background.close()
+            journals.close()
 
 
 async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:

@@ -2,23 +2,27 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from experts.checkpoint import base_name
-from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict
+from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.batch_settings import BatchesConfig
 from server.feedback_settings import FeedbackConfig
+from server.first_problem import first_problem
 from server.key import digest_of
-from server.key_settings import TAGS, AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.key_settings import AccountsConfig, ApiKey, KeyConfig, hashed_of
 from server.limits_settings import LimitsConfig
 from server.response_settings import ResponsesConfig
+
+GIVES_VECTORS = "gives embeddings and answers no questions"
+"""Why an expert of a family that embeds is none of a composition."""
 
 
 class SettingsError(Exception):
@@ -136,6 +140,14 @@ class Settings(Strict):
         """The base that a LoRA expert is served with."""
         return self.families[self.experts[expert].family].base
 
+    def task_of(self, expert: str) -> Task:
+        return self.families[self.experts[expert].family].task
+
+    @property
+    def generating(self) -> frozenset[str]:
+        """The experts that a composition may choose: those that write text."""
+        return frozenset(name for name in self.experts if self.task_of(name) == "generate")
+
     def check_models(self, names: Iterable[str], where: str) -> None:
         """Raises ValueError for what is neither a composition nor an expert."""
         for name in names:
@@ -159,16 +171,20 @@ class Settings(Strict):
             if name in self.experts:
                 raise ValueError(f"compositions.{name}: an expert has this name; choose another")
             for category, expert_name in (composition.mapping or {}).items():
-                if expert_name not in self.experts:
-                    where = f"compositions.{name}.mapping.{category}"
-                    raise ValueError(f"{where}: {_unknown(expert_name, self.experts)}")
-            fallback = composition.fallback
-            if isinstance(fallback, str) and fallback not in self.experts:
-                raise ValueError(f"compositions.{name}.fallback: {_unknown(fallback, self.experts)}")
+                self._check_answers(expert_name, f"compositions.{name}.mapping.{category}")
+            if isinstance(composition.fallback, str):
+                self._check_answers(composition.fallback, f"compositions.{name}.fallback")
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
         return self
+
+    def _check_answers(self, expert: str, where: str) -> None:
+        """Raises ValueError for what is no expert, or one that cannot be a composition's."""
+        if expert not in self.experts:
+            raise ValueError(f"{where}: {_unknown(expert, self.experts)}")
+        if expert not in self.generating:
+            raise ValueError(f"{where}: {expert!r} {GIVES_VECTORS}; name an expert that generates")
 
 
 def load(path: Path) -> Settings:
@@ -184,7 +200,7 @@ def load(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_first_problem(error)}") from error
+        raise SettingsError(f"{path}: {first_problem(error, Settings)}") from error
     return _absolute(settings, path.resolve().parent)
 
 
@@ -248,43 +264,3 @@ def _unknown(name: str, valid: Any) -> str:
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(valid)) or 'none'}"
     return f"{name!r} is not defined; {hint}"
-
-
-def _first_problem(error: ValidationError) -> str:
-    # A misspelt field is also a missing one; the misspelling is what to say.
-    problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"] if part not in TAGS]
-    where = ".".join(location)
-    if problem["type"] == "extra_forbidden":
-        fields = _fields_at(location[:-1])
-        return f"{where}: unknown field; {_suggestion(location[-1], fields)}"
-    if problem["type"] == "missing":
-        return f"{where}: missing; this field is required"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _suggestion(name: str, fields: list[str]) -> str:
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"valid fields: {', '.join(fields)}"
-
-
-def _fields_at(location: list[str]) -> list[str]:
-    """Field names of the model at a path such as ``["experts", "law", "checkpoint"]``."""
-    model: type[BaseModel] = Settings
-    keyed = False  # the next part is a key of a dict or a position, not a field
-    for part in location:
-        if keyed:
-            keyed = False
-            continue
-        annotation = model.model_fields[part].annotation
-        model = next(_models_in(annotation))
-        keyed = get_origin(annotation) in (dict, tuple)
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_in(part)

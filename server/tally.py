@@ -1,5 +1,6 @@
 """How many tokens an answer took, read from its bytes as they pass."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,8 +10,11 @@ from server.usage import Spent
 
 _USAGE = b'"usage":{'
 """Cannot occur inside a text: there the quotes are escaped."""
+_FINISH = b'"finish_reason":"'
+"""Neither: a choice ends."""
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
+_JSON = json.JSONDecoder()
 
 
 class Tally:
@@ -35,27 +39,48 @@ class Tally:
         )
 
     def whole(self, body: bytes) -> bytes:
-        """Counts, and gives back ``body``."""
-        if _USAGE in body:
-            self._take(orjson.loads(body))
+        """Counts, and gives back ``body``. It is not read as a whole: vectors are long, and the usage comes
+        after them."""
+        at = body.rfind(_USAGE)
+        if at >= 0:
+            usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
+            self._take({"usage": usage})
         return body
 
     async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
-        """Counts what passes. Without ``keep`` the event that only says the usage is left out."""
-        async for chunk in events:
-            if _USAGE in chunk:
-                yield b"".join([event for event in _events(chunk) if self._passes(event, keep)])
-            else:
-                if not self.exact:
-                    self.completion_tokens += chunk.count(_EVENT_END)
-                yield chunk
+        """Counts what passes. Without ``keep`` the event that only says the usage is left out.
 
-    def _passes(self, event: bytes, keep: bool) -> bool:
-        if _USAGE not in event or not event.startswith(_DATA):
-            return True
-        tree = orjson.loads(event[len(_DATA) :])
-        self._take(tree)
-        return keep or bool(tree.get("choices"))
+        vLLM says its fingerprint in that one if there is one, else where a choice ends. So without ``keep``
+        a piece in which one ends waits for the next, which comes at once, and takes the fingerprint over.
+        """
+        waiting = b""
+        async for chunk in events:
+            if not self.exact:
+                self.completion_tokens += chunk.count(_EVENT_END)
+            if keep or _FINISH not in chunk or _USAGE in chunk:
+                passing, waiting = waiting + chunk, b""
+                yield self._counted(passing, keep) if _USAGE in passing else passing
+            else:
+                if waiting:
+                    yield waiting
+                waiting = chunk
+        if waiting:
+            yield waiting
+
+    def _counted(self, chunk: bytes, keep: bool) -> bytes:
+        """What passes of ``chunk``."""
+        passing: list[bytes] = []
+        for event in _events(chunk):
+            if _USAGE not in event or not event.startswith(_DATA):
+                passing.append(event)
+                continue
+            tree = orjson.loads(event[len(_DATA) :])
+            self._take(tree)
+            if keep or tree.get("choices"):
+                passing.append(event)
+            elif passing and tree.get("system_fingerprint"):
+                passing[-1] = _with_fingerprint(passing[-1], tree["system_fingerprint"])
+        return b"".join(passing)
 
     def _take(self, tree: Mapping[str, Any]) -> None:
         usage = tree.get("usage")
@@ -65,6 +90,13 @@ class Tally:
         self.completion_tokens = int(usage.get("completion_tokens") or 0)
         self.cached_tokens = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         self.exact = True
+
+
+def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:
+    """``event``, if a choice ends in it, with the field that vLLM would have put there."""
+    if _FINISH not in event or not event.endswith(b"}" + _EVENT_END):
+        return event
+    return event[: -len(_EVENT_END) - 1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}\n\n"
 
 
 def _events(chunk: bytes) -> list[bytes]:

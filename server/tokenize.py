@@ -1,6 +1,7 @@
 """Tokens of a text or of a conversation and back, as vLLM's endpoints say them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -27,16 +28,16 @@ class Tokenize(Verbatim):
         """Raises BadRequest naming the field."""
         if "messages" in body:
             request = chat_of(body)
-            return ModelRequest(request.model, request.messages, stream=False, body=body, any_length=True)
+            return replace(request, stream=False, any_length=True, task=None)
         check_owned(body)
         prompt = body.get("prompt")
         if not isinstance(prompt, str):
             raise BadRequest("Give 'prompt', a text, or 'messages'.", "prompt")
         message = {"role": "user", "content": prompt}
-        return ModelRequest(body["model"], (message,), stream=False, body=body, any_length=True)
+        return ModelRequest(body["model"], (message,), False, body, any_length=True, task=None)
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        if "messages" not in request.body:
+        if "messages" not in request.body or not expert.chat_template:
             return dict(request.body)
         return {**request.body, "chat_template": expert.chat_template}
 
@@ -50,7 +51,7 @@ class Detokenize(Verbatim):
     async def read(self, raw: bytes) -> ModelRequest:
         body = parse_object(raw, "'model' and 'tokens'")
         check_owned(body)
-        return ModelRequest(body["model"], (), stream=False, body=body)
+        return ModelRequest(body["model"], (), stream=False, body=body, task=None)
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
         return dict(request.body)

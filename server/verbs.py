@@ -105,9 +105,10 @@ def prepare(options: argparse.Namespace) -> int:
     with Bars() as bars:
         progress_of = {name: bars.of(name) for name in _chosen(settings, options.names)}
         for name, progress in progress_of.items():
-            expert, base = settings.experts[name], settings.base_of(name)
-            prepare_expert(name, expert, settings.store, progress, base=base)
-        record_canaries(progress_of, settings.store)
+            expert, base, task = settings.experts[name], settings.base_of(name), settings.task_of(name)
+            prepare_expert(name, expert, settings.store, progress, base=base, task=task)
+        generating = {name: bar for name, bar in progress_of.items() if name in settings.generating}
+        record_canaries(generating, settings.store)  # of tokens, of which an embedding model says none
     return 0
 
 
@@ -119,7 +120,8 @@ def list_experts(options: argparse.Namespace) -> int:
     table = Table("expert", "family", "parameters", "weights", "prepared", "description")
     for name, config in settings.experts.items():
         try:
-            expert = checkpoint.open_expert(name, config, settings.store, settings.base_of(name))
+            base, task = settings.base_of(name), settings.task_of(name)
+            expert = checkpoint.open_expert(name, config, settings.store, base, task)
         except CheckpointError:
             table.add_row(name, config.family, "-", "-", "no", config.description)
             continue

@@ -1,14 +1,19 @@
 """Unmodified vLLM, which holds one expert at a time: as it answers, all other engines have to answer."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_command import environment
+from experts.vllm_server import VllmServer
 
 Answer = TypeVar("Answer")
 Asking = Callable[[VllmEngine, Expert], Awaitable[Answer]]
@@ -43,3 +48,27 @@ def plain_vllm(logs: Path) -> Iterator[PlainVllm]:
             yield plain
         finally:
             portal.call(plain._engine.stop)
+
+
+def plain_vectors(checkpoint: Path, texts: Sequence[str], logs: Path) -> list[list[float]]:
+    """By a server of vLLM's with nothing of ours in it, which starts with the checkpoint and then ends."""
+    return asyncio.run(_vectors(checkpoint, texts, logs))
+
+
+async def _vectors(checkpoint: Path, texts: Sequence[str], logs: Path) -> list[list[float]]:
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", "{socket}"]
+    command += ["--model", str(checkpoint), "--served-model-name", "plain", "--runner", "pooling"]
+    command += ["--convert", "embed", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
+    command += ["--kv-cache-memory-bytes", str(128 * 2**20)]
+    threads = environment(FamilyConfig(mode="plain"), "plain")
+    server = await VllmServer.launch(command, threads, logs / "vectors.log")
+    try:
+        async with asyncio.timeout(300):
+            while not await server.healthy():
+                assert server.process.running, server.process.log_tail()
+                await asyncio.sleep(0.1)
+        status, body = await server.call("POST", "/v1/embeddings", {"model": "plain", "input": texts})
+        assert status == 200, body
+        return [each["embedding"] for each in orjson.loads(body)["data"]]
+    finally:
+        await server.close()

@@ -1,6 +1,7 @@
 """Anthropic's own Python SDK, and its types over every answer."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import anthropic
@@ -144,6 +145,18 @@ def tokens_are_counted() -> None:
     count = client.messages.count_tokens(model=MODEL, messages=USER)
     answer = client.messages.create(model=MODEL, max_tokens=1, messages=USER)
     assert count.input_tokens == answer.usage.input_tokens
+
+
+@session.check
+def an_answer_says_its_id_and_what_is_left_in_anthropics_headers() -> None:
+    raw = client.messages.with_raw_response.create(model=MODEL, max_tokens=1, messages=USER)
+    assert raw.parse()._request_id == raw.headers["request-id"] == raw.headers["x-request-id"]
+    left = {name: said for name, said in raw.headers.items() if "ratelimit" in name}
+    assert all(name.startswith("anthropic-ratelimit-") for name in left)
+    for name in left:  # none where the key has no limits
+        if name.endswith("-reset"):
+            assert datetime.fromisoformat(left[name]).tzinfo
+            assert int(left[name.replace("reset", "remaining")]) < int(left[name.replace("reset", "limit")])
 
 
 @session.check

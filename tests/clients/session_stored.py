@@ -77,12 +77,49 @@ def its_tool_calls_and_schemas_are_whole() -> None:
 
 
 @session.check
+def a_custom_tool_is_called_with_a_text() -> None:
+    tool = {"type": "custom", "name": "note", "description": "Writes down a short note, in plain text."}
+    fields: dict[str, Any] = {"tools": [tool], "parallel_tool_calls": False, "max_output_tokens": 200}
+    fields |= {"tool_choice": {"type": "custom", "name": "note"}, "input": "Note: buy bread."}
+    plain = wire.response(respond(**fields))
+    events = wire.response_events(respond(**fields, stream=True))
+    (call,) = [item for item in plain.output if item.type == "custom_tool_call"]
+    (done,) = [event for event in events if event.type == "response.custom_tool_call_input.done"]
+    deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+    assert call.name == "note"
+    assert done.input == "".join(deltas) == call.input
+    assert len(deltas) > 1
+    heard = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "noted"}
+    more = wire.response(respond(input=[heard], previous_response_id=plain.id, tools=[tool]))
+    assert more.output
+    grammar = {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"}
+    refused = respond(**fields | {"tools": [tool | {"format": grammar}]})
+    assert wire.error(refused, 400).param == "tools[0].format"
+
+
+@session.check
 def a_response_in_the_background_is_cancelled() -> None:
     made = wire.response(
         respond(background=True, max_output_tokens=1500, ignore_eos=True, input="Count to a thousand.")
     )
     assert made.status in ("queued", "in_progress")
     assert wire.response(http.post(f"/v1/responses/{made.id}/cancel")).status == "cancelled"
+
+
+@session.check
+def a_stream_from_the_background_is_left_and_rejoined() -> None:
+    fields = {"background": True, "stream": True, "max_output_tokens": 100, "ignore_eos": True}
+    asked = {"model": MODEL, "input": PROMPT, "temperature": 0} | fields
+    with http.stream("POST", "/v1/responses", json=asked) as answer:
+        begun = next(line for line in answer.iter_lines() if line.startswith("data: "))
+    path = f"/v1/responses/{json.loads(begun.removeprefix('data: '))['response']['id']}"
+    events = wire.response_events(http.get(path, params={"stream": "true"}))
+    rest = wire.response_events(http.get(path, params={"stream": "true", "starting_after": 3}), first=4)
+    assert rest == events[4:]
+    assert [event.type for event in events[:2]] == ["response.created", "response.queued"]
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert text == wire.response(http.get(path)).output_text
+    assert wire.error(http.get(path, params={"stream": "true", "starting_after": "x"}), 400).param
 
 
 @session.check

@@ -67,6 +67,10 @@ def a_stream_says_what_the_plain_answer_says() -> None:
     assert streamed == [token.token for token in plain.choices[0].logprobs.content or ()]
     assert chunks[0].id.startswith("chatcmpl-")
     assert {chunk.model for chunk in chunks} == {MODEL}
+    uncounted = wire.chat_chunks(ask(**fields, stream=True))
+    assert plain.system_fingerprint
+    assert chunks[-1].system_fingerprint == uncounted[-1].system_fingerprint == plain.system_fingerprint
+    assert uncounted[-1].usage is None
 
 
 @session.check
@@ -225,6 +229,9 @@ def a_request_id_of_the_clients_is_kept() -> None:
         answer = ask(headers={"x-request-id": "mine-7"}, **fields)
         assert answer.headers["x-request-id"] == "mine-7"
     assert ask().headers["x-request-id"] != ask().headers["x-request-id"]
+    for path in ("/v1/models", "/v1/models/none", "/v1/files", "/v1/batches", "/health", "/nothing"):
+        answer = http.get(path, headers={"x-request-id": "mine-8"})
+        assert answer.headers.get_list("x-request-id") == ["mine-8"]
 
 
 @session.check

@@ -70,7 +70,8 @@ def url(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("clients")
     tree = yaml.safe_load((ROOT / "configs" / "embedded.yaml").read_text(encoding="utf-8"))
     tree["store"], tree["logs"] = str(store), str(folder / "logs")
-    tree["server"]["api_keys"] = [KEY]
+    limits = {"requests_per_minute": 100_000, "tokens_per_minute": 100_000_000}
+    tree["server"]["api_keys"] = [{"key": KEY, "name": "sessions", **limits}]
     tree["families"]["smollm2-135m"] |= {"dtype": "float32", "kv_cache": "512MiB"}
     tree["compositions"]["coe"]["artifact"] = str(ROOT / "router" / "embedded")
     tree["batches"] = {"folder": str(folder / "batches")}

@@ -128,14 +128,14 @@ def response(answer: httpx.Response) -> Response:
     return read(Response, _plain(answer))
 
 
-def response_events(answer: httpx.Response) -> list[Any]:
-    """Each is named as its own type says, and their numbers rise by one."""
+def response_events(answer: httpx.Response, first: int = 0) -> list[Any]:
+    """Each is named as its own type says, and their numbers rise by one from ``first`` on."""
     made = []
     for block in _blocks(answer):
         name, data = block.split("\n")
         made.append(EVENT.validate_json(data.removeprefix("data: "), strict=True))
         assert name == f"event: {made[-1].type}"
-    assert [event.sequence_number for event in made] == list(range(len(made)))
+    assert [event.sequence_number for event in made] == list(range(first, first + len(made)))
     return made
 
 

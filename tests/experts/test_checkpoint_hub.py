@@ -22,8 +22,11 @@ FILES = {
     "chat_template.jinja": b"{{ messages }}",
     "consolidated.safetensors": b"the same weights once more",
     "original/params.json": b"{}",
+    "modules.json": b'[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "Pooling"}]',
+    "1_Pooling/config.json": b'{"pooling_mode_mean_tokens": true}',
     "README.md": b"for people",
 }
+UNWANTED = {"consolidated.safetensors", "original/params.json", "README.md"}
 PREPARE = """
 import sys
 from pathlib import Path
@@ -114,9 +117,10 @@ def test_only_what_a_checkpoint_needs_is_downloaded_and_only_once(tmp_path: Path
         said = prepare(tmp_path, endpoint)
         assert "prepared 6" in said
         assert "download 0" in said
-        assert sorted(served) == ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
+        assert set(served) == FILES.keys() - UNWANTED
+        assert len(served) == len(set(served))
         assert prepare(tmp_path, endpoint) == "prepared 6\n"
-        assert len(served) == 4
+        assert len(served) == 6
 
 
 def test_what_was_downloaded_serves_offline(tmp_path: Path) -> None:

@@ -1,5 +1,9 @@
 import asyncio
+import base64
+import math
+import struct
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -87,6 +91,31 @@ async def test_an_answer_not_begun_when_the_engine_crashes_may_be_tried_again(tm
     engine.crash()
     with pytest.raises(EngineUnavailable):
         await asking
+
+
+async def test_one_that_embeds_gives_vectors_and_no_text(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    engine = SimulatedEngine("f", SimulationConfig(), Clock().sleep, task="embed")
+    for name in ("e5", "bge"):
+        await (engine.load if name == "bge" else engine.start)(expert(name, tmp_path), tmp_path)
+
+    async def ask(name: str, path: str = "/v1/embeddings", **body: object) -> Any:
+        answer = await engine.request(name, path, body)
+        return answer.status, orjson.loads(b"".join([chunk async for chunk in answer.chunks()]))
+
+    status, both = await ask("e5", input=["one two", "three"])
+    first, second = (each["embedding"] for each in both["data"])
+    assert (status, both["model"], both["usage"]["prompt_tokens"]) == (200, "e5", 3)
+    assert math.hypot(*first) == pytest.approx(1)
+    assert (await ask("e5", input="three"))[1]["data"][0]["embedding"] == second != first
+    assert (await ask("bge", input="three"))[1]["data"][0]["embedding"] != second
+    _, packed = await ask("e5", input="three", encoding_format="base64", dimensions=8)
+    short = struct.unpack("<8f", base64.b64decode(packed["data"][0]["embedding"]))
+    assert short == pytest.approx([value / math.hypot(*second[:8]) for value in second[:8]])
+    assert (await ask("e5", input=[[7, 8], [9]]))[1]["usage"]["total_tokens"] == 3
+    assert (await ask("e5", input=[None]))[0] == 400
+    assert (await ask("e5", "/v1/chat/completions", **ASK))[0] == 404
+    assert (await engine.statistics()).switches == 2
 
 
 async def test_other_paths_are_not_found(tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def test_parsers_of_tools_and_reasoning_are_vllms() -> None:
     assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(without)
 
 
+def test_a_family_that_embeds_has_vllms_pooling_runner() -> None:
+    arguments = command(FamilyConfig(mode="plain", task="embed"), "plain", "cpu", "e5", WEIGHTS)
+    assert (flag(arguments, "--runner"), flag(arguments, "--convert")) == ("pooling", "embed")
+    assert "--runner" not in command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+
+
 def test_more_arguments_come_last() -> None:
     config = FamilyConfig(extra_args=("--swap-space", "0"))
     assert command(config, "plain", "cpu", "law", WEIGHTS)[-2:] == ["--swap-space", "0"]

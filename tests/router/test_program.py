@@ -172,3 +172,13 @@ def test_a_frontier_of_given_budgets_says_how_far_it_is() -> None:
     )
     assert [solution.active for solution in line] == [7, 38.5, 70]
     assert heard == [("solving", done, 4) for done in range(5)]
+
+
+def test_nothing_is_written_while_maps_of_hundreds_of_categories_are_solved(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    drawn = np.random.default_rng(0)
+    means = np.clip(drawn.normal(0.55, 0.08, (400, 5)) + np.linspace(0, 0.05, 5), 0, 1)
+    of_models = table([7.62, 9.24, 27.2, 70.6, 72.7], means.tolist(), drawn.random(400).tolist())
+    assert len(frontier(of_models, np.linspace(10, 37, 10).tolist())) == 10
+    assert capfd.readouterr() == ("", "")

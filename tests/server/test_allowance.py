@@ -93,10 +93,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.steady += WINDOW_S + 1
-        requests, tokens = (
-            self.allowance.requests_left(LIMITS, self.now),
-            self.allowance.tokens_left(LIMITS, self.now),
-        )
+        requests, tokens = (*self.allowance.remaining(LIMITS, self.now).of.values(),)
         assert requests is not None
         assert tokens is not None
         assert (requests.remaining, requests.reset_s) == (5, 0)
@@ -190,8 +187,7 @@ def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight()
     allowance = Allowance(at(0).day, 390)
     limits = Limits(tokens_per_day=400)
     assert isinstance(allowance.admit(limits, at(0), 11), Refusal)
-    left = allowance.tokens_left(limits, at(DAY_S - 60.0))
-    assert left is not None
+    left = allowance.remaining(limits, at(DAY_S - 60.0)).of["tokens"]
     assert (left.limit, left.remaining, left.reset_s) == (400, 10, 60.0)
     assert isinstance(allowance.admit(limits, at(DAY_S), 400), Reservation)
 
@@ -216,6 +212,5 @@ def test_what_came_yesterday_is_not_of_today_however_late_it_ends() -> None:
     assert isinstance(today, Reservation)
     allowance.settle(reservation, at(DAY_S + 2), 20)
     allowance.settle(today, at(DAY_S + 3), 100)
-    left = allowance.tokens_left(limits, at(DAY_S + 4))
-    assert left is not None
+    left = allowance.remaining(limits, at(DAY_S + 4)).of["tokens"]
     assert left.remaining == 300

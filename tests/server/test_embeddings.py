@@ -50,6 +50,8 @@ async def test_many_texts_come_back_in_order(settings: Settings, serving: Servin
         ({"input": ["a", ""]}, 400, "input[1]"),
         ({"input": [[1, 2]]}, 400, "input[0]"),
         ({"input": {}}, 400, "input"),
+        ({"messages": [{"role": "user", "content": "a"}]}, 400, "input"),
+        ({"messages": [{"role": "user", "content": "a"}], "input": []}, 400, "input"),
         ({"input": ["a"] * 2049}, 400, "input"),
         ({"input": "a", "encoding_format": "hex"}, 400, "encoding_format"),
         ({"input": "a", "dimensions": 100}, 400, "dimensions"),

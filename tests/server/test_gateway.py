@@ -97,6 +97,7 @@ async def test_models_lists_compositions_and_experts_with_their_tiers(
         (json.dumps(chat(messages=[])).encode(), 400, "messages"),
         (json.dumps(chat(chat_template="{{ x }}")).encode(), 400, "chat_template"),
         (json.dumps(chat(model="lwa")).encode(), 404, "model"),
+        (json.dumps(chat(tools=[{"type": "custom"}])).encode(), 400, "tools[0].type"),
     ],
 )
 async def test_bad_input_gets_openais_error_body(
@@ -112,6 +113,22 @@ async def test_bad_input_gets_openais_error_body(
         assert answer.headers["x-request-id"]
         counted = f'coe_requests_total{{expert="",outcome="{status}"}} 1.0'
         assert counted in (await gateway.http.get("/metrics")).text
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_stream_says_the_fingerprint_as_the_whole_answer_does(
+    serving: Serving, settings: Settings, path: str
+) -> None:
+    body = chat(prompt="hello", max_tokens=3)
+    async with serving(settings) as gateway:
+        whole = (await gateway.http.post(path, json=body)).json()
+        for counting in (False, True):
+            streamed = body | {"stream": True, "stream_options": {"include_usage": counting}}
+            text = (await gateway.http.post(path, json=streamed)).text
+            events = [json.loads(block[len("data: ") :]) for block in text.split("\n\n")[:-2]]
+            assert "usage" in events[-1] if counting else events[-1]["choices"][0]["finish_reason"]
+            assert events[-1]["system_fingerprint"] == whole["system_fingerprint"]
+            assert not [event for event in events[:-1] if "system_fingerprint" in event]
 
 
 async def test_a_body_over_the_limit_is_refused(serving: Serving, settings: Settings) -> None:

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 
 from memory_tiers.events import Priority
 from server.account_store import AccountStore
-from server.admission import duration
 from server.cli import main
 from server.key import Key, Limits, digest_of, new_secret
 from server.key_settings import KeyConfig
+from server.limit_headers import duration
 from server.listener import listen
 from server.serve import operators_served
 from server.settings import Settings, SettingsError, load

@@ -14,10 +14,14 @@ from server.failures import Failure
 from server.messages import Messages
 from server.messages_answer import message
 
-USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 6}}
+USAGE = {
+    "prompt_tokens": 10,
+    "completion_tokens": 4,
+    "prompt_tokens_details": {"cached_tokens": 6, "created_cache_tokens": 1},
+}
 COUNTED = {
-    "input_tokens": 4,
-    "cache_creation_input_tokens": 0,
+    "input_tokens": 3,
+    "cache_creation_input_tokens": 1,
     "cache_read_input_tokens": 6,
     "output_tokens": 4,
 }
@@ -175,11 +179,11 @@ async def test_a_stream_is_these_bytes() -> None:
     raw = b"".join(parts).decode()
     identity = json.loads(raw.split("data: ")[1].split("\n")[0])["message"]["id"]
     assert identity.startswith("msg_")
-    usage = '"cache_creation_input_tokens":0,"cache_read_input_tokens":%d,"output_tokens":%d}'
+    usage = '"cache_creation_input_tokens":%d,"cache_read_input_tokens":%d,"output_tokens":%d}'
     assert raw == (
         'event: message_start\ndata: {"type":"message_start","message":{"id":"' + identity + '",'
         '"type":"message","role":"assistant","model":"law","content":[],"stop_reason":null,'
-        '"stop_sequence":null,"usage":{"input_tokens":10,' + usage % (0, 0) + "}}\n\n"
+        '"stop_sequence":null,"usage":{"input_tokens":10,' + usage % (0, 0, 0) + "}}\n\n"
         'event: ping\ndata: {"type":"ping"}\n\n'
         'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
         '"content_block":{"type":"text","text":""}}\n\n'
@@ -187,7 +191,7 @@ async def test_a_stream_is_these_bytes() -> None:
         '"delta":{"type":"text_delta","text":"Hi."}}\n\n'
         'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
         'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn",'
-        '"stop_sequence":null},"usage":{"input_tokens":4,' + usage % (6, 4) + "}\n\n"
+        '"stop_sequence":null},"usage":{"input_tokens":3,' + usage % (1, 6, 4) + "}\n\n"
         'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     )
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from server.settings import Settings
 from tests.server.conftest import Gateway, Serving, changed, settled, simulated, until
 from tests.server.test_eligibility import able
+from tests.server.test_keys import keyed
 from tests.server.test_messages_answer import assembled
 from tests.server.test_messages_chat import PNG, sent, text, user
 
@@ -114,6 +115,27 @@ async def test_a_refusal_is_in_anthropic_s_words(settings: Settings, serving: Se
     assert types == ["not_found_error", "request_too_large", "invalid_request_error"]
 
 
+async def test_what_is_left_of_a_key_s_limits_is_said_in_anthropic_s_headers(
+    settings: Settings, serving: Serving
+) -> None:
+    key, limits = {"x-api-key": "mine"}, "anthropic-ratelimit"
+    async with serving(keyed(settings, requests_per_minute=2, tokens_per_minute=1000)) as gateway:
+        before = datetime.now(UTC)
+        answers = [await ask(gateway, key, max_tokens=10) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.headers[f"{limits}-requests-remaining"] for answer in answers] == ["1", "0", "0"]
+    for answer in answers:
+        assert answer.headers[f"{limits}-requests-limit"] == "2"
+        assert answer.headers[f"{limits}-tokens-limit"] == "1000"
+        assert 0 < int(answer.headers[f"{limits}-tokens-remaining"]) < 1000
+        for what in ("requests", "tokens"):
+            reset = datetime.fromisoformat(answer.headers[f"{limits}-{what}-reset"])
+            assert before < reset <= before + timedelta(seconds=90)
+        assert not [name for name in answer.headers if name.startswith("x-ratelimit")]
+    assert 0 < int(answers[2].headers["retry-after"]) <= 61
+    assert answers[2].json()["error"]["type"] == "rate_limit_error"
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -165,8 +187,10 @@ async def test_anthropic_s_clients_get_its_list_of_models(settings: Settings, se
     version = {"anthropic-version": "2023-06-01"}
     async with serving(settings) as gateway:
         page = (await gateway.http.get("/v1/models", headers=version)).json()
-        one = (await gateway.http.get("/v1/models/law", headers=version)).json()
+        law = await gateway.http.get("/v1/models/law", headers=version)
         plain = (await gateway.http.get("/v1/models")).json()
+    one = law.json()
+    assert law.headers["request-id"] == law.headers["x-request-id"]
     assert [model["id"] for model in page["data"]] == [model["id"] for model in plain["data"]]
     assert (page["has_more"], page["first_id"], page["last_id"]) == (False, "coe", page["data"][-1]["id"])
     assert one == next(model for model in page["data"] if model["id"] == "law")

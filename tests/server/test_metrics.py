@@ -233,6 +233,7 @@ async def test_a_move_under_way_is_shown_until_it_ends(serving: Serving, setting
     async with serving(for_ever) as gateway:
         assert await listed(gateway, "law") == {
             "kind": "expert",
+            "task": "generate",
             "description": "",
             "parameters": 250,
             "family": "small",

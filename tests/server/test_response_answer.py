@@ -20,9 +20,12 @@ USAGE = {
     "prompt_tokens": 7,
     "completion_tokens": 5,
     "total_tokens": 12,
-    "prompt_tokens_details": {"cached_tokens": 4},
+    "prompt_tokens_details": {"cached_tokens": 4, "created_cache_tokens": 2},
     "completion_tokens_details": {"reasoning_tokens": 2},
 }
+
+
+RUN = {"type": "custom", "name": "run"}
 
 
 def created() -> dict[str, Any]:
@@ -35,7 +38,7 @@ def created() -> dict[str, Any]:
         "usage": None,
         "output": [],
     }
-    return {**head, **state, "model": "law", **echo(asked, Tools.of(None, None), {})}
+    return {**head, **state, "model": "law", **echo(asked, Tools.of([RUN], None), {})}
 
 
 def whole(message: dict[str, Any], finish_reason: str = "stop", **choice: Any) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def test_a_text_is_a_message_with_its_usage() -> None:
     assert (response["status"], response["completed_at"]) == ("completed", 2)
     assert response["usage"] == {
         "input_tokens": 7,
-        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
         "output_tokens": 5,
         "output_tokens_details": {"reasoning_tokens": 2},
         "total_tokens": 12,
@@ -213,3 +216,31 @@ def test_whole_and_streamed_answers_agree(
     assert events[-1]["response"] == whole(message, finish_reason)
     said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
     assert said == content
+
+
+def test_a_call_of_a_custom_tool_has_its_text() -> None:
+    said = {"role": "assistant", "content": None, "tool_calls": [call("run", '{"input": "print(1)\\n"}')]}
+    (run,) = whole(said)["output"]
+    assert (run["type"], run["name"], run["call_id"]) == ("custom_tool_call", "run", "call_1")
+    assert (run["input"], run["status"]) == ("print(1)\n", "completed")
+
+
+def test_the_text_of_a_custom_tool_is_streamed_without_the_json_around_it() -> None:
+    pieces = ['{"in', 'put": "print', "(\\", '"1\\")', '"}']
+    first = call("run", "") | {"index": 0}
+    rest = [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+    other = call("look", "{}", "call_2") | {"index": 1}
+    calls = [{"tool_calls": [each]} for each in (first, *rest, other)]
+    events = streamed(*calls, finish_reason="tool_calls")
+    deltas = [event["delta"] for event in events if event["type"] == "response.custom_tool_call_input.delta"]
+    assert deltas == ["print", "(", '"1")']
+    (done,) = [event for event in events if event["type"] == "response.custom_tool_call_input.done"]
+    assert done["input"] == 'print("1")'
+    run, look = events[-1]["response"]["output"]
+    assert (run["type"], run["input"], look["type"]) == ("custom_tool_call", 'print("1")', "function_call")
+
+
+def test_what_a_custom_tool_is_called_with_in_other_words_is_its_text_as_it_is() -> None:
+    events = streamed({"tool_calls": [call("run", '{"code": "1"}') | {"index": 0}]})
+    (delta,) = [event for event in events if event["type"].endswith("custom_tool_call_input.delta")]
+    assert delta["delta"] == events[-1]["response"]["output"][0]["input"] == '{"code": "1"}'

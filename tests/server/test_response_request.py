@@ -11,6 +11,8 @@ from server.response_items import input_items
 from server.response_request import chat_request, read_asked
 from server.response_tools import Tools
 
+RUN = {"type": "custom", "name": "run", "description": "Runs Python."}
+LARK = RUN | {"format": {"type": "grammar", "syntax": "lark", "definition": "start: /x/"}}
 LOOK = {"type": "function", "name": "look", "description": "Looks.", "parameters": {"type": "object"}}
 
 
@@ -143,6 +145,31 @@ def test_only_tools_that_may_be_called_are_shown_to_the_expert() -> None:
 IMAGE = {"type": "input_image"}
 
 
+def test_a_custom_tool_is_a_function_with_one_text() -> None:
+    choice = {"type": "custom", "name": "run"}
+    body = chat_of(tools=[RUN | {"format": {"type": "text"}}, LOOK], tool_choice=choice).body
+    run, look = [tool["function"] for tool in body["tools"]]
+    assert (run["name"], run["description"], run["strict"]) == ("run", "Runs Python.", True)
+    assert run["parameters"]["properties"] == {"input": {"type": "string"}}
+    assert look["name"] == "look"
+    assert body["tool_choice"] == {"type": "function", "function": {"name": "run"}}
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [choice]}
+    body = chat_of(tools=[RUN, LOOK], tool_choice=allowed).body
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["run"]
+    assert body["tool_choice"] == "required"
+
+
+def test_a_custom_call_and_its_output_are_a_tool_s() -> None:
+    called, heard = messages_of(
+        {"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": 'print("1")'},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "1"},
+    )
+    (run,) = called["tool_calls"]
+    assert (run["id"], run["function"]["name"]) == ("c1", "run")
+    assert json.loads(run["function"]["arguments"]) == {"input": 'print("1")'}
+    assert heard == {"role": "tool", "tool_call_id": "c1", "content": "1"}
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "param"),
     [
@@ -177,7 +204,18 @@ IMAGE = {"type": "input_image"}
         ({"reasoning": {"effort": "huge"}}, BadRequest, "reasoning.effort"),
         ({"tools": [{"type": "web_search"}]}, NotCapable, "tools[0]"),
         ({"tools": [{"type": "mcp", "server_label": "x"}]}, NotCapable, "tools[0]"),
-        ({"tools": [{"type": "custom", "name": "x"}]}, NotCapable, "tools[0]"),
+        ({"tools": [LARK]}, NotCapable, "tools[0].format"),
+        ({"tools": [RUN | {"format": {"type": "xml"}}]}, BadRequest, "tools[0].format"),
+        ({"tools": [RUN | {"description": 5}]}, BadRequest, "tools[0].description"),
+        ({"tools": [{"type": "custom"}]}, BadRequest, "tools[0].name"),
+        ({"tools": [RUN], "tool_choice": {"type": "function", "name": "run"}}, BadRequest, "tool_choice"),
+        ({"tools": [LOOK], "tool_choice": {"type": "custom", "name": "look"}}, BadRequest, "tool_choice"),
+        ({"input": [{"type": "custom_tool_call", "call_id": "c"}]}, BadRequest, "input[0]"),
+        (
+            {"input": [{"type": "custom_tool_call_output", "call_id": "c", "output": "1"}]},
+            BadRequest,
+            "input[0]",
+        ),
         ({"tools": [{"type": "function"}]}, BadRequest, "tools[0].name"),
         ({"tools": [LOOK | {"parameters": 5}]}, BadRequest, "tools[0].parameters"),
         ({"tools": [LOOK], "tool_choice": {"type": "function", "name": "x"}}, BadRequest, "tool_choice"),
@@ -187,7 +225,6 @@ IMAGE = {"type": "input_image"}
         ({"prompt": {"id": "pmpt_1"}}, NotCapable, "prompt"),
         ({"messages": [{"role": "user", "content": "hi"}]}, BadRequest, "messages"),
         ({"response_format": {"type": "json_object"}}, BadRequest, "response_format"),
-        ({"background": True, "stream": True}, NotCapable, "stream"),
         ({"background": True, "store": False}, BadRequest, "store"),
     ],
 )

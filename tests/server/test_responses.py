@@ -19,6 +19,7 @@ from server.key_settings import KeyConfig
 from server.responses import Responses
 from server.settings import Settings
 from tests.server.conftest import Gateway, Serving, changed, simulated, until
+from tests.server.test_eligibility import able
 
 RUNNING = ("queued", "in_progress")
 
@@ -166,10 +167,33 @@ async def test_input_items_come_in_pages(settings: Settings, serving: Serving) -
         assert error_of(raised.value)[2] == "limit"
 
 
+async def test_custom_tools_and_their_calls_are_taken_and_shown_again(
+    settings: Settings, serving: Serving
+) -> None:
+    tool: Any = {"type": "custom", "name": "run", "description": "Runs Python."}
+    talk: Any = [
+        {"role": "user", "content": "What is 1 + 1?"},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "run", "input": "print(1 + 1)"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "2"},
+    ]
+    chosen = {"type": "custom", "name": "run"}
+    body = {"model": "law", "input": talk, "tools": [tool], "tool_choice": chosen}
+    async with serving(able(settings, law=["tools"])) as gateway, client_of(gateway) as client:
+        headers = {"authorization": "Bearer mine"}
+        answer = await gateway.http.post("/v1/responses", json=body, headers=headers)
+        made = Response.model_validate(answer.json(), strict=True)
+        assert [shown.type for shown in made.tools] == ["custom"]
+        items = [item async for item in await client.responses.input_items.list(made.id, order="asc")]
+        assert [item.type for item in items] == ["message", *(item["type"] for item in talk[1:])]
+        assert str(items[1].id).startswith("ctc_")
+        more = await client.responses.create(model="law", input="And 2 + 2?", previous_response_id=made.id)
+        assert more.status == "completed"
+
+
 async def test_a_response_is_made_in_the_background(settings: Settings, serving: Serving) -> None:
     async with serving(settings) as gateway, client_of(gateway) as client:
-        queued = await client.responses.create(model="law", input="hello", background=True)
-        assert (queued.status, queued.output) == ("queued", [])
+        queued = await client.responses.create(model="law", input="hello", background=True, temperature=0.5)
+        assert (queued.status, queued.output, queued.temperature) == ("queued", [], 0.5)
         response = await ended(client, queued)
         assert (response.status, response.created_at) == ("completed", queued.created_at)
         assert response.output_text.startswith("Simulated answer of law:")
@@ -354,6 +378,7 @@ async def test_a_response_that_cannot_be_kept_is_answered_and_says_so(
         ({"tools": [{"type": "web_search"}]}, 400, "tools[0]"),
         ({"previous_response_id": "resp_unknown"}, 400, "previous_response_id"),
         ({"input": "word " * 300_000}, 400, "input"),
+        ({"tools": [{"type": "custom", "name": "x", "format": {"type": "grammar"}}]}, 400, "tools[0].format"),
         ({"input": [{"type": "item_reference", "id": "msg_x"}]}, 400, "input"),
         ({"stream": True, "conversation": "conv_1"}, 400, "conversation"),
     ],

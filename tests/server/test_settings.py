@@ -74,6 +74,38 @@ def test_an_admin_key_that_clients_have_is_refused(tmp_path: Path) -> None:
     assert problem(tmp_path, text) == says
 
 
+EMBEDDING = MINIMAL.replace("families: {", "families: {vectors: {mode: simulated, task: embed}, ").replace(
+    "experts:\n", "experts:\n  e5: {family: vectors, checkpoint: {embedded: base}}\n"
+)
+
+
+def test_a_family_that_embeds_says_in_which_mode(tmp_path: Path) -> None:
+    says = (
+        "families.vectors: task embed goes with mode plain, and not with interleaved: vLLM's pooling runner "
+        "does not tell the engine which expert a request is for; write mode: plain"
+    )
+    assert problem(tmp_path, EMBEDDING.replace("mode: simulated, task", "task")) == says
+    (tmp_path / "config.yaml").write_text(EMBEDDING.replace("mode: simulated, task", "mode: plain, task"))
+    settings = load(tmp_path / "config.yaml")
+    assert (settings.task_of("e5"), settings.generating) == ("embed", frozenset({"law"}))
+
+
+@pytest.mark.parametrize("parser", ["tool_parser", "reasoning_parser"])
+def test_a_family_that_embeds_parses_nothing(tmp_path: Path, parser: str) -> None:
+    text = EMBEDDING.replace("task: embed", f"task: embed, {parser}: hermes")
+    says = "an embedding model writes nothing to parse; leave out tool_parser and reasoning_parser"
+    assert problem(tmp_path, text) == f"families.vectors: {says}"
+
+
+@pytest.mark.parametrize(
+    ("field", "where"), [("mapping: {law: e5}", "mapping.law"), ("fallback: e5", "fallback")]
+)
+def test_an_embedding_model_answers_for_no_composition(tmp_path: Path, field: str, where: str) -> None:
+    text = EMBEDDING + f"compositions: {{coe: {{artifact: a, {field}}}}}\n"
+    says = "'e5' gives embeddings and answers no questions; name an expert that generates"
+    assert problem(tmp_path, text) == f"compositions.coe.{where}: {says}"
+
+
 def test_a_mapping_to_an_undefined_expert_is_refused(tmp_path: Path) -> None:
     text = MINIMAL + "compositions: {coe: {artifact: a, mapping: {law: laww}}}\n"
     message = "compositions.coe.mapping.law: 'laww' is not defined; did you mean 'law'?"

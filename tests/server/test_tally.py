@@ -48,6 +48,38 @@ async def test_usage_that_comes_with_every_event_passes() -> None:
     assert tally.completion_tokens == 3
 
 
+ENDS = event(choices=[{"delta": {}, "finish_reason": "stop"}])
+MARKED = event(choices=[{"delta": {}, "finish_reason": "stop"}], system_fingerprint="f1")
+LAST_MARKED = event(choices=[], usage=USAGE, system_fingerprint="f1")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (TEXT, ENDS, LAST_MARKED, DONE),
+        (TEXT, ENDS, LAST_MARKED + DONE),
+        (TEXT, ENDS + LAST_MARKED, DONE),
+        (TEXT + ENDS + LAST_MARKED + DONE,),
+    ],
+)
+async def test_the_fingerprint_of_an_event_that_is_left_out_goes_to_the_one_before(
+    chunks: tuple[bytes, ...],
+) -> None:
+    assert await passed(Tally(), *chunks) == TEXT + MARKED + DONE
+    assert await passed(Tally(), *chunks, keep=True) == b"".join(chunks)
+
+
+async def test_of_several_choices_the_one_that_ends_last_takes_the_fingerprint() -> None:
+    assert await passed(Tally(), ENDS, TEXT, ENDS, ENDS, LAST_MARKED, DONE) == (
+        ENDS + TEXT + ENDS + MARKED + DONE
+    )
+
+
+async def test_an_answer_cut_off_where_it_ends_is_passed_whole() -> None:
+    assert await passed(Tally(), TEXT, ENDS) == TEXT + ENDS
+    assert await passed(Tally(), TEXT, ENDS, LAST, DONE) == TEXT + ENDS + DONE  # vLLM says no fingerprint
+
+
 async def test_an_answer_cut_off_has_as_many_tokens_as_came() -> None:
     tally = Tally()
     await passed(tally, TEXT, TEXT + TEXT)

@@ -1,0 +1,50 @@
+"""What the simulated engine gives for embeddings: unit vectors that are drawn from a digest of the text."""
+
+import base64
+import hashlib
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+DIMENSIONS = 64
+Input = str | list[int] | list[str] | list[list[int]]
+Text = str | list[int]
+
+
+def inputs(body: Mapping[str, Any]) -> list[Text]:
+    """Each text or list of tokens by itself; a conversation is one."""
+    given: Input | None = body.get("input")
+    if given is None:
+        return [" ".join(str(message.get("content", "")) for message in body.get("messages") or [])]
+    if isinstance(given, str) or (given and isinstance(given[0], int)):
+        return [given]
+    return [*given]
+
+
+def embeddings(expert: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's answer to ``body``, without its head. A token is a word, or a number that is given for one."""
+    texts = inputs(body)
+    dimensions, packed = body.get("dimensions") or DIMENSIONS, body.get("encoding_format") == "base64"
+    vectors = [_vector(expert, text, dimensions) for text in texts]
+    tokens = sum(len(text.split()) if isinstance(text, str) else len(text) for text in texts)
+    return {
+        "object": "list",
+        "data": [
+            {"index": index, "object": "embedding", "embedding": _packed(vector) if packed else vector}
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
+    }
+
+
+def _vector(expert: str, text: Text, dimensions: int) -> list[float]:
+    """Depends on these only; one that is cut short is the beginning of the whole one, at length 1 again."""
+    digest = hashlib.blake2b(f"{expert}\0{text}".encode(), digest_size=DIMENSIONS).digest()
+    values = [byte - 127.5 for byte in digest[:dimensions]]
+    length = math.hypot(*values)
+    return [value / length for value in values]
+
+
+def _packed(vector: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

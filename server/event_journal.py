@@ -1,0 +1,161 @@
+"""The events of responses that are streamed from the background, so that clients can leave and come back.
+
+All in memory, bounded in bytes. Whose they are is for whoever asks for the response itself to find out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from server.errors import EventsGone
+
+REJOIN_S = 600.0
+"""How long the events of a response can be asked for that has ended."""
+_EVENT_END = b"\n\n"
+_AT_ONCE = 1000
+_OVERHEAD = 64
+"""Bytes that Python takes beside those of an event."""
+_GONE = "they were more than are kept, or it has fallen behind: retrieve the response without 'stream'."
+
+
+class Journal:
+    """Of one response. Events have numbers from 0 on, one after another, as their ``sequence_number``."""
+
+    def __init__(self, journals: "Journals") -> None:
+        self._journals = journals
+        self._events: list[bytes] = []
+        self._first = 0
+        self._comment = b""
+        self._news = asyncio.Event()
+        self.bytes = 0
+        self.ended = False
+
+    @property
+    def next(self) -> int:
+        """The number of the next event."""
+        return self._first + len(self._events)
+
+    def write(self, chunk: bytes) -> None:
+        """Whole events, and comments, which reach only those who follow just now."""
+        assert not self.ended, "nobody writes to a journal that ended"
+        for event in chunk.split(_EVENT_END):
+            if event.startswith(b":"):
+                self._comment = event + _EVENT_END
+            elif event:
+                self._events.append(event + _EVENT_END)
+                self._grown(len(event) + _OVERHEAD)
+        self._tell()
+        self._journals.make_room()
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        self.ended = True
+        self._tell()
+
+    def forget_half(self) -> None:
+        """The older one, at least an event."""
+        count = (len(self._events) + 1) // 2
+        self._grown(-sum(len(event) - len(_EVENT_END) + _OVERHEAD for event in self._events[:count]))
+        del self._events[:count]
+        self._first += count
+
+    def since(self, number: int) -> list[bytes]:
+        """The events from ``number`` on, not all if they are many. Raises EventsGone."""
+        if number < self._first:
+            raise EventsGone(f"The events from number {number} on are not kept any more: {_GONE}", "stream")
+        return self._events[number - self._first : number - self._first + _AT_ONCE]
+
+    async def comment(self) -> bytes:
+        """Waits until there is an event or a comment. A comment alone is given back."""
+        at, news = self.next, self._news
+        await news.wait()
+        return self._comment if at == self.next and not self.ended else b""
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _grown(self, size: int) -> None:
+        self.bytes += size
+        self._journals.bytes += size
+
+    def __repr__(self) -> str:
+        return f"<Journal [{self._first} to {self.next}, {self.bytes} bytes, ended: {self.ended}]>"
+
+
+class Following:
+    """One client of a journal. ``next``: the number of the event that it hears next."""
+
+    def __init__(self, journal: Journal, next: int) -> None:
+        """Raises EventsGone."""
+        journal.since(next)
+        self._journal = journal
+        self.next = next
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Until there are no more. Raises EventsGone."""
+        while True:
+            events = self._journal.since(self.next)
+            if events:
+                self.next += len(events)
+                yield b"".join(events)
+            elif self._journal.ended:
+                return
+            else:
+                yield await self._journal.comment()
+
+
+class Journals:
+    """By the id of their response. ``bytes``: of all together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._journals: dict[str, Journal] = {}
+        self._forgetting: dict[str, asyncio.TimerHandle] = {}
+        self.bytes = 0
+
+    def open(self, id: str) -> Journal:
+        journal = self._journals[id] = Journal(self)
+        return journal
+
+    def end(self, id: str) -> None:
+        """Forgets it after a while. It may have been dropped."""
+        if id in self._journals:
+            self._journals[id].end()
+            loop = asyncio.get_running_loop()
+            self._forgetting[id] = loop.call_later(REJOIN_S, self.drop, id)
+
+    def drop(self, id: str) -> None:
+        """Ends and forgets it, if there is one."""
+        timer = self._forgetting.pop(id, None)
+        if timer is not None:
+            timer.cancel()
+        journal = self._journals.pop(id, None)
+        if journal is not None:
+            self.bytes -= journal.bytes
+            journal.end()
+
+    def close(self) -> None:
+        for id in list(self._journals):
+            self.drop(id)
+
+    def find(self, id: str) -> Journal:
+        """Raises EventsGone."""
+        journal = self._journals.get(id)
+        if journal is None:
+            raise EventsGone(
+                f"No events of {id[:100]!r} are kept: it was not made with 'background' and 'stream', or "
+                "ended too long ago. Retrieve it without 'stream'.",
+                "stream",
+            )
+        return journal
+
+    def make_room(self) -> None:
+        """Who ended first goes first; if all run, the largest one loses its older half."""
+        while self.bytes > self._most_bytes:
+            if self._forgetting:
+                self.drop(next(iter(self._forgetting)))
+            else:
+                max(self._journals.values(), key=lambda journal: journal.bytes).forget_half()
+
+    def __repr__(self) -> str:
+        return f"<Journals [{len(self._journals)}, {self.bytes} of {self._most_bytes} bytes]>"
