@@ -275,7 +275,8 @@ class VllmEngine:
 
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Returns once the server answers."""
-        server = await VllmServer.launch(arguments, environment(self._config, self._mode), self._log)
+        surroundings = environment(self._config, self._mode, self._platform)
+        server = await VllmServer.launch(arguments, surroundings, self._log)
         self._running = server
         while not await server.healthy():
             if self._state != "starting" or not server.process.running:

@@ -1,6 +1,7 @@
 """How vLLM's server is started: command line, environment, and the versions our seams were verified on."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def command(
     return [*arguments, *more, *config.extra_args]
 
 
-def environment(config: FamilyConfig, mode: VllmMode) -> Mapping[str, str]:
+def environment(config: FamilyConfig, mode: VllmMode, platform: str) -> Mapping[str, str]:
     """What the server's environment holds beside ours."""
     more = {
         "VLLM_SERVER_DEV_MODE": "1",  # for /pause and /collective_rpc; only because the socket is private
@@ -101,6 +102,10 @@ def environment(config: FamilyConfig, mode: VllmMode) -> Mapping[str, str]:
         # Weights in huge pages: a tenth of the page faults when an expert is loaded.
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
+    if platform == "cpu":
+        # What vLLM compiles in spite of --enforce-eager, one function that counts ranks of log-probabilities,
+        # took a third of each start's processor time. Kept, it may be half a library or another processor's.
+        more["TORCHDYNAMO_DISABLE"] = os.environ.get("TORCHDYNAMO_DISABLE", "1")
     if config.devices:
         more["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in config.devices)
     if mode == "lora":

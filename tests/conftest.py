@@ -23,34 +23,28 @@ LONG = (
         "tests/experts/test_engine_ranks.py",
         "tests/experts/test_engine_switches.py",
         "tests/experts/test_vllm_lora.py",
+        "tests/end_to_end/test_composition.py",
+        "tests/end_to_end/test_crash_while_loading.py",
     ),
     ("tests/experts/test_engine_contract.py",),
     ("tests/clients/test_clients.py",),
     ("tests/end_to_end/test_dozen_experts.py",),
-    ("tests/end_to_end/test_composition.py", "tests/end_to_end/test_crash_while_loading.py"),
     ("tests/experts/test_engine_faults.py",),
-    ("tests/clients/test_clients.py",),
     ("tests/server/test_five_hundred_streams.py",),
     ("tests/server/test_fuzz.py",),
     ("tests/experts/test_engine_proof.py",),
+    ("tests/end_to_end/test_embedding_models.py",),
 )
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
-the end and makes them even. Those in brackets share fixtures of the session, and so a process."""
+the end and makes them even. Those in brackets share engines of the session, and so a process."""
 
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """What torch compiles for an engine, 15 seconds of a compiler's work, serves the next one too. By itself
-    it is in the engine's temporary folder, which goes when it ends."""
-    kept = config.rootpath / ".pytest_cache" / "torchinductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(kept))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {file: place for place, files in enumerate(LONG) for file in files}
-    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(LONG)))
+    places = {file: place for place, file in enumerate(file for files in LONG for file in files)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 @pytest.hookimpl(optionalhook=True)

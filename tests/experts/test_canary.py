@@ -148,7 +148,7 @@ def test_bfloat16_is_native_where_every_core_has_it_without_amx(
 def test_an_illegal_instruction_is_read_from_the_log(tmp_path: Path, number: str, refused: bool) -> None:
     log = tmp_path / "engine.log"
     program = f"import os, signal; os.kill(os.getpid(), signal.{number})"
-    environment = {**os.environ, **engine_environment(FamilyConfig(), "plain")}
+    environment = {**os.environ, **engine_environment(FamilyConfig(), "plain", "cpu")}
     with log.open("wb") as output:
         subprocess.run([sys.executable, "-c", program], stderr=output, env=environment, check=False)
     assert refused_instruction(log) is refused

@@ -139,6 +139,13 @@ def images_in(folder: Path) -> list[tuple[int, int]]:
     return [(file.stat().st_ino, file.stat().st_size) for file in sorted(folder.iterdir())]
 
 
+def libraries_of(server: int) -> list[Path]:
+    """What torch has compiled for an engine: by default it is kept in its temporary folder."""
+    temporary = Path(f"/proc/{server}/cwd/")
+    assert (temporary / "engine.sock").exists()
+    return [*temporary.rglob("*.so")]
+
+
 def damage_one(folder: Path) -> None:
     with next(folder.iterdir()).open("r+b") as file:
         file.seek(100_000_000)
@@ -152,6 +159,15 @@ async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
     assert (statistics.resident, statistics.running) == (("general",), 0)
     assert statistics.active == (None if bench.kind == "lora" else "general")
     bench.answers["general"] = await answers(bench.engine, "general")
+
+
+async def test_nothing_is_compiled_on_cpu(bench: Bench) -> None:
+    """Nor the one function that log-probabilities need."""
+    if not bench.real:
+        pytest.skip("a simulated engine has no torch")
+    answer = await bench.engine.request("general", PATH, asking(PROMPTS[0], logprobs=True, top_logprobs=2))
+    assert orjson.loads(await read(answer))["choices"][0]["logprobs"]["content"]
+    assert libraries_of(server_of(bench)) == []
 
 
 async def test_a_running_engine_is_not_started_again(bench: Bench) -> None:

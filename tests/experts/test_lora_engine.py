@@ -82,8 +82,8 @@ def test_the_server_loads_adapters_while_it_runs(tmp_path: Path) -> None:
     arguments = command(config, "lora", "cpu", "law", Path("/base"), ["--enable-lora"])
     assert arguments[-3:] == ["--enable-lora", "--seed", "1"]
     assert "--scheduler-cls" not in arguments
-    assert environment(config, "lora")["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
-    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment(config, "plain")
+    assert environment(config, "lora", "cpu")["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment(config, "plain", "cpu")
 
 
 def test_it_holds_its_base_in_the_computing_type_and_all_places(tmp_path: Path) -> None:

@@ -19,12 +19,19 @@ def test_on_cpu_auto_is_float32_and_nothing_is_compiled() -> None:
     arguments = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
     assert flag(arguments, "--dtype") == "float32"
     assert "--enforce-eager" in arguments
+    assert environment(FamilyConfig(), "plain", "cpu")["TORCHDYNAMO_DISABLE"] == "1"
+
+
+def test_who_wants_small_functions_compiled_on_cpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "0")
+    assert environment(FamilyConfig(), "plain", "cpu")["TORCHDYNAMO_DISABLE"] == "0"
 
 
 def test_on_cuda_auto_is_the_checkpoints_own_type() -> None:
     arguments = command(FamilyConfig(), "plain", "cuda", "law", WEIGHTS)
     assert flag(arguments, "--dtype") == "auto"
     assert "--enforce-eager" not in arguments
+    assert "TORCHDYNAMO_DISABLE" not in environment(FamilyConfig(), "plain", "cuda")
 
 
 def test_plain_mode_leaves_scheduler_and_worker_as_they_are() -> None:
@@ -43,7 +50,7 @@ def test_several_devices_have_a_worker_each() -> None:
     config = FamilyConfig(tensor_parallel_size=2, devices=(2, 3))
     arguments = command(config, "interleaved", "cuda", "law", WEIGHTS)
     assert flag(arguments, "--distributed-executor-backend").endswith("ExpertMultiprocExecutor")
-    assert environment(config, "interleaved")["CUDA_VISIBLE_DEVICES"] == "2,3"
+    assert environment(config, "interleaved", "cuda")["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
 def test_parsers_of_tools_and_reasoning_are_vllms() -> None:

@@ -127,7 +127,7 @@ def test_an_engine_is_told_the_same_hosts(tmp_path: Any) -> None:
         place = arguments.index("--allowed-media-domains") + 1
         assert arguments[place : place + len(told)] == told
         assert arguments[place + len(told)].startswith("--")
-    assert environment(FamilyConfig(), "plain")["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
+    assert environment(FamilyConfig(), "plain", "cpu")["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
 
 
 @pytest.mark.parametrize("host", ["https://a.com", "A.com", "a.com/x", "*", ""])
