@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
 from experts.http_client import HttpAnswer
@@ -62,13 +63,13 @@ class VllmAnswer:
             yield self._renamed(self._refusal)
             return
         if self.content_type != "text/event-stream":
-            yield self._renamed(b"".join([received async for received in self._received()]))
+            yield self._renamed(await self._whole())
             return
-        pending = b""
-        async for received in self._received():
+        pending, received = b"", self._first
+        while received:
             pending += received
-            end = pending.rfind(_EVENT_END) + len(_EVENT_END) if _EVENT_END in pending else 0
-            if end:
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END)
+            if end >= len(_EVENT_END):
                 if _ERROR_EVENT in pending:
                     self._response.close()
                     if not self._intact():
@@ -78,8 +79,23 @@ class VllmAnswer:
                     raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
                 yield self._renamed(pending[:end])
                 pending = pending[end:]
+            received = await self._more()
         if pending:
             yield self._renamed(pending)
+
+    async def _whole(self) -> bytes:
+        pieces = [self._first]
+        while received := await self._more():
+            pieces.append(received)
+        return b"".join(pieces)
+
+    async def _more(self) -> bytes:
+        """Empty at the end."""
+        try:
+            return await self._response.read_any()
+        except ConnectionEnded as error:
+            self._response.close()
+            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
 
     async def close(self) -> None:
         # Before the answer's end this closes the connection, which makes vLLM abort what is still computed.
@@ -94,15 +110,6 @@ class VllmAnswer:
         self.status = int(json.loads(self._refusal)["error"].get("code") or 500)
         self.content_type = "application/json"
 
-    async def _received(self) -> AsyncIterator[bytes]:
-        yield self._first
-        try:
-            while received := await self._response.read_any():
-                yield received
-        except ConnectionEnded as error:
-            self._response.close()
-            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
-
     def _renamed(self, body: bytes) -> bytes:
         if self.status >= 400:  # an error's message may have it anywhere
             internal, expert = self._names
@@ -113,6 +120,7 @@ class VllmAnswer:
         return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"
 
 
+@lru_cache(maxsize=1024)
 def _field(model: str) -> bytes:
     """Cannot occur inside a text: there the quotes are escaped."""
     return b'"model":' + json.dumps(model).encode()

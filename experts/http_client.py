@@ -20,12 +20,10 @@ class HttpAnswer:
     def __init__(self, connection: HttpConnection, done: Callable[[HttpConnection], None]) -> None:
         self.status = connection.status
         self.content_type = connection.content_type
+        self.read_any = connection.read
+        """The next bytes of the body; empty at its end. Raises ConnectionEnded."""
         self._connection = connection
         self._done: Callable[[HttpConnection], None] | None = done
-
-    async def read_any(self) -> bytes:
-        """The next bytes of the body; empty at its end. Raises ConnectionEnded."""
-        return await self._connection.read()
 
     async def read(self) -> bytes:
         """All that is left. Raises ConnectionEnded."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Resident:
         """Keeps prefixes computed with other weights out of reach, also those of an expert's earlier weights.
 
         ``own``: the salt the client sent. vLLM takes at most 128 characters, not all of them: a digest."""
-        return hashlib.blake2b("\0".join((expert, self.stamp, own)).encode(), digest_size=16).hexdigest()
+        return _digest(expert, self.stamp, own)
 
 
 class VllmEngine:
@@ -404,6 +405,11 @@ class VllmEngine:
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
         return f"<{type(self).__name__} {self._family} [{self._mode}, {self._state}, resident: {names}]>"
+
+
+@lru_cache(maxsize=1024)
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def _image_bytes(report: Mapping[str, Any]) -> int:

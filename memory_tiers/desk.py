@@ -45,7 +45,7 @@ class Desk:
         return ticket
 
     def grant(self, number: int) -> None:
-        ticket, granted = self._tickets[number], self._clock()
+        ticket, granted = self._tickets.pop(number), self._clock()
         queue_seconds = granted - ticket.asked
         swap_seconds = min(ticket.swap_seconds, queue_seconds)
 
@@ -55,7 +55,6 @@ class Desk:
             self._observe(LeaseEnded(ticket.expert, now - granted))
 
         engine = self._engines[self._experts[ticket.expert].family]
-        self._close(ticket, "granted")
         self._observe(LeaseGranted(ticket.expert, ticket.tier, queue_seconds, swap_seconds))
         ticket.grant(Lease(ticket.expert, engine, ticket.tier, queue_seconds, swap_seconds, ended))
 

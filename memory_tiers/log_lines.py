@@ -24,6 +24,8 @@ class Line:
 def line_of(observation: Observation) -> Line | None:
     """None for what concerns one request: the gateway has a line for each."""
     match observation:
+        case LeaseGranted() | LeaseEnded() | TicketEnded():
+            return None
         case MoveDone():
             return Line(
                 logging.WARNING if observation.outcome == "failed" else logging.INFO, _move(observation)
@@ -32,8 +34,6 @@ def line_of(observation: Observation) -> Line | None:
             return Line(logging.INFO, f"displaced expert={expert} reason={reason} age_s={age_s:.1f}")
         case EngineChanged():
             return Line(logging.ERROR if observation.state == "dead" else logging.INFO, _engine(observation))
-        case LeaseGranted() | LeaseEnded() | TicketEnded():
-            return None
         case _:
             assert_never(observation)
 

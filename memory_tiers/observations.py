@@ -9,7 +9,7 @@ from memory_tiers.events import MoveReason
 from memory_tiers.tiers import Tier
 
 MoveOutcome = Literal["done", "failed", "cancelled"]
-TicketOutcome = Literal["granted", "cancelled", "broken"] | RejectionReason
+TicketOutcome = Literal["cancelled", "broken"] | RejectionReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Displaced:
 
 @dataclass(frozen=True, slots=True)
 class LeaseGranted:
-    """``tier`` is where the expert was when it was asked for; ``swap_seconds`` is the part of
-    ``queue_seconds`` in which moves for this expert were under way."""
+    """A ticket ended well. ``tier`` is where the expert was when it was asked for; ``swap_seconds`` is the
+    part of ``queue_seconds`` in which moves for this expert were under way."""
 
     expert: str
     tier: Tier
@@ -57,7 +57,7 @@ class LeaseEnded:
 
 @dataclass(frozen=True, slots=True)
 class TicketEnded:
-    """Comes once for every ticket of an expert that exists."""
+    """In another way. Every ticket of an expert that exists ends once."""
 
     expert: str
     outcome: TicketOutcome

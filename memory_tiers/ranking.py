@@ -9,8 +9,9 @@ from memory_tiers.tiers import Tier
 
 
 class Ranking:
-    """A heap whose outdated entries are skipped: a change costs O(log n), whoever leaves first O(1) and one
-    step for each that is passed over."""
+    """A heap whose outdated entries are skipped. A change is only noted, as there are many from one eviction
+    to the next; whoever leaves first costs O(log n) for each that has changed, and a step for each that is
+    passed over."""
 
     def __init__(self, policy: Policy, tier: Tier) -> None:
         self._policy = policy
@@ -19,6 +20,8 @@ class Ranking:
         self._entries: dict[str, int] = {}
         """The number of each member's entry that counts."""
         self._number = 0
+        self._changed: dict[str, ExpertRecord] = {}
+        """Members that the heap does not have as they are."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -30,16 +33,15 @@ class Ranking:
         """Adds it, or ranks it anew."""
         self._number += 1
         self._entries[expert.name] = self._number
-        heapq.heappush(self._heap, (self._policy.rank(expert, self._tier), self._number, expert))
-        if len(self._heap) > 2 * len(self._entries) + 64:
-            self._heap = [entry for entry in self._heap if self._counts(entry)]
-            heapq.heapify(self._heap)
+        self._changed[expert.name] = expert
 
     def remove(self, expert: ExpertRecord) -> None:
-        self._entries.pop(expert.name, None)
+        if self._entries.pop(expert.name, None) is not None:
+            self._changed.pop(expert.name, None)
 
     def first(self, fits: Callable[[ExpertRecord], bool]) -> ExpertRecord | None:
         """Who should leave first of those that fit."""
+        self._rank()
         passed = []
         found = None
         while self._heap and found is None:
@@ -53,6 +55,14 @@ class Ranking:
         for entry in passed:
             heapq.heappush(self._heap, entry)
         return found
+
+    def _rank(self) -> None:
+        for name, expert in self._changed.items():
+            heapq.heappush(self._heap, (self._policy.rank(expert, self._tier), self._entries[name], expert))
+        self._changed.clear()
+        if len(self._heap) > 2 * len(self._entries) + 64:
+            self._heap = [entry for entry in self._heap if self._counts(entry)]
+            heapq.heapify(self._heap)
 
     def _counts(self, entry: tuple[float, int, ExpertRecord]) -> bool:
         return self._entries.get(entry[2].name) == entry[1]

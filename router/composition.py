@@ -106,8 +106,10 @@ class Composition:
             wanted, by = replace(alone, category=kept.category, cluster=kept.cluster), "sticky"
         else:
             wanted = alone
-        decision = self.router.mapped(wanted, eligible)
-        if decision.expert != self.router.mapped(wanted).expert:
+        decision = wanted
+        if wanted is not alone or (eligible is not None and alone.expert not in eligible):
+            decision = self.router.mapped(wanted, eligible)
+        if decision.expert != self.router.artifact.mapping[wanted.cluster]:
             by = "eligibility"
         return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
 

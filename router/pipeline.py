@@ -33,6 +33,7 @@ class Router:
         self.artifact = artifact
         self.embedder = embedder
         self._clock = clock
+        self._expert_of = {category: artifact.mapping[category] for category in self.categories}
 
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> "Router":
@@ -119,7 +120,7 @@ class Router:
     def _others(self, chosen: str, probabilities: Mapping[str, float]) -> dict[str, float]:
         chances: defaultdict[str, float] = defaultdict(float)
         for category, probability in probabilities.items():
-            chances[self.artifact.mapping[category]] += probability
+            chances[self._expert_of[category]] += probability
         return {name: chance for name, chance in chances.items() if name != chosen and chance >= SLIGHT}
 
     def _first_eligible(self, categories: Iterable[str], eligible: Collection[str] | None) -> str:

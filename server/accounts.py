@@ -69,7 +69,8 @@ class Accounts:
     def note(self, place: Place, spent: Spent) -> None:
         """Returns at once."""
         with self._pending_lock:
-            self._pending[place] = self._pending.get(place, Spent()) + spent
+            before = self._pending.get(place)
+            self._pending[place] = spent if before is None else before + spent
 
     async def usage(self, wanted: Wanted) -> list[UsageRow]:
         """With all that was noted. Raises UsageUnavailable."""

@@ -36,7 +36,7 @@ class Admissions:
         if allowance is None:
             used = self._accounts.used.get(key.name, 0)
             allowance = self._allowances[key.name] = Allowance(self._accounts.started, used)
-        return Admission(key, allowance, self._accounts.note, self._clock, self._clock(), offline)
+        return Admission(key, allowance, self._accounts.note, self._clock, offline)
 
 
 @dataclass(slots=True)
@@ -47,7 +47,6 @@ class Admission:
     _allowance: Allowance
     _note: Callable[[Place, Spent], None]
     _clock: Callable[[], Instant]
-    _came: Instant
     _offline: bool = False
     _need: Need | None = None
     _reservation: Reservation | None = None
@@ -62,10 +61,9 @@ class Admission:
         self._need = need
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
-        tokens = need.prompt_tokens() + need.answer_tokens if counted else 0
-        self._came = self._clock()
+        tokens = need.prompt_tokens() + need.answer_tokens() if counted else 0
         admit = self._allowance.admit_offline if self._offline else self._allowance.admit
-        decided = admit(limits, self._came, tokens)
+        decided = admit(limits, self._clock(), tokens)
         if isinstance(decided, Refusal):
             raise refused(decided, self.key)
         self._reservation = decided
@@ -83,14 +81,14 @@ class Admission:
         if self._settled:
             return
         self._settled = True
-        if used.completion_tokens and not used.prompt_tokens and self._need is not None:
-            used += Spent(prompt_tokens=self._need.prompt_tokens())
-        if self._reservation is not None:
-            tokens = used.prompt_tokens + used.completion_tokens
-            self._allowance.settle(self._reservation, self._clock(), tokens)
-        self._note(
-            Place(self._came.day, self.key.name, expert or NO_EXPERT), used + Spent(requests=1, errors=failed)
-        )
+        prompt_tokens, now, came = used.prompt_tokens, self._clock(), self._reservation
+        if used.completion_tokens and not prompt_tokens and self._need is not None:
+            prompt_tokens = self._need.prompt_tokens()
+        if came is not None:
+            self._allowance.settle(came, now, prompt_tokens + used.completion_tokens)
+        day = now.day if came is None else came.at.day
+        spent = Spent(1, int(failed), prompt_tokens, used.completion_tokens, used.cached_tokens)
+        self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)
 
 
 def check_model(key: Key, model: str) -> None:

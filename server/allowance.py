@@ -48,15 +48,16 @@ class Window:
         return f"<Window {self._used} in {len(self._charged)} s>"
 
     def used(self, steady: float) -> int:
-        for second in list(self._charged):
-            if second >= math.floor(steady) - WINDOW_S:
-                break
-            self._used -= self._charged.pop(second)
+        self._forget(math.floor(steady))
         return self._used
 
     def charge(self, steady: float, amount: int) -> None:
         second = math.floor(steady)
-        self._charged[second] = self._charged.get(second, 0) + amount
+        if second in self._charged:
+            self._charged[second] += amount
+        else:
+            self._forget(second)
+            self._charged[second] = amount
         self._used += amount
 
     def give_back(self, steady: float, amount: int) -> None:
@@ -65,6 +66,13 @@ class Window:
         if second in self._charged:
             self._charged[second] -= amount
             self._used -= amount
+
+    def _forget(self, now: int) -> None:
+        """What was charged too long before this second."""
+        for second in list(self._charged):
+            if second >= now - WINDOW_S:
+                break
+            self._used -= self._charged.pop(second)
 
     def wait_s(self, steady: float, most: int) -> float:
         """How long until no more than ``most``, which is not negative, is used."""
@@ -212,8 +220,10 @@ class Allowance:
 
 
 def _over(name: LimitName, most: int | None, window: Window, at: Instant, asked: int) -> Refusal | None:
+    if most is None:
+        return None
     used = window.used(at.steady)
-    if most is None or used + asked <= most:
+    if used + asked <= most:
         return None
     return Refusal(name, most, used, asked, None if asked > most else window.wait_s(at.steady, most - asked))
 

@@ -51,8 +51,11 @@ class Keys:
 
 def authorization_of(headers: Mapping[str, str]) -> str | None:
     """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    given = headers.get("authorization")
+    if given:
+        return given
     key = headers.get("x-api-key")
-    return headers.get("authorization") or (f"Bearer {key}" if key else None)
+    return f"Bearer {key}" if key else None
 
 
 def sent_key(authorization: str | None) -> bytes:

@@ -144,7 +144,7 @@ class _Walk:
     def enter(self, request: ModelRequest) -> None:
         """Reserves what it may use of its key's day. Raises OverBudget."""
         assert self._admission is not None
-        self._admission.enter(self._services.catalog.name_of(request.model), Need.of(request))
+        self._admission.enter(self._services.catalog.name_of(request.model), Need(request))
 
     def answered(self, status: int, body: bytes) -> Answer:
         return Answer(status, self._id, orjson.loads(body))

@@ -38,8 +38,8 @@ class Breaker:
 
     def enter(self, now: float) -> int:
         """A try begins, of whom it does not refuse. Returns its number."""
-        assert self.refuses_s(now) == 0, self
         if self._until is not None:
+            assert self._until <= now, self
             self._until = now + self._cool_down_s
         return self._failed
 

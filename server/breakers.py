@@ -112,8 +112,9 @@ class Breakers:
         """Before a request asks for a lease. Raises BreakerOpen."""
         mine, engine = self._experts[expert.name], self._engines[expert.family]
         now = self._clock()
-        self._check(engine, f"The engine of family {expert.family}", "engine", now)
-        self._check(mine, f"The expert {expert.name}", "expert", now)
+        if engine.is_open or mine.is_open:
+            self._check(engine, f"The engine of family {expert.family}", "engine", now)
+            self._check(mine, f"The expert {expert.name}", "expert", now)
         return Attempt(expert, mine, engine, mine.enter(now), engine.enter(now), self._clock)
 
     def is_open(self, expert: Expert) -> bool:

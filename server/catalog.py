@@ -37,8 +37,10 @@ class Catalog:
 
     def name_of(self, model: str) -> str:
         """What a client names, without the budget that a composition's may have."""
+        if model in self.experts:
+            return model
         name, _, budget = model.rpartition(":")
-        return name if budget and model not in self.experts and name in self.settings.compositions else model
+        return name if budget and name in self.settings.compositions else model
 
 
 def open_experts(settings: Settings) -> dict[str, Expert]:

@@ -10,6 +10,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from server.cycle import Cycle
+from server.departure import DEPARTURE, Departure
 from server.errors import (
     BadRequest,
     GatewayError,
@@ -54,6 +56,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None  # for what is being read
         self._stall: asyncio.TimerHandle | None = None
+        self._departure = Departure()  # of who asked what is read or answered
 
     @property
     def _answering(self) -> bool:
@@ -74,6 +77,8 @@ class Connection(HttpToolsProtocol):
         if self._stall is not None:
             self._stall.cancel()
         super().connection_lost(exc)
+        if self._answering:
+            self._departure.notice()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -142,8 +147,9 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         self._reading = "body"
         self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
-        super().on_headers_complete()
-        self.cycle.default_headers = [*self.cycle.default_headers, (HEADER, self._request_id().encode())]
+        self._departure = self.scope[DEPARTURE] = Departure()  # type: ignore[literal-required]
+        self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
+        self._start_asgi_task(self.cycle, self.app)
 
     def _check_headers(self) -> None:
         """Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""

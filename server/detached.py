@@ -1,10 +1,9 @@
 """A request that goes on when its client was answered: the line again, with nobody attached."""
 
-import asyncio
-
 from starlette.requests import Request
-from starlette.types import Message, Send
+from starlette.types import Send
 
+from server.departure import Departure
 from server.dialect import Dialect
 from server.line import Exchange
 
@@ -16,6 +15,7 @@ class Detached(Exchange):
     def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect, hear: Send) -> None:
         """``raw``: the body that ``exchange`` read. ``hear``: gets the answer."""
         super().__init__(Request(exchange.request.scope), dialect)
+        self.departure = Departure()  # that never comes
         self.headers_out = dict(exchange.headers_out)
         self.admission, exchange.admission = exchange.admission, None
         self._raw = raw
@@ -23,12 +23,7 @@ class Detached(Exchange):
 
     async def run(self) -> None:
         """To its end, or until it is cancelled; then it has given back all it held. Raises nothing else."""
-        await self(self.request.scope, _wait, self._hear)
+        await self(self.request.scope, self.request.receive, self._hear)
 
     async def _admit(self, send: object) -> bytes:
         return self._raw
-
-
-async def _wait() -> Message:
-    """A client that never leaves."""
-    return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]

@@ -34,11 +34,6 @@ class Needs:
         """Tokens that there are at least: see ``least_tokens``."""
         return least_tokens(iter(self.texts), self.longest)
 
-    @cached_property
-    def characters(self) -> int:
-        """Of the texts; they have no more tokens than that."""
-        return sum(map(len, self.texts))
-
     def missing(self, expert: Expert, window: int) -> Reason | None:
         """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
         or it is not known."""
@@ -49,8 +44,8 @@ class Needs:
                 return capability
         answer = expert.generation.max_tokens if self.answer is None else self.answer
         room = window - (answer or 0)
-        # Most texts are so short that their tokens need not be counted.
-        return "context" if self.characters > room and self.prompt > room else None
+        # Most texts are so short that their tokens need not be counted: they have no more than characters.
+        return "context" if sum(map(len, self.texts)) > room and self.prompt > room else None
 
 
 def needs_of(request: ModelRequest, longest: int) -> Needs:
@@ -59,11 +54,18 @@ def needs_of(request: ModelRequest, longest: int) -> Needs:
     capabilities: dict[Capability, str] = {}
     if body.get("tools") and body.get("tool_choice") != "none":
         capabilities["tools"] = "tools"
+    texts: list[str] = []
     for number, message in enumerate(request.messages):
-        for position, part in enumerate(_parts(message)):
+        content = message.get("content")
+        if isinstance(content, str):
+            texts.append(content)
+            continue
+        for position, part in enumerate(_parts(content)):
             capability = _PARTS.get(str(part.get("type")))
             if capability is not None:
                 capabilities.setdefault(capability, f"messages[{number}].content[{position}]")
+            if isinstance(part.get("text"), str):
+                texts.append(part["text"])
     answer = (
         body.get("max_tokens") if body.get("max_completion_tokens") is None else body["max_completion_tokens"]
     )
@@ -71,7 +73,7 @@ def needs_of(request: ModelRequest, longest: int) -> Needs:
     cut = request.any_length or body.get("truncate_prompt_tokens") is not None
     return Needs(
         capabilities,
-        texts=() if cut else tuple(_texts(request.messages)),
+        texts=() if cut else tuple(texts),
         longest=longest,
         answer=answer if type(answer) is int and answer > 0 else None,
     )
@@ -133,17 +135,6 @@ def why(reason: Reason) -> str:
     return "has too small a context window" if reason == "context" else f"does not take {reason}"
 
 
-def _parts(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _parts(content: object) -> list[Mapping[str, Any]]:
     """Those of a content that is a list of them."""
-    content = message.get("content")
-    if isinstance(content, list):
-        yield from (part for part in content if isinstance(part, dict))
-
-
-def _texts(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for message in messages:
-        if isinstance(message.get("content"), str):
-            yield message["content"]
-        for part in _parts(message):
-            if isinstance(part.get("text"), str):
-                yield part["text"]
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []

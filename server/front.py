@@ -1,6 +1,7 @@
 """The way past FastAPI for the paths on which every microsecond counts: it knows them, and nothing else."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -49,6 +50,10 @@ class QuickHeaders(Headers):
 
     def __getitem__(self, key: str) -> str:
         return self._first[key.lower()].decode("latin-1")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = self._first.get(key.lower())
+        return default if value is None else value.decode("latin-1")
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and key.lower() in self._first

@@ -3,7 +3,7 @@
 import contextlib
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from server.errors import BadRequest, TooLarge
 from server.gate import GATE, Gate
@@ -16,15 +16,20 @@ _PARSER_DEPTH = 1024
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that, Overloaded."""
+    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that, Overloaded,
+    ClientDisconnect."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal():
         raise BadRequest("The content-length header is not a number.")
     if int(declared) > limit:
         raise TooLarge(f"The body has {declared} bytes; at most {limit} are taken.")
     gate: Gate = request.scope[GATE]
-    parts, size = [], 0
-    async for part in request.stream():
+    parts, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > limit:
             raise TooLarge(f"The body has more than the {limit} bytes that are taken.")

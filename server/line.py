@@ -15,6 +15,7 @@ from server.answer_headers import of_lease, of_route
 from server.auth import authorization_of
 from server.begun import Begun, begin
 from server.breakers import broken_by
+from server.departure import DEPARTURE, Departure, while_connected
 from server.dialect import Dialect
 from server.engine_failure import engine_failure
 from server.errors import BadRequest, GatewayError
@@ -30,7 +31,7 @@ from server.request_id import REQUEST_ID
 from server.routing import Route, Routed
 from server.services import Services
 from server.stall import unstalled
-from server.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start, while_connected
+from server.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start
 from server.tally import Tally
 
 FALLBACKS = 2
@@ -52,16 +53,18 @@ class Exchange(Response):
         self.status = 0  # not zero once headers are out
         self.expert = ""
         self.began = time.monotonic()
+        self.headers_in = request.headers
         self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the headers
         self.headers_out: dict[str, str] = {}
         self.recorded: Recorded | None = None
+        self.departure: Departure = request.scope[DEPARTURE]
         self.background = None  # read by FastAPI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stayed = False
         try:
             raw = await self._admit(send)
-            stayed = raw is None or await while_connected(self._answer(raw, send), receive)
+            stayed = raw is None or await while_connected(self._answer(raw, send), self.departure)
         except ClientDisconnect:
             pass  # while it sent its body
         finally:
@@ -70,7 +73,7 @@ class Exchange(Response):
     async def _admit(self, send: Send) -> bytes | None:
         """The body; None: it was refused."""
         try:
-            key = self.services.keys.check(authorization_of(self.request.headers))
+            key = self.services.keys.check(authorization_of(self.headers_in))
             self.admission = self.services.admissions.of(key)
             return await read_json(self.request, self.services.settings.server)
         except GatewayError as error:
@@ -79,7 +82,7 @@ class Exchange(Response):
 
     async def _answer(self, raw: bytes, send: Send) -> None:
         try:
-            patience = Patience.of(self.request.headers, self.services.settings.server)
+            patience = Patience.of(self.headers_in, self.services.settings.server)
             async with deadline(patience.timeout_s, time.monotonic() - self.began):
                 await self._line(raw, send, patience.keep_alive_s)
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
@@ -104,8 +107,7 @@ class Exchange(Response):
             await send_chunks(send, here)
             await send_end(send)
             return
-        headers = self.request.headers
-        routed = await self.services.route(request, headers.get("x-coe-category"))
+        routed = await self.services.route(request, self.headers_in.get("x-coe-category"))
         async with (
             KeepAlive(lambda: self._comment(send), keep_alive_s if request.stream else 0) as waiting,
             await self._begin(request, routed, priority) as begun,
@@ -118,8 +120,8 @@ class Exchange(Response):
     def _enter(self, request: ModelRequest) -> Priority:
         """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
         assert self.admission is not None
-        priority = self.admission.priority(_priority(self.request.headers))
-        need = NOTHING if self.dialect.any_of_family else Need.of(request)
+        priority = self.admission.priority(_priority(self.headers_in))
+        need = NOTHING if self.dialect.any_of_family else Need(request)
         self.admission.enter(self.services.catalog.name_of(request.model), need)
         self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         return priority
@@ -152,7 +154,7 @@ class Exchange(Response):
             self.dialect.engine_path,
             self.dialect.engine_body(request, expert),
             whole=not request.stream,
-            fail_fast=self.request.headers.get("x-coe-fail-fast", "").lower() in ("1", "true"),
+            fail_fast=self.headers_in.get("x-coe-fail-fast", "").lower() in ("1", "true"),
             priority=priority,
         )
 
@@ -166,7 +168,7 @@ class Exchange(Response):
     def _remember(self, route: Route) -> None:
         """As feedback is about it."""
         if route.decision is not None and self.services.feedback is not None:
-            key = authorization_of(self.request.headers)
+            key = authorization_of(self.headers_in)
             self.recorded = self.services.feedback.decided(self.request_id, key, route.composition, route)
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:

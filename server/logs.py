@@ -1,16 +1,73 @@
 """Log lines of the gateway: one format, on standard error."""
 
+import asyncio
 import logging
+import sys
+import time
+from typing import TextIO
 
 
 def configure(verbose: bool) -> None:
     """Called once by the command line."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", datefmt="%H:%M:%S"
-    )
+    handler = TurnHandler(sys.stderr)
+    handler.setFormatter(SecondFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # A line of the log says neither where it was written nor by what thread, so nobody needs to find out.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     if not verbose:
         for name in ("httpx", "asyncio", "uvicorn.access", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class TurnHandler(logging.StreamHandler[TextIO]):
+    """Writes at once what one turn of an event loop logs: a write for each of many requests takes longer than
+    all else about its line. What is a warning or more, or comes from elsewhere, is written when it comes,
+    after what came before it; what is left when the process ends, by ``logging`` itself."""
+
+    _latest: logging.LogRecord
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+        self._due: asyncio.AbstractEventLoop | None = None  # at whose next turn they are written
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record))
+        except Exception:  # as every handler does
+            self.handleError(record)
+            return
+        self._latest = record
+        loop = asyncio._get_running_loop()
+        if loop is None or record.levelno >= logging.WARNING:
+            self.flush()
+        elif self._due is not loop:
+            self._due = loop
+            loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self.acquire()
+        try:
+            lines, self._lines, self._due = self._lines, [], None
+            if lines:
+                self.stream.write("\n".join([*lines, ""]))
+            super().flush()
+        except Exception:  # as every handler does
+            self.handleError(self._latest)
+        finally:
+            self.release()
+
+
+class SecondFormatter(logging.Formatter):
+    """Finds out what time it is once a second."""
+
+    def __init__(self, form: str, time_form: str) -> None:
+        super().__init__(form, time_form)
+        self._second, self._written = -1, ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._written = second, time.strftime(datefmt or "", time.localtime(second))
+        return self._written

@@ -6,6 +6,7 @@ from typing import Any
 
 from server.errors import BadRequest
 
+_NESTED = (dict, list)
 _WEB = re.compile(r"https?://([A-Za-z0-9.-]+)(:\d{1,5})?([/?#][!-\[\]-~]*)?")
 """Nothing that two readers take for two hosts: no user name, backslash, space or mark beyond ASCII."""
 
@@ -31,7 +32,7 @@ def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
     it."""
     if isinstance(value, list):
         for position, each in enumerate(value):
-            if isinstance(each, dict | list):
+            if isinstance(each, _NESTED):
                 yield from _addresses(each, f"{where}[{position}]")
     elif isinstance(value, dict):
         for key, child in value.items():
@@ -41,5 +42,5 @@ def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
                         yield f"{where}.{key}.{inner}", address
             elif key.endswith("_url") and isinstance(child, str):
                 yield f"{where}.{key}", child
-            if key in ("content", "output", "source") and isinstance(child, dict | list):
+            if key in ("content", "output", "source") and isinstance(child, _NESTED):
                 yield from _addresses(child, f"{where}.{key}")

@@ -1,6 +1,6 @@
 """How many tokens a request may take, said before it takes them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.eligibility import least_tokens, needs_of
@@ -15,17 +15,18 @@ _LONGEST = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Need:
     """``prompt_tokens`` counts those that there are at least, which takes time where they are many.
-    ``answer_tokens``: as many as there may be."""
+    ``answer_tokens``: as many as there may be. ``request``: None where no expert computes for it."""
 
-    prompt_tokens: Callable[[], int]
-    answer_tokens: int
+    request: ModelRequest | None
 
-    @classmethod
-    def of(cls, request: ModelRequest) -> "Need":
-        return cls(lambda: _prompt(request), _answers(request) * _answer(request))
+    def prompt_tokens(self) -> int:
+        return 0 if self.request is None else _prompt(self.request)
+
+    def answer_tokens(self) -> int:
+        return 0 if self.request is None else _answers(self.request) * _answer(self.request)
 
 
-NOTHING = Need(lambda: 0, 0)
+NOTHING = Need(None)
 """Of a request for which no expert computes."""
 
 

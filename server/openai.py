@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import orjson
 
 from experts.spec import Expert, Task
 from server.errors import BadRequest, NotCapable
+
+# What a field is if it is there. Made once: making ``bool | None`` takes longer than asking.
+_FLAG, _OBJECT, _LIST = (bool, NoneType), (dict, NoneType), (list, NoneType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,14 @@ def check_owned(body: Mapping[str, Any]) -> None:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model; GET /v1/models lists them.", "model")
-    if not isinstance(body.get("stream"), bool | None):
+    if not isinstance(body.get("stream"), _FLAG):
         raise BadRequest("'stream' must be true or false.", "stream")
     if body.get("chat_template") is not None:
         raise BadRequest(
             "'chat_template' is refused: each expert is served with its own template; leave it out.",
             "chat_template",
         )
-    if not isinstance(body.get("vllm_xargs"), dict | None):
+    if not isinstance(body.get("vllm_xargs"), _OBJECT):
         raise BadRequest("'vllm_xargs' must be an object.", "vllm_xargs")
 
 
@@ -112,13 +116,13 @@ def engine_completion(request: ModelRequest, expert: Expert) -> dict[str, Any]:
             body[field] = value
     own_stops = body.get("stop_token_ids")
     # What is not a list is vLLM's to refuse; and these are end-of-text tokens, which ignore_eos is about.
-    if isinstance(own_stops, list | None) and not body.get("ignore_eos"):
+    if isinstance(own_stops, _LIST) and not body.get("ignore_eos"):
         own_stops = own_stops or []
         body["stop_token_ids"] = own_stops + [
             stop for stop in generation.stop_token_ids if stop not in own_stops
         ]
     options = body.get("stream_options")
-    if request.stream and isinstance(options, dict | None):
+    if request.stream and isinstance(options, _OBJECT):
         each = {} if request.wants_usage else {"continuous_usage_stats": False}  # vLLM's: with each event
         body["stream_options"] = {**(options or {}), **each, "include_usage": True}
     return body

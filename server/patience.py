@@ -21,10 +21,13 @@ class Patience:
     @classmethod
     def of(cls, headers: Mapping[str, str], config: ServerConfig) -> "Patience":
         """Raises BadRequest."""
-        own = _number(headers, "x-coe-timeout-s")
+        given, given_keep_alive = headers.get("x-coe-timeout-s"), headers.get("x-coe-keep-alive-s")
+        if given is None and given_keep_alive is None:
+            return cls(config.request_timeout_s, config.keep_alive_s)
+        own = _number("x-coe-timeout-s", given)
         if own is not None and own <= 0:
             raise BadRequest("x-coe-timeout-s must be more than 0.")
-        keep_alive = _number(headers, "x-coe-keep-alive-s")
+        keep_alive = _number("x-coe-keep-alive-s", given_keep_alive)
         if keep_alive is not None and keep_alive != 0 and keep_alive < 1:
             raise BadRequest("x-coe-keep-alive-s must be 1 or more, or 0 for no signs of life.")
         limits = [limit for limit in (own, config.request_timeout_s) if limit is not None]
@@ -54,8 +57,7 @@ async def _deadline(timeout_s: float, spent_s: float) -> AsyncIterator[None]:
         ) from error
 
 
-def _number(headers: Mapping[str, str], name: str) -> float | None:
-    given = headers.get(name)
+def _number(name: str, given: str | None) -> float | None:
     if given is None:
         return None
     try:

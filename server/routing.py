@@ -9,7 +9,7 @@ from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
 from server.compositions import Compositions, Named
-from server.eligibility import Eligibility, Reason
+from server.eligibility import Eligibility, Reason, needs_of
 from server.errors import BadRequest, NotCapable, UnknownModel
 from server.explanation import Explanation
 from server.openai import ModelRequest
@@ -86,6 +86,8 @@ class Routing:
         """``windows``: family to its context window in tokens."""
         self._compositions = Compositions(compositions, workers)
         self._experts = experts
+        self._direct = {name: Route(name, {}) for name in experts}
+        """To those that clients name."""
         self._windows = windows
         self._observe = observe
         self._workers = workers
@@ -105,6 +107,8 @@ class Routing:
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
+        if request.model in self._experts:
+            return self._checked(request)
         route = await self._decide(request, await self.named(request.model), category)
         if route.choice is not None:
             self._observe(route.composition, route.choice.decision, route.by)
@@ -124,26 +128,32 @@ class Routing:
     async def named(self, model: str) -> Named | None:
         """The composition that ``model`` names; None for an expert. Raises UnknownModel, and BadRequest where
         there is no map for a budget."""
+        if model in self._experts:
+            return None
         named = await self._compositions.named(model)
-        if named is None and model not in self._experts:
+        if named is None:
             raise UnknownModel(self._no_such_model(model), "model")
         return named
 
     async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
-        if named is None:  # looking at a request costs less than another thread does
-            return self._choose(request, named, category)
+        if named is None:
+            return self._checked(request)
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
-    def _choose(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
-        if named is None:
-            _check_task(request, self._experts[request.model])
-        names = (request.model,) if named is None else named.composition.experts
-        stand_ins = () if named is None else named.composition.stand_ins
+    def _checked(self, request: ModelRequest) -> Route:
+        """To the expert that it names, if that one can take it. Raises NotCapable, ContextTooLong."""
+        expert = self._experts[request.model]
+        _check_task(request, expert)
+        window = self._windows[expert.family]
+        if needs_of(request, window).missing(expert, window) is not None:
+            Eligibility.of(request, [expert], self._windows).among([expert.name])  # says why
+        return self._direct[expert.name]
+
+    def _choose(self, request: ModelRequest, named: Named, category: str | None) -> Route:
+        names, stand_ins = named.composition.experts, named.composition.stand_ins
         judged = [self._experts[name] for name in dict.fromkeys((*names, *stand_ins))]
         eligibility = Eligibility.of(request, judged, self._windows)
         eligible = eligibility.among(names)
-        if named is None:
-            return Route(request.model, {})
         if not request.messages:
             message = f"{request.model} chooses an expert by a text, and here is none: name an expert."
             raise BadRequest(message, "model")

@@ -1,9 +1,8 @@
-"""Bytes on their way to the client, and noticing that the client has left."""
+"""Bytes on their way to the client."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 
-from starlette.types import Receive, Send
+from starlette.types import Send
 
 SSE = "text/event-stream; charset=utf-8"
 SSE_HEADERS = {
@@ -11,42 +10,6 @@ SSE_HEADERS = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx passes events on as they come
 }
-
-
-async def while_connected(work: Coroutine[None, None, None], receive: Receive) -> bool:
-    """Runs ``work`` to its end and returns True, or cancels it when the client leaves and returns False.
-
-    Whatever ``work`` holds is given back by its own ``finally`` before this returns, also when the caller
-    itself is cancelled.
-    """
-    working = asyncio.current_task()
-    assert working is not None, "in a task"
-    departure = Departure(working, receive)
-    watcher = asyncio.create_task(departure.watch())
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not departure.noticed or working.uncancel() > 0:  # the caller was cancelled too
-            raise
-        return False
-    finally:
-        watcher.cancel()
-    return True
-
-
-class Departure:
-    """Of a client: cancels ``working`` when it is noticed."""
-
-    def __init__(self, working: "asyncio.Task[None]", receive: Receive) -> None:
-        self._working = working
-        self._receive = receive
-        self.noticed = False
-
-    async def watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.noticed = True
-        self._working.cancel()
 
 
 async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> None:

@@ -93,16 +93,17 @@ class TierMetrics:
     def observe(self, observation: Observation) -> None:
         """Counts what the tier manager saw."""
         match observation:
+            case LeaseGranted(expert, tier, seconds):  # first what comes with each request
+                self._queue_seconds_of(expert, tier).observe(seconds)
+                self._hits_of(tier).inc()
+                self._actuations_of(expert, PATHS[tier]).inc()
+                self._tickets_of(expert, "granted").inc()
+            case LeaseEnded(expert, seconds):
+                self._lease_seconds_of(expert).observe(seconds)
             case MoveDone():
                 self._moved(observation)
             case Displaced(_, reason, age_s):
                 self._left("device", reason, age_s)
-            case LeaseGranted(expert, tier, seconds):
-                self._queue_seconds_of(expert, tier).observe(seconds)
-                self._hits_of(tier).inc()
-                self._actuations_of(expert, PATHS[tier]).inc()
-            case LeaseEnded(expert, seconds):
-                self._lease_seconds_of(expert).observe(seconds)
             case TicketEnded(expert, outcome):
                 self._tickets_of(expert, outcome).inc()
             case EngineChanged():

@@ -11,7 +11,7 @@ import orjson
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",
-    "properties": {"input": {"type": "string"}},
+    "properties": {"input": {"type": "string", "description": "What the tool takes, as plain text."}},
     "required": ["input"],
     "additionalProperties": False,
 }

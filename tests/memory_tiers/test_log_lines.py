@@ -71,7 +71,7 @@ def test_a_line_says_what_happened_and_what_it_cost(observation: Observation, le
 
 @pytest.mark.parametrize(
     "observation",
-    [LeaseGranted("law", "host", 0.1, 0.1), LeaseEnded("law", 1.0), TicketEnded("law", "granted", 0.1)],
+    [LeaseGranted("law", "host", 0.1, 0.1), LeaseEnded("law", 1.0), TicketEnded("law", "cancelled", 0.1)],
 )
 def test_requests_have_their_line_elsewhere(observation: Observation) -> None:
     assert line_of(observation) is None

@@ -62,7 +62,8 @@ class House:
         await self.until(lambda: self.manager.counts() == NOTHING)
 
     def outcomes(self) -> list[str]:
-        return [each.outcome for each in self.seen if isinstance(each, TicketEnded)]
+        ended = [each for each in self.seen if isinstance(each, TicketEnded | LeaseGranted)]
+        return [each.outcome if isinstance(each, TicketEnded) else "granted" for each in ended]
 
 
 @contextlib.asynccontextmanager

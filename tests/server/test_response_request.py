@@ -150,7 +150,7 @@ def test_a_custom_tool_is_a_function_with_one_text() -> None:
     body = chat_of(tools=[RUN | {"format": {"type": "text"}}, LOOK], tool_choice=choice).body
     run, look = [tool["function"] for tool in body["tools"]]
     assert (run["name"], run["description"], run["strict"]) == ("run", "Runs Python.", True)
-    assert run["parameters"]["properties"] == {"input": {"type": "string"}}
+    assert run["parameters"]["properties"]["input"]["type"] == "string"
     assert look["name"] == "look"
     assert body["tool_choice"] == {"type": "function", "function": {"name": "run"}}
     allowed = {"type": "allowed_tools", "mode": "required", "tools": [choice]}
