@@ -60,7 +60,7 @@ async def _vectors(checkpoint: Path, texts: Sequence[str], logs: Path) -> list[l
     command += ["--model", str(checkpoint), "--served-model-name", "plain", "--runner", "pooling"]
     command += ["--convert", "embed", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager"]
     command += ["--kv-cache-memory-bytes", str(128 * 2**20)]
-    threads = environment(FamilyConfig(mode="plain"), "plain")
+    threads = environment(FamilyConfig(mode="plain"), "plain", "cpu")
     server = await VllmServer.launch(command, threads, logs / "vectors.log")
     try:
         async with asyncio.timeout(300):

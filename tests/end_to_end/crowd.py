@@ -40,7 +40,7 @@ class Answer:
     done: bool = False
     """The stream ended with ``[DONE]``."""
     tier: str = ""
-    queue_s: float = 0.0
+    """Empty where the headers came before the lease."""
     seconds: float = 0.0
 
     def is_whole(self, tokens: int) -> bool:
@@ -91,7 +91,6 @@ async def _ask(http: httpx.AsyncClient, question: Question, tokens: int) -> Answ
         async with http.stream("POST", "/v1/chat/completions", json=body) as response:
             answer.status = response.status_code
             answer.tier = response.headers.get("x-coe-tier", "")
-            answer.queue_s = float(response.headers.get("x-coe-queue-ms", "nan")) / 1e3
             if response.status_code != 200:
                 answer.problem = (await response.aread()).decode(errors="replace")
             async for line in response.aiter_lines():

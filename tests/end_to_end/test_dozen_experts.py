@@ -183,7 +183,7 @@ def wait_until_quiet(gateway: GatewayProcess) -> None:
 def write_figures(day: Day) -> None:
     """For people: printed, and in ``figures.json``."""
     waits = read_waits(day.log)
-    queued = sorted(answer.queue_s for answer in day.crowd)
+    queued = sorted(wait.seconds for wait in waits.waits)
     figures = {
         "requests_per_s": {kind: round(len(day.answers[kind]) / day.seconds[kind], 2) for kind in PHASES},
         "tiers_found_in": Counter(answer.tier for answer in day.crowd),
