@@ -181,7 +181,7 @@ async def test_an_openai_client_knows_the_id_also_while_an_answer_streams(
             )
             assert (await say(gateway, "any", id=answer._request_id, thumbs="up")).status_code == 200
             stream = await client.chat.completions.create(
-                model="coe", messages=[{"role": "user", "content": LAW}], stream=True
+                model="coe", messages=[{"role": "user", "content": LAW}], stream=True, max_tokens=50_000
             )
             request_id = stream.response.headers["x-request-id"]
             assert (await say(gateway, "any", id=request_id, thumbs="down")).status_code == 200
