@@ -12,6 +12,7 @@ from experts.process import session_members
 from experts.simulated import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_modes import full_weights_engine
 
 INTERLEAVED = "interleaved"
 SWAPPING = "drain then swap"
@@ -66,7 +67,7 @@ def open_engine(family: str, config: FamilyConfig, logs: Path) -> Engine:
     """Real vLLM in the configuration's mode, or the simulated engine."""
     if config.mode == "simulated":
         return SimulatedEngine(family, config.simulation)
-    return VllmEngine(family, config, logs)
+    return full_weights_engine(family, config, logs)
 
 
 def plain(config: FamilyConfig) -> FamilyConfig:

@@ -1,7 +1,8 @@
 """The seam between the tier manager and whatever computes: one engine serves the experts of one family.
 
-Implementations: ``experts.vllm.VllmEngine`` (interleaved and plain), ``experts.vllm_lora.LoraEngine``,
-``experts.simulated.SimulatedEngine`` and, asked over HTTP, ``experts.simulated_process.SimulatedProcess``.
+Implementations: ``InterleavedEngine``, ``PlainEngine``, ``EmbedEngine`` and ``LoraEngine`` in
+``experts.vllm_*``, ``experts.simulated.SimulatedEngine`` and, asked over HTTP,
+``experts.simulated_process.SimulatedProcess``.
 One contract-test suite (``tests/experts/test_engine_contract.py``) runs over all of them.
 """
 

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from experts.spec import Expert, FamilyConfig
-from experts.vllm import VllmEngine
 from experts.vllm_command import VERIFIED, InstalledVllm
+from experts.vllm_interleaved import InterleavedEngine
 
 _AS_IF = InstalledVllm("cpu", f"{VERIFIED}0")
 
 
-class SimulatedProcess(VllmEngine):
+class SimulatedProcess(InterleavedEngine):
     """All of the interleaved engine's client side, and ``experts.simulated_server`` in vLLM's place."""
 
     def __init__(self, family: str, config: FamilyConfig, log_folder: Path) -> None:

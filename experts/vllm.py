@@ -1,16 +1,13 @@
 """Real vLLM behind the engine protocol: one server for the experts of a family."""
 
 import asyncio
-import hashlib
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from experts import canary
 from experts.answer import VllmAnswer
@@ -24,46 +21,20 @@ from experts.errors import (
     ExpertNotResident,
     LoadFailed,
 )
-from experts.safetensors_header import TensorHeader, read_headers
-from experts.same_family import check_same_family
+from experts.resident import Resident
 from experts.spec import Expert, FamilyConfig
-from experts.vllm_command import (
-    INTERNAL_MODEL,
-    VERIFIED,
-    InstalledVllm,
-    VllmMode,
-    command,
-    environment,
-    installed_vllm,
-)
+from experts.vllm_command import InstalledVllm, VllmMode, command, environment, installed_vllm
 from experts.vllm_server import VllmServer
 
 logger = logging.getLogger(__name__)
 _REQUEST_GAUGES = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
-_NOTHING_YET = EngineStatistics(
-    active=None, resident=(), switches=0, switch_seconds=0.0, busy_seconds=None, running=0
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
-    stamp: str
-    """Changes when the files its weights were read from do."""
+class VllmEngine(ABC):
+    """What all modes have in common: a server that starts, proves right, answers, and may die. They differ in
+    how an expert comes to the device and a request names it (``experts.vllm_modes``)."""
 
-    def salt(self, expert: str, own: str) -> str:
-        """Keeps prefixes computed with other weights out of reach, also those of an expert's earlier weights.
-
-        ``own``: the salt the client sent. vLLM takes at most 128 characters, not all of them: a digest."""
-        return _digest(expert, self.stamp, own)
-
-
-class VllmEngine:
-    """Both modes of full weights; they differ in how an expert comes to the device and a request names it.
-
-    ``interleaved``: the classes in ``experts.inside_vllm`` hold many experts. ``plain``: vLLM as it is holds
-    one, and replaces it by pause, reload, resume. Where the installed vLLM is not one the classes were
-    verified on, ``interleaved`` falls back to ``plain`` and says so.
-    """
+    mode: ClassVar[VllmMode]
 
     def __init__(
         self,
@@ -80,14 +51,6 @@ class VllmEngine:
         self._media_hosts = media_hosts
         vllm = vllm or installed_vllm()
         self._platform = "cpu" if vllm is None else vllm.platform
-        self._mode: VllmMode = config.mode if config.mode in ("plain", "lora") else "interleaved"
-        if self._mode == "interleaved" and vllm is not None and not vllm.verified:
-            self._mode = "plain"
-            logger.warning(
-                "family %s: vLLM %s is installed, interleaving is verified on %s*; "
-                "falling back to plain mode, which holds one expert at a time",
-                family, vllm.version, VERIFIED,
-            )  # fmt: skip
         self._family = family
         self._config = config
         self._native_bfloat16 = computes_bfloat16() if native_bfloat16 is None else native_bfloat16
@@ -98,12 +61,6 @@ class VllmEngine:
         self._state: EngineState = "stopped"
         self._running: VllmServer | None = None
         self._resident: dict[str, Resident] = {}
-        self._right: set[tuple[str, str]] = set()
-        """Experts and stamps of weights that have passed their canary."""
-        self._family_tensors: tuple[TensorHeader, ...] = ()
-        self._computing = Path()
-        """Plain mode: the weights in the model, also when their expert has been unloaded."""
-        self._reloads = _NOTHING_YET
         self._died = asyncio.Event()
         self._reason = ""
         self._watcher: asyncio.Task[None] | None = None
@@ -117,18 +74,13 @@ class VllmEngine:
         return self._state
 
     @property
-    def mode(self) -> VllmMode:
-        """The mode in use, after a fallback."""
-        return self._mode
-
-    @property
     def dtype(self) -> str:
         """The type vLLM is told to compute in. The first start settles it; before, what is configured."""
         return self._dtype
 
     @property
-    def resident_limit(self) -> int | None:
-        return None if self._mode == "interleaved" else 1
+    @abstractmethod
+    def resident_limit(self) -> int | None: ...
 
     @property
     def held_bytes(self) -> int:
@@ -185,13 +137,11 @@ class VllmEngine:
             held = await self._bring(expert, weights, images)
         except (LoadFailed, CheckpointError) as error:
             raise LoadFailed(f"{expert.name}: {error}") from error
-        self._resident[expert.name] = Resident(_stamp(weights))
+        self._resident[expert.name] = Resident.of(weights)
         return Loaded(held, time.monotonic() - begun, _bytes_in(images) if images else 0)
 
     async def unload(self, name: str) -> None:
-        # First here: a request that comes meanwhile is refused rather than failed by the engine.
-        if self._resident.pop(name, None) is not None and self._mode == "interleaved":
-            await self.server.worker("coe_unload", name)
+        self._resident.pop(name, None)
 
     async def request(self, expert: str, path: str, body: Body) -> VllmAnswer:
         server = self.server
@@ -209,21 +159,8 @@ class VllmEngine:
         except TimeoutError:
             return False
 
-    async def statistics(self) -> EngineStatistics:
-        running = await self._requests_held()
-        if self._mode == "plain":
-            resident = tuple(self._resident)
-            active = resident[0] if resident else None
-            return replace(self._reloads, active=active, resident=resident, running=running)
-        report = await self.server.worker("coe_statistics")
-        return EngineStatistics(
-            active=report["active"],
-            resident=tuple(report["resident"]),
-            switches=report["switches"],
-            switch_seconds=report["switch_seconds"],
-            busy_seconds=report["busy_seconds"],
-            running=running,
-        )
+    @abstractmethod
+    async def statistics(self) -> EngineStatistics: ...
 
     async def _requests_held(self) -> int:
         status, body = await self.server.call("GET", "/metrics")
@@ -257,25 +194,17 @@ class VllmEngine:
         """Returns the bytes ``expert`` holds. Raises CanaryFailed when the engine runs and is not right."""
         config = self._config.model_copy(update={"dtype": self._dtype})
         server = await self._launch(self._command(config, expert, weights))
-        try:
-            self._family_tensors = await asyncio.to_thread(read_headers, weights)
-        except CheckpointError as error:
-            raise EngineStartFailed(f"engine of {self._family}: {error}") from error
-        self._reloads = _NOTHING_YET
-        self._computing = weights
         held = await self._warm_up(expert)
-        self._resident = {expert.name: Resident(_stamp(weights))}
+        self._resident = {expert.name: Resident.of(weights)}
         self._watch_over(server)
         return held
 
     def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
-        return command(
-            config, self._mode, self._platform, expert.name, weights, media_hosts=self._media_hosts
-        )
+        return command(config, self.mode, self._platform, expert.name, weights, media_hosts=self._media_hosts)
 
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Returns once the server answers."""
-        surroundings = environment(self._config, self._mode, self._platform)
+        surroundings = environment(self._config, self.mode, self._platform)
         server = await VllmServer.launch(arguments, surroundings, self._log)
         self._running = server
         while not await server.healthy():
@@ -294,11 +223,13 @@ class VllmEngine:
         Returns the bytes ``expert`` holds."""
         try:
             await self._prove(expert)
-            if self._mode != "interleaved":
-                return expert.weights_bytes
-            return _image_bytes(await self.server.worker("coe_statistics"))
+            return await self._held(expert)
         except EngineUnavailable as error:
             raise CanaryFailed(str(error)) from error
+
+    async def _held(self, expert: Expert) -> int:
+        """Bytes of the first one, on the device."""
+        return expert.weights_bytes
 
     def _can_prove(self, expert: Expert) -> bool:
         """Whether ``_prove`` would find out more than that the engine answers."""
@@ -318,102 +249,17 @@ class VllmEngine:
         self._died.set()
         await server.close()
 
+    @abstractmethod
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
-        """Returns the bytes ``expert`` holds."""
-        if self._mode == "interleaved":
-            return await self._load_beside(expert, weights, images)
-        return await self._load_instead(expert, weights)
+        """Returns the bytes ``expert`` holds. Raises LoadFailed, CheckpointError."""
 
-    async def _load_beside(self, expert: Expert, weights: Path, images: Path | None) -> int:
-        """In slices, between which the engine computes."""
-        server, stamp = self.server, _stamp(weights)
-        try:
-            kept = absolute(images) if images else ""
-            report = await server.worker("coe_load", expert.name, absolute(weights), stamp, kept)
-            while not report["whole"]:
-                report = await server.worker("coe_load_more", expert.name)
-            report = await server.worker("coe_load_end", expert.name)
-            # Converted once and right, an image is known by its checksums.
-            if self._can_prove(expert) and (report["converted"] or (expert.name, stamp) not in self._right):
-                self._resident.pop(expert.name, None)  # nobody is to ask for it yet
-                await self._prove(expert)
-                self._right.add((expert.name, stamp))
-        except BaseException:
-            await self._give_up_loading(server, expert.name)
-            raise
-        return _image_bytes(report)
-
-    async def _give_up_loading(self, server: VllmServer, name: str) -> None:
-        with suppress(EngineUnavailable, LoadFailed):
-            if name not in self._resident:
-                await server.worker("coe_unload", name)  # it may have been held already
-                return
-            # Which of its weights are held is not known when the last call was cancelled.
-            self._resident[name] = Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
-            await server.worker("coe_load_abandon", name)
-
-    async def _load_instead(self, expert: Expert, weights: Path) -> int:
-        """Pause, reload, resume."""
-        found = await asyncio.to_thread(read_headers, weights)
-        check_same_family(weights, self._family_tensors, found)
-        server, before = self.server, dict(self._resident)
-        self._resident.clear()  # until it is known what the model computes with
-        begun = time.monotonic()
-        try:
-            await server.command("/pause?mode=wait")
-            await self._reload(server, weights)
-            await server.command("/resume")
-            seconds = self._reloads.switch_seconds + time.monotonic() - begun
-            if self._can_prove(expert):
-                await self._prove(expert)
-        except LoadFailed:  # the weights may be half overwritten, or wrong
-            await server.command("/pause?mode=wait")
-            await self._restore_or_end(server, self._computing)
-            self._resident.update(before)
-            raise
-        finally:
-            if server.process.running:
-                await server.command("/resume")
-        self._computing = weights
-        self._reloads = replace(self._reloads, switches=self._reloads.switches + 1, switch_seconds=seconds)
-        return expert.weights_bytes
-
-    async def _reload(self, server: VllmServer, weights: Path) -> None:
-        await server.worker("coe_reload", absolute(weights))
-        await server.command("/reset_prefix_cache")
-
-    async def _restore_or_end(self, server: VllmServer, weights: Path) -> None:
-        try:
-            await self._reload(server, weights)
-            await server.worker("coe_forget")
-        except LoadFailed:
-            logger.error(
-                "family %s: the weights before could not be restored, ending the engine", self._family
-            )
-            await server.process.stop(grace_s=0)  # nobody knows what it would answer
-
+    @abstractmethod
     def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
-        if self._mode == "plain":
-            return {**body, "model": INTERNAL_MODEL}
-        return {
-            **body,
-            "model": INTERNAL_MODEL,
-            "vllm_xargs": {**(body.get("vllm_xargs") or {}), "expert": expert},
-            "cache_salt": resident.salt(expert, str(body.get("cache_salt") or "")),
-        }
+        """``body`` with what tells the server whose request it is."""
 
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"
-        return f"<{type(self).__name__} {self._family} [{self._mode}, {self._state}, resident: {names}]>"
-
-
-@lru_cache(maxsize=1024)
-def _digest(*parts: str) -> str:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def _image_bytes(report: Mapping[str, Any]) -> int:
-    return int(report["image_bytes"])
+        return f"<{type(self).__name__} {self._family} [{self.mode}, {self._state}, resident: {names}]>"
 
 
 def _bytes_in(images: Path) -> int:
@@ -424,8 +270,3 @@ def _bytes_in(images: Path) -> int:
 def absolute(weights: Path) -> str:
     """As the server can open it, which has a working folder of its own."""
     return str(weights.absolute())
-
-
-def _stamp(weights: Path) -> str:
-    files = [(file.name, file.stat()) for file in sorted(weights.glob("*.safetensors"))]
-    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in files])

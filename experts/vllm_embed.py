@@ -4,15 +4,15 @@ import orjson
 
 from experts.errors import CanaryFailed
 from experts.spec import Expert
-from experts.vllm import VllmEngine
 from experts.vllm_command import INTERNAL_MODEL
+from experts.vllm_plain import PlainEngine
 
 PATH = "/v1/embeddings"
 PROBE = "The sea was calm that morning."
 
 
-class EmbedEngine(VllmEngine):
-    """Mode ``plain``, task ``embed``. An embedding model says no tokens that a canary could be made of, and
+class EmbedEngine(PlainEngine):
+    """Task ``embed``. An embedding model says no tokens that a canary could be made of, and
     what its vectors should be only another implementation of its way of pooling could say. So there is no
     canary: it is asked for one vector, which has to be one."""
 

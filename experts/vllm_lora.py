@@ -12,9 +12,10 @@ from experts import peft
 from experts.engine import Body, EngineStatistics
 from experts.errors import CheckpointError, CheckpointMismatch, EngineStartFailed, LoadFailed
 from experts.fingerprint import read_json
+from experts.resident import Resident
 from experts.safetensors_header import DTYPE_BITS, TensorHeader, read_headers
 from experts.spec import Expert, FamilyConfig
-from experts.vllm import Resident, VllmEngine, absolute
+from experts.vllm import VllmEngine, absolute
 from experts.vllm_command import INTERNAL_MODEL, VERIFIED, InstalledVllm, command, dtype_of, installed_vllm
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class LoraEngine(VllmEngine):
     Adapters come and go by ``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``, and
     ``experts.inside_vllm.adapters`` frees what the latter only forgets.
     """
+
+    mode = "lora"
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class LoraEngine(VllmEngine):
             self._check_has_place(adapter)
 
     async def unload(self, name: str) -> None:
-        self._resident.pop(name, None)
+        await super().unload(name)
         adapter = self._adapters.pop(name, None)
         if adapter is not None:
             await self._drop(adapter)
@@ -109,9 +112,7 @@ class LoraEngine(VllmEngine):
             raise EngineStartFailed(f"engine of {self._family}: {expert.name}: {error}") from error
         more = self.arguments()
         server = await self._launch(
-            command(
-                self._config, self._mode, self._platform, expert.name, self._base, more, self._media_hosts
-            )
+            command(self._config, self.mode, self._platform, expert.name, self._base, more, self._media_hosts)
         )
         try:
             await self.server.worker("coe_share_kernels")

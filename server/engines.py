@@ -7,9 +7,8 @@ from experts.engine import Engine
 from experts.simulated import SimulatedEngine
 from experts.simulated_process import SimulatedProcess
 from experts.spec import Expert
-from experts.vllm import VllmEngine
-from experts.vllm_embed import EmbedEngine
 from experts.vllm_lora import LoraEngine
+from experts.vllm_modes import full_weights_engine
 from server.settings import Settings
 
 
@@ -25,9 +24,7 @@ def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Eng
         members = [expert for expert in experts if expert.family == family]
         base = settings.store / base_name(family)
         return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
-    if config.task == "embed":
-        return EmbedEngine(family, config, settings.logs, media_hosts=hosts)
-    return VllmEngine(family, config, settings.logs, media_hosts=hosts)
+    return full_weights_engine(family, config, settings.logs, media_hosts=hosts)
 
 
 def check_has_place(engine: Engine, expert: Expert) -> None:

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
 from experts.vllm_command import environment
+from experts.vllm_modes import full_weights_engine
 from experts.vllm_server import VllmServer
 
 Answer = TypeVar("Answer")
@@ -28,7 +29,7 @@ class PlainVllm:
     def __init__(self, portal: BlockingPortal, logs: Path) -> None:
         config = {"mode": "plain", "dtype": "float32", "max_model_len": 2048, "kv_cache": "128MiB"}
         self._portal = portal
-        self._engine = VllmEngine("plain", FamilyConfig.model_validate(config), logs)
+        self._engine = full_weights_engine("plain", FamilyConfig.model_validate(config), logs)
 
     def answers(self, expert: Expert, asking: Asking[Answer]) -> Answer:
         """What ``asking`` hears from the engine while it holds ``expert``, and nobody else asks."""

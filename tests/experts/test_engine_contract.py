@@ -32,6 +32,7 @@ from experts.sources import EmbeddedSource
 from experts.spec import Canary, Expert, FamilyConfig, SimulationConfig
 from experts.vllm import VllmEngine
 from experts.vllm_lora import LoraEngine
+from experts.vllm_modes import full_weights_engine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -128,7 +129,7 @@ async def bench(
     else:
         general, other = request.getfixturevalue("with_canaries")
         config = FamilyConfig.model_validate({"mode": kind, **sizes})
-        engine = VllmEngine("f", config, tmp_path_factory.mktemp("logs"))
+        engine = full_weights_engine("f", config, tmp_path_factory.mktemp("logs"))
     await engine.start(general, general.folder)
     yield Bench(kind, engine, general, other)
     await engine.stop()

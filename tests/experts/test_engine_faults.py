@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from experts.errors import EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_modes import full_weights_engine
 from memory_tiers.host import HostStore
 from tests.experts.real_engine import Said, ask, ask_alone, expert_at, kill, maps, process, processes, until
 
@@ -68,7 +69,7 @@ async def bench(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
     config = FamilyConfig.model_validate(
         {"dtype": "float32", "max_model_len": 512, "kv_cache": "48MiB", "max_stall_ms": 0.1}
     )
-    engine, host = VllmEngine("f", config, tmp_path_factory.mktemp("logs")), HostStore()
+    engine, host = full_weights_engine("f", config, tmp_path_factory.mktemp("logs")), HostStore()
     general, math, coding = (expert_at(name, store / name) for name in ("general", "math", "coding"))
     bench = Bench(engine, host, general, math, coding)
     try:

@@ -16,6 +16,7 @@ from experts.prepare import prepare
 from experts.spec import Canary, Expert, FamilyConfig
 from experts.vllm import VllmEngine
 from experts.vllm_command import InstalledVllm
+from experts.vllm_modes import full_weights_engine
 from tests.conftest import embedded_expert
 
 CANARY = Canary((1, 2), (3, 4, 5, 6), (-1.0, -1.0, -1.0, -1.0))
@@ -65,7 +66,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         (tmp_path / "behaviour.json").write_bytes(orjson.dumps(behaviour))
         (package / "api_server.py").write_text(STAND_IN.format(file=str(tmp_path / "behaviour.json")))
         config = FamilyConfig.model_validate({"mode": "plain", "dtype": dtype})
-        return VllmEngine(
+        return full_weights_engine(
             "f", config, tmp_path / "logs", InstalledVllm("cpu", "0.32.0"), native_bfloat16=True
         )
 
@@ -160,7 +161,7 @@ async def test_bfloat16_proves_right_here_and_experts_taken_for_another_do_not_l
         pytest.skip("this processor has no AVX512-BF16")
     general, law, math = (prepare(name, embedded_expert(name), store) for name in ("general", "law", "math"))
     config = FamilyConfig.model_validate({"max_model_len": 512, "kv_cache": "256MiB"})
-    started = VllmEngine("f", config, tmp_path)
+    started = full_weights_engine("f", config, tmp_path)
     try:
         loaded = await started.start(general, general.folder)
         assert started.dtype == "bfloat16"

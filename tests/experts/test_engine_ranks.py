@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_modes import full_weights_engine
 from memory_tiers.host import HostStore
 from tests.experts.real_engine import NOISE, Said, ask, expert_at, kill, maps, process, said_alone, until
 from tests.plain_vllm import PlainVllm
@@ -50,7 +51,9 @@ async def engine(
     """``general`` resident; ``alone`` comes first so that two engines never compute at once."""
     config = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB"}
     slices = {"max_stall_ms": 0.1, "tensor_parallel_size": RANKS}
-    engine = VllmEngine("f", FamilyConfig.model_validate(config | slices), tmp_path_factory.mktemp("logs"))
+    engine = full_weights_engine(
+        "f", FamilyConfig.model_validate(config | slices), tmp_path_factory.mktemp("logs")
+    )
     try:
         await engine.start(experts["general"], experts["general"].folder)
         yield engine

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from experts.inside_vllm.turns import Cost, Limits, Step, replay
 from experts.spec import Expert, FamilyConfig
 from experts.vllm import VllmEngine
+from experts.vllm_modes import full_weights_engine
 from memory_tiers.host import HostStore
 from tests.conftest import EMBEDDED
 from tests.experts.real_engine import NOISE, Said, ask, expert_at, processes, said_alone
@@ -105,7 +106,7 @@ async def engine(
     experts: list[Expert], alone: object, host: HostStore, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[VllmEngine]:
     """All six resident; ``alone`` comes first so that two engines never compute at once."""
-    engine = VllmEngine("f", CONFIG, tmp_path_factory.mktemp("logs"))
+    engine = full_weights_engine("f", CONFIG, tmp_path_factory.mktemp("logs"))
     try:
         await engine.start(experts[0], experts[0].folder)
         for expert in experts[1:]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experts.spec import FamilyConfig
-from experts.vllm import VllmEngine
 from experts.vllm_command import InstalledVllm, command, environment
+from experts.vllm_modes import full_weights_engine
 
 WEIGHTS = Path("/models/law")
 
@@ -78,12 +78,12 @@ def test_on_a_vllm_not_verified_interleaving_falls_back_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        engine = VllmEngine("f", FamilyConfig(), tmp_path, InstalledVllm("cpu", "0.33.1"))
+        engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cpu", "0.33.1"))
     assert (engine.mode, engine.resident_limit) == ("plain", 1)
     assert "0.33.1" in caplog.text
     assert "falling back" in caplog.text
 
 
 def test_on_a_verified_vllm_it_interleaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    engine = VllmEngine("f", FamilyConfig(), tmp_path, InstalledVllm("cuda", "0.32.4"))
+    engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cuda", "0.32.4"))
     assert (engine.mode, engine.resident_limit, caplog.text) == ("interleaved", None, "")
