@@ -31,6 +31,8 @@ ENVIRONMENT = {**os.environ, "LLM_USER_PATH": str(HOME)}
 LLM = [str(Path(sys.executable).with_name("llm"))]
 GREEDY = ("-o", "temperature", "0")
 """Drawn at random, a model this small ends some answers before their first word."""
+NO_END = json.dumps({"0": -100, "2": -100})
+"""Rules out both tokens that end an answer: llm has no option for ``ignore_eos``."""
 
 
 def llm(*arguments: str, fails: bool = False) -> str:
@@ -84,7 +86,18 @@ def tools_are_offered() -> None:
 def an_interrupted_answer_is_cancelled() -> None:
     with Leaving():
         process = subprocess.Popen(
-            [*LLM, "-m", MODEL, "-o", "max_tokens", "1500", *GREEDY, "Count to a thousand."],
+            [
+                *LLM,
+                "-m",
+                MODEL,
+                "-o",
+                "max_tokens",
+                "1500",
+                "-o",
+                "logit_bias",
+                NO_END,
+                "Count to a thousand.",
+            ],
             env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
