@@ -8,6 +8,7 @@ so routing keeps its two steps.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ EASE = 0.2
 _ROUNDS = 25
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Clusters:
     expected: ExpectedScores
     """By each expert of the score table."""
@@ -32,24 +33,32 @@ class Clusters:
 
     def of(self, label: str, reading: Reading) -> str:
         """The finer category of a prompt of ``label``; the label itself where it has none."""
-        if not any(name.rpartition("/")[0] == label for name in self.names):
+        if label not in self._places:
             return label
-        return self.rows([label], self.expected.values(reading)[None])[0]
+        return self._nearest(label, points_of(self.expected.values(reading)[None]))[0]
 
     def rows(self, labels: Sequence[str], scores: Floats) -> list[str]:
         """[n] the finer category of each prompt, from its label and its expected ``scores``, [n, experts]."""
         rows, points = np.array(labels, dtype=object), points_of(scores)
-        for label in set(labels) & set(self.labels.values()):
+        for label in set(labels) & set(self._places):
             inside = np.flatnonzero(rows == label)
-            own = [index for index, name in enumerate(self.names) if self.labels[name] == label]
-            found = nearest(points[inside], self.centroids[own])
-            rows[inside] = [self.names[own[int(index)]] for index in found]
+            rows[inside] = self._nearest(label, points[inside])
         return list(rows)
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         """Finer category to its label."""
         return {name: name.rpartition("/")[0] for name in self.names}
+
+    @cached_property
+    def _places(self) -> dict[str, NDArray[np.int64]]:
+        """Label to the indices of its finer categories."""
+        of_each = np.array(list(self.labels.values()), dtype=object)
+        return {label: np.flatnonzero(of_each == label) for label in set(of_each)}
+
+    def _nearest(self, label: str, points: Floats) -> list[str]:
+        places = self._places[label]
+        return [self.names[place] for place in places[nearest(points, self.centroids[places])]]
 
 
 def cluster(expected: ExpectedScores, labels: Sequence[str], scores: Floats, *, size: int) -> Clusters:
