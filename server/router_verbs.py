@@ -56,6 +56,7 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     import router.evaluate
     from router.dataset import read_examples
+    from router.embedding_cache import EmbeddingCache
     from router.pipeline import Router
     from server.frontier_plot import save
     from server.simulation_plot import matplotlib
@@ -63,7 +64,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
     if options.plot is not None:
         matplotlib()
-    router_, examples = Router.load(options.artifact), read_examples(options.data)
+    loaded, examples = Router.load(options.artifact), read_examples(options.data)
+    router_ = Router(loaded.artifact, EmbeddingCache(loaded.embedder))  # a plot decides them all again
     if options.kept_apart:
         examples = _part(examples, apart=True)
     with Bars() as bars:
