@@ -1,7 +1,7 @@
 """Full-weight experts that take turns token by token: vLLM with the classes of ``experts.inside_vllm``."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 from experts.engine import Body, EngineStatistics
 from experts.errors import EngineUnavailable, LoadFailed
 from experts.resident import Resident
-from experts.spec import Expert, FamilyConfig
+from experts.spec import Expert
 from experts.vllm import VllmEngine, absolute
-from experts.vllm_command import INTERNAL_MODEL, InstalledVllm
+from experts.vllm_command import INTERNAL_MODEL
 from experts.vllm_server import VllmServer
 
 
@@ -21,18 +21,8 @@ class InterleavedEngine(VllmEngine):
 
     mode = "interleaved"
 
-    def __init__(
-        self,
-        family: str,
-        config: FamilyConfig,
-        log_folder: Path,
-        vllm: InstalledVllm | None = None,
-        native_bfloat16: bool | None = None,
-        media_hosts: Sequence[str] = (),
-    ) -> None:
-        super().__init__(family, config, log_folder, vllm, native_bfloat16, media_hosts)
-        self._right: set[tuple[str, Resident]] = set()
-        """Experts, and what of them has passed its canary."""
+    _right: frozenset[tuple[str, Resident]] = frozenset()
+    """Experts, and what of them has passed its canary."""
 
     @property
     def resident_limit(self) -> None:
@@ -71,7 +61,7 @@ class InterleavedEngine(VllmEngine):
             if self._can_prove(expert) and not known:
                 self._resident.pop(expert.name, None)  # nobody is to ask for it yet
                 await self._prove(expert)
-                self._right.add((expert.name, resident))
+                self._right |= {(expert.name, resident)}
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise

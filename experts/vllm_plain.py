@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from experts.errors import CheckpointError, EngineStartFailed, LoadFailed
 from experts.resident import Resident
 from experts.safetensors_header import TensorHeader, read_headers
 from experts.same_family import check_same_family
-from experts.spec import Expert, FamilyConfig
+from experts.spec import Expert
 from experts.vllm import VllmEngine, absolute
-from experts.vllm_command import INTERNAL_MODEL, InstalledVllm
+from experts.vllm_command import INTERNAL_MODEL
 from experts.vllm_server import VllmServer
 
 logger = logging.getLogger(__name__)
@@ -29,20 +28,11 @@ class PlainEngine(VllmEngine):
 
     mode = "plain"
 
-    def __init__(
-        self,
-        family: str,
-        config: FamilyConfig,
-        log_folder: Path,
-        vllm: InstalledVllm | None = None,
-        native_bfloat16: bool | None = None,
-        media_hosts: Sequence[str] = (),
-    ) -> None:
-        super().__init__(family, config, log_folder, vllm, native_bfloat16, media_hosts)
-        self._family_tensors: tuple[TensorHeader, ...] = ()
-        self._computing = Path()
-        """The weights in the model, also when their expert has been unloaded."""
-        self._reloads = _NOTHING_YET
+    # Of the run that has started.
+    _family_tensors: tuple[TensorHeader, ...] = ()
+    _computing = Path()
+    """The weights in the model, also when their expert has been unloaded."""
+    _reloads = _NOTHING_YET
 
     @property
     def resident_limit(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
+from router.errors import MappingError
 from router.linear import Floats
 
 
@@ -31,9 +32,9 @@ class Optimum:
     """No values give more."""
 
 
-def maximise(worth: Floats, allowed: NDArray[np.bool_], constraints: list[Rows]) -> Optimum | None:
-    """The values, of which those not ``allowed`` are 0, that are worth most; None where HiGHS finds none.
-    Both are [variables]. It stops at an absolute gap of 1e-6 and takes one thread."""
+def maximise(worth: Floats, allowed: NDArray[np.bool_], constraints: list[Rows]) -> Optimum:
+    """The values, of which those not ``allowed`` are 0, that are worth most; both are [variables]. It stops
+    at an absolute gap of 1e-6 and takes one thread. Raises MappingError where HiGHS finds no optimum."""
     matrix = csr_array(vstack([rows.matrix for rows in constraints]))
     counts = [rows.matrix.shape[0] for rows in constraints]
     program = highspy.HighsLp()
@@ -52,7 +53,8 @@ def maximise(worth: Floats, allowed: NDArray[np.bool_], constraints: list[Rows])
         solver.setOptionValue(option, value)
     solver.passModel(program)
     solver.run()
-    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        return None
+    status = solver.getModelStatus()
+    if status != highspy.HighsModelStatus.kOptimal:
+        raise MappingError(f"the mapping was not solved: {solver.modelStatusToString(status)}")
     values = np.array(solver.getSolution().col_value) > 0.5
     return Optimum(values, -solver.getInfo().mip_dual_bound)

@@ -140,8 +140,6 @@ def _optimum(
         np.concatenate([allowed.ravel(), np.ones(experts, dtype=np.bool_)]),
         _constraints(table, budgets),
     )
-    if found is None:
-        raise MappingError("the mapping was not solved, though a map within the budgets exists")
     chosen = found.values[: categories * experts].reshape(categories, experts).argmax(axis=1)
     lost = float(ties[np.arange(categories), chosen].sum())
     return chosen, found.bound / _OBJECTIVE + lost
