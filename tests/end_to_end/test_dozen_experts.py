@@ -37,11 +37,12 @@ pytestmark = pytest.mark.engine
 
 ON_DEVICE, ON_HOST = 4, 8
 PROMPTS = (
-    "What is the derivative of x^3 + 2x?",
-    "Write a Python function that adds two numbers.",
-    "What are the symptoms of pneumonia?",
+    "Write a short poem about the sea.",
+    "Name three rivers in Europe.",
     "Can my landlord evict me without notice?",
+    "Solve 3x + 5 = 20.",
 )
+"""On which the twelve differ, in bfloat16 too: each two of them on two of the four at least."""
 TOKENS = 8
 CLIENTS = 48
 """Four for each expert: with half as many the engine spent two thirds of the time on loads."""
@@ -158,11 +159,19 @@ def asked(gateway: GatewayProcess, questions: Iterable[Question], clients: int) 
 
 def take_stock(day: Day, gateway: GatewayProcess, phase: str) -> None:
     """Once nothing moves any more. What an engine takes for itself (its batches, its allocator) drifts by
-    more than 5 % of its experts while it serves, so experts are weighed by what goes when they go."""
+    more than 5 % of its experts while it serves, so experts are weighed by what goes when they go. An expert
+    that leaves takes with it what the allocator kept since the last one left (``malloc_trim``), so one leaves
+    and comes back before the first weighing."""
     wait_until_quiet(gateway)
-    full = held(gateway)
+    first, *others = sorted(on_device(gateway.series()))
     with OperatorClient(gateway.url) as operator:
-        for expert in sorted(on_device(gateway.series()))[1:]:
+        operator.order("demote", first, "host")
+        eventually(lambda: first not in on_device(gateway.series()), "one has left")
+        operator.order("load", first, "device")
+        eventually(lambda: first in on_device(gateway.series()), "it is back")
+        wait_until_quiet(gateway)
+        full = held(gateway)
+        for expert in others:
             operator.order("demote", expert, "host")
     eventually(lambda: len(on_device(gateway.series())) == 1, "all but one have left")
     wait_until_quiet(gateway)
