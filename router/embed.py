@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 import numpy as np
@@ -158,6 +159,9 @@ class HashedWords:
         return f"<HashedWords {self.dimension} dimensions>"
 
 
+_open = WeakValueDictionary[tuple[str, int], Embedder]()
+
+
 def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
     """What opens each embedder that ships, by name."""
     from router.embed_static import StaticMiniLm  # it implements this module's seam
@@ -170,11 +174,15 @@ def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
 
 
 def embedder_named(name: str, *, threads: int = 1) -> Embedder:
-    """The embedder that an artifact's manifest names. Raises EmbedderError for a name we do not have."""
+    """The embedder that an artifact's manifest names, shared with whoever has it open already. Raises
+    EmbedderError for a name we do not have."""
     known = embedders(threads=threads)
     if name not in known:
         raise EmbedderError(f"no embedder is called {name!r}; there are {', '.join(sorted(known))}")
-    return known[name]()
+    embedder = _open.get((name, threads))
+    if embedder is None:
+        embedder = _open[name, threads] = known[name]()
+    return embedder
 
 
 def installed_weights() -> Path:

@@ -13,6 +13,7 @@ from experts.prepare import prepare
 from experts.progress import silent
 from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
+from router.embed import Embedder, MiniLmOnnx, embedder_named
 from tests.plain_vllm import PlainVllm, plain_vllm
 
 settings.register_profile("untimed", deadline=None)
@@ -82,6 +83,12 @@ def store() -> Path:
 def base_checkpoint() -> Path:
     """The folder of the embedded base, ``general``."""
     return prepare("general", embedded_expert("general"), store_path()).folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def minilm() -> Embedder:
+    """Open from the first test to the last: each gateway of a test would open it again."""
+    return embedder_named(MiniLmOnnx.name)
 
 
 @pytest.fixture(scope="session")

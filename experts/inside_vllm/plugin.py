@@ -7,15 +7,28 @@ it must do nothing in those that are not ours.
 import os
 
 from experts.inside_vllm.tether import ENGINE_VARIABLE, tether
+from experts.vllm_command import VERIFIED
 
 
 def register() -> None:
     server = os.environ.get(ENGINE_VARIABLE)
     if server is None:
         return
-    if os.getpid() != int(server):  # the API server was tethered to the gateway before it started
+    if os.getpid() == int(server):  # tethered to the gateway before it started
+        _fork_cores()
+    else:
         tether()
     _avoid_amx()
+
+
+def _fork_cores() -> None:
+    from vllm.platforms import current_platform
+    from vllm.version import __version__
+
+    if current_platform.is_cpu() and __version__.startswith(VERIFIED):
+        from experts.inside_vllm import forked_core
+
+        forked_core.install()
 
 
 def _avoid_amx() -> None:

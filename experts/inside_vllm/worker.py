@@ -23,7 +23,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.version import __version__ as vllm_version
 
 from experts.errors import LoadFailed
-from experts.inside_vllm import kernels
+from experts.inside_vllm import kernels, norms
 from experts.inside_vllm.arrival import Arrival, Place
 from experts.inside_vllm.images import CopyImages, Images, PointerImages
 from experts.inside_vllm.loading import Loading
@@ -49,6 +49,7 @@ class ExpertWorker(PlatformWorker):
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
             kernels.install(self.model_config.dtype)
+            norms.install(self.model_config.dtype)
             _unname_segments()
         super().load_model(**kwargs)
         (first,) = self.vllm_config.additional_config["resident"]

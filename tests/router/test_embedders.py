@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,3 +125,13 @@ def test_the_cache_on_disk_answers_without_the_embedder(tmp_path: Path) -> None:
     assert np.array_equal(second.embed(TEXTS), vectors)
     assert repr(second) == f"<EmbeddingCache hashed-words: {len(TEXTS)} texts>"
     second.close()
+
+
+def test_routers_share_an_embedder_while_one_of_them_has_it() -> None:
+    one = embedder_named(HashedWords.name, threads=7)
+    assert embedder_named(HashedWords.name, threads=7) is one
+    assert embedder_named(HashedWords.name, threads=8) is not one
+    seen = weakref.ref(one)
+    del one
+    gc.collect()
+    assert seen() is None

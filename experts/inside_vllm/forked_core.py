@@ -1,0 +1,48 @@
+"""On the CPU the engine core is a fork of the API server, which has imported all that it needs.
+
+There vLLM starts a new interpreter instead, which imports for seven seconds of processor time, a third of a
+start. As a library, and on CUDA, vLLM forks where it can (``vllm/utils/system_utils.py``).
+"""
+
+import signal
+from multiprocessing import resource_tracker
+from multiprocessing.context import ForkContext, ForkProcess
+from typing import Any
+
+from vllm.v1.engine import utils
+
+from experts.inside_vllm.tether import tether
+
+
+class _Core(ForkProcess):
+    def run(self) -> None:
+        signal.set_wakeup_fd(-1)  # the server's event loop would take the core's signals for its own
+        tether()
+        super().run()
+
+
+class _Context(ForkContext):
+    Process = _Core
+
+
+class _CoreManager(utils.CoreEngineProcManager):
+    """Forks the core of a model for text. A server that prepares pictures may have computed with torch, and
+    OpenMP's threads do not survive a fork."""
+
+    def __init__(self, *arguments: Any, vllm_config: Any, **more: Any) -> None:
+        if vllm_config.model_config.is_multimodal_model:
+            super().__init__(*arguments, vllm_config=vllm_config, **more)
+            return
+        # A core that starts one takes it along when the server ends it, and its shared memory stays.
+        resource_tracker.ensure_running()
+        before = utils.get_mp_context
+        utils.get_mp_context = _Context
+        try:
+            super().__init__(*arguments, vllm_config=vllm_config, **more)
+        finally:
+            utils.get_mp_context = before
+
+
+def install() -> None:
+    """For the API server, before it starts a core."""
+    utils.CoreEngineProcManager = _CoreManager
