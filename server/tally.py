@@ -1,5 +1,6 @@
 """How many tokens an answer took, read from its bytes as they pass."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -52,18 +53,24 @@ class Tally:
 
         vLLM says its fingerprint in that one if there is one, else where a choice ends. So without ``keep``
         a piece in which one ends waits for the next, which comes at once, and takes the fingerprint over.
+        Raises what ``events`` does, after all that came before.
         """
         waiting = b""
-        async for chunk in events:
-            if not self.exact:
-                self.completion_tokens += chunk.count(_EVENT_END)
-            if keep or _FINISH not in chunk or _USAGE in chunk:
-                passing, waiting = waiting + chunk, b""
-                yield self._counted(passing, keep) if _USAGE in passing else passing
-            else:
-                if waiting:
-                    yield waiting
-                waiting = chunk
+        try:
+            async for chunk in events:
+                if not self.exact:
+                    self.completion_tokens += chunk.count(_EVENT_END)
+                if keep or _FINISH not in chunk or _USAGE in chunk:
+                    passing, waiting = waiting + chunk, b""
+                    yield self._counted(passing, keep) if _USAGE in passing else passing
+                else:
+                    if waiting:
+                        yield waiting
+                    waiting = chunk
+        except (Exception, asyncio.CancelledError):  # the latter at a deadline
+            if waiting:
+                yield waiting
+            raise
         if waiting:
             yield waiting
 
