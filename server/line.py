@@ -26,6 +26,7 @@ from server.key import PRIORITIES
 from server.limits import check_messages, read_json
 from server.need import NOTHING, Need
 from server.openai import ModelRequest
+from server.owner import owner_of
 from server.patience import Patience, deadline
 from server.request_id import REQUEST_ID
 from server.routing import Route, Routed
@@ -168,8 +169,9 @@ class Exchange(Response):
     def _remember(self, route: Route) -> None:
         """As feedback is about it."""
         if route.decision is not None and self.services.feedback is not None:
-            key = authorization_of(self.headers_in)
-            self.recorded = self.services.feedback.decided(self.request_id, key, route.composition, route)
+            assert self.admission is not None
+            owner = owner_of(self.admission.key, self.headers_in)
+            self.recorded = self.services.feedback.decided(self.request_id, owner, route.composition, route)
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
         status = begun.answer.status
