@@ -65,7 +65,7 @@ class BatchLine:
             if here is None:
                 return (await self._services.route(request)).expert.name
             assert isinstance(here, bytes), "what is streamed online alone was refused"
-            walk.enter(request)
+            await walk.enter(request)
             answer = walk.answered(walk.counted(here))
         except Exception as error:
             answer = walk.failed(failure_of(error), error)
@@ -89,7 +89,7 @@ class BatchLine:
 
     async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
         request = await walk.read(body, self._key)
-        walk.enter(request)
+        await walk.enter(request)
         known = self._services.experts.get(expert)  # a reload may have taken it away since
         chosen = (await self._services.route(request)).expert if known is None else known
         return await self._run(walk, request, chosen)
@@ -141,10 +141,11 @@ class _Walk:
         check_model(key, self._services.catalog.name_of(request.model))
         return request
 
-    def enter(self, request: ModelRequest) -> None:
+    async def enter(self, request: ModelRequest) -> None:
         """Reserves what it may use of its key's day. Raises OverBudget."""
         assert self._admission is not None
-        self._admission.enter(self._services.catalog.name_of(request.model), Need(request))
+        need = await Need.of(request, self._services.workers)
+        self._admission.enter(self._services.catalog.name_of(request.model), need)
 
     def counted(self, body: bytes) -> bytes:
         """``body``, in the engine's words, of which the tokens are counted."""
