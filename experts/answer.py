@@ -58,7 +58,8 @@ class VllmAnswer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Whole events of a stream as they come; any other body in one piece. Raises EngineLost, and
-        AnswerFailed where the engine gives the answer up."""
+        AnswerFailed where the engine gives the answer up, after what came before. Nothing comes before an
+        EngineLost in the first bytes: the answer may be tried again."""
         if self._refusal:
             yield self._renamed(self._refusal)
             return
@@ -66,19 +67,22 @@ class VllmAnswer:
             yield self._renamed(await self._whole())
             return
         pending, received = b"", self._first
+        begun = False
         while received:
             pending += received
             end = pending.rfind(_EVENT_END) + len(_EVENT_END)
             if end >= len(_EVENT_END):
                 if _ERROR_EVENT in pending:
                     self._response.close()
-                    if not self._intact():
-                        raise EngineLost("the engine went away in the middle of an answer")
-                    if before := pending[:end].partition(_ERROR_EVENT)[0]:
+                    lost = not self._intact()
+                    before = pending[:end].partition(_ERROR_EVENT)[0]
+                    if before and (begun or not lost):
                         yield self._renamed(before)
+                    if lost:
+                        raise EngineLost("the engine went away in the middle of an answer")
                     raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
                 yield self._renamed(pending[:end])
-                pending = pending[end:]
+                begun, pending = True, pending[end:]
             received = await self._more()
         if pending:
             yield self._renamed(pending)

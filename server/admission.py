@@ -61,7 +61,7 @@ class Admission:
         self._need = need
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
-        tokens = need.prompt_tokens() + need.answer_tokens() if counted else 0
+        tokens = need.prompt_tokens + need.answer_tokens() if counted else 0
         admit = self._allowance.admit_offline if self._offline else self._allowance.admit
         decided = admit(limits, self._clock(), tokens)
         if isinstance(decided, Refusal):
@@ -83,7 +83,7 @@ class Admission:
         self._settled = True
         prompt_tokens, now, came = used.prompt_tokens, self._clock(), self._reservation
         if used.completion_tokens and not prompt_tokens and self._need is not None:
-            prompt_tokens = self._need.prompt_tokens()
+            prompt_tokens = self._need.prompt_tokens
         if came is not None:
             self._allowance.settle(came, now, prompt_tokens + used.completion_tokens)
         day = now.day if came is None else came.at.day

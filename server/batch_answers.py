@@ -1,45 +1,49 @@
 """The lines of a batch's output and error files, appended one by one and found again after a crash."""
 
 import os
+import re
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from server.batch_records import Tokens
 from server.spool import Spool
+from server.tally import usage_in
+
+_HEAD = re.compile(rb'\{"id":"batch_req_[0-9a-f]+","custom_id":("(?:[^"\\]|\\.)*"),"response":')
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an endpoint answered to one request of a batch. ``body``: a JSON tree."""
+    """What an endpoint answered to one request of a batch. ``body``: a JSON object, which is passed on as it
+    is: to parse a long one would hold up the event loop, also from another thread."""
 
     status: int
     request_id: str
-    body: object
+    body: bytes
+    tokens: Tokens
 
     @property
     def succeeded(self) -> bool:
         return self.status < 400
 
-    @property
-    def tokens(self) -> Tokens:
-        return tokens_of(self.body)
-
     def line(self, custom_id: str) -> bytes:
-        response = {"status_code": self.status, "request_id": self.request_id, "body": self.body}
-        return _line(custom_id, response=response, error=None)
+        said = orjson.dumps({"status_code": self.status, "request_id": self.request_id})
+        body = self.body.replace(b"\r", b" ").replace(b"\n", b" ")  # in texts they are escaped
+        return b"".join(
+            (_head(custom_id), b',"response":', said[:-1], b',"body":', body, b'},"error":null}\n')
+        )
 
 
 def unanswered(custom_id: str, code: str, message: str) -> bytes:
     """The line of a request that was not run."""
-    return _line(custom_id, response=None, error={"code": code, "message": message})
+    error = orjson.dumps({"code": code, "message": message})
+    return b"".join((_head(custom_id), b',"response":null,"error":', error, b"}\n"))
 
 
-def _line(custom_id: str, **rest: object) -> bytes:
-    return orjson.dumps({"id": f"batch_req_{uuid.uuid4().hex}", "custom_id": custom_id, **rest}) + b"\n"
+def _head(custom_id: str) -> bytes:
+    return b'{"id":"batch_req_%b","custom_id":%b' % (uuid.uuid4().hex.encode(), orjson.dumps(custom_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +95,8 @@ class AnswerFile:
 
 
 def _written(raw: bytes) -> Written | None:
-    """None: no whole line."""
-    if not raw.endswith(b"\n"):
+    """None: no whole line. What the file system had not written when it stopped is zeros."""
+    found = _HEAD.match(raw)
+    if found is None or not raw.endswith(b"}\n") or b"\0" in raw:
         return None
-    try:
-        line = orjson.loads(raw)
-        return Written(line["custom_id"], tokens_of((line["response"] or {}).get("body")))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def tokens_of(body: object) -> Tokens:
-    """By the ``usage`` of an answer of any endpoint."""
-    usage = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(usage, dict):
-        return Tokens()
-    asked = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    said = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    return Tokens(
-        input=_count(usage, "prompt_tokens") or _count(usage, "input_tokens"),
-        cached=_count(asked, "cached_tokens"),
-        output=_count(usage, "completion_tokens") or _count(usage, "output_tokens"),
-        reasoning=_count(said, "reasoning_tokens"),
-    )
-
-
-def _count(counts: Mapping[str, Any] | None, name: str) -> int:
-    count = counts.get(name) if isinstance(counts, dict) else None
-    return count if isinstance(count, int) else 0
+    return Written(orjson.loads(found[1]), Tokens.of(usage_in(raw, first=True)))

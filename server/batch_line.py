@@ -10,8 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 
-import orjson
-
 from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from server.admission import Admission, check_model
@@ -30,6 +28,7 @@ from server.need import Need
 from server.openai import ModelRequest
 from server.responses import Responses
 from server.services import Services
+from server.tally import usage_in
 from server.usage import Spent
 
 ENDPOINTS: Mapping[str, Callable[[Services, str], Dialect]] = {
@@ -66,8 +65,8 @@ class BatchLine:
             if here is None:
                 return (await self._services.route(request)).expert.name
             assert isinstance(here, bytes), "what is streamed online alone was refused"
-            walk.enter(request)
-            answer = walk.answered(200, here)
+            await walk.enter(request)
+            answer = walk.answered(walk.counted(here))
         except Exception as error:
             answer = walk.failed(failure_of(error), error)
         walk.settle("", answer)
@@ -90,7 +89,7 @@ class BatchLine:
 
     async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
         request = await walk.read(body, self._key)
-        walk.enter(request)
+        await walk.enter(request)
         known = self._services.experts.get(expert)  # a reload may have taken it away since
         chosen = (await self._services.route(request)).expert if known is None else known
         return await self._run(walk, request, chosen)
@@ -108,7 +107,7 @@ class BatchLine:
                     status = begun.answer.status
                     if status >= 400:
                         return walk.failed(engine_failure(status, begun.head))
-                    return walk.answered(status, await dialect.whole(begun.head))
+                    return walk.answered(await dialect.whole(walk.counted(begun.head)))
             except BreakerOpen:
                 if time.monotonic() >= mended:
                     raise
@@ -127,6 +126,7 @@ class _Walk:
         self._id = uuid.uuid4().hex
         self._began = time.monotonic()
         self._admission: Admission | None = None  # until its key is known
+        self._tokens = Tokens()
 
     async def read(self, body: bytes, key_name: str) -> ModelRequest:
         """Raises Unauthorized, UnknownModel, and what ``Dialect.read`` does."""
@@ -141,24 +141,30 @@ class _Walk:
         check_model(key, self._services.catalog.name_of(request.model))
         return request
 
-    def enter(self, request: ModelRequest) -> None:
+    async def enter(self, request: ModelRequest) -> None:
         """Reserves what it may use of its key's day. Raises OverBudget."""
         assert self._admission is not None
-        self._admission.enter(self._services.catalog.name_of(request.model), Need(request))
+        need = await Need.of(request, self._services.workers)
+        self._admission.enter(self._services.catalog.name_of(request.model), need)
 
-    def answered(self, status: int, body: bytes) -> Answer:
-        return Answer(status, self._id, orjson.loads(body))
+    def counted(self, body: bytes) -> bytes:
+        """``body``, in the engine's words, of which the tokens are counted."""
+        self._tokens = Tokens.of(usage_in(body))
+        return body
+
+    def answered(self, body: bytes) -> Answer:
+        return Answer(200, self._id, body, self._tokens)
 
     def failed(self, failure: Failure, error: Exception | None = None) -> Answer:
         if failure.status == 500:
             log.error("request %s failed", self._id, exc_info=error)
         elif error is not None and rendering_of(error).message is not None:
             log.warning("request %s: %s", self._id, error)
-        return self.answered(failure.status, self.dialect.error_body(failure))
+        return Answer(failure.status, self._id, self.dialect.error_body(failure), Tokens())
 
     def settle(self, expert: str, answer: Answer | None) -> None:
         """Counts it. ``expert``: empty if it had none. ``answer``: None if nobody waits for it any more."""
-        tokens = Tokens() if answer is None else answer.tokens
+        tokens = self._tokens
         seconds, outcome = (
             time.monotonic() - self._began,
             "client_left" if answer is None else str(answer.status),

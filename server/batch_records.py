@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from server.errors import Conflict
 
@@ -52,6 +52,20 @@ class Tokens:
     cached: int = 0
     output: int = 0
     reasoning: int = 0
+
+    @classmethod
+    def of(cls, usage: Mapping[str, Any] | None) -> "Tokens":
+        """As an answer of any endpoint says it; None: it does not."""
+        if usage is None:
+            return cls()
+        asked = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+        said = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+        return cls(
+            input=_count(usage, "prompt_tokens") or _count(usage, "input_tokens"),
+            cached=_count(asked, "cached_tokens"),
+            output=_count(usage, "completion_tokens") or _count(usage, "output_tokens"),
+            reasoning=_count(said, "reasoning_tokens"),
+        )
 
     def __add__(self, other: "Tokens") -> "Tokens":
         return Tokens(
@@ -166,3 +180,8 @@ class BatchRecord:
                 return replace(ended, cancelled_at=at)
             case "failed":
                 return replace(ended, failed_at=at)
+
+
+def _count(counts: Mapping[str, Any] | None, name: str) -> int:
+    count = counts.get(name) if isinstance(counts, dict) else None
+    return count if isinstance(count, int) else 0

@@ -33,7 +33,7 @@ class Dialect(Protocol):
         ...
 
     async def whole(self, body: bytes) -> bytes:
-        """An engine's whole answer, of status 200."""
+        """An engine's whole answer, of status 200. Raises EngineError, BadRequest."""
         ...
 
     def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -16,6 +16,8 @@ _PARTS: Mapping[str, Capability] = {"image_url": "images", "input_audio": "audio
 """Type of a content part to what it takes to read it."""
 _TOKEN = re.compile(r"[^\W_]{1,20}")
 """Letters and digits that may be one token. Few tokens are longer, and no text is made of them."""
+LONG = 30_000
+"""Characters whose tokens are not counted on the event loop: it takes a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Needs:
         """Tokens that there are at least: see ``least_tokens``."""
         return least_tokens(iter(self.texts), self.longest)
 
+    @property
+    def characters(self) -> int:
+        return sum(map(len, self.texts))
+
     def missing(self, expert: Expert, window: int) -> Reason | None:
         """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
         or it is not known."""
@@ -45,7 +51,7 @@ class Needs:
         answer = expert.generation.max_tokens if self.answer is None else self.answer
         room = window - (answer or 0)
         # Most texts are so short that their tokens need not be counted: they have no more than characters.
-        return "context" if sum(map(len, self.texts)) > room and self.prompt > room else None
+        return "context" if self.characters > room and self.prompt > room else None
 
 
 def needs_of(request: ModelRequest, longest: int) -> Needs:

@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from router.redaction import Redaction, shortened
-from server.auth import sent_key
 from server.database_errors import DatabaseBusy, DatabaseError
 from server.errors import FeedbackUnavailable
 from server.feedback_metrics import FeedbackMetrics, Reason
@@ -73,15 +72,14 @@ class Feedback:
         ended = " ended" if self._ended else ""
         return f"<Feedback to {self._store.file}{ended}, {self._waiting.qsize()} waiting>"
 
-    def decided(
-        self, request_id: str, authorization: str | None, composition: str, route: Route
-    ) -> "Recorded | None":
-        """Whoever tells its end; None: it is not kept. ``route`` has a decision."""
+    def decided(self, request_id: str, owner: str, composition: str, route: Route) -> "Recorded | None":
+        """Whoever tells its end; None: it is not kept. ``owner``: see ``owner_of``. ``route`` has a
+        decision."""
         decision = route.decision
         assert decision is not None
         if self._draw() >= self._config.sample:
             return None
-        asked = self._asked(request_id, authorization)
+        asked = self._asked(request_id, owner)
         what = Decided(
             asked,
             at=self._clock(),
@@ -99,12 +97,10 @@ class Feedback:
         """``outcome``: HTTP status, or client_left."""
         self._put(_Item(Ended(asked, outcome)))
 
-    async def said(
-        self, request_id: str, authorization: str | None, score: float | None, correction: str | None
-    ) -> bool:
-        """Whether a decision of this client's request is kept, and so is this. Raises FeedbackUnavailable."""
+    async def said(self, request_id: str, owner: str, score: float | None, correction: str | None) -> bool:
+        """Whether a decision of this owner's request is kept, and so is this. Raises FeedbackUnavailable."""
         known: Future[bool | None] = Future()
-        said = Said(self._asked(request_id, authorization), score, correction)
+        said = Said(self._asked(request_id, owner), score, correction)
         answer = await asyncio.wrap_future(known) if self._put(_Item(said, known)) else None
         if answer is None:
             raise FeedbackUnavailable(
@@ -117,8 +113,8 @@ class Feedback:
         self._writer.join()
         self._store.close()
 
-    def _asked(self, request_id: str, authorization: str | None) -> Asked:
-        return Asked(request_id, self._store.client_of(sent_key(authorization)))
+    def _asked(self, request_id: str, owner: str) -> Asked:
+        return Asked(request_id, self._store.client_of(owner))
 
     def _put(self, item: _Item) -> bool:
         try:

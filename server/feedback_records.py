@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asked: a request's id, and the hash of its key."""
+    """Who asked: a request's id, and the hash of its owner (see ``owner_of``)."""
 
     id: str
     client: bytes

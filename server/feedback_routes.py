@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from server.auth import authorization_of
 from server.errors import BadRequest, FeedbackOff, UnknownRequest
+from server.owner import owner_of
 from server.sent import described, read_model
 from server.services import Services
 
@@ -48,15 +49,14 @@ class FeedbackTaken(BaseModel):
 async def feedback(request: Request) -> FeedbackTaken:
     """Say how good an answer was, or which category would have been right."""
     services: Services = request.app.state.services
-    authorization = authorization_of(request.headers)
-    services.keys.check(authorization)
+    owner = owner_of(services.keys.check(authorization_of(request.headers)), request.headers)
     if services.feedback is None:
         raise FeedbackOff("No feedback is kept here: the configuration has no 'feedback'.")
     sent = await read_model(request, FeedbackSent)
     categories = services.catalog.routing.categories
     if sent.category is not None and sent.category not in categories:
         raise BadRequest(f"'category' must be one of {', '.join(sorted(categories))}.", "category")
-    if not await services.feedback.said(sent.id, authorization, sent.grade, sent.category):
+    if not await services.feedback.said(sent.id, owner, sent.grade, sent.category):
         raise UnknownRequest(
             "No routed request of this key is kept under this id, the answer's header x-request-id. Requests "
             "that name an expert are not kept; of the others perhaps a sample, and none for ever.",

@@ -10,7 +10,7 @@ SCHEMA = Schema(
         "CREATE TABLE salt (value BLOB NOT NULL)",
         """CREATE TABLE decisions (
             id TEXT NOT NULL,          -- of the request, as x-request-id says it
-            client BLOB NOT NULL,      -- keyed hash of the API key it came with
+            client BLOB NOT NULL,      -- keyed hash of its owner: the name of the API key it came with
             at REAL NOT NULL,          -- seconds since 1970
             composition TEXT NOT NULL,
             category TEXT NOT NULL,

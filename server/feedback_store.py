@@ -36,9 +36,9 @@ class FeedbackStore:
     def close(self) -> None:
         self._database.close()
 
-    def client_of(self, key: bytes) -> bytes:
-        """The hash of an API key."""
-        return self._hash(b"key", key)
+    def client_of(self, owner: str) -> bytes:
+        """The hash of whose a request is: see ``owner_of``."""
+        return self._hash(b"owner", owner.encode())
 
     def digest_of(self, prompt: str) -> bytes:
         return self._hash(b"prompt", prompt.encode("utf-8", "replace"))
@@ -80,6 +80,9 @@ class FeedbackStore:
     def forget_request(self, request_id: str) -> int:
         """How many there were: clients may have used the same id."""
         return self._forget("id = ?", request_id)
+
+    def forget_client(self, client: bytes) -> int:
+        return self._forget("client = ?", client)
 
     def forget_before(self, at: float) -> int:
         return self._forget("at < ?", at)

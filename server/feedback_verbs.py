@@ -13,6 +13,7 @@ from server.database_errors import NotKept
 from server.feedback_export import Counts, counts_of, example_of
 from server.feedback_settings import DAY_S
 from server.feedback_store import FeedbackStore
+from server.owner import owner_named
 from server.settings import SettingsError, load
 from server.tiers_tables import console
 
@@ -31,6 +32,7 @@ def add_verbs(
     forgotten = verb(verbs, "forget", forget, "delete what was kept, for good")
     which = forgotten.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", help="of one request, as its answer's x-request-id said")
+    which.add_argument("--key", metavar="NAME", help="of all requests that came with an API key of this name")
     which.add_argument(
         "--before", metavar="DATE", help="all of before a date, such as 2026-01-31, or a time of it"
     )
@@ -75,12 +77,16 @@ def forget(options: argparse.Namespace) -> int:
     with _opened(options) as store:
         if options.id is not None:
             count = store.forget_request(options.id)
+        elif options.key is not None:
+            count = store.forget_client(store.client_of(owner_named(options.key)))
         elif options.before is not None:
             count = store.forget_before(_seconds(options.before))
         else:
             count = store.forget_all()
     if options.id is not None and not count:
         raise NotKept(f"no request {options.id!r} is in {store.file}")
+    if options.key is not None and not count:
+        raise NotKept(f"nothing of API key {options.key!r} is in {store.file}")
     print(f"{store.file}: {count:,} forgotten")
     return 0
 

@@ -26,6 +26,7 @@ from server.key import PRIORITIES
 from server.limits import check_messages, read_json
 from server.need import NOTHING, Need
 from server.openai import ModelRequest
+from server.owner import owner_of
 from server.patience import Patience, deadline
 from server.request_id import REQUEST_ID
 from server.routing import Route, Routed
@@ -97,7 +98,7 @@ class Exchange(Response):
         request = await self.dialect.read(raw)
         self.model = request.model
         check_messages(request, self.services.settings.server)
-        priority = self._enter(request)
+        priority = await self._enter(request)
         here = await self.dialect.here(request, self.services)
         if isinstance(here, bytes):
             await self._send(send, 200, self.tally.whole(here))
@@ -117,11 +118,11 @@ class Exchange(Response):
             self.services.metrics.first_bytes(self.expert, time.monotonic() - self.began)
             await self._pass_on(send, request, begun)
 
-    def _enter(self, request: ModelRequest) -> Priority:
+    async def _enter(self, request: ModelRequest) -> Priority:
         """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
         assert self.admission is not None
         priority = self.admission.priority(_priority(self.headers_in))
-        need = NOTHING if self.dialect.any_of_family else Need(request)
+        need = NOTHING if self.dialect.any_of_family else await Need.of(request, self.services.workers)
         self.admission.enter(self.services.catalog.name_of(request.model), need)
         self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         return priority
@@ -168,8 +169,9 @@ class Exchange(Response):
     def _remember(self, route: Route) -> None:
         """As feedback is about it."""
         if route.decision is not None and self.services.feedback is not None:
-            key = authorization_of(self.headers_in)
-            self.recorded = self.services.feedback.decided(self.request_id, key, route.composition, route)
+            assert self.admission is not None
+            owner = owner_of(self.admission.key, self.headers_in)
+            self.recorded = self.services.feedback.decided(self.request_id, owner, route.composition, route)
 
     async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
         status = begun.answer.status

@@ -1,5 +1,6 @@
 """Anthropic's Messages API: a message is a chat completion in other words, tokenize counts its tokens."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -58,12 +59,16 @@ class Messages(_Anthropic):
 
     async def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         stream = MessageStream(self._identity)
-        async for chunk in events:
-            for data in _data_of(chunk):
-                if data == _DONE:
-                    yield b"".join(stream.end())
-                    return
-                yield b"".join(stream.take(orjson.loads(data)))
+        try:
+            async for chunk in events:
+                for data in _data_of(chunk):
+                    if data == _DONE:
+                        yield b"".join(stream.end())
+                        return
+                    yield b"".join(stream.take(orjson.loads(data)))
+        except (Exception, asyncio.CancelledError):  # the latter at a deadline
+            yield b"".join(stream.said_late())
+            raise
 
 
 class CountTokens(_Anthropic):

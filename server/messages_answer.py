@@ -139,12 +139,19 @@ class MessageStream:
 
     def end(self) -> Iterator[bytes]:
         """The events that end it."""
-        if self.held_back.strip() or not self.blocks:
-            yield from self._say(self.held_back)
+        yield from self.said_late()
+        if not self.blocks:
+            yield from self._say("")
         yield from self._close()
         delta = _stop(self.choice, list(self.inputs.values()))
         yield event("message_delta", {"delta": delta, "usage": _usage(self.usage)})
         yield event("message_stop", {})
+
+    def said_late(self) -> Iterator[bytes]:
+        """The events of what is held back."""
+        late, self.held_back = self.held_back, ""
+        if late.strip():
+            yield from self._say(late)
 
     def _delta(self, delta: Mapping[str, Any]) -> Iterator[bytes]:
         if delta.get("reasoning"):

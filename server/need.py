@@ -2,23 +2,35 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from server.eligibility import least_tokens, needs_of
+from server.eligibility import LONG, least_tokens, needs_of
 from server.openai import ModelRequest
+from server.workers import Workers
 
 UNSAID_ANSWER = 256
 """Tokens that are reserved for an answer of which the request does not say how long it may be."""
+_INSTEAD = ("prompt", "input")
 _LONGEST = 1_000_000
 """Tokens of a prompt, beyond which nobody counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Need:
-    """``prompt_tokens`` counts those that there are at least, which takes time where they are many.
+    """``prompt_tokens``: those that there are at least, counted when they are asked for first.
     ``answer_tokens``: as many as there may be. ``request``: None where no expert computes for it."""
 
     request: ModelRequest | None
 
+    @classmethod
+    async def of(cls, request: ModelRequest, workers: Workers) -> "Need":
+        """What takes long to count is counted beside the event loop."""
+        need = cls(request)
+        if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
+            await workers.decide(lambda: need.prompt_tokens)
+        return need
+
+    @cached_property
     def prompt_tokens(self) -> int:
         return 0 if self.request is None else _prompt(self.request)
 
@@ -32,16 +44,18 @@ NOTHING = Need(None)
 
 def _prompt(request: ModelRequest) -> int:
     """Of its messages, or of all the texts that it has in their place."""
-    given = [request.body.get(field) for field in ("prompt", "input")]
-    texts = (text for each in given for text in _texts(each))
-    return max(needs_of(request, _LONGEST).prompt, least_tokens(texts, _LONGEST) + sum(map(_tokens, given)))
+    tokens = sum(_tokens(request.body.get(field)) for field in _INSTEAD)
+    return max(needs_of(request, _LONGEST).prompt, least_tokens(_given(request), _LONGEST) + tokens)
 
 
-def _texts(given: object) -> Iterator[str]:
-    if isinstance(given, str):
-        yield given
-    elif isinstance(given, list):
-        yield from (text for text in given if isinstance(text, str))
+def _given(request: ModelRequest) -> Iterator[str]:
+    """Texts in the place of messages."""
+    for field in _INSTEAD:
+        given = request.body.get(field)
+        if isinstance(given, str):
+            yield given
+        elif isinstance(given, list):
+            yield from (text for text in given if isinstance(text, str))
 
 
 def _tokens(given: object) -> int:

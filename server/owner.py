@@ -11,5 +11,10 @@ def owner_of(key: Key, headers: Mapping[str, str]) -> str:
     """The key's, also once its secret was rotated. Where none is needed, whoever sends the same one, which it
     does not tell; all who send none are one."""
     if key.name != ANONYMOUS:
-        return f"key {key.name}"
+        return owner_named(key.name)
     return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"
+
+
+def owner_named(key_name: str) -> str:
+    """All who send the key of this name, which may be gone."""
+    return f"key {key_name}"

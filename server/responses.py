@@ -40,6 +40,9 @@ _PARAMS = {
     "truncate_prompt_tokens": "truncation",
 }
 """Fields of the chat completion, and where the client said it."""
+LONGEST = 4 * 2**20
+"""Bytes of an engine's whole answer. To make a response of one takes some 30 ms for each MiB, in which nobody
+else is served, and only log-probabilities are so many."""
 
 
 class Responses:
@@ -108,6 +111,13 @@ class Responses:
         return body
 
     async def whole(self, body: bytes) -> bytes:
+        """Raises BadRequest."""
+        if len(body) > LONGEST:
+            raise BadRequest(
+                f"The answer has {len(body):,} bytes, more than the {LONGEST:,} of a response that is not "
+                "streamed: ask for fewer 'top_logprobs', or for a stream.",
+                "top_logprobs",
+            )
         assert self._answering is not None
         for _ in self._answering.take(orjson.loads(body)):
             pass

@@ -9,7 +9,7 @@ from router.composition import Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
 from server.compositions import Compositions, Named
-from server.eligibility import Eligibility, Reason, needs_of
+from server.eligibility import LONG, Eligibility, Reason, needs_of
 from server.errors import BadRequest, NotCapable, UnknownModel
 from server.explanation import Explanation
 from server.openai import ModelRequest
@@ -108,7 +108,7 @@ class Routing:
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
         if request.model in self._experts:
-            return self._checked(request)
+            return await self._checked(request)
         route = await self._decide(request, await self.named(request.model), category)
         if route.choice is not None:
             self._observe(route.composition, route.choice.decision, route.by)
@@ -137,16 +137,22 @@ class Routing:
 
     async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
         if named is None:
-            return self._checked(request)
+            return await self._checked(request)
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
-    def _checked(self, request: ModelRequest) -> Route:
-        """To the expert that it names, if that one can take it. Raises NotCapable, ContextTooLong."""
+    async def _checked(self, request: ModelRequest) -> Route:
+        """To the expert that it names, if that one can take it. What is short is checked at once. Raises
+        NotCapable, ContextTooLong."""
         expert = self._experts[request.model]
         _check_task(request, expert)
         window = self._windows[expert.family]
-        if needs_of(request, window).missing(expert, window) is not None:
-            Eligibility.of(request, [expert], self._windows).among([expert.name])  # says why
+        needs = needs_of(request, window)
+        if needs.characters > LONG:
+            missing = await self._workers.decide(lambda: needs.missing(expert, window))
+        else:
+            missing = needs.missing(expert, window)
+        if missing is not None:
+            Eligibility(needs, {expert.name: window}, {expert.name: missing}).among([expert.name])  # says why
         return self._direct[expert.name]
 
     def _choose(self, request: ModelRequest, named: Named, category: str | None) -> Route:

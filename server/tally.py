@@ -1,5 +1,6 @@
 """How many tokens an answer took, read from its bytes as they pass."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -39,12 +40,8 @@ class Tally:
         )
 
     def whole(self, body: bytes) -> bytes:
-        """Counts, and gives back ``body``. It is not read as a whole: vectors are long, and the usage comes
-        after them."""
-        at = body.rfind(_USAGE)
-        if at >= 0:
-            usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
-            self._take({"usage": usage})
+        """Counts, and gives back ``body``."""
+        self._take({"usage": usage_in(body)})
         return body
 
     async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
@@ -52,18 +49,24 @@ class Tally:
 
         vLLM says its fingerprint in that one if there is one, else where a choice ends. So without ``keep``
         a piece in which one ends waits for the next, which comes at once, and takes the fingerprint over.
+        Raises what ``events`` does, after all that came before.
         """
         waiting = b""
-        async for chunk in events:
-            if not self.exact:
-                self.completion_tokens += chunk.count(_EVENT_END)
-            if keep or _FINISH not in chunk or _USAGE in chunk:
-                passing, waiting = waiting + chunk, b""
-                yield self._counted(passing, keep) if _USAGE in passing else passing
-            else:
-                if waiting:
-                    yield waiting
-                waiting = chunk
+        try:
+            async for chunk in events:
+                if not self.exact:
+                    self.completion_tokens += chunk.count(_EVENT_END)
+                if keep or _FINISH not in chunk or _USAGE in chunk:
+                    passing, waiting = waiting + chunk, b""
+                    yield self._counted(passing, keep) if _USAGE in passing else passing
+                else:
+                    if waiting:
+                        yield waiting
+                    waiting = chunk
+        except (Exception, asyncio.CancelledError):  # the latter at a deadline
+            if waiting:
+                yield waiting
+            raise
         if waiting:
             yield waiting
 
@@ -90,6 +93,17 @@ class Tally:
         self.completion_tokens = int(usage.get("completion_tokens") or 0)
         self.cached_tokens = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
         self.exact = True
+
+
+def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
+    """What ``body``, a JSON object, says of it last or ``first``; None: nothing. It is not read as a whole:
+    vectors are long, and the usage comes after them."""
+    at = body.find(_USAGE) if first else body.rfind(_USAGE)
+    if at < 0:
+        return None
+    usage: dict[str, Any]
+    usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
+    return usage
 
 
 def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:

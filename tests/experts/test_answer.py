@@ -90,6 +90,23 @@ async def test_an_error_event_of_a_broken_engine_loses_the_answer(tmp_path: Path
             _ = [chunk async for chunk in answer.chunks()]
 
 
+async def test_what_came_with_the_error_event_of_a_broken_engine_is_passed_on(tmp_path: Path) -> None:
+    pieces = (b"data: 1\n\n", b"data: 2\n\n" + ERROR)
+    async with answered_by(events(*pieces), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", broken_engine)
+        chunks = answer.chunks()
+        assert [await anext(chunks), await anext(chunks)] == [b"data: 1\n\n", b"data: 2\n\n"]
+        with pytest.raises(EngineLost):
+            await anext(chunks)
+
+
+async def test_an_answer_of_a_broken_engine_that_is_lost_at_once_has_no_pieces(tmp_path: Path) -> None:
+    async with answered_by(events(b"data: 1\n\n" + ERROR), tmp_path / "s") as response:
+        answer = await VllmAnswer.begin(response, "law", broken_engine)
+        with pytest.raises(EngineLost):  # and so it may be tried again
+            await anext(answer.chunks())
+
+
 @pytest.mark.parametrize("status", [500, 503])
 async def test_an_error_of_a_broken_engine_may_be_tried_again(tmp_path: Path, status: int) -> None:
     async def handler(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from server.batch_answers import Answer, AnswerFile, tokens_of, unanswered
+from server.batch_answers import Answer, AnswerFile, unanswered
 from server.batch_lines import MOST_ERRORS, body_at, check
 from server.batch_records import Tokens
 from server.spool import Spool
@@ -40,8 +40,8 @@ def test_no_more_errors_are_told_than_anybody_reads() -> None:
 
 
 def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path: Path) -> None:
-    body = {"usage": {"prompt_tokens": 2, "completion_tokens": 3}}
-    lines = [Answer(200, "r", body).line("one"), unanswered("two", "batch_expired", "too late")]
+    body = b'{"usage":{"prompt_tokens":2,"completion_tokens":3}}'
+    lines = [Answer(200, "r", body, Tokens()).line("one"), unanswered("two", "batch_expired", "too late")]
     spool = Spool(tmp_path, 2**20)
     for cut in range(sum(map(len, lines)) + 1):
         spool.remove("answers")
@@ -59,14 +59,47 @@ def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path:
     spool.close()
 
 
-def test_tokens_are_read_from_the_usage_of_any_endpoint() -> None:
-    response = {
-        "usage": {
-            "input_tokens": 5,
-            "input_tokens_details": {"cached_tokens": 4},
-            "output_tokens": 3,
-            "output_tokens_details": {"reasoning_tokens": 2},
-        }
+def test_an_answer_is_written_as_it_came_on_one_line() -> None:
+    line = Answer(200, "r", b'{"data": [1.50],\r\n "usage":null}', Tokens()).line('"one"')
+    assert b'"body":{"data": [1.50],   "usage":null}},"error":null}\n' in line
+    assert line.count(b"\n") == 1
+    read = orjson.loads(line)
+    assert read["custom_id"] == '"one"'
+    assert read["response"] == {
+        "status_code": 200,
+        "request_id": "r",
+        "body": {"data": [1.5], "usage": None},
     }
-    assert tokens_of(response) == Tokens(5, 4, 3, 2)
-    assert tokens_of({"usage": None}) == tokens_of(None) == tokens_of([]) == Tokens()
+
+
+def test_what_was_written_is_told_from_what_a_power_cut_left(tmp_path: Path) -> None:
+    """A response repeats the tools of its request, one of which may speak of usage too."""
+    body = orjson.dumps(
+        {
+            "output": [{"arguments": '{"usage":{"input_tokens":8}}'}],
+            "usage": {"input_tokens": 2, "output_tokens": 3},
+            "tools": [{"parameters": {"properties": {"usage": {"input_tokens": 9}}}}],
+        }
+    )
+    line = Answer(200, "r", body, Tokens()).line("ünd " * 128)
+    spool = Spool(tmp_path, 2**20)
+    spool.take(3 * len(line))
+    unwritten = line[:300] + bytes(len(line) - 302) + b"}\n"
+    spool.path("answers").write_bytes(line + unwritten + line)
+    file = AnswerFile(spool, "answers")
+    (recovered,) = file.recovered()
+    assert (recovered.custom_id, recovered.tokens) == ("ünd " * 128, Tokens(input=2, output=3))
+    assert file.size == len(line)
+    file.close()
+    spool.close()
+
+
+def test_tokens_are_read_from_the_usage_of_any_endpoint() -> None:
+    usage = {
+        "input_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 2},
+    }
+    assert Tokens.of(usage) == Tokens(5, 4, 3, 2)
+    assert Tokens.of(None) == Tokens()

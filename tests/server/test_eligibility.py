@@ -1,5 +1,8 @@
 """An expert that cannot take a request is out before the map is read."""
 
+import asyncio
+import contextlib
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,13 @@ from tokenizers import Tokenizer
 
 from experts.spec import Capability, Expert, FamilyConfig, Generation
 from server.catalog import open_experts
-from server.eligibility import Eligibility, least_tokens
+from server.eligibility import LONG, Eligibility, least_tokens
 from server.errors import ContextTooLong, NotCapable
+from server.need import Need
 from server.openai import ModelRequest
+from server.routing import Routing
 from server.settings import Settings
+from server.workers import Workers
 from tests.server.conftest import Gateway, Serving
 
 MATHS = "What is the integral of x^2?"
@@ -139,6 +145,26 @@ def test_a_tokenizer_takes_no_fewer_tokens_than_are_counted(base_checkpoint: Pat
 
 def test_counting_ends_once_nobody_could_take_it() -> None:
     assert least_tokens(iter(["a " * 10_000]), 50) == 51
+
+
+async def test_the_tokens_of_a_long_text_are_counted_beside_the_event_loop() -> None:
+    go_on = threading.Event()
+    short, long = (replace(request(text), model="law") for text in ("word", "word " * LONG))
+    with contextlib.closing(Workers()) as workers:
+        routing = Routing({}, {"law": expert("law")}, {"small": LONG - 1}, lambda *_: None, workers)
+        busy = [asyncio.create_task(workers.decide(lambda: go_on.wait(30))) for _ in range(workers.threads)]
+        await asyncio.sleep(0)
+        route, need = asyncio.create_task(routing.route(long)), asyncio.create_task(Need.of(long, workers))
+        await asyncio.sleep(0)
+        assert (await routing.route(short)).expert == "law"
+        assert (await Need.of(short, workers)).prompt_tokens == 1
+        assert not route.done()
+        assert not need.done()
+        go_on.set()
+        assert (await need).prompt_tokens == LONG
+        with pytest.raises(ContextTooLong, match=f"at least {LONG} for its messages"):
+            await route
+        await asyncio.gather(*busy)
 
 
 def test_who_cannot_is_named_with_the_reason() -> None:

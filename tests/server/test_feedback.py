@@ -27,6 +27,7 @@ from server.feedback_metrics import FeedbackMetrics
 from server.feedback_records import Kept
 from server.feedback_settings import DAY_S, FeedbackConfig
 from server.feedback_store import FeedbackStore
+from server.key_settings import KeyConfig
 from server.reload_plan import check_reloadable
 from server.routing import Route
 from server.services import running
@@ -130,6 +131,25 @@ async def test_a_key_says_nothing_of_another_keys_request(
         assert answers[-1].json()["error"]["code"] == "request_not_found"
         assert (await say(gateway, "first", id=request_id, score=1)).status_code == 200
     assert [row.score for row in kept(settings)] == [1.0]
+
+
+async def test_what_one_keys_clients_left_is_forgotten_also_once_the_key_is_gone(
+    serving: Serving, settings: Settings, tmp_path: Path, capsys: Captured
+) -> None:
+    def keyed(*keys: tuple[str, str]) -> Settings:
+        given = [KeyConfig(key=SecretStr(secret), name=name) for name, secret in keys]
+        return recorded(changed(settings, api_keys=tuple(given)), tmp_path)
+
+    async with serving(keyed(("ada", "first"), ("bob", "second"))) as gateway:
+        request_id = await ask(gateway, MATHS, "first")
+        await ask(gateway, LAW, "second")
+    async with serving(keyed(("ada", "rotated"), ("bob", "second"))) as gateway:
+        await ask(gateway, MEDICINE, "rotated")
+        assert (await say(gateway, "rotated", id=request_id, score=1)).status_code == 200
+    file = tmp_path / "feedback.sqlite"
+    assert coe("forget", "--key", "ada", "--file", file) == 0
+    assert capsys.readouterr().out == f"{file}: 2 forgotten\n"
+    assert [row.prompt for row in kept(recorded(settings, tmp_path))] == [LAW]
 
 
 async def test_requests_that_name_an_expert_are_not_kept(
@@ -238,7 +258,7 @@ async def test_a_full_disk_ends_recording_and_nothing_else(
         feedback = gateway.services.feedback
         assert feedback is not None
         for number in range(300):
-            feedback.decided(f"{number}", None, "coe", route("word " * 1500))
+            feedback.decided(f"{number}", "nobody", "coe", route("word " * 1500))
             await asyncio.sleep(0)
         assert (await say(gateway, id="299", thumbs="up")).status_code == 503
         assert await ask(gateway, MATHS)
@@ -288,7 +308,7 @@ class Loop:
         self.feedback = Feedback(config, store, metrics, clock=self.clock, draw=draw)
 
     def decided(self, request_id: str) -> Recorded | None:
-        return self.feedback.decided(request_id, None, "coe", route())
+        return self.feedback.decided(request_id, "nobody", "coe", route())
 
     def times(self) -> list[float]:
         store = FeedbackStore.open(self.file, create=False)
@@ -325,42 +345,42 @@ async def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(loop_of: 
     assert None not in [loop.decided(f"{number}") for number in range(MOST_WAITING)]
     assert loop.decided("one more") is None
     with pytest.raises(FeedbackUnavailable):
-        await loop.feedback.said("first", None, 0.0, None)
+        await loop.feedback.said("first", "nobody", 0.0, None)
     assert 'coe_feedback_dropped_total{reason="queue_full"} 2.0' in generate_latest(loop.registry).decode()
     loop.clock.goes.set()
     await until(lambda: len(loop.times()) == 1 + MOST_WAITING)
-    assert await loop.feedback.said("first", None, 0.0, None)
-    assert not await loop.feedback.said("one more", None, 0.0, None)
+    assert await loop.feedback.said("first", "nobody", 0.0, None)
+    assert not await loop.feedback.said("one more", "nobody", 0.0, None)
 
 
 async def test_a_client_that_leaves_before_it_is_heard_harms_nothing(loop_of: Callable[..., Loop]) -> None:
     loop = loop_of()
     await stopped(loop)
-    leaving = asyncio.create_task(loop.feedback.said("first", None, 0.0, None))
+    leaving = asyncio.create_task(loop.feedback.said("first", "nobody", 0.0, None))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait({leaving})
     loop.clock.goes.set()
-    assert await loop.feedback.said("first", None, 0.5, None)
+    assert await loop.feedback.said("first", "nobody", 0.5, None)
 
 
 async def test_what_is_older_than_keep_days_is_deleted_while_it_serves(loop_of: Callable[..., Loop]) -> None:
     loop = loop_of(keep_days=2)
     loop.decided("old")
-    assert await loop.feedback.said("old", None, 1.0, None)
+    assert await loop.feedback.said("old", "nobody", 1.0, None)
     loop.clock.now += 2 * DAY_S + 1
     loop.decided("new")
-    assert await loop.feedback.said("new", None, 1.0, None)
+    assert await loop.feedback.said("new", "nobody", 1.0, None)
     await until(lambda: loop.times() == [loop.clock.now])
-    assert not await loop.feedback.said("old", None, 1.0, None)
+    assert not await loop.feedback.said("old", "nobody", 1.0, None)
 
 
 async def test_a_sample_is_kept(loop_of: Callable[..., Loop]) -> None:
     draws = iter([0.1, 0.5, 0.9, 0.49])
     loop = loop_of(draw=lambda: next(draws), sample=0.5)
     assert [loop.decided(f"{number}") is not None for number in range(4)] == [True, False, False, True]
-    assert not await loop.feedback.said("1", None, 1.0, None)
-    assert await loop.feedback.said("3", None, 1.0, None)
+    assert not await loop.feedback.said("1", "nobody", 1.0, None)
+    assert await loop.feedback.said("3", "nobody", 1.0, None)
 
 
 def test_a_reload_does_not_change_what_is_kept(settings: Settings, tmp_path: Path) -> None:
@@ -382,7 +402,7 @@ def file(loop_of: Callable[..., Loop]) -> Path:
     recorded = loop.decided("a")
     assert recorded is not None
     recorded.ended("200")
-    asyncio.run(loop.feedback.said("a", None, 0.5, "math"))
+    asyncio.run(loop.feedback.said("a", "nobody", 0.5, "math"))
     return loop.file
 
 
@@ -412,6 +432,10 @@ def test_what_is_kept_is_forgotten(file: Path, tmp_path: Path, capsys: Captured)
         (["stats"], "config.yaml has no feedback; name the file with --file"),
         (["stats", "--file", "absent"], "absent does not exist: nothing has been kept there"),
         (["forget", "--id", "x", "--file", "feedback.sqlite"], "no request 'x' is in feedback.sqlite"),
+        (
+            ["forget", "--key", "x", "--file", "feedback.sqlite"],
+            "nothing of API key 'x' is in feedback.sqlite",
+        ),
         (
             ["forget", "--before", "soon", "--file", "feedback.sqlite"],
             "--before soon: not a date such as 2026-01-31",

@@ -81,6 +81,9 @@ def test_what_is_forgotten_is_gone_from_the_disk(store: FeedbackStore) -> None:
     assert not on_disk(store, MARKED)
     assert store.forget_request("1") == 0
     assert store.forget_before(1000.0) == 1
+    store.write([decided("3", client=b"e"), decided("4", client=b"e", prompt=MARKED)], text=True)
+    assert store.forget_client(b"e") == 2
+    assert not on_disk(store, MARKED)
     assert store.forget_all() == 1
     assert kept(store) == []
 
@@ -124,13 +127,13 @@ def test_another_process_may_read_and_forget_while_it_is_written(store: Feedback
     assert list(reading) == []
     assert other.forget_all() == 2
     assert kept(store) == []
-    assert other.client_of(b"key") == store.client_of(b"key") != b"key"
+    assert other.client_of("key a") == store.client_of("key a") != store.client_of("key b")
     other.close()
 
 
 def test_clients_are_hashed_otherwise_in_each_file(store: FeedbackStore, tmp_path: Path) -> None:
     other = FeedbackStore.open(tmp_path / "other.sqlite", create=True)
-    assert other.client_of(b"key") != store.client_of(b"key")
+    assert other.client_of("key a") != store.client_of("key a")
     other.close()
 
 

@@ -76,6 +76,11 @@ async def sse(trees: Iterable[Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+async def read(stream: AsyncIterator[bytes], into: list[bytes]) -> None:
+    async for part in stream:
+        into.append(part)
+
+
 async def streamed(trees: Iterable[Any]) -> list[dict[str, Any]]:
     """The events' data. Asserts their framing."""
     raw = b"".join([part async for part in Messages().stream(sse(trees))]).decode()
@@ -258,13 +263,19 @@ async def test_comments_and_several_events_at_once_are_read() -> None:
     assert raw.endswith(b'data: {"type":"message_stop"}\n\n')
 
 
-async def test_an_engine_that_is_lost_is_told_to_the_line() -> None:
+async def test_an_engine_that_is_lost_is_told_to_the_line_after_all_it_said() -> None:
+    called = {"index": 0, "id": "c0", "function": {"name": "w", "arguments": "{}"}}
+
     async def lost() -> AsyncIterator[bytes]:
-        yield b"data: " + orjson.dumps(chunk(content="a")) + b"\n\n"
+        for piece in (chunk(tool_calls=[called]), chunk(content="held back")):
+            yield b"data: " + orjson.dumps(piece) + b"\n\n"
         raise EngineLost("gone")
 
+    parts: list[bytes] = []
     with pytest.raises(EngineLost):
-        [part async for part in Messages().stream(lost())]
+        await read(Messages().stream(lost()), parts)
+    assert b'{"type":"text_delta","text":"held back"}' in parts[-1]
+    assert b"message_stop" not in parts[-1]
 
 
 @pytest.mark.parametrize(

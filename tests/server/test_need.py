@@ -31,13 +31,13 @@ def test_an_answer_needs_what_it_may_be_long_for_each_that_is_asked_for(
 def test_a_prompt_needs_its_words_at_least_wherever_they_are() -> None:
     message = {"role": "user", "content": "one two three"}
     chat = ModelRequest("law", (message,), False, {"prompt": ""})
-    assert Need(chat).prompt_tokens() == 3
+    assert Need(chat).prompt_tokens == 3
     several = ModelRequest("law", (message,), False, {"prompt": ["one two three", "four"]})
-    assert Need(several).prompt_tokens() == 4
+    assert Need(several).prompt_tokens == 4
     counted = [
         ModelRequest("e5", (), False, {"input": given}, any_length=True)
         for given in ([7, 8, 9], [[7], [8, 9]])
     ]
-    assert [Need(request).prompt_tokens() for request in counted] == [3, 3]
+    assert [Need(request).prompt_tokens for request in counted] == [3, 3]
     embedded = ModelRequest("coe", (), False, {"input": ["one two", "three"]}, any_length=True)
-    assert (Need(embedded).prompt_tokens(), Need(embedded).answer_tokens()) == (3, 0)
+    assert (Need(embedded).prompt_tokens, Need(embedded).answer_tokens()) == (3, 0)

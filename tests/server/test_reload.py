@@ -178,6 +178,11 @@ def another_port(config: Config) -> None:
         tree["families"]["small"]["simulation"]["tokens_per_s"] = 7
 
 
+def another_feedback(config: Config) -> None:
+    with config.edited() as tree:
+        tree["feedback"] = {"consent": True}
+
+
 def no_router(config: Config) -> None:
     with config.edited() as tree:
         tree["compositions"] = {"coe": {"artifact": "nowhere"}}
@@ -213,6 +218,7 @@ def another_fingerprint(config: Config) -> None:
         (unprepared, "expert physics is not prepared in .*; run: coe experts prepare"),
         (budget_too_small, r"over tiers\.device of 1,000 bytes"),
         (another_port, r"server\.port, families\.small\.simulation cannot change while serving"),
+        (another_feedback, "feedback cannot change while serving: restart the server"),
         (no_router, "nowhere holds no router"),
         (routes_to_nobody, r"compositions\.coe: its router chooses law"),
         (another_fingerprint, "expert physics cannot be in family 'small'"),

@@ -15,8 +15,9 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response
 from pydantic import SecretStr
 
+from server.errors import BadRequest
 from server.key_settings import KeyConfig
-from server.responses import Responses
+from server.responses import LONGEST, Responses
 from server.settings import Settings
 from tests.server.conftest import Gateway, Serving, changed, simulated, until
 from tests.server.test_eligibility import able
@@ -437,3 +438,9 @@ async def test_a_shutdown_does_not_wait_for_the_background_longer_than_it_drains
         async with serving(limited(settings, file=tmp_path / "responses.sqlite")) as gateway:
             found = await gateway.http.get(f"/v1/responses/{queued['id']}")
     assert found.json()["status"] == "failed"
+
+
+async def test_an_answer_too_long_to_be_read_at_once_is_refused(settings: Settings, serving: Serving) -> None:
+    async with serving(settings) as gateway:
+        with pytest.raises(BadRequest, match="'top_logprobs'"):
+            await Responses(gateway.services, {}).whole(b" " * (LONGEST + 1))

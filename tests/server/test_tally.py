@@ -1,10 +1,12 @@
 """What an answer's bytes say of its tokens, and what of them the client sees."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
 import pytest
 
+from experts.errors import EngineLost
 from server.tally import Tally
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -78,6 +80,21 @@ async def test_of_several_choices_the_one_that_ends_last_takes_the_fingerprint()
 async def test_an_answer_cut_off_where_it_ends_is_passed_whole() -> None:
     assert await passed(Tally(), TEXT, ENDS) == TEXT + ENDS
     assert await passed(Tally(), TEXT, ENDS, LAST, DONE) == TEXT + ENDS + DONE  # vLLM says no fingerprint
+
+
+@pytest.mark.parametrize("error", [EngineLost, asyncio.CancelledError])
+async def test_the_piece_that_waits_for_the_fingerprint_comes_before_an_error(
+    error: type[BaseException],
+) -> None:
+    async def come() -> AsyncIterator[bytes]:
+        yield TEXT
+        yield ENDS
+        raise error
+
+    passing = Tally().stream(come(), keep=False)
+    assert [await anext(passing), await anext(passing)] == [TEXT, ENDS]
+    with pytest.raises(error):
+        await anext(passing)
 
 
 async def test_an_answer_cut_off_has_as_many_tokens_as_came() -> None:
