@@ -25,6 +25,7 @@ from router.linear import Linear
 from router.neighbours import NeighbourClassifier
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
+from router.uncertainty import Uncertainty
 
 LENGTHS = (20, 200, 2000)
 """Tokens of a prompt."""
@@ -107,9 +108,7 @@ def router_on(artifact: Artifact, embedder: Embedder) -> Router:
         artifact,
         embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),
         classifier=_classifier_on(artifact.classifier, dimension),
-        uncertainty=replace(
-            artifact.uncertainty, landmarks=_resized(artifact.uncertainty.landmarks, dimension)
-        ),
+        uncertainty=_doubts_on(artifact.uncertainty, dimension),
         clusters=clusters,
     )
     return Router(fitted, embedder)
@@ -120,6 +119,11 @@ def _classifier_on(classifier: Classifier, dimension: int) -> Classifier:
         return replace(classifier, logits=_read_from(classifier.logits, dimension))
     assert isinstance(classifier, NeighbourClassifier)
     return replace(classifier, vectors=_resized(classifier.vectors, dimension))
+
+
+def _doubts_on(doubts: Uncertainty, dimension: int) -> Uncertainty:
+    added = tuple(replace(each, examples=_resized(each.examples, dimension)) for each in doubts.added)
+    return replace(doubts, landmarks=_resized(doubts.landmarks, dimension), added=added)
 
 
 def _read_from(linear: Linear, dimension: int) -> Linear:

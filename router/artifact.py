@@ -25,7 +25,7 @@ from router.linear import Linear
 from router.mapping import GENERAL, ExpertMapping
 from router.neighbours import NeighbourClassifier
 from router.scores import ScoreTable
-from router.uncertainty import BITS, Uncertainty
+from router.uncertainty import BITS, Added, Uncertainty
 from router.whole_file import replace_file
 
 MANIFEST = "manifest.json"
@@ -94,6 +94,8 @@ class _Manifest(_Piece):
     temperature: float
     neighbours: int | None
     max_surprise: float
+    added: dict[str, float] = {}
+    """The last categories, if they were added to a trained router: how far each reaches."""
     mapping: dict[str, str]
     scored: _Scored | None
     clusters: tuple[str, ...]
@@ -141,6 +143,8 @@ class Artifact:
             "landmarks": self.uncertainty.landmarks.astype(np.float16),
             "known": self.uncertainty.known,
         }
+        for category, added in zip(self._added, self.uncertainty.added, strict=True):
+            arrays[f"added.{category}"] = added.examples.astype(np.float16)
         match self.classifier:
             case LinearClassifier(logits=logits):
                 arrays |= _of_linear("logits", logits)
@@ -157,6 +161,11 @@ class Artifact:
             arrays |= {f"scores.{name}": getattr(self.scores, name) for name in _TABLE}
         return arrays
 
+    @property
+    def _added(self) -> tuple[str, ...]:
+        labels = self.classifier.labels
+        return labels[len(labels) - len(self.uncertainty.added) :]
+
     def _manifest(self, files: Mapping[str, str]) -> _Manifest:
         linear = isinstance(self.classifier, LinearClassifier)
         table = self.scores
@@ -168,6 +177,7 @@ class Artifact:
             temperature=self.classifier.temperature,
             neighbours=getattr(self.classifier, "k", None),
             max_surprise=self.uncertainty.max_surprise,
+            added=dict(zip(self._added, (each.reach for each in self.uncertainty.added), strict=True)),
             mapping=dict(self.mapping.experts),
             scored=None if table is None else _Scored(experts=table.experts, rows=table.categories),
             clusters=() if self.clusters is None else self.clusters.names,
@@ -217,11 +227,17 @@ class Artifact:
             landmarks = arrays["expected.landmarks"].astype(np.float32)
             expected = ExpectedScores(_linear("expected", arrays), landmarks, arrays["expected.likeness"])
             clusters = Clusters(expected, manifest.clusters, arrays["centroids"])
+        added = tuple(
+            Added(arrays[f"added.{category}"].astype(np.float32), reach)
+            for category, reach in manifest.added.items()
+        )
         return cls(
             manifest.embedder,
             Lexicon(arrays["rarity"].astype(np.float32)),
             classifier,
-            Uncertainty(arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise),
+            Uncertainty(
+                arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise, added
+            ),
             ExpertMapping(manifest.mapping),
             manifest.training,
             manifest.cross_validated,
@@ -247,11 +263,13 @@ def _linear(name: str, arrays: Arrays) -> Linear:
 
 def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
     labels, dimension = len(manifest.categories), manifest.embedder.dimension
+    if tuple(manifest.added) != manifest.categories[labels - len(manifest.added) :]:
+        raise ArtifactError(f"{folder / MANIFEST}: what was added are not the last categories; train again")
     expected: dict[str, tuple[int | None, ...]] = {
         "rarity": (BUCKETS,),
         "landmarks": (None, dimension),
         "known": (3, len(BITS)),
-    }
+    } | {f"added.{category}": (None, dimension) for category in manifest.added}
 
     def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
         return {

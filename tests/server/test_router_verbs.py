@@ -382,6 +382,8 @@ def test_a_category_that_cannot_be_added_is_one_line(tmp_path: Path, graded: Pat
     assert "2 prompts say too little" in failed(capsys, "add-category", "--name", "chess", *words)
     assert "has a category 'chores' already" in failed(capsys, "add-category", "--name", "chores", *words)
     assert "has a category 'chores/0' already" in failed(capsys, "add-category", "--name", "chores/0", *words)
+    complaint = "the router has no scores of an expert 'gambler'; it has: chat, chef, skipper"
+    assert complaint in failed(capsys, "add-category", "--name", "chess", *words, "--expert", "gambler")
     assert not out.exists()
 
 
