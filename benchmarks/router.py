@@ -1,5 +1,7 @@
 """``coe bench router``: how long a decision takes on one core with each embedder, beside its limit.
 
+A router without finer categories is measured as it is, and with as many as training makes of graded prompts.
+
 The limit of an embedder with a model is that model alone, on tokens made before; of any other, its embedding
 alone. Decisions and limits take turns, so that what else the machine does weighs on both. Times are of this
 thread on the core, so that a busy machine counts little; the wall clock's stand beside them.
@@ -11,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 import router.embed
+from benchmarks.router_clusters import clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
 from router.artifact import Artifact, EmbedderRecord
 from router.classify import Classifier, LinearClassifier
@@ -37,19 +41,20 @@ Progress = Callable[[str, int, int], None]
 
 
 def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Report:
-    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder
-    and length. Raises ArtifactError and EmbedderError.
+    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder,
+    length and number of rows. Raises ArtifactError and EmbedderError.
     """
     load_average, artifact = os.getloadavg()[0], Artifact.read(folder)
+    artifacts = [artifact] if artifact.clusters else [artifact, clustered(artifact, seed)]
     prompts = {length: prompts_of(length, decisions + WARMING, seed) for length in LENGTHS}
     rows: list[Row] = []
     batches: list[Throughput] = []
     opening = embedders()
-    total = len(opening) * (len(LENGTHS) + 1)
+    total = len(opening) * len(artifacts) * (len(LENGTHS) + 1)
     with one_core():
-        for name, opened in opening.items():
+        for (name, opened), measured in product(opening.items(), artifacts):
             embedder = Timed(opened())
-            decider = router_on(artifact, embedder)
+            decider = router_on(measured, embedder)
             for length, texts in prompts.items():
                 progress(f"{name}, {length} tokens", len(rows) + len(batches), total)
                 rows.append(latency(decider, embedder, length, texts))
@@ -159,14 +164,15 @@ def latency(decider: Router, embedder: Timed, length: int, prompts: Sequence[str
         wall.append(time.perf_counter() - asked)
         embedding.append(embedder.seconds)
     counted = (tuple(each[WARMING:]) for each in (whole, embedding, limits, wall))
-    return Row(embedder.name, length, *counted)
+    return Row(embedder.name, rows_of(decider.artifact), length, *counted)
 
 
 def throughput(decider: Router, embedder: Timed, prompts: Sequence[str]) -> Throughput:
     limits = sum(limit(embedder.embedder, prompt) for prompt in prompts)
     began = time.thread_time()
     decider.decide_many(prompts)
-    return Throughput(embedder.name, len(prompts) / (time.thread_time() - began), len(prompts) / limits)
+    seconds, rows = time.thread_time() - began, rows_of(decider.artifact)
+    return Throughput(embedder.name, rows, len(prompts) / seconds, len(prompts) / limits)
 
 
 def limit(embedder: Embedder, prompt: str) -> float:
