@@ -249,12 +249,16 @@ def broken_gzip() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n\n{"id": "b"}\n', "line 3: prompt: Field required"),
-        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n{\n', "line 2: Invalid JSON"),
+        (
+            "bad.jsonl",
+            b'{"id": "a", "prompt": "x"}\n\n{"id": "b"}\n',
+            "bad.jsonl, line 3: prompt: Field required",
+        ),
+        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n{\n', "bad.jsonl, line 2: Invalid JSON"),
         (
             "bad.jsonl",
             b'{"id": "a", "prompt": "x", "scores": {"m": 7}}\n',
-            "line 1: scores.m: Input should be",
+            "bad.jsonl, line 1: scores.m: Input should be",
         ),
         ("bad.jsonl.gz", b"not compressed", "bad.jsonl.gz cannot be read: "),
         ("bad.jsonl.gz", None, "bad.jsonl.gz cannot be read: "),
