@@ -22,10 +22,11 @@ from tokenizers import Tokenizer
 import router.embed
 from benchmarks.router_clusters import clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
-from router.artifact import Artifact, EmbedderRecord
+from router.artifact import Artifact
 from router.classify import Classifier, LinearClassifier
 from router.embed import Embedder, MiniLmOnnx, Vectors, embedders
 from router.linear import Linear
+from router.manifest import EmbedderRecord
 from router.neighbours import NeighbourClassifier
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts

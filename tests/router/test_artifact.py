@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from router.artifact import MANIFEST, Artifact
+from router.artifact import Artifact
 from router.decision import Decision
 from router.embed import HashedWords
 from router.errors import ArtifactError, EmbedderError
+from router.manifest import MANIFEST
 from router.new_category import with_category
 from router.pipeline import Router
 from tests.router.hidden_groups import finer, hidden
