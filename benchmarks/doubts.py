@@ -18,9 +18,10 @@ from router.dataset import Example
 from router.embed import Embedder, MiniLmOnnx
 from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError
+from router.learner import Learner
 from router.lexicon import Lexicon
 from router.linear import Floats, Readings, log_softmax
-from router.train import DOUBTED, Learner, corpus_of, labelled_of, landmarks_of
+from router.train import DOUBTED, corpus_of, labelled_of, landmarks_of
 from router.uncertainty import Signs, Uncertainty, distances_to, entropies
 
 FALSE_ALARMS = 0.05

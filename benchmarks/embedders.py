@@ -18,10 +18,11 @@ from router.dataset import Example
 from router.embed import Embedder, embedders
 from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError
+from router.learner import Kind, Learner, cross_fitted
 from router.lexicon import Lexicon
 from router.linear import Readings, log_softmax
 from router.measures import Estimate, bootstrap, calibration_error, macro_f1
-from router.train import Kind, Learner, corpus_of, cross_fitted, labelled_of
+from router.train import corpus_of, labelled_of
 
 SEED_SHARE = 0.05
 """Of the labels, which are spread to the prompts that then have none."""

@@ -1,5 +1,7 @@
 """``coe bench router``: how long a decision takes on one core with each embedder, beside its limit.
 
+A router without finer categories is measured as it is, and with as many as training makes of graded prompts.
+
 The limit of an embedder with a model is that model alone, on tokens made before; of any other, its embedding
 alone. Decisions and limits take turns, so that what else the machine does weighs on both. Times are of this
 thread on the core, so that a busy machine counts little; the wall clock's stand beside them.
@@ -11,20 +13,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 import router.embed
+from benchmarks.router_clusters import clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
-from router.artifact import Artifact, EmbedderRecord
+from router.artifact import Artifact
 from router.classify import Classifier, LinearClassifier
 from router.embed import Embedder, MiniLmOnnx, Vectors, embedders
 from router.linear import Linear
+from router.manifest import EmbedderRecord
 from router.neighbours import NeighbourClassifier
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
+from router.uncertainty import Uncertainty
 
 LENGTHS = (20, 200, 2000)
 """Tokens of a prompt."""
@@ -36,19 +42,20 @@ Progress = Callable[[str, int, int], None]
 
 
 def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Report:
-    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder
-    and length. Raises ArtifactError and EmbedderError.
+    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder,
+    length and number of rows. Raises ArtifactError and EmbedderError.
     """
     load_average, artifact = os.getloadavg()[0], Artifact.read(folder)
+    artifacts = [artifact] if artifact.clusters else [artifact, clustered(artifact, seed)]
     prompts = {length: prompts_of(length, decisions + WARMING, seed) for length in LENGTHS}
     rows: list[Row] = []
     batches: list[Throughput] = []
     opening = embedders()
-    total = len(opening) * (len(LENGTHS) + 1)
+    total = len(opening) * len(artifacts) * (len(LENGTHS) + 1)
     with one_core():
-        for name, opened in opening.items():
+        for (name, opened), measured in product(opening.items(), artifacts):
             embedder = Timed(opened())
-            decider = router_on(artifact, embedder)
+            decider = router_on(measured, embedder)
             for length, texts in prompts.items():
                 progress(f"{name}, {length} tokens", len(rows) + len(batches), total)
                 rows.append(latency(decider, embedder, length, texts))
@@ -107,9 +114,7 @@ def router_on(artifact: Artifact, embedder: Embedder) -> Router:
         artifact,
         embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),
         classifier=_classifier_on(artifact.classifier, dimension),
-        uncertainty=replace(
-            artifact.uncertainty, landmarks=_resized(artifact.uncertainty.landmarks, dimension)
-        ),
+        uncertainty=_doubts_on(artifact.uncertainty, dimension),
         clusters=clusters,
     )
     return Router(fitted, embedder)
@@ -120,6 +125,11 @@ def _classifier_on(classifier: Classifier, dimension: int) -> Classifier:
         return replace(classifier, logits=_read_from(classifier.logits, dimension))
     assert isinstance(classifier, NeighbourClassifier)
     return replace(classifier, vectors=_resized(classifier.vectors, dimension))
+
+
+def _doubts_on(doubts: Uncertainty, dimension: int) -> Uncertainty:
+    added = tuple(replace(each, examples=_resized(each.examples, dimension)) for each in doubts.added)
+    return replace(doubts, landmarks=_resized(doubts.landmarks, dimension), added=added)
 
 
 def _read_from(linear: Linear, dimension: int) -> Linear:
@@ -155,14 +165,15 @@ def latency(decider: Router, embedder: Timed, length: int, prompts: Sequence[str
         wall.append(time.perf_counter() - asked)
         embedding.append(embedder.seconds)
     counted = (tuple(each[WARMING:]) for each in (whole, embedding, limits, wall))
-    return Row(embedder.name, length, *counted)
+    return Row(embedder.name, rows_of(decider.artifact), length, *counted)
 
 
 def throughput(decider: Router, embedder: Timed, prompts: Sequence[str]) -> Throughput:
     limits = sum(limit(embedder.embedder, prompt) for prompt in prompts)
     began = time.thread_time()
     decider.decide_many(prompts)
-    return Throughput(embedder.name, len(prompts) / (time.thread_time() - began), len(prompts) / limits)
+    seconds, rows = time.thread_time() - began, rows_of(decider.artifact)
+    return Throughput(embedder.name, rows, len(prompts) / seconds, len(prompts) / limits)
 
 
 def limit(embedder: Embedder, prompt: str) -> float:

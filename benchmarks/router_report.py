@@ -18,6 +18,8 @@ class Row:
     """One embedder on prompts of one length: for how many seconds each decision had the core, in order."""
 
     embedder: str
+    rows: int
+    """That the map has: categories, or finer ones."""
     tokens: int
     decision: tuple[float, ...]
     embedding: tuple[float, ...]
@@ -41,6 +43,7 @@ class Throughput:
     """Decisions a second of one core when they are asked for together."""
 
     embedder: str
+    rows: int
     per_second: float
     limit_per_second: float
 
@@ -65,7 +68,7 @@ class Report:
     def compared(self) -> list[Compared]:
         latencies = [
             Compared(
-                f"{row.embedder}: median ms at {row.tokens} tokens",
+                f"{row.embedder}, {row.rows} rows: median ms at {row.tokens} tokens",
                 milliseconds(row.decision, 50),
                 LATENCY_MS,
             )
@@ -73,7 +76,9 @@ class Report:
             if (row.embedder, row.tokens) == (self.default, AIMED_TOKENS)
         ]
         batches = [
-            Compared(f"{batch.embedder}: decisions/s batched", batch.per_second, PER_SECOND)
+            Compared(
+                f"{batch.embedder}, {batch.rows} rows: decisions/s batched", batch.per_second, PER_SECOND
+            )
             for batch in self.batches
             if batch.embedder == self.default
         ]
@@ -102,4 +107,4 @@ def _row(row: Row) -> dict[str, Any]:
         for name in ("decision", "wall", "embedding", "rest", "limit")
         for percent in (50, 99)
     }
-    return {"embedder": row.embedder, "tokens": row.tokens} | figures | {"ratio": row.ratio}
+    return {"embedder": row.embedder, "rows": row.rows, "tokens": row.tokens} | figures | {"ratio": row.ratio}

@@ -24,6 +24,7 @@ def _latencies(report: Report) -> Table:
     )
     for column in (
         "embedder",
+        "rows",
         "tokens",
         "decision",
         "wall clock",
@@ -36,17 +37,17 @@ def _latencies(report: Report) -> Table:
     for row in report.rows:
         parts = (row.decision, row.wall, row.embedding, row.rest, row.limit)
         times = (f"{milliseconds(part, 50):.2f} / {milliseconds(part, 99):.2f}" for part in parts)
-        table.add_row(row.embedder, str(row.tokens), *times, f"{row.ratio:.2f}")
+        table.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *times, f"{row.ratio:.2f}")
     return table
 
 
 def _batches(report: Report) -> Table:
     table = Table(title=f"decisions/s of one core, batched, {report.batch_tokens} tokens each")
-    for column in ("embedder", "decisions/s", "limit", "of the limit"):
+    for column in ("embedder", "rows", "decisions/s", "limit", "of the limit"):
         table.add_column(column, justify="left" if column == "embedder" else "right")
     for batch in report.batches:
         figures = (f"{batch.per_second:,.0f}", f"{batch.limit_per_second:,.0f}", f"{batch.ratio:.2f}")
-        table.add_row(batch.embedder, *figures)
+        table.add_row(batch.embedder, f"{batch.rows:,}", *figures)
     return table
 
 

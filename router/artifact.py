@@ -8,11 +8,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -22,86 +21,20 @@ from router.errors import ArtifactError, MappingError
 from router.expected import ExpectedScores
 from router.lexicon import BUCKETS, Lexicon
 from router.linear import Linear
+from router.manifest import (
+    MANIFEST,
+    CrossValidated,
+    EmbedderRecord,
+    Manifest,
+    Scored,
+    TrainingRecord,
+    read_manifest,
+)
 from router.mapping import GENERAL, ExpertMapping
 from router.neighbours import NeighbourClassifier
 from router.scores import ScoreTable
-from router.uncertainty import BITS, Uncertainty
+from router.uncertainty import BITS, Added, Uncertainty
 from router.whole_file import replace_file
-
-MANIFEST = "manifest.json"
-
-
-class _Piece(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EndpointRecord(_Piece):
-    """An embedding model behind an endpoint. Its key is never kept."""
-
-    url: str
-    model: str
-    instruction: str = ""
-    """Put before each text as it is."""
-    characters: int = 4096
-    """What is sent of a longer text."""
-    parameters_b: float | None = None
-    """Billions of parameters, where they are known: they count among the active ones."""
-
-
-class EmbedderRecord(_Piece):
-    name: str
-    dimension: int
-    sha256: str
-    endpoint: EndpointRecord | None = None
-
-
-class TrainingRecord(_Piece):
-    """How the router came to be."""
-
-    description: str
-    """Where the data is from, in the trainer's words."""
-    data_sha256: str
-    """Over the ids, prompts, categories and scores it was trained on, in order."""
-    seed: int
-    prompts: int
-    """Labelled ones of the data."""
-    plain: int
-    """Those that ship with the package."""
-
-
-class CrossValidated(_Piece):
-    """Measured on the data's prompts, each by a classifier that had not seen it. See ``router.evaluate``."""
-
-    accuracy: float
-    macro_f1: float
-    expected_calibration_error: float
-    coverage: float
-    accuracy_when_certain: float
-
-
-class _Scored(_Piece):
-    """The columns and rows of the score table; its numbers are arrays."""
-
-    experts: tuple[str, ...]
-    rows: tuple[str, ...]
-
-
-class _Manifest(_Piece):
-    format: Literal[2]
-    embedder: EmbedderRecord
-    categories: tuple[str, ...]
-    classifier: Literal["linear", "neighbours"]
-    temperature: float
-    neighbours: int | None
-    max_surprise: float
-    mapping: dict[str, str]
-    scored: _Scored | None
-    clusters: tuple[str, ...]
-    training: TrainingRecord
-    cross_validated: CrossValidated
-    files: dict[str, str]
-    """Name to sha256."""
-
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -141,6 +74,8 @@ class Artifact:
             "landmarks": self.uncertainty.landmarks.astype(np.float16),
             "known": self.uncertainty.known,
         }
+        for category, added in zip(self._added, self.uncertainty.added, strict=True):
+            arrays[f"added.{category}"] = added.examples.astype(np.float16)
         match self.classifier:
             case LinearClassifier(logits=logits):
                 arrays |= _of_linear("logits", logits)
@@ -157,10 +92,15 @@ class Artifact:
             arrays |= {f"scores.{name}": getattr(self.scores, name) for name in _TABLE}
         return arrays
 
-    def _manifest(self, files: Mapping[str, str]) -> _Manifest:
+    @property
+    def _added(self) -> tuple[str, ...]:
+        labels = self.classifier.labels
+        return labels[len(labels) - len(self.uncertainty.added) :]
+
+    def _manifest(self, files: Mapping[str, str]) -> Manifest:
         linear = isinstance(self.classifier, LinearClassifier)
         table = self.scores
-        return _Manifest(
+        return Manifest(
             format=2,
             embedder=self.embedder,
             categories=self.classifier.labels,
@@ -168,8 +108,9 @@ class Artifact:
             temperature=self.classifier.temperature,
             neighbours=getattr(self.classifier, "k", None),
             max_surprise=self.uncertainty.max_surprise,
+            added=dict(zip(self._added, (each.reach for each in self.uncertainty.added), strict=True)),
             mapping=dict(self.mapping.experts),
-            scored=None if table is None else _Scored(experts=table.experts, rows=table.categories),
+            scored=None if table is None else Scored(experts=table.experts, rows=table.categories),
             clusters=() if self.clusters is None else self.clusters.names,
             training=self.training,
             cross_validated=self.cross_validated,
@@ -179,7 +120,7 @@ class Artifact:
     @classmethod
     def read(cls, folder: Path) -> "Artifact":
         """Raises ArtifactError that says which file is wrong and how."""
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         contents = {name: _read_verified(folder / name, digest) for name, digest in manifest.files.items()}
         arrays: dict[str, NDArray[Any]] = {}
         for name, content in contents.items():
@@ -194,7 +135,7 @@ class Artifact:
             raise ArtifactError(f"{folder}: {error}") from error
 
     @classmethod
-    def _assembled(cls, manifest: _Manifest, arrays: Arrays) -> "Artifact":
+    def _assembled(cls, manifest: Manifest, arrays: Arrays) -> "Artifact":
         classifier: Classifier
         if manifest.neighbours is not None:
             classifier = NeighbourClassifier(
@@ -217,11 +158,17 @@ class Artifact:
             landmarks = arrays["expected.landmarks"].astype(np.float32)
             expected = ExpectedScores(_linear("expected", arrays), landmarks, arrays["expected.likeness"])
             clusters = Clusters(expected, manifest.clusters, arrays["centroids"])
+        added = tuple(
+            Added(arrays[f"added.{category}"].astype(np.float32), reach)
+            for category, reach in manifest.added.items()
+        )
         return cls(
             manifest.embedder,
             Lexicon(arrays["rarity"].astype(np.float32)),
             classifier,
-            Uncertainty(arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise),
+            Uncertainty(
+                arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise, added
+            ),
             ExpertMapping(manifest.mapping),
             manifest.training,
             manifest.cross_validated,
@@ -245,13 +192,15 @@ def _linear(name: str, arrays: Arrays) -> Linear:
     return Linear(arrays[f"{name}.weights"], arrays[f"{name}.bias"], arrays[f"{name}.gram_weights"])
 
 
-def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
+def _check(folder: Path, manifest: Manifest, arrays: Arrays) -> None:
     labels, dimension = len(manifest.categories), manifest.embedder.dimension
+    if tuple(manifest.added) != manifest.categories[labels - len(manifest.added) :]:
+        raise ArtifactError(f"{folder / MANIFEST}: what was added are not the last categories; train again")
     expected: dict[str, tuple[int | None, ...]] = {
         "rarity": (BUCKETS,),
         "landmarks": (None, dimension),
         "known": (3, len(BITS)),
-    }
+    } | {f"added.{category}": (None, dimension) for category in manifest.added}
 
     def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
         return {
@@ -283,21 +232,6 @@ def _check(folder: Path, manifest: _Manifest, arrays: Arrays) -> None:
             raise ArtifactError(f"{folder}: array {name!r} has shape {found}, expected {shape}; train again")
     if GENERAL not in manifest.categories or not set(manifest.mapping) >= set(manifest.categories):
         raise ArtifactError(f"{folder / MANIFEST}: the mapping must name every category and {GENERAL!r}")
-
-
-def _read_manifest(folder: Path) -> _Manifest:
-    file = folder / MANIFEST
-    try:
-        return _Manifest.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder} holds no router: {MANIFEST} cannot be read ({error.strerror}); "
-            "make one with: coe router train"
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise ArtifactError(f"{file}, {where}: {first['msg']}") from error
 
 
 def _read_verified(file: Path, expected: str) -> bytes:

@@ -60,11 +60,10 @@ def read_examples(file: Path) -> list[Example]:
     examples: list[Example] = []
     first_seen: dict[str, int] = {}
     for number, line in lines(file):
-        example = _parse(line, number)
+        example = _parse(line, file, number)
         if example.id in first_seen:
-            raise DatasetError(
-                f"id {example.id!r} was already used in line {first_seen[example.id]}", line=number
-            )
+            used = f"id {example.id!r} was already used in line {first_seen[example.id]}"
+            raise DatasetError(used, file=file, line=number)
         first_seen[example.id] = number
         examples.append(example)
     if not examples:
@@ -81,13 +80,14 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise DatasetError(f"{file} cannot be read: {error}") from error
 
 
-def _parse(line: bytes, number: int) -> Example:
+def _parse(line: bytes, file: Path, number: int) -> Example:
     try:
         parsed = _Line.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DatasetError(f"{where}: {first['msg']}" if where else first["msg"], line=number) from error
+        wrong = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DatasetError(wrong, file=file, line=number) from error
     return Example(parsed.id, parsed.prompt, parsed.category, parsed.scores)
 
 

@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from router.artifact import EmbedderRecord, EndpointRecord
 from router.embed import Embedder, Vectors, embedder_named
 from router.endpoint import BUSY, Endpoint, retry_after_s, why
 from router.errors import EmbedderError
+from router.manifest import EmbedderRecord, EndpointRecord
 
 KEY_VARIABLE = "COE_EMBEDDER_KEY"
 URL_VARIABLE = "COE_EMBEDDER_URL"

@@ -11,6 +11,8 @@ RouterError
 └── NoEligibleError   every expert of the mapping was ruled out for this request
 """
 
+from pathlib import Path
+
 
 class RouterError(Exception):
     """Root of the tree. The message says what to do next."""
@@ -25,10 +27,11 @@ class EmbedderError(RouterError):
 
 
 class DatasetError(RouterError):
-    """``line`` counts from 1; 0 means the file as a whole."""
+    """``line`` counts from 1; 0 means the file as a whole, which the message names."""
 
-    def __init__(self, message: str, *, line: int = 0) -> None:
-        super().__init__(f"line {line}: {message}" if line else message)
+    def __init__(self, message: str, *, file: Path | None = None, line: int = 0) -> None:
+        named = "" if file is None else f"{file}, "
+        super().__init__(f"{named}line {line}: {message}" if line else message)
         self.line = line
 
 

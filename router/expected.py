@@ -15,7 +15,7 @@ from router.lexicon import Reading
 from router.linear import Floats, Linear, Readings, fit_ridge
 
 _STRENGTH = 48.0
-_LANDMARKS = 1000
+LANDMARKS = 1000
 _NARROWNESS = 1.2
 """The likeness of two vectors is exp(-this times the square of their distance)."""
 _VECTOR, _LIKENESS = 0.7, 2.5
@@ -50,7 +50,7 @@ def fit_expected(readings: Readings, grades: Floats, levels: Floats) -> Expected
     that it was graded on with another. Fitted each by itself, experts graded on different prompts would be
     told apart by the luck of those that the other has not: ease varies far more than advantage.
     """
-    spread = np.unique(np.linspace(0, len(readings) - 1, _LANDMARKS).astype(int))
+    spread = np.unique(np.linspace(0, len(readings) - 1, LANDMARKS).astype(int))
     landmarks = readings.vectors[spread].astype(np.float16).astype(np.float32)
     whitening = _whitening(landmarks)
     likeness = _LIKENESS * (_likeness(readings.vectors @ landmarks.T) @ whitening)

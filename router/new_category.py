@@ -19,40 +19,46 @@ from router.linear import Floats, Linear
 from router.mapping import ExpertMapping
 from router.pipeline import Router
 from router.scores import EMPTY, ScoreTable
-from router.uncertainty import Signs, Uncertainty, distances_to, entropies
+from router.uncertainty import Added, distances_to
 
 FEWEST = 3
 """Examples that can say what they have in common."""
 _STRENGTH = 30.0
+_ROUNDING = 0.001
+"""How far a prompt may be from an example that is the very same, kept in float16."""
 
 
 def with_category(router: Router, name: str, prompts: Sequence[str], expert: str) -> Router:
     """``prompts``: examples of the category. ``expert``: who answers it.
 
     In the score table it gets what all prompts score, since nothing was graded there, and the smallest share.
-    Raises DatasetError for too few prompts, MappingError for a name that is taken, and for a classifier by
-    neighbours: add the prompts to its data and train it again, which is quick.
+    Raises DatasetError for too few prompts, and MappingError for a name that is taken or empty, for an expert
+    without scores in a router that has some, and for a classifier by neighbours: add the prompts to its data
+    and train it again, which is quick.
     """
     artifact, classifier = router.artifact, router.artifact.classifier
     if not isinstance(classifier, LinearClassifier):
         raise MappingError("only a linear classifier takes a category without training; train it again")
+    if not name.strip():
+        raise MappingError("a category needs a name")
     if name in artifact.mapping.experts:
         raise MappingError(f"the router has a category {name!r} already; choose another name")
+    if artifact.scores is not None and expert not in artifact.scores.experts:
+        known = ", ".join(artifact.scores.experts)
+        raise MappingError(f"the router has no scores of an expert {expert!r}; it has: {known}")
     if len(prompts) < FEWEST:
         raise DatasetError(f"{len(prompts)} prompts say too little of a category; give {FEWEST} or more")
     readings = [router.read(prompt) for prompt in prompts]
     vectors = np.stack([reading.vector for reading in readings])
     before = np.array([classifier.logits.values(reading) for reading in readings])
-    logits = _with_row(classifier, artifact.uncertainty.landmarks, vectors, before)
+    logits = _with_row(classifier, artifact.uncertainty.seen, vectors, before)
     made_of = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
-    chances = [made_of.probabilities(reading) for reading in readings]
-    oddities = [artifact.lexicon.oddity(reading.grams) for reading in readings]
     mapping = dict(artifact.mapping.experts) | {name: expert}
     made = Artifact(
         artifact.embedder,
         artifact.lexicon,
         made_of,
-        _believing(artifact.uncertainty, vectors, np.array(chances), np.array(oddities)),
+        replace(artifact.uncertainty, added=(*artifact.uncertainty.added, _added(vectors))),
         ExpertMapping(mapping),
         artifact.training,
         artifact.cross_validated,
@@ -62,21 +68,15 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
     return router.with_artifact(made)
 
 
-def _believing(doubts: Uncertainty, vectors: Vectors, chances: Floats, oddities: Floats) -> Uncertainty:
-    """The same, with the examples among what was seen. The limit rises where one of them is a greater
-    surprise beside the others: what they are written with may be odd to this router, as a language is."""
-    distances = [
-        float(
-            distances_to(np.concatenate([doubts.landmarks, np.delete(vectors, row, axis=0)]), vector[None])[0]
-        )
+def _added(vectors: Vectors) -> Added:
+    """A prompt may be as far from the examples as they are from each other; a tenth of them, but at least the
+    oddest, may be farther."""
+    alone = [
+        float(distances_to(np.delete(vectors, row, axis=0), vector[None])[0])
         for row, vector in enumerate(vectors)
     ]
-    surprises = doubts.surprises(Signs(entropies(chances), np.array(distances), oddities))
-    return replace(
-        doubts,
-        landmarks=np.concatenate([doubts.landmarks, vectors.astype(np.float16).astype(np.float32)]),
-        max_surprise=max(doubts.max_surprise, round(float(surprises.max()), 4)),
-    )
+    reach = float(np.quantile(alone, 0.9, method="lower"))
+    return Added(vectors.astype(np.float16).astype(np.float32), round(max(reach, _ROUNDING), 4))
 
 
 def _with_row(classifier: LinearClassifier, landmarks: Vectors, vectors: Vectors, before: Floats) -> Linear:

@@ -21,7 +21,7 @@ def plain_prompts(file: Path = _SHIPPED) -> list[Example]:
         if text.startswith("[") and text.endswith("]"):
             category = text[1:-1]
         elif text and category is None:
-            raise DatasetError("a prompt comes before the first [category]", line=number)
+            raise DatasetError("a prompt comes before the first [category]", file=file, line=number)
         elif text:
             examples.append(Example(f"plain/{category}/{number}", text, category, kind="plain"))
     return examples

@@ -23,6 +23,7 @@ from router.traffic_formats import field_at, is_message, requests_in
 
 STANDARD_INPUT = Path("-")
 """The name by which it is read."""
+_JSON_NAMES = {".json", ".jsonl", ".ndjson"}
 _LINES_LOOKED_AT = 20
 """To tell lines of JSON from plain text."""
 _NOTED = 3
@@ -151,7 +152,8 @@ def _opened_file(file: Path) -> Iterator[Iterable[bytes]]:
 
 def _parsed(file: Path, first: Sequence[_Line], rest: Iterator[_Line]) -> Iterator[_Record | Unreadable]:
     """1. A first line that is JSON by itself: lines of JSON. 2. One that only begins as JSON does: one
-    document, if all of it is JSON. 3. Lines of JSON too if one of the first ones is. 4. Else plain text."""
+    document, if all of it is JSON. 3. Lines of JSON too if one of the first ones is, or the file's name says
+    so: half of a document is no text. 4. Else plain text."""
     if first and _json(first[0].text) is None and first[0].text.lstrip()[:1] in (b"{", b"["):
         lines = [*first, *rest]
         document = _json(b"".join(line.text for line in lines))
@@ -160,7 +162,8 @@ def _parsed(file: Path, first: Sequence[_Line], rest: Iterator[_Line]) -> Iterat
             yield from (_Record(f"entry {number}", entry) for number, entry in entries)
             return
         first, rest = lines[:_LINES_LOOKED_AT], iter(lines[_LINES_LOOKED_AT:])
-    is_json = any(_json(line.text) is not None for line in first)
+    named = Path(file.name.removesuffix(".gz")).suffix in _JSON_NAMES
+    is_json = named or any(_json(line.text) is not None for line in first)
     for line in chain(first, rest):
         place = f"line {line.number}"
         if not is_json:

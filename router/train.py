@@ -7,15 +7,13 @@ its threads, adds in another order and moves the last bits.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.artifact import Artifact, CrossValidated, TrainingRecord
-from router.classify import Classifier, fit_linear, temperature_for
+from router.artifact import Artifact
 from router.clusters import Clusters, cluster
 from router.crossfit import FOLDS, Corpus, apart
 from router.dataset import Example, folds
@@ -25,63 +23,23 @@ from router.embedding_cache import EmbeddingCache
 from router.errors import DatasetError, MappingError
 from router.expected import fit_expected
 from router.finer import SIZE, Graded, finer_help, table_of
+from router.learner import Kind, Learner, cross_fitted
 from router.lexicon import Lexicon
 from router.linear import Floats, Readings, log_softmax
+from router.manifest import CrossValidated, TrainingRecord
 from router.mapping import GENERAL, ExpertMapping
 from router.measures import calibration_error, macro_f1
-from router.neighbours import certain, fit_neighbours, propagate
 from router.pipeline import Router
 from router.plain_prompts import plain_prompts
 from router.program import Budgets, Progress, solve
 from router.scores import ScoreTable
 from router.uncertainty import Signs, Uncertainty, centroids_of, distances_to, entropies
 
-Kind = Literal["linear", "neighbours"]
-
 PLAIN_IMPORTANCE = 10.0
 """Plain prompts are few and look like what people send. With 1 instead of 10, 91 instead of 96 % of those
 kept out of training had the right category; the data's accuracy moved by 0.1 points."""
-SPREAD_IMPORTANCE = 0.5
-"""Of a prompt whose label was spread to it from its neighbours."""
 DOUBTED = 0.05
 """Of the prompts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learner:
-    """How a classifier is fitted, whichever kind it is."""
-
-    kind: Kind
-    labels: tuple[str, ...]
-    unlabelled: Readings | None
-
-    def fit(self, corpus: Corpus) -> Classifier:
-        spread = None if self.unlabelled is None else self._spread(corpus)
-        if self.kind == "neighbours":
-            vectors = corpus.vectors[~corpus.plain | (corpus.targets == self.labels.index(GENERAL))]
-            targets = corpus.targets[~corpus.plain | (corpus.targets == self.labels.index(GENERAL))]
-            known = certain(targets, len(self.labels))
-            if spread is not None and self.unlabelled is not None:
-                vectors = np.vstack([vectors, self.unlabelled.vectors])
-                known = np.vstack([known, spread])
-            return fit_neighbours(vectors, known, self.labels)
-        readings, targets, importance = corpus.readings, corpus.targets, corpus.importance
-        if spread is not None and self.unlabelled is not None:
-            decided = np.flatnonzero(spread.any(axis=1))
-            readings = readings + self.unlabelled[decided]
-            targets = np.concatenate([targets, spread[decided].argmax(axis=1)])
-            importance = np.concatenate([importance, np.full(len(decided), SPREAD_IMPORTANCE)])
-        return fit_linear(readings, targets, self.labels, importance=importance)
-
-    def _spread(self, corpus: Corpus) -> NDArray[np.float32]:
-        assert self.unlabelled is not None
-        seed = ~corpus.plain
-        return propagate(
-            corpus.vectors[seed],
-            corpus.targets[seed],
-            self.unlabelled.vectors,
-            labels=len(self.labels),
-        )
 
 
 def train(
@@ -194,23 +152,6 @@ def corpus_of(
             len(examples), len(experts)
         ),
     )
-
-
-def cross_fitted(learner: Learner, corpus: Corpus, progress: Progress) -> tuple[Classifier, Floats]:
-    """The classifier, and its logits of each prompt from training without it, at its temperature."""
-    done = iter(range(1, FOLDS + 2))
-    progress("classifying", 0, FOLDS + 1)
-
-    def fit(part: Corpus) -> Classifier:
-        made = learner.fit(part)
-        progress("classifying", next(done), FOLDS + 1)
-        return made
-
-    logits = apart(corpus, lambda others, readings: fit(others).logits_of(readings))
-    temperature = temperature_for(logits, corpus.targets)
-    classifier = fit(corpus)
-    progress("classifying", FOLDS + 1, FOLDS + 1)
-    return replace(classifier, temperature=temperature), logits / temperature  # type: ignore[type-var]
 
 
 def doubts_of(

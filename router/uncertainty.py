@@ -5,6 +5,9 @@ than known ones. So how far a prompt is from what was seen counts as well, and h
 with is: a vector knows little of puzzles in code, and their symbols give them away. Each sign says how few of
 the known prompts show as much of it; the product of these shares (Fisher, 1932) is what is doubted.
 docs/router.md, section Doubt, compares it with each sign alone.
+
+A category added later has no prompts of its own among the known ones. What is near its examples is its own
+and is believed; all else is judged by what was trained, as before.
 """
 
 from dataclasses import dataclass
@@ -40,6 +43,19 @@ class Signs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Added:
+    """A category that was added to a trained router."""
+
+    examples: NDArray[np.float32]
+    """[any number, dimension], of length one."""
+    reach: float
+    """How far from the nearest of them a prompt may be, 1 - cosine."""
+
+    def has(self, vector: Vectors) -> bool:
+        return float(distances_to(self.examples, vector[None])[0]) <= self.reach
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Uncertainty:
     landmarks: NDArray[np.float32]
     """[any number, dimension], of length one: centroids of what was seen, and single prompts of it."""
@@ -47,6 +63,8 @@ class Uncertainty:
     """[3, bits], ascending: the sign that this many bits stand for."""
     max_surprise: float
     """Bits."""
+    added: tuple[Added, ...] = ()
+    """The last ones of the classifier's labels."""
 
     @classmethod
     def of(cls, landmarks: NDArray[np.float32], signs: Signs, *, importance: Floats, doubted: float) -> Self:
@@ -66,10 +84,20 @@ class Uncertainty:
         return np.asarray(np.sum(bits, axis=0), dtype=np.float64)
 
     def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
-        signs = Signs(
-            entropies(probabilities[None]), distances_to(self.landmarks, vector[None]), np.array([oddity])
-        )
+        """Of a prompt of an added category, whether it is far from its examples and a surprise to what was
+        trained; of any other, exactly what it was before categories were added."""
+        trained = len(probabilities) - len(self.added)
+        place = int(probabilities.argmax()) - trained
+        if place >= 0 and self.added[place].has(vector):
+            return False
+        among = probabilities[:trained] / max(probabilities[:trained].sum(), 1e-300)
+        signs = Signs(entropies(among[None]), distances_to(self.landmarks, vector[None]), np.array([oddity]))
         return float(self.surprises(signs)[0]) > self.max_surprise
+
+    @property
+    def seen(self) -> NDArray[np.float32]:
+        """[any number, dimension]: the landmarks, and the examples of what was added."""
+        return np.concatenate([self.landmarks, *(each.examples for each in self.added)])
 
 
 def distances_to(landmarks: NDArray[np.float32], vectors: Vectors) -> Floats:

@@ -21,12 +21,14 @@ from rich.console import Console
 from router.dataset import Example, folds, read_examples
 from router.embed import Embedder, embedder_named
 from router.embedding_cache import EmbeddingCache
+from router.errors import RouterError
 from router.mapping import ExpertMapping
 from router.pipeline import Router
 from router.program import Budgets, solve
 from router.train import train
 from router.worth import Grades, Worth, worth
 from server.router_verbs import parameters, sizes
+from server.settings import SettingsError
 
 
 def cross_validated(
@@ -47,6 +49,7 @@ def cross_validated(
         if all(name in example.scores for name in experts)
         and (not sources or example.id.startswith(tuple(sources)))
     ]
+    grades = Grades.of([examples[index] for index in measured], experts)
     fold_of = folds(examples, count, salt="outer ")
     chosen = {index: [""] * len(budgets) for index in measured}
     said = Console(stderr=True)
@@ -65,7 +68,6 @@ def cross_validated(
             mapping = ExpertMapping.solved(solution.experts, made.scores.share_of())
             for index, decision in decisions.items():
                 chosen[index][column] = mapping[decision.cluster]
-    grades = Grades.of([examples[index] for index in measured], experts)
     return [
         worth(grades, 0, [chosen[index][column] for index in measured], None, None)
         for column in range(len(budgets))
@@ -78,11 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--experts", required=True, help="NAME=SIZE,...")
     parser.add_argument("--budgets", default="8B,15B,16B,31B,40B,54B,59B,65B")
     parser.add_argument("--sources", default="", help="beginnings of ids to measure, comma-separated")
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="COUNT", default=5)
     parser.add_argument("--embedder", default="minilm-l6-int8")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
+    try:
+        return _measured(parser.parse_args(arguments))
+    except (RouterError, SettingsError, OSError) as error:
+        print(f"cross_validate_router: {error}", file=sys.stderr)
+        return 1
+
+
+def _measured(options: argparse.Namespace) -> int:
     budgets = [parameters("--budgets", each) for each in options.budgets.split(",")]
     found = cross_validated(
         read_examples(options.data),

@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 
-from router.artifact import EndpointRecord
 from router.embed import Embedder, embedder_named
 from router.embed_endpoint import URL_VARIABLE, EndpointEmbedder
+from router.manifest import EndpointRecord
 from server.settings import SettingsError
 
 ENDPOINT = "endpoint"

@@ -22,7 +22,9 @@ def add_verb(
     router.add_argument(
         "--artifact", type=Path, default=EMBEDDED, help="folder of the artifact; the embedded one by default"
     )
-    router.add_argument("--decisions", type=positive, default=200, help="of each embedder and length")
+    router.add_argument(
+        "--decisions", type=positive, default=200, help="of each embedder, length and number of rows"
+    )
     router.add_argument("--seed", type=int, default=0, help="same seed, same prompts")
     router.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
 

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.router import LENGTHS, WARMING, Timed, latency, one_core, prompts_of, router_on, throughput
+from benchmarks.router import (
+    LENGTHS,
+    WARMING,
+    Timed,
+    latency,
+    measure,
+    one_core,
+    prompts_of,
+    router_on,
+    throughput,
+)
+from benchmarks.router_clusters import CLUSTERS, clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
 from benchmarks.router_tables import show
 from router.artifact import Artifact
@@ -17,11 +28,12 @@ from router.classify import LinearClassifier
 from router.embed import HashedWords, MiniLmOnnx, embedders
 from server.cli import main
 from server.router_bench_verb import EMBEDDED
+from tests.router.hidden_groups import finer
 
 
 def row(embedder: str, tokens: int, decision: float) -> Row:
     return Row(
-        embedder, tokens, (decision,) * 3, (decision / 2,) * 3, (decision / 4,) * 3, (decision / 5,) * 3
+        embedder, 18, tokens, (decision,) * 3, (decision / 2,) * 3, (decision / 4,) * 3, (decision / 5,) * 3
     )
 
 
@@ -33,7 +45,7 @@ def report(milliseconds: float, per_second: float) -> Report:
         decisions=3,
         batch_tokens=200,
         rows=(row("small", 200, milliseconds / 1e3), row("small", 20, 1e-3), row("other", 200, 9.0)),
-        batches=(Throughput("small", per_second, 2 * per_second), Throughput("other", 1, 2)),
+        batches=(Throughput("small", 18, per_second, 2 * per_second), Throughput("other", 18, 1, 2)),
     )
 
 
@@ -66,6 +78,26 @@ def test_on_the_embedder_it_was_trained_on_the_numbers_stay() -> None:
     assert router.artifact.embedder == artifact.embedder
 
 
+def test_a_router_gets_as_many_finer_categories_as_trained_ones_have() -> None:
+    artifact = Artifact.read(EMBEDDED)
+    router = router_on(clustered(artifact, seed=0), HashedWords())
+    decisions = [router.decide(prompt) for prompt in prompts_of(20, count=30, seed=1)]
+    assert rows_of(router.artifact) == CLUSTERS
+    assert len({decision.cluster for decision in decisions}) > 2
+    for decision in decisions:
+        assert decision.cluster.rpartition("/")[0] == decision.category
+        assert decision.expert == artifact.mapping[decision.category]
+
+
+def test_a_router_that_has_finer_categories_is_measured_with_these_alone(
+    tmp_path: Path,
+) -> None:
+    finer().artifact.write(tmp_path)
+    found = measure(tmp_path, 1, 0, lambda *_: None)
+    assert {row.rows for row in found.rows} == {rows_of(finer().artifact)}
+    assert len(found.rows) == len(embedders()) * len(LENGTHS)
+
+
 def test_every_decision_that_counts_is_split() -> None:
     embedder = Timed(HashedWords())
     router = router_on(Artifact.read(EMBEDDED), embedder)
@@ -90,8 +122,8 @@ def test_it_computes_on_one_core_and_gives_the_others_back() -> None:
 
 def test_the_default_embedder_stands_beside_its_aims() -> None:
     assert [(each.what, each.value, each.met) for each in report(4.0, 600).compared] == [
-        ("small: median ms at 200 tokens", 4.0, False),
-        ("small: decisions/s batched", 600, True),
+        ("small, 18 rows: median ms at 200 tokens", 4.0, False),
+        ("small, 18 rows: decisions/s batched", 600, True),
     ]
     assert [each.met for each in report(3.0, 499).compared] == [True, False]
 
@@ -100,10 +132,10 @@ def test_the_tables_say_what_misses_its_aim() -> None:
     printed = io.StringIO()
     show(report(4.0, 600), Console(file=printed, width=200))
     lines = [" ".join(line.replace("│", "").split()) for line in printed.getvalue().splitlines()]
-    assert "small 200 4.00 / 4.00 0.80 / 0.80 2.00 / 2.00 2.00 / 2.00 1.00 / 1.00 4.00" in lines
-    assert "small 600 1,200 0.50" in lines
-    assert "small: median ms at 200 tokens 4.00* at most 3" in lines
-    assert "small: decisions/s batched 600.00 at least 500" in lines
+    assert "small 18 200 4.00 / 4.00 0.80 / 0.80 2.00 / 2.00 2.00 / 2.00 1.00 / 1.00 4.00" in lines
+    assert "small 18 600 1,200 0.50" in lines
+    assert "small, 18 rows: median ms at 200 tokens 4.00* at most 3" in lines
+    assert "small, 18 rows: decisions/s batched 600.00 at least 500" in lines
 
 
 def test_the_verb_measures_every_embedder_that_ships(
@@ -112,12 +144,15 @@ def test_the_verb_measures_every_embedder_that_ships(
     out = tmp_path / "report.json"
     assert main(["bench", "router", "--decisions", "2", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
-    assert {(each["embedder"], each["tokens"]) for each in found["rows"]} == {
-        (name, length) for name in embedders() for length in LENGTHS
+    labels = len(Artifact.read(EMBEDDED).classifier.labels)
+    assert {(each["embedder"], each["rows"], each["tokens"]) for each in found["rows"]} == {
+        (name, rows, length) for name in embedders() for rows in (labels, CLUSTERS) for length in LENGTHS
     }
-    assert {each["embedder"] for each in found["batches"]} == set(embedders())
+    assert {(each["embedder"], each["rows"]) for each in found["batches"]} == {
+        (name, rows) for name in embedders() for rows in (labels, CLUSTERS)
+    }
     assert all(each["decision_p99_ms"] >= each["decision_p50_ms"] > 0 for each in found["rows"])
-    assert [each["what"].partition(":")[0] for each in found["compared"]] == [found["default"]] * 2
+    assert [each["what"].partition(",")[0] for each in found["compared"]] == [found["default"]] * 4
     assert "ms of a decision on one of" in capsys.readouterr().out
 
 

@@ -28,13 +28,14 @@ from benchmarks.two_model_routers import (
     gradients,
     unit,
 )
-from router.artifact import Artifact, EmbedderRecord
+from router.artifact import Artifact
 from router.classify import LinearClassifier
 from router.dataset import Example
 from router.embed import HashedWords, Vectors
 from router.errors import DatasetError, MappingError
 from router.lexicon import BUCKETS
 from router.linear import Linear
+from router.manifest import EmbedderRecord
 from router.mapping import ExpertMapping
 from router.measures import Estimate
 from router.pipeline import Router

@@ -53,6 +53,6 @@ def test_the_core_of_a_model_for_text_is_forked_and_others_are_as_vllm_has_it(
     vllms = utils.get_mp_context
     forked_core.install()
     config = SimpleNamespace(model_config=SimpleNamespace(is_multimodal_model=multimodal))
-    utils.CoreEngineProcManager(vllm_config=config, local_engine_count=1)  # type: ignore[call-arg]
+    utils.CoreEngineProcManager(vllm_config=config, local_engine_count=1)
     assert seen == [vllms if multimodal else forked_core._Context]
     assert utils.get_mp_context is vllms

@@ -10,18 +10,27 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from router.artifact import MANIFEST, Artifact
+from router.artifact import Artifact
 from router.decision import Decision
 from router.embed import HashedWords
 from router.errors import ArtifactError, EmbedderError
+from router.manifest import MANIFEST
+from router.new_category import with_category
 from router.pipeline import Router
 from tests.router.hidden_groups import finer, hidden
 from tests.router.test_training import contents, given, prompts, solved
+
+
+def extended() -> Router:
+    words = ["zugzwang fianchetto skewer", "castling gambit skewer", "endgame castling zugzwang"]
+    return with_category(finer(), "chess", words, "chat")
+
 
 ROUTERS = {
     "linear": given,
     "linear with scores": solved,
     "linear with scores and clusters": finer,
+    "linear with an added category": extended,
     "neighbours": lambda: given("neighbours"),
     "neighbours with scores": lambda: solved("neighbours"),
 }
@@ -46,7 +55,7 @@ def test_what_is_written_is_read_and_written_again_byte_for_byte(
 
 def damaged(folder: Path, name: str, array: NDArray[Any] | None) -> None:
     """An artifact whose hashes are right and one of whose arrays is another one, or none."""
-    finer().artifact.write(folder)
+    extended().artifact.write(folder)
     file = next(folder.glob("arrays-*"))
     arrays = load_file(file)
     del arrays[name]
@@ -62,6 +71,7 @@ NAMES = (
     "rarity",
     "landmarks",
     "known",
+    "added.chess",
     "logits.weights",
     "logits.bias",
     "logits.gram_weights",
@@ -80,7 +90,7 @@ NAMES = (
 
 
 def test_these_are_all_the_arrays(tmp_path: Path) -> None:
-    finer().artifact.write(tmp_path)
+    extended().artifact.write(tmp_path)
     assert set(load_file(next(tmp_path.glob("arrays-*")))) == set(NAMES)
 
 
@@ -95,7 +105,7 @@ def test_an_array_that_is_missing_or_of_another_shape_is_named(tmp_path: Path, n
 
 
 def test_scores_that_make_no_table_are_refused(tmp_path: Path) -> None:
-    table = finer().artifact.scores
+    table = extended().artifact.scores
     assert table is not None
     damaged(tmp_path, "scores.shares", 2 * table.shares)
     with pytest.raises(ArtifactError, match="score table: the shares add up to 2, expected 1"):
@@ -137,6 +147,7 @@ def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
         ("categories", ["general"], r"array 'logits\.weights' has shape \(3, 64\), expected \(1, 64\)"),
         ("categories", ["cooking", "everything", "sailing"], "must name every category"),
         ("mapping", {"general": "chat"}, "must name every category"),
+        ("added", {"cooking": 0.5}, "what was added are not the last categories; train again"),
         ("files", {}, r"array 'rarity' has shape \(\), expected \(65536,\)"),
         ("clusters", ["cooking/0", "cooking/1"], "clusters need a score table; train again"),
         ("scored", {"experts": ["chat"], "rows": ["general"]}, r"array 'scores\.parameters' has shape \(\)"),

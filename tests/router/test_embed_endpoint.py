@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.artifact import MANIFEST, EndpointRecord
 from router.embed import HashedWords
 from router.embed_endpoint import BATCH, EndpointEmbedder, embedder_of, record_of
 from router.embedding_cache import EmbeddingCache
 from router.errors import EmbedderError, EndpointError
+from router.manifest import MANIFEST, EndpointRecord
 from router.pipeline import Router
 from router.train import train
 from tests.router.scripted_endpoint import Call, Scripted, ScriptedEndpoint, failure, scripted

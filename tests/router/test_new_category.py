@@ -1,5 +1,6 @@
 import random
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from router.errors import DatasetError, MappingError
 from router.new_category import FEWEST, with_category
 from router.pipeline import Router
 from router.train import train
+from router.uncertainty import distances_to
 from tests.router.hidden_groups import finer, hidden
 from tests.router.test_training import MAPPING, TOPICS, given, solved
 
@@ -68,12 +70,38 @@ def test_elsewhere_the_decisions_are_as_they_were() -> None:
     assert same >= 0.95 * len(unseen)
 
 
-def test_examples_that_are_no_surprise_leave_the_doubts_nearly_as_they_were() -> None:
-    familiar = [each.prompt for each in mixed(4, seed=3) if each.category == "sailing"]
-    made = with_category(unsure(), "races", familiar, "helm").artifact.uncertainty
-    before = unsure().artifact.uncertainty
-    assert made.max_surprise <= before.max_surprise + 3
-    assert len(made.landmarks) == len(before.landmarks) + len(familiar)
+def unknown(count: int = 60) -> list[str]:
+    """Of a kind that neither the training nor a new category's examples have."""
+    choose, words = random.Random(5), "boson lepton quark hadron muon gluon photon parity spinor isospin"
+    return [" ".join(choose.choices(words.split(), k=6)) for _ in range(count)]
+
+
+def test_what_was_doubted_is_doubted_still_however_odd_an_example_is() -> None:
+    odd = "qzxj wvkq xxjq zzvk jqwx"
+    router = with_category(unsure(), "chess", [*CHESS, odd], "grandmaster")
+    doubted = [prompt for prompt in unknown() if unsure().decide(prompt).uncertain]
+    assert len(doubted) > 30
+    assert all(router.decide(prompt).uncertain for prompt in doubted)
+    assert router.decide(odd).category == "chess"
+    (added,) = router.artifact.uncertainty.added
+    assert distances_to(added.examples[:-1], added.examples[-1:]) > added.reach
+
+
+def test_what_it_does_not_claim_is_doubted_exactly_as_before() -> None:
+    router = with_category(unsure(), "chess", CHESS, "grandmaster")
+    texts = [*unknown(), *(each.prompt for each in mixed(40, seed=2))]
+    pairs = [(unsure().decide(text), router.decide(text)) for text in texts]
+    others = [(before, after) for before, after in pairs if after.likeliest != "chess"]
+    assert len(others) > 100
+    assert [before.uncertain for before, _ in others] == [after.uncertain for _, after in others]
+
+
+def test_prompts_of_the_new_category_are_not_doubted() -> None:
+    router, choose = with_category(unsure(), "chess", CHESS, "grandmaster"), random.Random(8)
+    words = sorted(set(" ".join(CHESS).split()))
+    asked = [" ".join(choose.sample(words, k=6)) for _ in range(50)]
+    assert sum(unsure().decide(prompt).uncertain for prompt in asked) >= 20
+    assert sum(router.decide(prompt).category == "chess" for prompt in asked) >= 45
 
 
 def test_the_router_it_is_added_to_is_left_as_it_was() -> None:
@@ -108,10 +136,14 @@ def test_in_the_score_table_it_scores_what_all_prompts_do() -> None:
     assert not after.counts[-1].any()
 
 
-def test_a_second_one_can_be_added() -> None:
+def test_a_second_one_can_be_added(tmp_path: Path) -> None:
     poems = ["ode to a sonnet in rhyme", "a rhyme for an ode, verse by verse", "sonnet verse stanza ode"]
     router = with_category(with_category(unsure(), "chess", CHESS, "a"), "poetry", poems, "b")
     assert [router.decide(prompt).expert for prompt in (CHESS[1], poems[0])] == ["a", "b"]
+    router.artifact.write(tmp_path)
+    read = Router(Artifact.read(tmp_path), HashedWords())
+    for prompt in (*CHESS, *poems, *unknown(10)):
+        assert replace(read.decide(prompt), seconds=0) == replace(router.decide(prompt), seconds=0)
 
 
 def test_what_cannot_be_added_is_refused() -> None:
@@ -121,5 +153,9 @@ def test_what_cannot_be_added_is_refused() -> None:
         with_category(given(), "chess", CHESS[:2], "grandmaster")
     with pytest.raises(MappingError, match="has a category 'cooking' already; choose another name"):
         with_category(given(), "cooking", CHESS, "grandmaster")
+    with pytest.raises(MappingError, match="a category needs a name"):
+        with_category(given(), " ", CHESS, "grandmaster")
+    with pytest.raises(MappingError, match="no scores of an expert 'gambler'; it has: chat, chef, skipper"):
+        with_category(solved(), "chess", CHESS, "gambler")
     with pytest.raises(MappingError, match="only a linear classifier takes a category"):
         with_category(given("neighbours"), "chess", CHESS, "grandmaster")

@@ -228,6 +228,14 @@ def test_bad_input_is_one_line(
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_half_of_a_document_is_not_taken_for_text(tmp_path: Path, capsys: Captured) -> None:
+    file, out = tmp_path / "export.json", tmp_path / "out.jsonl"
+    file.write_text(json.dumps([{"messages": messages()}], indent=2)[:-20])
+    assert coe(file, "--out", out) == 1
+    assert f"no prompt in {file}" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_pipe_is_read_and_a_compressed_file_written(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl.gz"
     command = [sys.executable, "-m", "server.cli", "router", "import-traffic", "-", "--out", str(out)]

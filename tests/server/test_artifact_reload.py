@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.artifact import MANIFEST
+from router.manifest import MANIFEST
 from router.pipeline import Router
 from server.cli import main
 from server.errors import ReloadRefused

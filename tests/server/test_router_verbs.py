@@ -249,12 +249,16 @@ def broken_gzip() -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n\n{"id": "b"}\n', "line 3: prompt: Field required"),
-        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n{\n', "line 2: Invalid JSON"),
+        (
+            "bad.jsonl",
+            b'{"id": "a", "prompt": "x"}\n\n{"id": "b"}\n',
+            "bad.jsonl, line 3: prompt: Field required",
+        ),
+        ("bad.jsonl", b'{"id": "a", "prompt": "x"}\n{\n', "bad.jsonl, line 2: Invalid JSON"),
         (
             "bad.jsonl",
             b'{"id": "a", "prompt": "x", "scores": {"m": 7}}\n',
-            "line 1: scores.m: Input should be",
+            "bad.jsonl, line 1: scores.m: Input should be",
         ),
         ("bad.jsonl.gz", b"not compressed", "bad.jsonl.gz cannot be read: "),
         ("bad.jsonl.gz", None, "bad.jsonl.gz cannot be read: "),
@@ -382,6 +386,8 @@ def test_a_category_that_cannot_be_added_is_one_line(tmp_path: Path, graded: Pat
     assert "2 prompts say too little" in failed(capsys, "add-category", "--name", "chess", *words)
     assert "has a category 'chores' already" in failed(capsys, "add-category", "--name", "chores", *words)
     assert "has a category 'chores/0' already" in failed(capsys, "add-category", "--name", "chores/0", *words)
+    complaint = "the router has no scores of an expert 'gambler'; it has: chat, chef, skipper"
+    assert complaint in failed(capsys, "add-category", "--name", "chess", *words, "--expert", "gambler")
     assert not out.exists()
 
 
