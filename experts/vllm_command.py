@@ -12,6 +12,8 @@ from typing import Literal, assert_never
 from experts.spec import FamilyConfig
 
 VllmMode = Literal["interleaved", "plain", "lora"]
+IN_THE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""Computes in the engine core, with no process of its own beside it."""
 INTERNAL_MODEL = "coe-engine"
 """What vLLM calls the checkpoint it starts with; the gateway's clients see the expert's name."""
 NO_HOST = "none.invalid"
@@ -77,6 +79,9 @@ def command(
             arguments += ["--worker-extension-cls", "experts.inside_vllm.reload.ReloadExtension"]
         case "lora":
             arguments += ["--worker-extension-cls", "experts.inside_vllm.adapters.AdaptersExtension"]
+            if platform == "cpu" and config.tensor_parallel_size == 1:
+                # Where it is called "uni", vLLM starts a worker process on the CPU after all.
+                arguments += ["--distributed-executor-backend", IN_THE_CORE]
         case unreachable:
             assert_never(unreachable)
     return [*arguments, *more, *config.extra_args]
@@ -106,6 +111,10 @@ def environment(config: FamilyConfig, mode: VllmMode, platform: str) -> Mapping[
         # What vLLM compiles in spite of --enforce-eager, one function that counts ranks of log-probabilities,
         # took a third of each start's processor time. Kept, it may be half a library or another processor's.
         more["TORCHDYNAMO_DISABLE"] = os.environ.get("TORCHDYNAMO_DISABLE", "1")
+    if platform == "cpu" and mode == "interleaved" and config.tensor_parallel_size == 1:
+        # Some 50 microseconds, then they sleep: a step is hundreds of small pieces of parallel work. Beside
+        # worker processes, as in the other modes, it gains nothing.
+        more["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", "2000")
     if config.devices:
         more["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in config.devices)
     if mode == "lora":

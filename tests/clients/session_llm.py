@@ -84,6 +84,9 @@ def tools_are_offered() -> None:
 
 @session.check
 def an_interrupted_answer_is_cancelled() -> None:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what runs in the background inherits its being ignored
     with Leaving():
         process = subprocess.Popen(
             [

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from experts.errors import CheckpointMismatch, EngineStartFailed
 from experts.spec import Expert, FamilyConfig
-from experts.vllm_command import InstalledVllm, command, environment
+from experts.vllm_command import IN_THE_CORE, InstalledVllm, command, environment
 from experts.vllm_lora import LoraEngine
 
 CPU = InstalledVllm("cpu", "0.32.0")
@@ -82,6 +82,8 @@ def test_the_server_loads_adapters_while_it_runs(tmp_path: Path) -> None:
     arguments = command(config, "lora", "cpu", "law", Path("/base"), ["--enable-lora"])
     assert arguments[-3:] == ["--enable-lora", "--seed", "1"]
     assert "--scheduler-cls" not in arguments
+    assert arguments[arguments.index("--distributed-executor-backend") + 1] == IN_THE_CORE
+    assert "--distributed-executor-backend" not in command(config, "lora", "cuda", "law", Path("/base"))
     assert environment(config, "lora", "cpu")["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment(config, "plain", "cpu")
 

@@ -27,6 +27,19 @@ def test_who_wants_small_functions_compiled_on_cpu_says_so(monkeypatch: pytest.M
     assert environment(FamilyConfig(), "plain", "cpu")["TORCHDYNAMO_DISABLE"] == "0"
 
 
+def test_threads_spin_a_little_only_where_the_core_is_alone_with_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert environment(FamilyConfig(), "interleaved", "cpu")["GOMP_SPINCOUNT"] == "2000"
+    two = FamilyConfig(tensor_parallel_size=2)
+    assert "GOMP_SPINCOUNT" not in environment(FamilyConfig(), "plain", "cpu")
+    assert "GOMP_SPINCOUNT" not in environment(two, "interleaved", "cpu")
+    assert "GOMP_SPINCOUNT" not in environment(FamilyConfig(), "interleaved", "cuda")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+    assert environment(FamilyConfig(), "interleaved", "cpu")["GOMP_SPINCOUNT"] == "0"
+
+
 def test_on_cuda_auto_is_the_checkpoints_own_type() -> None:
     arguments = command(FamilyConfig(), "plain", "cuda", "law", WEIGHTS)
     assert flag(arguments, "--dtype") == "auto"
