@@ -10,6 +10,7 @@ from experts.inside_vllm.images import Image
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports
+    from experts.inside_vllm import image_file
     from experts.inside_vllm.image_file import ImageReader, ImageUnfit, ImageWriter
     from experts.inside_vllm.kernels import Packed
     from experts.inside_vllm.upload import Upload
@@ -111,7 +112,8 @@ def test_a_writer_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_both_work_in_slices(tmp_path: Path) -> None:
+def test_both_work_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_file, "BATCH_BYTES", 1)
     seconds = iter(range(10**6)).__next__
     writer = ImageWriter(tmp_path / "image-0", "key", an_image(), seconds)
     slices = 1
