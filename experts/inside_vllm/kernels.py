@@ -9,6 +9,7 @@ of vLLM's kernels.
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def _unfit(dtype: torch.dtype) -> str | None:
     return None
 
 
+@cache
 def _create_from_blob() -> Any:
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     create = library.aoti_torch_create_tensor_from_blob_v2
