@@ -160,6 +160,7 @@ class HashedWords:
 
 
 _open = WeakValueDictionary[tuple[str, int], Embedder]()
+"""By name and number of threads, as long as somebody holds them."""
 
 
 def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:

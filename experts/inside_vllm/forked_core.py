@@ -33,7 +33,7 @@ class _CoreManager(utils.CoreEngineProcManager):
         if vllm_config.model_config.is_multimodal_model:
             super().__init__(*arguments, vllm_config=vllm_config, **more)
             return
-        # A core that starts one takes it along when the server ends it, and its shared memory stays.
+        # The server kills what its core has started. Were a tracker among it, shared memory would stay.
         resource_tracker.ensure_running()
         before = utils.get_mp_context
         utils.get_mp_context = _Context
