@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from benchmarks.workload import Question
-from experts.engine import Answer, Engine
+from experts.engines.engine import Answer, Engine
 from experts.errors import EngineLost
 from experts.spec import Expert
 

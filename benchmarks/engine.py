@@ -18,8 +18,8 @@ from benchmarks.processes import Processes
 from benchmarks.report import Notes, Report, Setting
 from benchmarks.rival import INTERLEAVED, Rival
 from benchmarks.workload import Cell, Plan, Question
+from experts.checkpoints.sources import installed_base
 from experts.errors import CheckpointMissing, ExpertsError
-from experts.sources import installed_base
 from experts.spec import Expert
 from server.catalog import open_experts
 from server.settings import Settings, SettingsError

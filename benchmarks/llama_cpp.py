@@ -13,8 +13,8 @@ import aiohttp
 from benchmarks.asking import PATH, Reading, Served, body
 from benchmarks.rival import LLAMA_CPP, Switching, session_bytes
 from benchmarks.workload import Question
+from experts.engines.process import EngineProcess
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable
-from experts.process import EngineProcess
 from experts.spec import Expert
 
 START_TIMEOUT_S = 300.0

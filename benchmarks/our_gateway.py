@@ -13,7 +13,7 @@ from benchmarks.pinned import Pinned, free_port
 from benchmarks.proxy import Site
 from benchmarks.router import router_on
 from benchmarks.upstream import CHECKPOINT, EXPERT
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
 from experts.spec import SimulationConfig
 from router.artifact import Artifact
 from router.embed import embedder_named

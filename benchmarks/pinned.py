@@ -11,8 +11,8 @@ import aiohttp
 import orjson
 
 from benchmarks.load import PATH
+from experts.engines.process import EngineProcess, session_members
 from experts.errors import EngineStartFailed
-from experts.process import EngineProcess, session_members
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 120.0

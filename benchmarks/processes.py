@@ -12,7 +12,7 @@ from pydantic import ByteSize
 from benchmarks.asking import Served, ask
 from benchmarks.rival import PROCESSES, Switching, engine_bytes, open_engine, plain
 from benchmarks.workload import Question
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.spec import Expert, FamilyConfig
 
 PROCESS_BYTES = 2**30

@@ -7,12 +7,12 @@ from typing import Protocol
 
 from benchmarks.asking import Served
 from benchmarks.workload import Question
-from experts.engine import Engine
-from experts.process import session_members
-from experts.simulated import SimulatedEngine
+from experts.engines.engine import Engine
+from experts.engines.process import session_members
+from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
-from experts.vllm import VllmEngine
-from experts.vllm_modes import full_weights_engine
+from experts.vllm.engine import VllmEngine
+from experts.vllm.modes import full_weights_engine
 
 INTERLEAVED = "interleaved"
 SWAPPING = "drain then swap"

@@ -30,7 +30,7 @@ from benchmarks.switch_report import (
     Report,
     Row,
 )
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.host import HostStore
 from memory_tiers.page_cache import forget

@@ -47,7 +47,7 @@ def speeds(kind: Kind) -> SimulationConfig:
 async def launch(kind: Kind, folder: Path, core: int) -> Pinned:
     """Ready, on TCP. Raises EngineStartFailed."""
     port = free_port()
-    command = [sys.executable, "-m", "experts.simulated_server", "--port", str(port), "--expert", EXPERT]
+    command = [sys.executable, "-m", "experts.simulated.server", "--port", str(port), "--expert", EXPERT]
     command += ["--weights", str(checkpoint(folder / CHECKPOINT)), "--speeds", speeds(kind).model_dump_json()]
     upstream = await Pinned.launch(command, core, port, folder / "upstream.log")
     try:

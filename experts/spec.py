@@ -216,8 +216,8 @@ class Expert:
     ``weights_bytes`` is the size of the safetensors files; ``parameters`` the number of weights.
     ``fingerprint`` is equal for experts that can take turns in one engine (architecture, tensor names,
     shapes, dtypes and tokenizer). ``canary``: None where preparation could not compute one.
-    ``checksums`` (``experts.hashing``) are of its files, by name; those an earlier version prepared have
-    none. ``parses_tools``: whether its family's engine can tell a tool call from text.
+    ``checksums`` (``experts.checkpoints.hashing``) are of its files, by name; those an earlier version
+    prepared have none. ``parses_tools``: whether its family's engine can tell a tool call from text.
 
     One that embeds may have no ``chat_template`` (it is empty), and has no canary.
 

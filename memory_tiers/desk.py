@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts
 from memory_tiers.errors import LeaseRejected

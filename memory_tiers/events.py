@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.errors import RejectionReason
 from memory_tiers.tiers import Tier

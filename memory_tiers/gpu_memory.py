@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from experts.errors import MemoryUnknown
-from experts.machine_memory import Room
+from experts.memory.machine_memory import Room
 
 
 def gpu_memory(devices: Sequence[str]) -> Room:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from experts.engine import Loaded
+from experts.engines.engine import Loaded
 from experts.errors import LoadFailed
-from experts.shared_memory import room_in
+from experts.memory.shared_memory import room_in
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
 from memory_tiers.staging import DISK, Disk, Reading, Staged, stage

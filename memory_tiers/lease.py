@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from memory_tiers.tiers import Tier
 
 

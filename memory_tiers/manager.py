@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import assert_never
 
-from experts.engine import Engine, EngineState
+from experts.engines.engine import Engine, EngineState
 from experts.errors import EngineStartFailed as StartFailed
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experts.engine import Engine, Loaded
+from experts.engines.engine import Engine, Loaded
 from experts.errors import EngineLost, EngineUnavailable, ExpertsError, LoadFailed
 from experts.spec import Expert
 from memory_tiers.costs import MoveCosts

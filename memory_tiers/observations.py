@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experts.engine import EngineState
+from experts.engines.engine import EngineState
 from memory_tiers.errors import RejectionReason
 from memory_tiers.events import MoveReason
 from memory_tiers.tiers import Tier

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, MutableMapping, Sequence
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.events import (
     Event,

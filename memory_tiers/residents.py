@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Optional, get_args
 
-from experts.engine import EngineState
+from experts.engines.engine import EngineState
 from memory_tiers.costs import WEIGHT_OF_LATEST
 from memory_tiers.events import MoveReason, Priority
 from memory_tiers.ledger import Copy

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import ByteSize
 
-from experts.machine_memory import Room
+from experts.memory.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
 from memory_tiers.tiers import TiersConfig, TiersSettings
 

@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from experts.checkpoints.hashing import PIECE_BYTES, checksum, digest
 from experts.errors import LoadFailed
-from experts.hashing import PIECE_BYTES, checksum, digest
 from memory_tiers.page_cache import PageCache
 
 READERS = 4
@@ -29,7 +29,8 @@ BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One file to copy. ``checksum``: as in ``experts.hashing``; None: the copy is not checked."""
+    """One file to copy. ``checksum``: as in ``experts.checkpoints.hashing``; None: the copy is not
+    checked."""
 
     source: Path
     target: Path

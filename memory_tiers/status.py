@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from experts.engine import EngineState
+from experts.engines.engine import EngineState
 from memory_tiers.events import MoveReason
 from memory_tiers.ledger import Presence
 from memory_tiers.tiers import Tier

@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from experts.checkpoints.hashing import sha256
 from experts.embedded import ADAPTERS, BASE_SHA256
-from experts.hashing import sha256
 from scripts.domain_texts import (
     CATEGORIES,
     DOMAINS,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from experts.engine import Answer
+from experts.engines.engine import Answer
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.events import Priority

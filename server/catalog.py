@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from experts.checkpoint import check_families, open_expert
+from experts.checkpoints.prepared import check_families, open_expert
 from experts.spec import Expert
 from router.composition import Composition
 from router.errors import MappingError

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from experts.checkpoint import base_name
-from experts.engine import Engine
-from experts.simulated import SimulatedEngine
-from experts.simulated_process import SimulatedProcess
+from experts.checkpoints.prepared import base_name
+from experts.engines.engine import Engine
+from experts.simulated.engine import SimulatedEngine
+from experts.simulated.process import SimulatedProcess
 from experts.spec import Expert
-from experts.vllm_lora import LoraEngine
-from experts.vllm_modes import full_weights_engine
+from experts.vllm.lora import LoraEngine
+from experts.vllm.modes import full_weights_engine
 from server.settings import Settings
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from experts.engine import Engine
+from experts.engines.engine import Engine
 from experts.errors import EngineError
-from experts.machine_memory import memory
-from experts.shared_memory import shared_memory
+from experts.memory.machine_memory import memory
+from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
-from experts.vllm_command import installed_vllm
+from experts.vllm.command import installed_vllm
 from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.host import HostStore
 from memory_tiers.manager import TierManager

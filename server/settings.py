@@ -9,7 +9,7 @@ from typing import Any, Self
 import yaml
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from experts.checkpoint import base_name
+from experts.checkpoints.prepared import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig

@@ -5,7 +5,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from experts.engine import EngineState, EngineStatistics
+from experts.engines.engine import EngineState, EngineStatistics
 from memory_tiers.manager import TierManager
 from server.tier_metrics import TIERS
 

@@ -97,8 +97,8 @@ def _chosen(settings: Settings, names: list[str]) -> list[str]:
 
 
 def prepare(options: argparse.Namespace) -> int:
-    from experts.prepare import prepare as prepare_expert
-    from experts.recording import record_canaries
+    from experts.checkpoints.prepare import prepare as prepare_expert
+    from experts.engines.recording import record_canaries
     from server.progress import Bars
 
     settings = load(options.config)
@@ -113,7 +113,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def list_experts(options: argparse.Namespace) -> int:
-    import experts.checkpoint as checkpoint
+    import experts.checkpoints.prepared as checkpoint
     from experts.errors import CheckpointError
 
     settings = load(options.config)
@@ -132,7 +132,7 @@ def list_experts(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    import experts.checkpoint as checkpoint
+    import experts.checkpoints.prepared as checkpoint
 
     settings = load(options.config)
     names = _chosen(settings, options.names)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
+from experts.engines.recording import record_canaries
 from experts.progress import silent
-from experts.recording import record_canaries
 from experts.spec import CheckpointSource, ExpertConfig
 from router.embed import Embedder, MiniLmOnnx, embedder_named
 from tests.plain_vllm import PlainVllm, plain_vllm
@@ -21,19 +21,19 @@ settings.load_profile("untimed")
 
 LONG = (
     (
-        "tests/experts/test_engine_ranks.py",
-        "tests/experts/test_engine_switches.py",
-        "tests/experts/test_vllm_lora.py",
+        "tests/experts/engines/test_engine_ranks.py",
+        "tests/experts/engines/test_engine_switches.py",
+        "tests/experts/vllm/test_lora_experts.py",
         "tests/end_to_end/test_composition.py",
         "tests/end_to_end/test_crash_while_loading.py",
     ),
-    ("tests/experts/test_engine_contract.py",),
+    ("tests/experts/engines/test_engine_contract.py",),
     ("tests/clients/test_clients.py",),
     ("tests/end_to_end/test_dozen_experts.py",),
-    ("tests/experts/test_engine_faults.py",),
+    ("tests/experts/engines/test_engine_faults.py",),
     ("tests/server/test_five_hundred_streams.py",),
     ("tests/server/test_fuzz.py",),
-    ("tests/experts/test_engine_proof.py",),
+    ("tests/experts/engines/test_engine_proof.py",),
     ("tests/end_to_end/test_embedding_models.py",),
 )
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in

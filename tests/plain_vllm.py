@@ -11,10 +11,10 @@ import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from experts.spec import Expert, FamilyConfig
-from experts.vllm import VllmEngine
-from experts.vllm_command import environment
-from experts.vllm_modes import full_weights_engine
-from experts.vllm_server import VllmServer
+from experts.vllm.command import environment
+from experts.vllm.engine import VllmEngine
+from experts.vllm.modes import full_weights_engine
+from experts.vllm.server import VllmServer
 
 Answer = TypeVar("Answer")
 Asking = Callable[[VllmEngine, Expert], Awaitable[Answer]]

@@ -44,14 +44,14 @@ def test_nothing_outside_inside_vllm_imports_what_runs_inside_vllm() -> None:
         for file in (ROOT / package).rglob("*.py")
         if "inside_vllm" not in file.parts
         for name in imports(file)
-        if name.startswith("experts.inside_vllm") and name != "experts.inside_vllm.turns"
+        if name.startswith("experts.inside_vllm") and name != "experts.inside_vllm.scheduling.turns"
     ]
     assert wrong == []
 
 
 def test_the_gateway_process_imports_neither_torch_nor_vllm() -> None:
     program = (
-        "import sys, server.cli, server.serve, server.verbs, experts.checkpoint, router.train\n"
+        "import sys, server.cli, server.serve, server.verbs, experts.checkpoints.prepared, router.train\n"
         "heavy = {'torch', 'vllm', 'transformers', 'numba'} & set(sys.modules)\n"
         "sys.exit(f'imported: {sorted(heavy)}' if heavy else 0)"
     )

@@ -21,8 +21,8 @@ from benchmarks.llama_cpp import LlamaCpp
 from benchmarks.processes import Processes
 from benchmarks.rival import LLAMA_CPP, PROCESSES, SWAPPING
 from benchmarks.workload import Cell, Plan
+from experts.checkpoints.prepare import prepare
 from experts.errors import EngineLost, EngineStartFailed, LoadFailed
-from experts.prepare import prepare
 from experts.spec import Expert, FamilyConfig, SimulationConfig
 from server.catalog import open_experts
 from server.cli import main

@@ -17,7 +17,7 @@ from benchmarks.machine import Copies, NotMeasured, direct_read
 from benchmarks.switch import measure
 from benchmarks.switch_report import Compared, Report, Row, compare
 from benchmarks.switch_tables import show
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
 from experts.spec import FamilyConfig
 from server.cli import main
 from server.settings import Settings, SettingsError, load

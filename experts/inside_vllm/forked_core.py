@@ -11,7 +11,7 @@ from typing import Any
 
 from vllm.v1.engine import utils
 
-from experts.inside_vllm.tether import tether
+from experts.inside_vllm.parent_death_signal import tether
 
 
 class _Core(ForkProcess):

@@ -6,8 +6,8 @@ it must do nothing in those that are not ours.
 
 import os
 
-from experts.inside_vllm.tether import ENGINE_VARIABLE, tether
-from experts.vllm_command import VERIFIED
+from experts.inside_vllm.parent_death_signal import ENGINE_VARIABLE, tether
+from experts.vllm.command import VERIFIED
 
 
 def register() -> None:

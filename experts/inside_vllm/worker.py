@@ -22,17 +22,18 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.version import __version__ as vllm_version
 
+from experts.checkpoints.safetensors_header import read_headers
+from experts.checkpoints.same_family import check_same_family
 from experts.errors import LoadFailed
-from experts.inside_vllm import kernels, norms
-from experts.inside_vllm.arrival import Arrival, Place
-from experts.inside_vllm.images import CopyImages, Images, PointerImages
-from experts.inside_vllm.loading import Loading
-from experts.inside_vllm.reload import bytes_packed_beside, share_kernel, tied_layers
-from experts.inside_vllm.turns import Cost
-from experts.inside_vllm.upload import PinnedFiles
-from experts.machine_memory import check_free
-from experts.safetensors_header import read_headers
-from experts.same_family import check_same_family
+from experts.inside_vllm.kernels import linear as kernels
+from experts.inside_vllm.kernels import norms
+from experts.inside_vllm.scheduling.turns import Cost
+from experts.inside_vllm.weights.arrival import Arrival, Place
+from experts.inside_vllm.weights.images import CopyImages, Images, PointerImages
+from experts.inside_vllm.weights.loading import Loading
+from experts.inside_vllm.weights.reload import bytes_packed_beside, share_kernel, tied_layers
+from experts.inside_vllm.weights.upload import PinnedFiles
+from experts.memory.machine_memory import check_free
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker

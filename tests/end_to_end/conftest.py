@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from experts.spec import Expert
-from experts.vllm import VllmEngine
+from experts.vllm.engine import VllmEngine
 from server.catalog import open_experts
 from server.openai import engine_chat, parse_chat
 from server.settings import load

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import orjson
 
-from experts.canary import Tolerance
+from experts.engines.canary import Tolerance
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from experts.canary import FLOAT32, HALF
-from experts.computing_type import computes_bfloat16
+from experts.engines.canary import FLOAT32, HALF
+from experts.engines.computing_type import computes_bfloat16
 from memory_tiers.trace import Kind, generate
 from server.operator_client import OperatorClient
 from tests.end_to_end.conftest import ROOT, GatewayProcess, serving

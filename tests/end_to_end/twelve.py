@@ -13,10 +13,10 @@ import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from experts.computing_type import computes_bfloat16
-from experts.lora import Adapter
-from experts.safetensors_writer import TensorShape, write_tensors
-from experts.sources import EmbeddedSource
+from experts.checkpoints.lora import Adapter
+from experts.checkpoints.safetensors_writer import TensorShape, write_tensors
+from experts.checkpoints.sources import EmbeddedSource
+from experts.engines.computing_type import computes_bfloat16
 from tests.conftest import EMBEDDED
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experts.engine import Answer, EngineState, EngineStatistics, Loaded
+from experts.engines.engine import Answer, EngineState, EngineStatistics, Loaded
 from experts.errors import EngineStartFailed, EngineUnavailable
 from experts.spec import Expert
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from experts.checkpoints.hashing import PIECE_BYTES, hashes
 from experts.errors import LoadFailed
-from experts.hashing import PIECE_BYTES, hashes
 from experts.spec import Expert
 from memory_tiers.errors import HostUnavailable
 from memory_tiers.host import PREFIX, HostStore

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from experts.checkpoints.hashing import PIECE_BYTES
 from experts.errors import LoadFailed
-from experts.hashing import PIECE_BYTES
-from experts.shared_memory import room_in
+from experts.memory.shared_memory import room_in
 from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected
 from memory_tiers.host import HostStore

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.machine_memory import Room
+from experts.memory.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
 from memory_tiers.budget import check_members
 from memory_tiers.errors import BudgetTooSmall

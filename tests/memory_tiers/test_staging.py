@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from experts.checkpoints.hashing import PIECE_BYTES, hashes
 from experts.errors import LoadFailed
-from experts.hashing import PIECE_BYTES, hashes
 from memory_tiers.page_cache import PageCache, forget
 from memory_tiers.staging import DISK, READERS, Disk, Staged, stage
 

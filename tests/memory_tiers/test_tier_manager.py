@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experts.errors import EngineStartFailed, LoadFailed
-from experts.simulated import SimulatedEngine
+from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, SimulationConfig
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from memory_tiers.event_log import replay

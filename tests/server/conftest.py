@@ -15,8 +15,8 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from experts.prepare import prepare
-from experts.simulated import SimulatedEngine
+from experts.checkpoints.prepare import prepare
+from experts.simulated.engine import SimulatedEngine
 from server.batches import batching
 from server.listener import listen
 from server.reload import Reload

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
 from memory_tiers.status import ExpertStatus
 from server.auth import Keys, check_operator
 from server.errors import Forbidden

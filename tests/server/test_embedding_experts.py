@@ -10,7 +10,7 @@ import numpy as np
 import openai
 import pytest
 
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, SimulationConfig
 from server.catalog import load_routers
 from server.key_settings import KeyConfig

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from experts.spec import FamilyConfig
-from experts.vllm_command import NO_HOST, command, environment
+from experts.vllm.command import NO_HOST, command, environment
 from server.errors import BadRequest
 from server.media import check_media
 from server.settings import Settings

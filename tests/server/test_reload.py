@@ -19,7 +19,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from experts.prepare import prepare
+from experts.checkpoints.prepare import prepare
 from router.composition import Choice, Composition
 from router.decision import Decision
 from server.cli import main

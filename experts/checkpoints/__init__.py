@@ -1,0 +1,1 @@
+"""Finds, fetches, converts, checks and describes the weights of experts."""

@@ -1,0 +1,85 @@
+"""What experts of one family have in common: architecture, tensor names, shapes, dtypes, and the tokenizer.
+
+Equal fingerprints mean that one engine's code, buffers and token ids serve both; ``differences`` says in
+words what stands in the way when they are not equal.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experts.checkpoints.safetensors_header import TensorHeader, read_headers
+from experts.checkpoints.sentence_modules import modules
+from experts.errors import CheckpointMissing, CheckpointUnreadable
+
+NOT_ARCHITECTURE = frozenset({
+    "_name_or_path", "attention_dropout", "bos_token_id", "dtype", "eos_token_id", "hidden_dropout",
+    "initializer_range", "pad_token_id", "pretraining_tp", "torch_dtype", "transformers_version", "use_cache",
+})  # fmt: skip
+"""Fields of config.json that change nothing an engine computes; end tokens are the gateway's to apply."""
+NOT_TOKENIZER = frozenset({"padding", "truncation"})
+"""Left in tokenizer.json by whatever tool used it last."""
+
+
+def fingerprint(folder: Path, headers: Sequence[TensorHeader]) -> str:
+    """Hexadecimal, of a folder whose ``read_headers`` are given."""
+    parts = [
+        architecture(folder),
+        [[header.name, header.dtype, header.shape] for header in headers],
+        tokenizer(folder),
+    ]
+    if (pooling := modules(folder)) is not None:
+        parts.append(pooling)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def architecture(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    return {field: value for field, value in config.items() if field not in NOT_ARCHITECTURE}
+
+
+def tokenizer(folder: Path) -> str:
+    """Equal for equal tokenizers, however the file is laid out."""
+    content = read_json(folder / "tokenizer.json")
+    kept = {field: value for field, value in content.items() if field not in NOT_TOKENIZER}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def differences(one: Path, other: Path) -> Iterator[str]:
+    """What keeps the experts in two folders from taking turns in one engine; ``other`` is the subject."""
+    expected, found = architecture(one), architecture(other)
+    for field in sorted(expected.keys() | found.keys()):
+        if expected.get(field) != found.get(field):
+            yield f"config.json: {field} is {found.get(field)!r}, not {expected.get(field)!r}"
+    tensors = {header.name: header for header in read_headers(one)}
+    others = {header.name: header for header in read_headers(other)}
+    for name in sorted(tensors.keys() | others.keys()):
+        match tensors.get(name), others.get(name):
+            case None, _:
+                yield f"tensor {name} is too many"
+            case _, None:
+                yield f"tensor {name} is missing"
+            case TensorHeader() as a, TensorHeader() as b:
+                if (a.dtype, a.shape) != (b.dtype, b.shape):
+                    yield f"tensor {name} is {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}"
+    if tokenizer(one) != tokenizer(other):
+        yield "tokenizer.json differs"
+    if modules(one) != modules(other):
+        yield "modules.json, or a file that belongs to it, differs"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises CheckpointMissing, CheckpointUnreadable."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointMissing(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointUnreadable(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CheckpointUnreadable(f"{path}: not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointUnreadable(f"{path}: not a JSON object")
+    return content

@@ -1,0 +1,1 @@
+"""CPU kernels that replace what vLLM would call."""

@@ -1,0 +1,1 @@
+"""Decides whose step it is inside vLLM's engine core."""

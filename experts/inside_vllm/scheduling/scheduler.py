@@ -1,0 +1,164 @@
+"""A vLLM scheduler that lets each step compute for one expert only.
+
+Around vLLM's own ``schedule()`` the requests of the other experts are taken out of its queues; their KV
+blocks stay, and so does their state in the model runner. Only the order of requests of the *same* expert
+matters to ``schedule()``, so requests shown again go behind those just scheduled.
+
+1. *Not resident.* Requests whose expert the workers do not hold end with an error and are never scheduled.
+2. *KV pool full.* When an expert whose turn it is can compute nothing, it gives up the turn, and until it has
+   got in nobody else's waiting requests are admitted. Those running end one after another (or vLLM preempts
+   them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
+
+A block of the KV pool is zeroed before a request gets it, by what vLLM has for Mamba layers. Attention reads
+whole blocks: what an expert with broken weights has left there, if it is not a number, would make the next
+expert's answer none either.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import Any
+
+from vllm.logger import init_logger
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.kv_cache_interface import KVCacheConfig
+from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
+
+from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, Trace, Turns
+
+logger = init_logger(__name__)
+
+
+def expert_of(request: Request) -> str:
+    """The expert a request names in ``vllm_xargs``; empty when it names none."""
+    parameters = request.sampling_params
+    return str((parameters.extra_args or {}).get("expert", "")) if parameters else ""
+
+
+def _prefills(request: Request, expert: str | None) -> bool:
+    """Whether it is ``expert``'s and its prompt has not been computed to the end."""
+    return expert_of(request) == expert and request.num_computed_tokens < request.num_prompt_tokens
+
+
+class ZeroedPool(KVCacheConfig):
+    needs_kv_cache_zeroing = True
+
+
+class ExpertScheduler(Scheduler):
+    """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s``, and, kept by the
+    executor, ``resident`` and ``trace``."""
+
+    running: list[Request]
+
+    def __init__(self, vllm_config: Any, kv_cache_config: KVCacheConfig, *args: Any, **kwargs: Any) -> None:
+        same = {field.name: getattr(kv_cache_config, field.name) for field in fields(kv_cache_config)}
+        super().__init__(vllm_config, ZeroedPool(**same), *args, **kwargs)
+        ours = self.vllm_config.additional_config
+        self._limits = Limits(ours["switch_overhead"], ours["max_turn_wait_s"])
+        self._turns = Turns(self._limits)
+        self._step = Step(0.0, (), None, None)
+        self._trace: Trace | None = None
+        self._newcomers: set[str] = set()
+        self._blocked: str | None = None
+        self._refused: list[Request] = []
+
+    def schedule(self, *args: Any, **kwargs: Any) -> SchedulerOutput:
+        self._refuse_not_resident()
+        self._begin_trace()
+        working = self._working()
+        before, now = self._turns.active, time.perf_counter()
+        expert = self._turns.next(now, working)
+        self._step = Step(now, tuple(dict.fromkeys(working)), expert, None)
+        if expert != before:
+            self._newcomers = {r.request_id for r in self._unfinished() if _prefills(r, expert)}
+        with self._only(expert):
+            output = super().schedule(*args, **kwargs)
+            computed = output.total_num_scheduled_tokens > 0
+            starved = not computed and any(r not in self.deferred_waiting for r in self.waiting)
+        if self._blocked not in working or (self._blocked == expert and not starved):
+            self._blocked = None
+        if starved and self._blocked is None:
+            self._blocked = expert  # 2
+        output.coe_expert = expert  # travels to the worker with the output
+        return output
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(
+            scheduler_output, model_runner_output
+        )
+        cost: Cost | None = getattr(model_runner_output, "coe_cost", None)
+        admitting = self._admits(scheduler_output.num_scheduled_tokens)
+        self._turns.done(cost, admitting)
+        if self._trace is not None:
+            self._trace.add(replace(self._step, cost=cost, admitting=admitting))
+        for request in self._refused:
+            answer = EngineCoreOutput(
+                request_id=request.request_id,
+                new_token_ids=[],
+                finish_reason=request.get_finished_reason(),
+                events=request.take_events(),
+                trace_headers=request.trace_headers,
+            )
+            outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(answer)
+        self._refused = []
+        return outputs
+
+    def _begin_trace(self) -> None:
+        asked_for = self.vllm_config.additional_config.get("trace")
+        if asked_for is not None and asked_for is not self._trace:
+            self._turns = Turns(self._limits)  # so that the trace replays from its first step
+        self._trace = asked_for
+
+    def _admits(self, scheduled: Iterable[str]) -> bool:
+        """Whether the step got on with requests that waited when the turn began, and some are left."""
+        went_on = not self._newcomers.isdisjoint(scheduled)
+        newcomers = (self.requests.get(name) for name in self._newcomers)
+        self._newcomers = {r.request_id for r in newcomers if r is not None and _prefills(r, expert_of(r))}
+        return went_on and bool(self._newcomers)
+
+    def _refuse_not_resident(self) -> None:
+        resident = self.vllm_config.additional_config["resident"]
+        strangers = [request for request in self._unfinished() if expert_of(request) not in resident]
+        if not strangers:
+            return
+        for request in strangers:
+            logger.warning("request %s: expert %r is not resident", request.request_id, expert_of(request))
+        names = {request.request_id for request in strangers}
+        self._refused += self.finish_requests(names, RequestStatus.FINISHED_ERROR)  # 1
+
+    def _working(self) -> list[str]:
+        if self._blocked is None:
+            return [expert_of(request) for request in self._unfinished()]
+        running = [expert_of(request) for request in (*self.running, *self.kv_holding_waiting)]
+        blocked = [expert_of(request) for request in self.waiting if expert_of(request) == self._blocked]
+        return running + blocked  # 2
+
+    def _unfinished(self) -> Iterator[Request]:
+        yield from self.running
+        yield from self.kv_holding_waiting
+        yield from self.waiting
+
+    @contextmanager
+    def _only(self, expert: str | None) -> Iterator[None]:
+        """Within, the queues hold ``expert``'s requests; its waiting ones only while no other is blocked."""
+        hidden_running = [r for r in self.running if expert_of(r) != expert]
+        hidden_holding = [r for r in self.kv_holding_waiting if expert_of(r) != expert]
+        admitting = self._blocked in (None, expert)
+        hidden_waiting = [r for r in self.waiting if expert_of(r) != expert or not admitting]
+        self.running = [r for r in self.running if expert_of(r) == expert]
+        self.kv_holding_waiting.remove_requests(hidden_holding)
+        self.waiting.remove_requests(hidden_waiting)
+        try:
+            yield
+        finally:
+            self.running = [*self.running, *hidden_running]
+            for request in hidden_holding:
+                self.kv_holding_waiting.add_request(request)
+            for request in hidden_waiting:
+                self.waiting.add_request(request)

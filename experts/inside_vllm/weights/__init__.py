@@ -1,0 +1,1 @@
+"""Brings experts' weights to the device inside vLLM's workers."""

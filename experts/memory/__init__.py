@@ -1,0 +1,1 @@
+"""Says what memory the machine and its shared-memory folder have."""

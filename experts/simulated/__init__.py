@@ -1,0 +1,1 @@
+"""A simulated engine for development, tests and load tests of the gateway."""

@@ -1,0 +1,167 @@
+"""An engine without a model: same protocol, deterministic text, set speeds; to develop and load-test with."""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from experts.engines.engine import Body, EngineState, EngineStatistics, Loaded
+from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
+from experts.simulated.answer import SimulatedAnswer
+from experts.spec import Expert, SimulationConfig, Task
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class SimulatedEngine:
+    """Holds any number of experts. Each stream gets ``tokens_per_s``, however many there are."""
+
+    def __init__(
+        self,
+        family: str,
+        speeds: SimulationConfig,
+        sleep: Sleep = asyncio.sleep,
+        task: Task = "generate",
+    ) -> None:
+        """``task``: ``embed`` gives vectors that say nothing of a text but which one it is."""
+        self._family = family
+        self._task = task
+        self._speeds = speeds
+        self._sleep = sleep
+        self._state: EngineState = "stopped"
+        self._resident: dict[str, None] = {}
+        self._active: str | None = None
+        self._switches = 0
+        self._busy_seconds = 0.0
+        self._running: set[SimulatedAnswer] = set()
+        self._numbers = itertools.count(1)
+        self._died = asyncio.Event()
+        self._reason = ""
+
+    @property
+    def family(self) -> str:
+        return self._family
+
+    @property
+    def state(self) -> EngineState:
+        return self._state
+
+    @property
+    def resident_limit(self) -> int | None:
+        return None
+
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    @property
+    def running(self) -> int:
+        """Answers under way."""
+        return len(self._running)
+
+    async def start(self, expert: Expert, weights: Path) -> Loaded:
+        if self._state not in ("stopped", "dead"):
+            raise EngineStartFailed(f"engine of {self._family} is {self._state}; stop it first")
+        self._state = "starting"
+        self._died.clear()
+        self._resident, self._active, self._switches = {}, expert.name, 0
+        self._busy_seconds = 0.0
+        try:
+            await self._sleep(self._speeds.start_s)
+            _check(expert, weights)
+        except LoadFailed as error:
+            self._state = "stopped"
+            raise EngineStartFailed(str(error)) from error
+        except BaseException:
+            self._state = "stopped"
+            raise
+        if self._state != "starting":
+            raise EngineStartFailed(f"engine of {self._family} was stopped while it started")
+        self._state = "ready"
+        self._resident[expert.name] = None
+        return Loaded(expert.weights_bytes, self._speeds.start_s)
+
+    async def stop(self) -> None:
+        self._end("stopped")
+
+    async def died(self) -> str:
+        await self._died.wait()
+        return self._reason
+
+    def crash(self, reason: str = "simulated crash") -> None:
+        """What kill -9 does to a real engine."""
+        self._reason = f"engine of {self._family}: {reason}"
+        self._end("dead")
+        self._died.set()
+
+    async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
+        self._expect_ready()
+        _check(expert, weights)
+        seconds = expert.weights_bytes / self._speeds.load_bytes_per_s
+        await self._sleep(seconds)
+        self._expect_ready()
+        self._resident[expert.name] = None
+        return Loaded(expert.weights_bytes, seconds)
+
+    async def unload(self, name: str) -> None:
+        self._expect_ready()
+        self._resident.pop(name, None)
+        if self._active == name:
+            self._active = None
+
+    async def request(self, expert: str, path: str, body: Body) -> SimulatedAnswer:
+        self._expect_ready()
+        if expert not in self._resident:
+            raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
+        answer = SimulatedAnswer(self.step, self.forget, next(self._numbers), expert, path, body, self._task)
+        self._running.add(answer)
+        try:
+            await answer.begin()
+        except BaseException:
+            self.forget(answer)
+            raise
+        return answer
+
+    async def alive(self) -> bool:
+        return self._state == "ready"
+
+    async def statistics(self) -> EngineStatistics:
+        self._expect_ready()
+        seconds = self._switches * self._speeds.switch_s
+        resident = tuple(self._resident)
+        return EngineStatistics(
+            self._active, resident, self._switches, seconds, self._busy_seconds, self.running
+        )
+
+    async def step(self, answer: SimulatedAnswer, expert: str) -> None:
+        """Computes one token of an answer. Raises EngineLost when the engine has ended meanwhile."""
+        seconds = 1 / self._speeds.tokens_per_s
+        if self._active != expert:
+            self._active = expert
+            self._switches += 1
+            seconds += self._speeds.switch_s
+        self._busy_seconds += seconds
+        await self._sleep(seconds)
+        if answer not in self._running:
+            raise EngineLost(f"engine of {self._family} went away in the middle of an answer")
+
+    def forget(self, answer: SimulatedAnswer) -> None:
+        self._running.discard(answer)
+
+    def _end(self, state: EngineState) -> None:
+        self._state = state
+        self._running.clear()
+        self._resident, self._active = {}, None
+
+    def _expect_ready(self) -> None:
+        if self._state != "ready":
+            raise EngineUnavailable(f"engine of {self._family} is {self._state}")
+
+    def __repr__(self) -> str:
+        names = ", ".join(self._resident) or "none"
+        return f"<SimulatedEngine {self._family} [{self._state}, resident: {names}, running: {self.running}]>"
+
+
+def _check(expert: Expert, weights: Path) -> None:
+    if not (weights / "config.json").is_file():
+        raise LoadFailed(f"{expert.name}: {weights} has no config.json; prepare the expert again")

@@ -1,0 +1,1 @@
+"""Runs real vLLM servers: interleaved, plain, LoRA and embedding engines."""

@@ -1,0 +1,130 @@
+"""vLLM's HTTP answer on its way to the gateway, the internal model name replaced by the expert's."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+
+from experts.engines.http_client import HttpAnswer
+from experts.engines.http_connection import ConnectionEnded
+from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
+from experts.vllm.command import INTERNAL_MODEL
+
+_EVENT_END = b"\n\n"
+_DATA = b"data: "
+_ERROR_EVENT = b'data: {"error"'
+"""Cannot occur inside a text: there the quotes are escaped."""
+Intact = Callable[[], bool]
+"""Whether all of the engine lives: its server outlives its core by a moment and ends answers in good form."""
+
+
+class VllmAnswer:
+    """Implements ``experts.engines.engine.Answer``. Made by ``begin``."""
+
+    def __init__(
+        self, response: HttpAnswer, expert: str, first: bytes, intact: Intact, internal: str
+    ) -> None:
+        self.status = response.status
+        self.content_type = response.content_type
+        self._response = response
+        self._first = first
+        self._intact = intact
+        self._names = internal, expert
+        self._internal, self._expert = _field(internal), _field(expert)
+        self._refusal = b""
+
+    @classmethod
+    async def begin(
+        cls, response: HttpAnswer, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
+    ) -> "VllmAnswer":
+        """Waits for the first bytes of the body, in which the model is called ``internal``. vLLM refuses some
+        requests in the first event of a stream of status 200: that is an answer of the status it names.
+
+        Raises EngineUnavailable when no bytes come."""
+        try:
+            first = await response.read_any()
+            if (response.status >= 500 or first.startswith(_ERROR_EVENT)) and not intact():
+                raise EngineUnavailable("the engine ended before it answered; try again")
+            answer = cls(response, expert, first, intact, internal)
+            if first.startswith(_ERROR_EVENT):
+                await answer._refuse()
+            return answer
+        except BaseException as error:
+            response.close()
+            if isinstance(error, ConnectionEnded):
+                raise EngineUnavailable(
+                    f"the engine ended before it answered ({error}); try again"
+                ) from error
+            raise
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Whole events of a stream as they come; any other body in one piece. Raises EngineLost, and
+        AnswerFailed where the engine gives the answer up, after what came before. Nothing comes before an
+        EngineLost in the first bytes: the answer may be tried again."""
+        if self._refusal:
+            yield self._renamed(self._refusal)
+            return
+        if self.content_type != "text/event-stream":
+            yield self._renamed(await self._whole())
+            return
+        pending, received = b"", self._first
+        begun = False
+        while received:
+            pending += received
+            end = pending.rfind(_EVENT_END) + len(_EVENT_END)
+            if end >= len(_EVENT_END):
+                if _ERROR_EVENT in pending:
+                    self._response.close()
+                    lost = not self._intact()
+                    before = pending[:end].partition(_ERROR_EVENT)[0]
+                    if before and (begun or not lost):
+                        yield self._renamed(before)
+                    if lost:
+                        raise EngineLost("the engine went away in the middle of an answer")
+                    raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
+                yield self._renamed(pending[:end])
+                begun, pending = True, pending[end:]
+            received = await self._more()
+        if pending:
+            yield self._renamed(pending)
+
+    async def _whole(self) -> bytes:
+        pieces = [self._first]
+        while received := await self._more():
+            pieces.append(received)
+        return b"".join(pieces)
+
+    async def _more(self) -> bytes:
+        """Empty at the end."""
+        try:
+            return await self._response.read_any()
+        except ConnectionEnded as error:
+            self._response.close()
+            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
+
+    async def close(self) -> None:
+        # Before the answer's end this closes the connection, which makes vLLM abort what is still computed.
+        self._response.close()
+
+    async def _refuse(self) -> None:
+        event = self._first
+        while _EVENT_END not in event and (more := await self._response.read_any()):
+            event += more
+        self._response.close()
+        self._refusal = event.partition(_EVENT_END)[0].removeprefix(_DATA)
+        self.status = int(json.loads(self._refusal)["error"].get("code") or 500)
+        self.content_type = "application/json"
+
+    def _renamed(self, body: bytes) -> bytes:
+        if self.status >= 400:  # an error's message may have it anywhere
+            internal, expert = self._names
+            return body.replace(internal.encode(), json.dumps(expert)[1:-1].encode())
+        return body.replace(self._internal, self._expert)
+
+    def __repr__(self) -> str:
+        return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"
+
+
+@lru_cache(maxsize=1024)
+def _field(model: str) -> bytes:
+    """Cannot occur inside a text: there the quotes are escaped."""
+    return b'"model":' + json.dumps(model).encode()

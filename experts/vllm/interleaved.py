@@ -1,0 +1,89 @@
+"""Full-weight experts that take turns token by token: vLLM with the classes of ``experts.inside_vllm``."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experts.engines.engine import Body, EngineStatistics
+from experts.engines.resident import Resident
+from experts.errors import EngineUnavailable, LoadFailed
+from experts.spec import Expert
+from experts.vllm.command import INTERNAL_MODEL
+from experts.vllm.engine import VllmEngine, absolute
+from experts.vllm.server import VllmServer
+
+
+class InterleavedEngine(VllmEngine):
+    """Mode ``interleaved``. Holds any number of experts. An expert is loaded in slices, between which the
+    engine computes with others."""
+
+    mode = "interleaved"
+
+    _right: frozenset[tuple[str, Resident]] = frozenset()
+    """Experts, and what of them has passed its canary."""
+
+    @property
+    def resident_limit(self) -> None:
+        return None
+
+    async def unload(self, name: str) -> None:
+        # First here: a request that comes meanwhile is refused rather than failed by the engine.
+        if self._resident.pop(name, None) is not None:
+            await self.server.worker("coe_unload", name)
+
+    async def statistics(self) -> EngineStatistics:
+        running = await self._requests_held()
+        report = await self.server.worker("coe_statistics")
+        return EngineStatistics(
+            active=report["active"],
+            resident=tuple(report["resident"]),
+            switches=report["switches"],
+            switch_seconds=report["switch_seconds"],
+            busy_seconds=report["busy_seconds"],
+            running=running,
+        )
+
+    async def _held(self, expert: Expert) -> int:
+        return _image_bytes(await self.server.worker("coe_statistics"))
+
+    async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
+        server, resident = self.server, Resident.of(weights)
+        try:
+            kept = absolute(images) if images else ""
+            report = await server.worker("coe_load", expert.name, absolute(weights), resident.stamp, kept)
+            while not report["whole"]:
+                report = await server.worker("coe_load_more", expert.name)
+            report = await server.worker("coe_load_end", expert.name)
+            # Converted once and right, an image is known by its checksums.
+            known = not report["converted"] and (expert.name, resident) in self._right
+            if self._can_prove(expert) and not known:
+                self._resident.pop(expert.name, None)  # nobody is to ask for it yet
+                await self._prove(expert)
+                self._right |= {(expert.name, resident)}
+        except BaseException:
+            await self._give_up_loading(server, expert.name)
+            raise
+        return _image_bytes(report)
+
+    async def _give_up_loading(self, server: VllmServer, name: str) -> None:
+        with suppress(EngineUnavailable, LoadFailed):
+            if name not in self._resident:
+                await server.worker("coe_unload", name)  # it may have been held already
+                return
+            # Which of its weights are held is not known when the last call was cancelled.
+            self._resident[name] = Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
+            await server.worker("coe_load_abandon", name)
+
+    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
+        return {
+            **body,
+            "model": INTERNAL_MODEL,
+            "vllm_xargs": {**(body.get("vllm_xargs") or {}), "expert": expert},
+            "cache_salt": resident.salt(expert, str(body.get("cache_salt") or "")),
+        }
+
+
+def _image_bytes(report: Mapping[str, Any]) -> int:
+    return int(report["image_bytes"])

@@ -1,0 +1,84 @@
+"""A running vLLM server: its processes, and HTTP over its private Unix socket."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from experts.engines.http_client import HttpClient
+from experts.engines.http_connection import ConnectionEnded
+from experts.engines.process import EngineProcess
+from experts.errors import EngineUnavailable, LoadFailed
+from experts.vllm.answer import VllmAnswer
+
+
+class VllmServer:
+    """Made by ``launch``, which does not wait for it to answer.
+
+    Every call raises EngineUnavailable when nobody answers.
+    """
+
+    def __init__(self, process: EngineProcess) -> None:
+        self.process = process
+        self._http = HttpClient(process.socket)
+
+    @classmethod
+    async def launch(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "VllmServer":
+        return cls(await EngineProcess.launch(command, environment, log))
+
+    async def close(self) -> None:
+        """Ends the server; answers under way raise EngineLost."""
+        await self._http.close()
+        await self.process.stop()
+
+    async def healthy(self) -> bool:
+        try:
+            return (await self.call("GET", "/health"))[0] == 200
+        except EngineUnavailable:
+            return False
+
+    async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmAnswer:
+        """The answer, once its first bytes are there; ``expert`` stands in it for the body's ``model``."""
+        try:
+            answer = await self._http.request("POST", path, orjson.dumps(body), again=True)
+        except ConnectionEnded as error:
+            raise self._unavailable(path, error) from error
+        return await VllmAnswer.begin(
+            answer, expert, lambda: self.process.intact, internal=str(body["model"])
+        )
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+        """Status and whole body of any path."""
+        content = None if body is None else orjson.dumps(body)
+        try:
+            with closing(await self._http.request(method, path, content)) as answer:
+                return answer.status, await answer.read()
+        except ConnectionEnded as error:
+            raise self._unavailable(path, error) from error
+
+    async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        """Posts to one of vLLM's paths for operators. Raises LoadFailed when it refuses."""
+        status, answer = await self.call("POST", path, body)
+        if status >= 500 and not self.process.intact:  # the server outlives its engine core by a moment
+            raise EngineUnavailable(f"the engine ended before it answered {path}; try again once it is ready")
+        if status != 200:
+            raise LoadFailed(f"the engine answers {status} to {path}: {answer.decode()[:500]}")
+        return answer
+
+    async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
+        """What the first worker answers, or one that is not ``whole`` yet. Raises LoadFailed with the first
+        ``error``."""
+        body = await self.command("/collective_rpc", {"method": method, "args": arguments})
+        reports: list[dict[str, Any]] = orjson.loads(body)["results"]
+        for report in reports:
+            if "error" in report:
+                raise LoadFailed(report["error"])
+        return next((report for report in reports if not report.get("whole", True)), reports[0])
+
+    def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")
+
+    def __repr__(self) -> str:
+        return f"<VllmServer [{self.process}]>"

@@ -1,0 +1,233 @@
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, Turns, replay
+
+NAMES = "abcde"
+
+
+@dataclass
+class Simulation:
+    """An engine of plain numbers: a step takes ``step_s``, computing for another than before ``switch_s``."""
+
+    limits: Limits
+    step_s: float = 1.0
+    switch_s: float = 0.0
+    now: float = 0.0
+    holds: str | None = None
+    trace: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(self.limits)
+
+    def step(self, working: str, admitting: bool = False, stalls: bool = False) -> str | None:
+        expert = self.turns.next(self.now, working)
+        cost = None
+        if expert is not None and not stalls:
+            switch = self.switch_s if expert != self.holds else 0.0
+            cost, self.holds = Cost(self.step_s + switch, switch), expert
+        self.turns.done(cost, admitting)
+        self.trace.append(Step(self.now, tuple(working), expert, cost, admitting))
+        self.now += cost.seconds if cost else 0.001
+        return expert
+
+    def steps(self, working: str, count: int, admitting: bool = False) -> str:
+        return "".join(self.step(working, admitting) or "-" for _ in range(count))
+
+
+def simulation(switch_s: float = 0.0, overhead: float = 0.1, max_wait_s: float = 10.0) -> Simulation:
+    return Simulation(Limits(overhead, max_wait_s), switch_s=switch_s)
+
+
+def test_one_expert_keeps_the_engine() -> None:
+    assert simulation().steps("a", 5) == "aaaaa"
+
+
+def test_where_switching_costs_nothing_experts_alternate() -> None:
+    assert simulation().steps("abc", 6) == "abcabc"
+
+
+def test_a_turn_lasts_until_its_switch_is_paid_for() -> None:
+    # 0.25 is at most a tenth of a turn of 2.5 s: the switch and three steps.
+    assert simulation(switch_s=0.25).steps("ab", 12) == "aaabbbaaabbb"
+
+
+def test_the_price_of_a_switch_is_smoothed() -> None:
+    engine = simulation(switch_s=0.25)
+    engine.steps("ab", 12)
+    engine.switch_s = 8.0
+    assert engine.steps("ab", 6) == "aaaaab", "one slow switch does not cost eighty seconds"
+
+
+def test_a_turn_that_began_without_a_switch_owes_nothing() -> None:
+    engine = simulation(switch_s=0.5)
+    assert engine.steps("a", 5) == "aaaaa"
+    assert engine.step("ab", stalls=True) == "b"
+    assert engine.step("ab") == "a"
+    assert engine.step("ab") == "b", "the worker still held a"
+
+
+def test_who_waited_longest_goes_next() -> None:
+    engine = simulation(switch_s=0.15)
+    assert engine.steps("b", 1) == "b"
+    assert engine.steps("bc", 1) == "b"
+    assert engine.steps("abc", 6) == "ccaabb"
+
+
+def test_an_expert_alone_makes_way_at_once_when_its_turn_is_long_paid_for() -> None:
+    engine = simulation(switch_s=0.5)
+    assert engine.steps("a", 9) == "a" * 9
+    assert engine.step("ab") == "b"
+
+
+def test_an_expert_without_work_loses_its_turn() -> None:
+    engine = simulation(switch_s=1.0)
+    assert engine.steps("ab", 2) == "aa"
+    assert engine.step("b") == "b"
+    assert engine.step("") is None
+    assert engine.turns.active is None
+
+
+def test_an_expert_that_stalls_gives_up_its_turn() -> None:
+    engine = simulation(switch_s=1.0)
+    assert engine.steps("ab", 1) == "a"
+    assert engine.step("ab", stalls=True) == "a"
+    assert engine.step("ab") == "b"
+
+
+def test_what_waited_is_admitted_together() -> None:
+    engine = simulation()
+    assert engine.steps("ab", 4, admitting=True) == "aaaa"
+    assert engine.steps("ab", 2) == "ab"
+
+
+def test_admitting_ends_when_those_who_wait_would_wait_too_long() -> None:
+    engine = simulation(max_wait_s=10)
+    order = engine.steps("abc", 40, admitting=True)
+    assert [len(list(turn)) for _, turn in groupby(order)][:3] == [9, 1, 9]
+    assert longest_wait(engine) <= 10
+
+
+def test_where_both_limits_cannot_hold_the_overhead_wins() -> None:
+    engine = simulation(switch_s=0.5, max_wait_s=1.0)
+    assert engine.steps("abc", 15) == "aaaaabbbbbccccc"
+    assert longest_wait(engine) > 1.0
+
+
+@pytest.mark.parametrize("overhead", [0.0, -0.1, 1.5])
+def test_an_overhead_is_a_share(overhead: float) -> None:
+    with pytest.raises(ValueError, match="switch_overhead"):
+        Limits(overhead, 1.0)
+
+
+limits = st.builds(Limits, st.floats(0.01, 0.5), st.floats(0.01, 5.0))
+step_times = st.floats(0.001, 0.5)
+switch_times = st.floats(0.0001, 0.2)
+arrivals = st.lists(
+    st.tuples(st.sets(st.sampled_from(NAMES)).map(lambda names: "".join(sorted(names))), st.booleans()),
+    min_size=1,
+    max_size=200,
+)
+
+
+@given(limits=limits, step_s=step_times, switch_s=switch_times, arrivals=arrivals)
+def test_a_switch_away_from_work_costs_no_more_than_its_share(
+    limits: Limits, step_s: float, switch_s: float, arrivals: list[tuple[str, bool]]
+) -> None:
+    engine = Simulation(limits, step_s, switch_s)
+    for working, admitting in arrivals:
+        engine.step(working, admitting)
+    for turn, after in turns_of(engine):
+        if turn[-1].expert in after.working:
+            busy = sum(cost.seconds for cost in costs_of(turn))
+            assert switching(turn) <= limits.switch_overhead * busy * (1 + 1e-9)
+
+
+@given(limits=limits, times=st.lists(st.tuples(step_times, switch_times), min_size=1, max_size=300))
+def test_with_costs_that_vary_switching_stays_below_its_share_but_for_a_few_switches(
+    limits: Limits, times: list[tuple[float, float]]
+) -> None:
+    engine = Simulation(limits)
+    for engine.step_s, engine.switch_s in times:
+        engine.step("abc")
+    busy = sum(cost.seconds for cost in costs_of(engine.trace))
+    dearest = max(switch for _, switch in times)
+    assert switching(engine.trace) <= limits.switch_overhead * busy + 9 * dearest + 1e-9
+
+
+@given(limits=limits, step_s=step_times, switch_s=switch_times, arrivals=arrivals)
+def test_nobody_waits_longer_than_the_limit_or_the_shortest_turns_of_the_others(
+    limits: Limits, step_s: float, switch_s: float, arrivals: list[tuple[str, bool]]
+) -> None:
+    engine = Simulation(limits, step_s, switch_s)
+    for working, admitting in arrivals:
+        engine.step(working, admitting)
+    paid_for = switch_s / limits.switch_overhead + step_s
+    shortest_turn = max(paid_for, switch_s + step_s)
+    assert longest_wait(engine) <= max(limits.max_wait_s, 4 * shortest_turn) + 1e-6
+
+
+@given(
+    limits=limits,
+    arrivals=arrivals,
+    times=st.lists(st.tuples(step_times, switch_times, st.booleans()), min_size=1, max_size=200),
+)
+def test_with_costs_that_vary_and_stalls_nobody_starves(
+    limits: Limits, arrivals: list[tuple[str, bool]], times: list[tuple[float, float, bool]]
+) -> None:
+    engine = Simulation(limits)
+    for (working, admitting), (engine.step_s, engine.switch_s, stalls) in zip(arrivals, times, strict=False):
+        engine.step(working, admitting, stalls)
+    turn = max(step + switch for step, switch, _ in times)
+    turn += max(switch for _, switch, _ in times) / limits.switch_overhead
+    assert longest_wait(engine) <= limits.max_wait_s + 4 * turn
+
+
+@given(limits=limits, step_s=step_times, switch_s=switch_times, arrivals=arrivals)
+def test_the_engine_is_never_idle_while_anybody_has_work_and_a_trace_replays(
+    limits: Limits, step_s: float, switch_s: float, arrivals: list[tuple[str, bool]]
+) -> None:
+    engine = Simulation(limits, step_s, switch_s)
+    for working, admitting in arrivals:
+        chosen = engine.step(working, admitting)
+        assert chosen in working if chosen else not working
+    assert replay(limits, engine.trace) == [step.expert for step in engine.trace]
+
+
+def costs_of(steps: list[Step]) -> list[Cost]:
+    return [step.cost for step in steps if step.cost is not None]
+
+
+def switching(steps: list[Step]) -> float:
+    return sum(cost.switch_seconds for cost in costs_of(steps))
+
+
+def turns_of(engine: Simulation) -> Iterator[tuple[list[Step], Step]]:
+    """Every turn that has ended, with the step after it."""
+    turns = [list(steps) for _, steps in groupby(engine.trace, key=lambda step: step.expert)]
+    for turn, after in pairwise(turns):
+        if turn[0].expert is not None:
+            yield turn, after[0]
+
+
+def longest_wait(engine: Simulation) -> float:
+    """From the step that first saw work, or the end of a turn, to the next turn; or to the end."""
+    longest = 0.0
+    waiting: dict[str, float] = {}
+    before: str | None = None
+    for step in [*engine.trace, Step(engine.now, engine.trace[-1].working, None, None)]:
+        waiting = {name: since for name, since in waiting.items() if name in step.working}
+        for name in step.working:
+            if name != before:
+                waiting.setdefault(name, step.now)
+        if step.expert != before and before in step.working:
+            waiting[before] = step.now
+        longest = max([longest, *(step.now - since for since in waiting.values())])
+        waiting.pop(step.expert or "", None)
+        before = step.expert
+    return longest

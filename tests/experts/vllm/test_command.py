@@ -1,0 +1,102 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from experts.spec import FamilyConfig
+from experts.vllm.command import InstalledVllm, command, environment
+from experts.vllm.modes import full_weights_engine
+
+WEIGHTS = Path("/models/law")
+
+
+def flag(arguments: list[str], name: str) -> str:
+    return arguments[arguments.index(name) + 1]
+
+
+def test_on_cpu_auto_is_float32_and_nothing_is_compiled() -> None:
+    arguments = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert flag(arguments, "--dtype") == "float32"
+    assert "--enforce-eager" in arguments
+    assert environment(FamilyConfig(), "plain", "cpu")["TORCHDYNAMO_DISABLE"] == "1"
+
+
+def test_who_wants_small_functions_compiled_on_cpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "0")
+    assert environment(FamilyConfig(), "plain", "cpu")["TORCHDYNAMO_DISABLE"] == "0"
+
+
+def test_threads_spin_a_little_only_where_the_core_is_alone_with_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert environment(FamilyConfig(), "interleaved", "cpu")["GOMP_SPINCOUNT"] == "2000"
+    two = FamilyConfig(tensor_parallel_size=2)
+    assert "GOMP_SPINCOUNT" not in environment(FamilyConfig(), "plain", "cpu")
+    assert "GOMP_SPINCOUNT" not in environment(two, "interleaved", "cpu")
+    assert "GOMP_SPINCOUNT" not in environment(FamilyConfig(), "interleaved", "cuda")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+    assert environment(FamilyConfig(), "interleaved", "cpu")["GOMP_SPINCOUNT"] == "0"
+
+
+def test_on_cuda_auto_is_the_checkpoints_own_type() -> None:
+    arguments = command(FamilyConfig(), "plain", "cuda", "law", WEIGHTS)
+    assert flag(arguments, "--dtype") == "auto"
+    assert "--enforce-eager" not in arguments
+    assert "TORCHDYNAMO_DISABLE" not in environment(FamilyConfig(), "plain", "cuda")
+
+
+def test_plain_mode_leaves_scheduler_and_worker_as_they_are() -> None:
+    arguments = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert not {"--scheduler-cls", "--worker-cls", "--distributed-executor-backend"} & set(arguments)
+
+
+def test_interleaving_names_the_first_expert_the_limits_of_turns_and_the_longest_stall() -> None:
+    config = FamilyConfig(switch_overhead=0.05, max_stall_ms=20)
+    arguments = command(config, "interleaved", "cpu", "law", WEIGHTS)
+    shared = {"resident": ["law"], "switch_overhead": 0.05, "max_turn_wait_s": 1.0, "max_stall_ms": 20}
+    assert json.loads(flag(arguments, "--additional-config")) == shared
+
+
+def test_several_devices_have_a_worker_each() -> None:
+    config = FamilyConfig(tensor_parallel_size=2, devices=(2, 3))
+    arguments = command(config, "interleaved", "cuda", "law", WEIGHTS)
+    assert flag(arguments, "--distributed-executor-backend").endswith("ExpertMultiprocExecutor")
+    assert environment(config, "interleaved", "cuda")["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+def test_parsers_of_tools_and_reasoning_are_vllms() -> None:
+    config = FamilyConfig(tool_parser="hermes", reasoning_parser="qwen3")
+    arguments = command(config, "plain", "cpu", "law", WEIGHTS)
+    assert "--enable-auto-tool-choice" in arguments
+    assert flag(arguments, "--tool-call-parser") == "hermes"
+    assert flag(arguments, "--reasoning-parser") == "qwen3"
+    without = command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+    assert not {"--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser"} & set(without)
+
+
+def test_a_family_that_embeds_has_vllms_pooling_runner() -> None:
+    arguments = command(FamilyConfig(mode="plain", task="embed"), "plain", "cpu", "e5", WEIGHTS)
+    assert (flag(arguments, "--runner"), flag(arguments, "--convert")) == ("pooling", "embed")
+    assert "--runner" not in command(FamilyConfig(), "plain", "cpu", "law", WEIGHTS)
+
+
+def test_more_arguments_come_last() -> None:
+    config = FamilyConfig(extra_args=("--swap-space", "0"))
+    assert command(config, "plain", "cpu", "law", WEIGHTS)[-2:] == ["--swap-space", "0"]
+
+
+def test_on_a_vllm_not_verified_interleaving_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cpu", "0.33.1"))
+    assert (engine.mode, engine.resident_limit) == ("plain", 1)
+    assert "0.33.1" in caplog.text
+    assert "falling back" in caplog.text
+
+
+def test_on_a_verified_vllm_it_interleaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cuda", "0.32.4"))
+    assert (engine.mode, engine.resident_limit, caplog.text) == ("interleaved", None, "")
