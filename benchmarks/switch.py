@@ -32,8 +32,8 @@ from benchmarks.switch_report import (
 )
 from experts.engines.engine import Engine
 from experts.spec import Expert
-from memory_tiers.host import HostStore
-from memory_tiers.page_cache import forget
+from memory_tiers.driver.host_store import HostStore
+from memory_tiers.driver.page_cache import forget
 from server.catalog import open_experts
 from server.settings import Settings, SettingsError
 

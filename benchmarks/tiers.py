@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Aim, percentile
-from memory_tiers.comparison import RIVALS, Comparison, Scenario, compare
 from memory_tiers.events import (
     EngineStarted,
     Event,
@@ -25,10 +24,11 @@ from memory_tiers.events import (
     StartEngine,
     TicketAsked,
 )
-from memory_tiers.profiles import BUILT_IN
-from memory_tiers.state import TierState
+from memory_tiers.simulator.comparison import RIVALS, Comparison, Scenario, compare
+from memory_tiers.simulator.profiles import BUILT_IN
+from memory_tiers.simulator.trace import Kind, generate, names
+from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
-from memory_tiers.trace import Kind, generate, names
 from server.simulation_tables import WIDTH, figures
 
 Progress = Callable[[str, int, int], None]

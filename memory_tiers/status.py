@@ -6,7 +6,7 @@ from typing import Literal
 
 from experts.engines.engine import EngineState
 from memory_tiers.events import MoveReason
-from memory_tiers.ledger import Presence
+from memory_tiers.state.ledger import Presence
 from memory_tiers.tiers import Tier
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from memory_tiers.manager import TierManager
+from memory_tiers.driver.manager import TierManager
 from memory_tiers.status import ExpertStatus
 from server.auth import check_operator
 from server.errors import UnknownModel

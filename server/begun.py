@@ -9,9 +9,9 @@ from typing import Any, Self
 from experts.engines.engine import Answer
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
+from memory_tiers.driver.manager import TierManager
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
-from memory_tiers.manager import TierManager
 from server.breakers import Attempt, Breakers
 
 PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)

@@ -23,8 +23,8 @@ import server.traffic_verbs as traffic_verbs
 import server.usage_verb as usage_verb
 import server.verbs as verbs
 from experts.errors import ExpertsError
-from memory_tiers.comparison import RIVALS
 from memory_tiers.errors import TiersError
+from memory_tiers.simulator.comparison import RIVALS
 from memory_tiers.tiers import Tier
 from router.errors import RouterError
 from server.database_errors import DatabaseError

@@ -6,7 +6,7 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from experts.engines.engine import EngineStatistics
-from memory_tiers.manager import TierManager
+from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
 from router.composition import RoutedBy
 from router.decision import Decision

@@ -18,9 +18,9 @@ from experts.memory.machine_memory import memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
 from experts.vllm.command import installed_vllm
+from memory_tiers.driver.host_store import HostStore
+from memory_tiers.driver.manager import TierManager
 from memory_tiers.gpu_memory import gpu_memory
-from memory_tiers.host import HostStore
-from memory_tiers.manager import TierManager
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.accounts import Accounts, accounting

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memory_tiers.comparison import Comparison, Figures
+from memory_tiers.simulator.comparison import Comparison, Figures
 from server.settings import SettingsError
 
 PANELS: dict[str, Callable[[Figures], float]] = {

@@ -6,7 +6,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from experts.engines.engine import EngineState, EngineStatistics
-from memory_tiers.manager import TierManager
+from memory_tiers.driver.manager import TierManager
 from server.tier_metrics import TIERS
 
 ENGINE_STATES: tuple[EngineState, ...] = get_args(EngineState)

@@ -150,7 +150,7 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def replay_tiers(options: argparse.Namespace) -> int:
-    from memory_tiers.event_log import replay
+    from memory_tiers.driver.event_log import replay
 
     replayed = replay(options.log)
     if replayed.different is None:
@@ -163,7 +163,7 @@ def replay_tiers(options: argparse.Namespace) -> int:
 
 def simulate_tiers(options: argparse.Namespace) -> int:
     import server.simulation_plot
-    from memory_tiers.comparison import compare
+    from memory_tiers.simulator.comparison import compare
     from server.progress import Bars
     from server.simulation_tables import show
 
@@ -184,9 +184,9 @@ def simulate_tiers(options: argparse.Namespace) -> int:
 
 def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
     """What is simulated, and the trace."""
-    from memory_tiers.comparison import Scenario
-    from memory_tiers.profiles import profile_of
-    from memory_tiers.trace import KINDS, experts_of, generate, names, read
+    from memory_tiers.simulator.comparison import Scenario
+    from memory_tiers.simulator.profiles import profile_of
+    from memory_tiers.simulator.trace import KINDS, experts_of, generate, names, read
 
     given = {"device": options.device, "host": options.host}
     changed = {name: size for name, size in given.items() if size is not None}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory_tiers.host import PREFIX
+from memory_tiers.driver.host_store import PREFIX
 from tests.end_to_end.conftest import GatewayProcess
 
 SHARED = Path("/dev/shm")

@@ -15,7 +15,7 @@ import pytest
 
 from experts.engines.canary import FLOAT32, HALF
 from experts.engines.computing_type import computes_bfloat16
-from memory_tiers.trace import Kind, generate
+from memory_tiers.simulator.trace import Kind, generate
 from server.operator_client import OperatorClient
 from tests.end_to_end.conftest import ROOT, GatewayProcess, serving
 from tests.end_to_end.crowd import Answer, Question, ask_all

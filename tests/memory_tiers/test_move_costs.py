@@ -1,6 +1,6 @@
 import pytest
 
-from memory_tiers.costs import MoveCosts
+from memory_tiers.move_costs import MoveCosts
 
 
 def test_nothing_is_promised_before_a_measurement() -> None:

@@ -10,8 +10,8 @@ import openai
 import pytest
 from pydantic import ByteSize, SecretStr
 
+from memory_tiers.driver.host_store import PREFIX
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.host import PREFIX
 from server.services import running
 from server.settings import Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until

@@ -11,7 +11,7 @@ from experts.checkpoints.prepare import prepare
 from experts.checkpoints.prepared import check_families, open_expert, verify
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.spec import CheckpointSource, Expert, ExpertConfig
-from memory_tiers.host import HostStore
+from memory_tiers.driver.host_store import HostStore
 
 MODULES = [
     {"path": "", "type": "sentence_transformers.models.Transformer"},

@@ -18,7 +18,7 @@ from experts.errors import EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
-from memory_tiers.host import HostStore
+from memory_tiers.driver.host_store import HostStore
 from tests.experts.engines.real_engine import (
     Said,
     ask,

@@ -13,7 +13,7 @@ import pytest_asyncio
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
-from memory_tiers.host import HostStore
+from memory_tiers.driver.host_store import HostStore
 from tests.experts.engines.real_engine import (
     NOISE,
     Said,

@@ -21,7 +21,7 @@ from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, replay
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
-from memory_tiers.host import HostStore
+from memory_tiers.driver.host_store import HostStore
 from tests.conftest import EMBEDDED
 from tests.experts.engines.real_engine import NOISE, Said, ask, expert_at, processes, said_alone
 from tests.plain_vllm import PlainVllm

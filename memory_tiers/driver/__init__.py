@@ -1,0 +1,1 @@
+"""Carries out the state machine's actions on the asyncio loop, over real engines and files."""

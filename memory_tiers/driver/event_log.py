@@ -1,0 +1,144 @@
+"""Every event of the tiers and the actions that followed, as JSON lines that replay to the same actions."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from memory_tiers import events
+from memory_tiers.errors import LogUnreadable, LogUnwritable
+from memory_tiers.events import Action, Event, Family, Member, Move, Revision
+from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import TiersConfig
+
+log = logging.getLogger("coe.tiers")
+
+VERSION = 2
+_EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
+
+
+class EventLog:
+    """Appends to a file that begins with what the state was made of. A line is written through at once, so
+    that the log of a killed process ends with its last event. Where the disk is full it ends too, and the
+    tiers go on."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: TiersConfig,
+        members: Sequence[Member],
+        families: Sequence[Family],
+    ) -> None:
+        """Replaces a log that is there. Raises LogUnwritable."""
+        self._ended = False
+        made_of = {
+            "version": VERSION,
+            "config": config.model_dump(mode="json"),
+            "members": [dataclasses.asdict(member) for member in members],
+            "families": [dataclasses.asdict(family) for family in families],
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8", buffering=1)
+            try:
+                self._file.write(json.dumps(made_of) + "\n")
+            except OSError:
+                with suppress(OSError):  # it writes what it still has
+                    self._file.close()
+                raise
+        except OSError as error:
+            raise LogUnwritable(f"tiers.event_log {path}: cannot be written: {error.strerror}") from error
+
+    def write(self, event: Event, actions: Sequence[Action]) -> None:
+        if self._ended:
+            return
+        line = json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]})
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            self._ended = True
+            log.error("%s ends here, what follows is not recorded: %s", self._file.name, error)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:  # it writes what it still has
+            if not self._ended:
+                log.error("%s lacks its end: %s", self._file.name, error)
+
+    def __repr__(self) -> str:
+        return f"<EventLog {self._file.name}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """``different``: the first line, counted from 1, whose actions are not those that were recorded, with
+    both; None when all are."""
+
+    events: int
+    different: tuple[int, list[Any], list[Any]] | None
+
+
+def replay(path: Path) -> Replay:
+    """Feeds the recorded events to a new state and compares what it does. Raises LogUnreadable naming the
+    line."""
+    lines = _lines(path)
+    number, made_of = next(lines, (1, None))
+    try:
+        state = _state(made_of)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LogUnreadable(f"{path}, line {number}: not the beginning of an event log: {error!r}") from error
+    count = 0
+    for number, line in lines:
+        try:
+            event, recorded = _event(line["event"]), line["actions"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise LogUnreadable(f"{path}, line {number}: not an event: {error!r}") from error
+        count += 1
+        done = [_tree(action) for action in state.handle(event)]
+        state.check()
+        if done != recorded:
+            return Replay(count, (number, recorded, done))
+    return Replay(count, None)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The last line may have been cut off when the process was killed, and is left out then."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LogUnreadable(f"{path}: {error}") from error
+    *whole, _ = text.split("\n")
+    for number, line in enumerate(whole, 1):
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise LogUnreadable(f"{path}, line {number}: not JSON: {error}") from error
+
+
+def _state(made_of: Any) -> TierState:
+    if made_of["version"] != VERSION:
+        raise ValueError(f"version {made_of['version']}, this program writes {VERSION}")
+    members = [Member(**member) for member in made_of["members"]]
+    families = [Family(**family) for family in made_of["families"]]
+    return TierState(TiersConfig.model_validate(made_of["config"]), members, families)
+
+
+def _tree(what: Event | Action) -> dict[str, Any]:
+    fields = {field.name: getattr(what, field.name) for field in dataclasses.fields(what)}
+    for name, value in fields.items():
+        if isinstance(value, Move | Member | Revision):
+            fields[name] = dataclasses.asdict(value)
+    return {"type": type(what).__name__, **fields}
+
+
+def _event(tree: dict[str, Any]) -> Event:
+    fields = dict(tree)
+    event: Event = _EVENTS[fields.pop("type")].validate_python(fields)
+    return event

@@ -1,0 +1,177 @@
+"""The hands of the driver: does what an action means to an engine or the host store, and reports an event."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experts.engines.engine import Engine, Loaded
+from experts.errors import EngineLost, EngineUnavailable, ExpertsError, LoadFailed
+from experts.spec import Expert
+from memory_tiers.driver.host_store import HostStore
+from memory_tiers.driver.staging import Reading
+from memory_tiers.events import (
+    EngineStarted,
+    EngineStartFailed,
+    EngineStopped,
+    Move,
+    MoveFailed,
+    MoveFinished,
+    StartEngine,
+    StopEngine,
+)
+from memory_tiers.move_costs import MoveCosts
+from memory_tiers.observations import Displaced, MoveDone, MoveOutcome, Observation
+from memory_tiers.status import Progress
+from memory_tiers.tiers import Tier
+
+log = logging.getLogger("coe.tiers")
+
+MoveEnded = MoveFinished | MoveFailed
+StartEnded = EngineStarted | EngineStartFailed
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A move that has begun, by the driver's clock. ``reading``: of a read from disk."""
+
+    move: Move
+    started: float
+    reading: Reading = field(default_factory=Reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Carries out moves, starts and stops. ``dead`` returns once an engine's death is known to the state, or
+    when it has waited long enough for it."""
+
+    experts: Mapping[str, Expert]
+    engines: Mapping[str, Engine]
+    host: HostStore
+    costs: MoveCosts
+    observe: Callable[[Observation], None]
+    clock: Callable[[], float]
+    dead: Callable[[str], Awaitable[None]]
+    under_way: dict[Move, UnderWay] = field(default_factory=dict)
+
+    async def start(self, action: StartEngine) -> StartEnded:
+        expert, family = self.experts[action.expert], action.family
+        try:
+            loaded = await self.engines[family].start(expert, self._weights(expert, action.source))
+        except Exception as error:
+            return EngineStartFailed(family, expert.name, _reason(error, action), self.clock())
+        return EngineStarted(family, expert.name, loaded.bytes, self.clock())
+
+    async def stop(self, action: StopEngine) -> EngineStopped:
+        await self.engines[action.family].stop()
+        return EngineStopped(action.family, self.clock())
+
+    def abort(self, move: Move) -> None:
+        """If it has not ended yet."""
+        if move in self.under_way:
+            self.under_way[move].reading.stop()
+
+    def progress(self, begun: UnderWay) -> Progress:
+        """How far it is."""
+        move, seconds = begun.move, self.clock() - begun.started
+        size = self.experts[move.expert].weights_bytes
+        expected = self.costs.of_move(move.source, move.target, size)
+        done = remaining_s = None
+        if move.target == "host" and size > 0:
+            done = min(1.0, begun.reading.bytes / size)
+            if done > 0:
+                remaining_s = seconds * (1 / done - 1)
+        elif expected is not None:
+            done, remaining_s = min(0.99, seconds / expected), max(0.0, expected - seconds)
+        return Progress(move.expert, move.source, move.target, move.reason, size, seconds, done, remaining_s)
+
+    def move(self, move: Move) -> Awaitable[MoveEnded]:
+        """It counts as begun, and can be aborted, from now on."""
+        self.under_way[move] = begun = UnderWay(move, self.clock())
+        return self._carry_out(begun)
+
+    async def _carry_out(self, begun: UnderWay) -> MoveEnded:
+        move, started = begun.move, begun.started
+        try:
+            loaded = await self._move(begun)
+        except asyncio.CancelledError:
+            self._done(move, "cancelled", 0, started)
+            raise
+        except LoadFailed as error:
+            aborted = begun.reading.stopped
+            reason = "aborted" if aborted else _reason(error, move)
+            self._done(move, "cancelled" if aborted else "failed", 0, started, reason)
+            return MoveFailed(move, reason, self.clock())
+        except Exception as error:
+            reason = _reason(error, move)
+            self._done(move, "failed", 0, started, reason)
+            if isinstance(error, EngineUnavailable | EngineLost):
+                await self.dead(self.experts[move.expert].family)
+            return MoveFailed(move, reason, self.clock())
+        size = loaded.bytes or move.gives_back
+        ended = self._done(move, "done", size, started)
+        if move.replaces is not None and move.age_s is not None:
+            self.observe(Displaced(move.replaces, "eviction", move.age_s))
+        self.costs.note(move.source, move.target, size, ended - started)
+        return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
+
+    async def _move(self, begun: UnderWay) -> Loaded:
+        """What the expert now holds in the target tier, nothing where memory was given back."""
+        move = begun.move
+        expert = self.experts[move.expert]
+        engine = self.engines[expert.family]
+        if move.target == "device":
+            loaded = await self._load(engine, expert, move)
+            if move.replaces is not None:
+                await engine.unload(move.replaces)
+            return loaded
+        if move.source == "device":
+            await engine.unload(expert.name)
+        elif move.target == "host":
+            return await asyncio.to_thread(self.host.load, expert, begun.reading)
+        else:
+            await asyncio.to_thread(self.host.drop, expert.name)
+        return Loaded(0, 0.0)
+
+    async def _load(self, engine: Engine, expert: Expert, move: Move) -> Loaded:
+        weights = self._weights(expert, move.source)
+        if not move.image:
+            return await engine.load(expert, weights)
+        images = await asyncio.to_thread(self.host.images, expert.name)
+        loaded = Loaded(0, 0.0)
+        try:
+            loaded = await engine.load(expert, weights, images)
+        finally:
+            await asyncio.to_thread(self.host.tidy, expert.name, image=loaded.image_bytes > 0)
+        return loaded
+
+    def _done(self, move: Move, outcome: MoveOutcome, size: int, started: float, detail: str = "") -> float:
+        ended = self.clock()
+        del self.under_way[move]
+        done = MoveDone(
+            move.expert,
+            move.source,
+            move.target,
+            move.reason,
+            outcome,
+            size,
+            ended - started,
+            detail,
+            move.age_s if move.replaces is None else None,
+        )
+        self.observe(done)
+        return ended
+
+    def _weights(self, expert: Expert, source: Tier) -> Path:
+        """A host copy that is an image has no checkpoint, which is read from disk should the image be bad."""
+        copy = self.host.path(expert.name)
+        return copy if source == "host" and copy.exists() else expert.folder
+
+
+def _reason(error: Exception, action: Move | StartEngine) -> str:
+    """What failed, for people. What engine and host store do not promise to raise is a bug, and logged so."""
+    if isinstance(error, ExpertsError | OSError):
+        return str(error)
+    log.error("%s failed unexpectedly", action, exc_info=error)
+    return f"{type(error).__name__}: {error}"

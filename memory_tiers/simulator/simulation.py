@@ -1,0 +1,235 @@
+"""The virtual-clock driver: the same TierState as the gateway's, the same actions, no waiting."""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from memory_tiers.events import (
+    AbortMove,
+    Action,
+    EngineStarted,
+    Event,
+    Forget,
+    Grant,
+    LeaseReleased,
+    Move,
+    MoveFinished,
+    Opened,
+    Reject,
+    StartEngine,
+    StopEngine,
+    TicketAsked,
+    TimePassed,
+)
+from memory_tiers.simulator.compute_model import Compute
+from memory_tiers.simulator.trace import Request
+from memory_tiers.tiers import Tier
+
+FAMILY = "simulated"
+"""All experts are of one family: one engine, spread over the whole node."""
+
+
+class Scheduler(Protocol):
+    """What is simulated: ``TierState``, or the swapper beside it."""
+
+    def handle(self, event: Event) -> list[Action]: ...
+
+    @property
+    def deadline(self) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What moves and answers take. ``overlap``: the engine computes during a load. ``start_s`` is added to
+    each load: 0 where weights change in a running process. ``answer_s``: one answer that runs alone."""
+
+    expert_bytes: int
+    load_bytes_per_s: float
+    disk_bytes_per_s: float
+    answer_s: float
+    streams: int
+    overlap: bool = True
+    start_s: float = 0.0
+
+    def seconds(self, source: Tier, target: Tier) -> float:
+        """Giving memory back takes no time: weights are never written back."""
+        match source, target:
+            case "host", "device":
+                return self.start_s + self.expert_bytes / self.load_bytes_per_s
+            case "disk", "host":
+                return self.expert_bytes / self.disk_bytes_per_s
+            case "disk", "device":
+                return self.start_s + self.expert_bytes / min(self.load_bytes_per_s, self.disk_bytes_per_s)
+            case _:
+                return 0.0
+
+
+@dataclass(slots=True)
+class Served:
+    """One request. ``hit``: its expert was on the device and free for it when it was asked. Seconds."""
+
+    asked: float
+    hit: bool
+    wait_s: float
+    latency_s: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a trace. ``moves``: loads to the device; ``staged``: reads from disk to the host."""
+
+    served: list[Served] = field(default_factory=list)
+    rejected: int = 0
+    moves: int = 0
+    staged: int = 0
+    bytes_moved: int = 0
+    switches: int = 0
+    seconds: float = 0.0
+    """From the first request to the last answer."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    request: Request
+    at: float
+    served: Served | None = None
+
+
+class Simulation:
+    """Drives one scheduler through virtual time. Events at the same time come in the order in which they were
+    caused, so that the same trace gives the same outcome."""
+
+    def __init__(
+        self, scheduler: Scheduler, node: Node, arriving: Callable[[str], None] = lambda expert: None
+    ) -> None:
+        """``arriving`` is told of every request of the trace just before the scheduler is."""
+        self._scheduler = scheduler
+        self._node = node
+        self._arriving = arriving
+        self._compute = Compute(node.streams)
+        self._at = 0.0
+        self._moves: list[tuple[float, int, Move | StartEngine]] = []
+        self._numbers = itertools.count(1)
+        self._tickets: dict[int, _Asked] = {}
+        self._outcome = Outcome()
+
+    def warm_up(self, experts: Sequence[str]) -> None:
+        """Starts the engine, then asks for one expert after another, and forgets the figures. Whoever came
+        last is where a trace finds it on the device, as many more as fit on the host."""
+        self._feed(Opened(self._at))
+        self._until_idle()
+        for expert in experts:
+            self._ask(Request(self._at, expert))
+            self._until_idle()
+        self._outcome, self._compute.switches = Outcome(), 0
+
+    def run(
+        self, requests: Iterable[Request], progress: Callable[[int], None] = lambda done: None
+    ) -> Outcome:
+        """``progress`` is told how many requests have come so far."""
+        began, done = self._at, 0
+        for request in requests:
+            at = began + request.at
+            while self._next_at <= at:
+                self._step()
+            self._at = at
+            self._arriving(request.expert)
+            self._ask(request)
+            done += 1
+            if done % 1000 == 0:
+                progress(done)
+        self._until_idle()
+        progress(done)
+        outcome = self._outcome
+        outcome.switches = self._compute.switches
+        outcome.seconds = max((each.asked + each.latency_s for each in outcome.served), default=began) - began
+        return outcome
+
+    def _until_idle(self) -> None:
+        """Deadlines alone are not waited for: nobody waits."""
+        while self._moves or self._tickets:
+            self._step()
+
+    @property
+    def _next_at(self) -> float:
+        deadline = self._scheduler.deadline
+        return min(
+            self._moves[0][0] if self._moves else float("inf"),
+            self._compute.next_end,
+            float("inf") if deadline is None else deadline,
+        )
+
+    def _step(self) -> None:
+        at = self._next_at
+        if at == float("inf"):
+            raise AssertionError(f"{len(self._tickets)} requests wait for ever in {self._scheduler!r}")
+        self._at = max(self._at, at)
+        if self._moves and self._moves[0][0] <= at:
+            self._moved(heapq.heappop(self._moves)[2])
+        elif self._compute.next_end <= at:
+            self._answered(self._compute.end(self._at))
+        else:
+            self._feed(TimePassed(self._at))
+
+    def _ask(self, request: Request) -> None:
+        ticket = next(self._numbers)
+        self._tickets[ticket] = _Asked(request, self._at)
+        self._feed(TicketAsked(ticket, request.expert, self._at), just_asked=ticket)
+
+    def _feed(self, event: Event, just_asked: int | None = None) -> None:
+        for action in self._scheduler.handle(event):
+            match action:
+                case Grant(ticket):
+                    self._granted(ticket, hit=ticket == just_asked)
+                case Reject(ticket):
+                    del self._tickets[ticket]
+                    self._outcome.rejected += 1
+                case StartEngine() | Move():
+                    self._begin(action)
+                case StopEngine() | AbortMove() | Forget():
+                    raise AssertionError(f"nobody stops, aborts or removes anything here: {action}")
+                case _:
+                    assert_never(action)
+
+    def _granted(self, ticket: int, *, hit: bool) -> None:
+        asked = self._tickets[ticket]
+        asked.served = Served(asked.at, hit, self._at - asked.at, 0.0)
+        self._outcome.served.append(asked.served)
+        service_s = asked.request.service_s
+        seconds = self._node.answer_s if service_s is None else service_s
+        self._compute.begin(ticket, asked.request.expert, seconds, self._at)
+
+    def _answered(self, ticket: int) -> None:
+        asked = self._tickets.pop(ticket)
+        assert asked.served is not None, ticket
+        asked.served.latency_s = self._at - asked.at
+        self._feed(LeaseReleased(ticket, self._at))
+
+    def _begin(self, action: Move | StartEngine) -> None:
+        target: Tier = "device" if isinstance(action, StartEngine) else action.target
+        seconds = self._node.seconds(action.source, target)
+        heapq.heappush(self._moves, (self._at + seconds, next(self._numbers), action))
+        if target == "device" and not self._node.overlap:
+            self._compute.halt(self._at)
+
+    def _moved(self, action: Move | StartEngine) -> None:
+        size, outcome = self._node.expert_bytes, self._outcome
+        if isinstance(action, StartEngine):
+            self._load_ended(size)
+            self._feed(EngineStarted(action.family, action.expert, size, self._at))
+            return
+        upward = action.target == "device" or (action.source, action.target) == ("disk", "host")
+        if action.target == "device":
+            self._load_ended(size)
+        elif upward:
+            outcome.staged += 1
+            outcome.bytes_moved += size
+        self._feed(MoveFinished(action, size if upward else 0, self._at))
+
+    def _load_ended(self, size: int) -> None:
+        self._outcome.moves += 1
+        self._outcome.bytes_moved += size
+        if not self._node.overlap:
+            self._compute.resume(self._at)

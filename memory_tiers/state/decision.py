@@ -1,0 +1,168 @@
+"""The one decision: who gets a lease, who moves, who has to go."""
+
+from memory_tiers.events import MoveReason
+from memory_tiers.state.evictions import Claims
+from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.host_copies import HostCopies
+from memory_tiers.state.idle import Retirement
+from memory_tiers.state.loads import Loads, needed_bytes
+from memory_tiers.state.prefetch import Prefetch
+from memory_tiers.state.records import Books
+from memory_tiers.tiers import TiersConfig
+
+LOOKAHEAD = 16
+"""How far into an engine's line a decision looks for an expert that it could bring while others are read."""
+
+
+class Residency:
+    """``decide`` is called after every event and appends what is to be done to ``Books.actions``.
+
+    1. Whoever has to leave though nobody needs its place leaves (``Retirement``), and so do the policy's
+       victims if measurements, or a smaller budget, put a tier over its budget.
+    2. Each engine's line is served in order: who has waited longer than ``max_wait_s`` first, then by
+       priority those for whom tickets wait, then what is only to be restored. Of the first few:
+       a. weights are staged on the host, if the host budget allows, one after another, beside whatever else
+          goes on; an expert that is being staged holds up nobody behind it;
+       b. the first that could be loaded claims victims until there is room: idle ones first, then those that
+          hold leases; nobody gets a new lease on a claimed expert, so it becomes idle. Behind it only those
+          who have waited too long claim victims too: the others' experts serve meanwhile;
+       c. claimed experts without leases are evicted, one move per engine at a time;
+       d. with room and an idle engine, the expert is loaded, or its engine started with it.
+       Room that one counts on is not given to another behind it. What is only to be restored claims nobody.
+    3. When nobody waits, what is likely to be wanted is prefetched.
+    4. Who waits for an expert that is no longer claimed gets the lease.
+
+    Nothing is decided anew where nothing changed that a decision could follow from, and nobody is looked at
+    who cannot be helped now: the cost does not grow with the number of experts, nor with that of tickets.
+    """
+
+    def __init__(self, books: Books, config: TiersConfig) -> None:
+        self._books = books
+        self._max_wait_s = config.max_wait_s
+        self._claims = Claims(books, config)
+        self._copies = HostCopies(books)
+        self._loads = Loads(books)
+        self._retirement = Retirement(books, self._claims, self._copies, config)
+        self.prefetch = Prefetch(books, self._claims, self._copies, self._loads, config)
+
+    def __repr__(self) -> str:
+        return f"<Residency {self._claims!r} {self._copies!r} {self._loads!r}>"
+
+    def decide(self) -> None:
+        books = self._books
+        due = books.deadline is not None and books.now >= books.deadline
+        if books.closing:
+            books.deadline = None
+            return
+        if not books.unsettled and not due:
+            return
+        books.unsettled, books.deadline = False, None
+        self._claims.begin()
+        self._copies.begin()
+        self._retirement.retire()
+        if self._claims.room < 0:
+            self._claims.evict(self._claims.make_room(None, 0, forced=True), None, "over_budget")
+        self._serve()
+        self.prefetch.prefetch()
+        self._claims.end()
+
+    def _serve(self) -> None:
+        """The first of each engine's line that can be loaded, and those behind it that waited too long."""
+        first = [
+            expert
+            for engine in self._books.engines.values()
+            for expert in engine.first_in_line(LOOKAHEAD)
+            if expert.device.presence == "absent"
+        ]
+        served: set[str] = set()
+        for expert in sorted(first, key=self._urgency):
+            overdue = self._overdue(expert)
+            if overdue and not expert.bound_hit:
+                expert.bound_hit = True
+                expert.engine.bound_hits += 1
+            if not overdue and expert.since is not None:
+                self._books.wake(expert.since + self._max_wait_s)
+            if (
+                (overdue or expert.engine.family not in served)
+                and self._copies.readable(expert, _reason(expert))
+                and self._brings(expert)
+            ):
+                served.add(expert.engine.family)
+
+    def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, bool, int, int]:
+        """An engine that does not run is not started with whom it failed to start with, if others wait."""
+        restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
+        failed = bool(expert.failure) and expert.engine.state != "ready"
+        return restored, failed, not overdue, 0 if overdue else expert.priority, expert.order
+
+    def _overdue(self, expert: ExpertRecord) -> bool:
+        since = expert.since
+        return since is not None and self._books.now >= since + self._max_wait_s
+
+    def _brings(self, expert: ExpertRecord) -> bool:
+        """Does what can be done now. False: it is given up, and whoever is next may have its turn."""
+        books, engine, claims = self._books, expert.engine, self._claims
+        replaced = claims.place_of_one(expert, self._overdue(expert)) if engine.full else None
+        if engine.full and replaced is None:
+            if all(other.pinned or other.stuck for other in engine.residents.values()):
+                self._refuse(expert, f"its engine holds {engine.resident_limit} that cannot leave")
+                return False
+            return True
+        size = needed_bytes(expert)
+        needs = max(0, size - replaced.device.charged) if replaced else size
+        if expert.restored and not expert.waiting and claims.room < needs:
+            books.unwant(expert)
+            return False
+        before = claims.room
+        victims = claims.make_room(expert.name, needs, forced=self._overdue(expert))
+        if claims.room < 0 and self._never_fits(expert, size):
+            self._refuse(
+                expert,
+                f"it needs {size:,} bytes on the device beside {self._immovable(expert):,} that cannot leave,"
+                f" over the budget of {books.device.capacity:,}: raise tiers.device",
+            )
+            claims.room = before
+            return False
+        claims.evict(victims, expert.name, "eviction")
+        has_room = claims.room >= 0 and books.device.free >= needs
+        if has_room and not engine.occupied and not (replaced and replaced.leases):
+            self._loads.begin(expert, _reason(expert), replaced)
+        return True
+
+    def _never_fits(self, expert: ExpertRecord, size: int) -> bool:
+        return size + self._immovable(expert) > self._books.device.capacity
+
+    def _immovable(self, expert: ExpertRecord) -> int:
+        """Bytes that no waiting of ``expert`` will free."""
+        engines = self._books.engines.values()
+        return sum(
+            engine.held for engine in engines if engine.holds and not _will_stop(engine, expert.engine)
+        ) + sum(
+            other.device.charged
+            for engine in engines
+            for other in engine.residents.values()
+            if other.pinned or (other.stuck and not other.removed)
+        )
+
+    def _refuse(self, expert: ExpertRecord, why: str) -> None:
+        """Rejects who waits for what can never fit, and gives up its claims. Evictions that failed are tried
+        again."""
+        books = self._books
+        for engine in books.engines.values():
+            for other in engine.residents.values():
+                if other.stuck:
+                    other.stuck = False
+                    books.rank(other)
+        books.claims = {victim: rival for victim, rival in books.claims.items() if rival != expert.name}
+        books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
+
+
+def _will_stop(engine: EngineRecord, own: EngineRecord) -> bool:
+    """For want of experts, whatever becomes of ``own``."""
+    return engine is not own and engine.leaving and not any(engine.in_line)
+
+
+def _reason(expert: ExpertRecord) -> MoveReason:
+    if expert.waiting:
+        return "ticket"
+    return "operator" if expert.ordered == "device" else "preload"

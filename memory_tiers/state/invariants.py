@@ -1,0 +1,81 @@
+"""What must hold after every event, numbered as in the design."""
+
+from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.ledger import Copy, Ledger
+from memory_tiers.state.records import Books
+
+
+def check(books: Books) -> None:
+    """Raises AssertionError."""
+    # 1. Bytes per tier are within the budget, apart from what measurements put above it.
+    _check_ledger(books.device, [expert.device for expert in books.experts.values()])
+    _check_ledger(books.host, [expert.host for expert in books.experts.values()])
+    for expert in books.experts.values():
+        _check_expert(books, expert)
+    for engine in books.engines.values():
+        _check_engine(engine)
+    held = sum(engine.held for engine in books.engines.values() if engine.holds)
+    assert books.device.held == held, f"engines hold {held}, not {books.device.held}"
+    # 3. Every open ticket is in exactly one place.
+    open_tickets = [
+        ticket for expert in books.experts.values() for ticket in (*expert.waiting, *expert.leases)
+    ]
+    assert sorted(open_tickets) == sorted(books.tickets), "a ticket is nowhere or twice"
+    assert books.waiting == sum(len(expert.waiting) for expert in books.experts.values())
+    # 4. One copy to the host at a time, and it is the one we think.
+    staging = [name for name, expert in books.experts.items() if expert.host.presence == "arriving"]
+    assert staging == ([books.staging.expert] if books.staging else []), staging
+    assert books.staging is not None or not books.aborting, "nothing is there to be aborted"
+
+
+def _check_ledger(ledger: Ledger, copies: list[Copy]) -> None:
+    charged = sum(copy.charged for copy in copies)
+    arriving = sum(copy.charged for copy in copies if copy.presence == "arriving")
+    assert ledger.arriving == arriving, repr(ledger)
+    assert ledger.used == ledger.held + charged, f"{ledger!r} does not add up"
+    assert ledger.leaving == sum(copy.charged for copy in copies if copy.presence == "leaving"), repr(ledger)
+    assert ledger.used <= ledger.capacity + ledger.excess, f"{ledger!r} is over its budget"
+    assert ledger.excess == 0 or ledger.used > ledger.capacity, f"{ledger!r} keeps an old excess"
+
+
+def _check_expert(books: Books, expert: ExpertRecord) -> None:
+    device = expert.device.presence
+    # 2. A lease of the running engine keeps the expert on the device.
+    current = expert.engine.state == "ready" and expert.engine.starts in expert.leases.values()
+    assert not current or device == "present", f"{expert!r} left under a lease"
+    # 4. A copy that a load reads is not given back.
+    assert not (device == "arriving" and expert.host.presence == "leaving"), f"{expert!r} is read and dropped"
+    # 5. Victims are present and not pinned; one that was pinned on its way down comes back.
+    assert expert.wanted or not (expert.pinned and device == "leaving"), f"{expert!r} is pinned and leaves"
+    claimed = expert.name in books.claims
+    assert not claimed or (device == "present" and not expert.pinned), f"{expert!r} cannot be claimed"
+    # Nobody waits for what could be had.
+    could_be_granted = expert.waiting and device == "present" and not claimed
+    assert not could_be_granted, f"{expert!r} could be granted"
+    lines = [index for index, line in enumerate(expert.engine.lines) if expert.name in line]
+    assert lines == ([expert.priority] if expert.needed else []), f"{expert!r} is in lines {lines}"
+    may_leave = device == "present" and not expert.pinned and not expert.stuck
+    ranked = (expert in books.idle, expert in books.used)
+    wanted = (may_leave and not expert.leases, may_leave and bool(expert.leases))
+    assert ranked == wanted, f"{expert!r} is ranked"
+    for tier, copy in (("device", expert.device), ("host", expert.host)):
+        assert copy.presence != "absent" or (expert.name, tier) not in books.prefetched, f"{expert!r} is not"
+    assert (expert in books.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
+    assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
+
+
+def _check_engine(engine: EngineRecord) -> None:
+    if engine.stopping:
+        assert engine.busy is None, repr(engine)
+        assert all(expert.device.presence == "leaving" for expert in engine.residents.values()), repr(engine)
+        return
+    assert engine.leases == sum(len(expert.leases) for expert in engine.members.values()), repr(engine)
+    moving = [name for name, expert in engine.residents.items() if expert.device.presence != "present"]
+    # 4. One move per engine: what arrives or leaves is what the engine is busy with, or what that replaces.
+    assert (engine.busy in moving) if engine.busy else not moving, f"{engine!r} moves {moving}"
+    assert len(moving) <= (1 if engine.resident_limit is None else 2), f"{engine!r} moves {moving}"
+    staying = sum(expert.device.presence != "leaving" for expert in engine.residents.values())
+    assert engine.resident_limit is None or staying <= engine.resident_limit, f"{engine!r} holds too many"
+    # 7. Only an engine that runs holds experts.
+    present = any(expert.device.presence == "present" for expert in engine.residents.values())
+    assert engine.state == "ready" or not present, f"{engine!r} does not run"

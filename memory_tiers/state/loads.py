@@ -1,0 +1,62 @@
+"""An expert's way to the device: a load into its engine, or its engine's start with it."""
+
+from memory_tiers.events import Move, MoveReason, StartEngine
+from memory_tiers.state.evictions import below
+from memory_tiers.state.expert_record import ExpertRecord
+from memory_tiers.state.records import Books
+
+
+class Loads:
+    """There is room, and the engine is free."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def __repr__(self) -> str:
+        return f"<Loads {[engine.busy for engine in self._books.engines.values() if engine.busy]}>"
+
+    def begin(self, expert: ExpertRecord, reason: MoveReason, replaced: ExpertRecord | None = None) -> None:
+        """In the place of ``replaced``, or beside whoever is there. Engines start one after another."""
+        books, engine, source = self._books, expert.engine, below(expert)
+        if engine.state == "ready":
+            replaces = replaced.name if replaced else None
+            image = self._reserve_image(expert)
+            age_s = books.age_s(replaced.loaded_at) if replaced else None
+            books.actions.append(
+                Move(expert.name, source, "device", reason, replaces=replaces, image=image, age_s=age_s)
+            )
+        elif any(other.state == "starting" for other in books.engines.values()):
+            return
+        else:
+            if not engine.holds:
+                books.device.hold(engine.held)
+            engine.state, engine.starts, engine.holds = "starting", engine.starts + 1, True
+            books.actions.append(StartEngine(engine.family, expert.name, source))
+        expert.device.bytes = expert.device_bytes
+        expert.load_began = books.now
+        books.device.arrive(expert.device, instead_of=replaced.device if replaced else None)
+        engine.busy = expert.name
+        engine.residents[expert.name] = expert
+        if reason == "prefetch":
+            books.prefetched[expert.name, "device"] = expert
+        if replaced:
+            books.rank(replaced)
+            books.claims.pop(replaced.name, None)
+
+    def _reserve_image(self, expert: ExpertRecord) -> bool:
+        """Whether the host has, or has room for, an image. A checkpoint and the image made of it are there at
+        the same time until the load ends."""
+        host = self._books.host
+        if expert.host.presence != "present" or not expert.engine.images:
+            return False
+        if expert.image:
+            return True
+        if host.free < expert.device_bytes:
+            return False
+        host.recharge(expert.host, expert.host.charged + expert.device_bytes)
+        return True
+
+
+def needed_bytes(expert: ExpertRecord) -> int:
+    """What its arrival takes of the device, with what its engine takes for itself when it starts anew."""
+    return expert.device_bytes + (0 if expert.engine.holds else expert.engine.held)

@@ -1,0 +1,132 @@
+"""Experts that the router finds probable are brought up before anybody waits for them."""
+
+from collections.abc import Iterable
+
+from memory_tiers.state.evictions import Claims
+from memory_tiers.state.expert_record import ExpertRecord
+from memory_tiers.state.host_copies import HostCopies
+from memory_tiers.state.loads import Loads
+from memory_tiers.state.records import Books
+from memory_tiers.tiers import Tier, TiersConfig
+
+KEPT = 32
+"""Experts whose chances are remembered: the likeliest."""
+DECAY = 0.9
+"""What is left of a chance each time something newer is foreseen."""
+LIKELY = 0.1
+"""Sum of chances, each decayed, from which on an expert is worth a move."""
+MARGIN = 1.0
+"""Log2 of how much more than a victim it must have been used and foreseen."""
+
+
+class Prefetch:
+    """One load and one read from disk at a time, while nobody waits for anything, within ``prefetch_share``
+    of the time and of each tier's memory. A victim is idle, has stayed as long as it should, and was used
+    less than half as much; engines of one, which hold nobody beside, are left alone.
+
+    Chances also warm an expert for the policy: see ``Books.heat``.
+    """
+
+    def __init__(
+        self, books: Books, claims: Claims, copies: HostCopies, loads: Loads, config: TiersConfig
+    ) -> None:
+        self._books = books
+        self._claims = claims
+        self._copies = copies
+        self._loads = loads
+        self._share = config.prefetch_share
+        self._chances: dict[str, float] = {}
+        self._not_before: dict[Tier, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Prefetch of {', '.join(self._chances) or 'nobody'}>"
+
+    def foresee(self, chances: Iterable[tuple[str, float]]) -> None:
+        """Names that are not configured are ignored."""
+        books = self._books
+        for name in self._chances:
+            self._chances[name] *= DECAY
+        for name, chance in chances:
+            expert = books.experts.get(name)
+            if expert is None or chance <= 0:
+                continue
+            books.heat(expert, min(chance, 1.0))
+            books.rank(expert)
+            self._chances[name] = self._chances.get(name, 0.0) + chance
+        if len(self._chances) > KEPT:
+            likeliest = sorted(self._chances.items(), key=lambda each: -each[1])[:KEPT]
+            self._chances = dict(likeliest)
+        books.unsettled = books.unsettled or self._share > 0
+
+    def ended(self, tier: Tier, seconds: float) -> None:
+        """A prefetch took so long; the next one waits until that is ``prefetch_share`` of the time."""
+        if self._share > 0:
+            self._not_before[tier] = self._books.now + seconds * (1 / self._share - 1)
+
+    def prefetch(self) -> None:
+        if self._share == 0 or self._books.waiting:
+            return
+        free: set[Tier] = {tier for tier in ("device", "host") if self._free(tier)}
+        for name in sorted(self._chances, key=lambda name: -self._chances[name]):
+            if not free or self._chances[name] < LIKELY:
+                return
+            expert = self._books.experts.get(name)
+            if expert is not None and self._idle(expert):
+                tier = self._next_tier(expert)
+                if tier in free and self._brings(expert, tier):
+                    free.remove(tier)
+
+    def _free(self, tier: Tier) -> bool:
+        """Whether its link is free for a prefetch now."""
+        not_before = self._not_before.get(tier, 0.0)
+        if self._books.now < not_before:
+            self._books.wake(not_before)
+            return False
+        return tier == "device" or not self._copies.promised
+
+    def _idle(self, expert: ExpertRecord) -> bool:
+        """Nothing is on its way already or forbids it."""
+        engine = expert.engine
+        return (
+            expert.device.presence == "absent"
+            and expert.host.presence in ("absent", "present")
+            and expert.ordered is None
+            and not expert.needed
+            and engine.state == "ready"
+            and not engine.occupied
+            and not engine.full
+        )
+
+    def _next_tier(self, expert: ExpertRecord) -> Tier:
+        to_host = expert.host.presence == "absent" and 0 < expert.weights_bytes <= self._books.host.capacity
+        return "host" if to_host else "device"
+
+    def _brings(self, expert: ExpertRecord, tier: Tier) -> bool:
+        books = self._books
+        rank = books.policy.rank
+
+        def worth_it(victim: ExpertRecord) -> bool:
+            return rank(victim, tier) + MARGIN < rank(expert, tier)
+
+        if not self._fits_share(expert, tier):
+            return False
+        if tier == "host":
+            return self._copies.prefetch(expert, worth_it)
+        size = expert.device_bytes
+        victims = self._claims.make_room_of_idle(expert.name, size, worth_it)
+        if victims is None:
+            return False
+        self._claims.evict(victims, expert.name, "eviction")
+        if books.device.free >= size and not expert.engine.occupied:
+            self._loads.begin(expert, "prefetch")
+        return True
+
+    def _fits_share(self, expert: ExpertRecord, tier: Tier) -> bool:
+        ledger = self._books.device if tier == "device" else self._books.host
+        size = expert.device_bytes if tier == "device" else expert.weights_bytes
+        unused = sum(
+            (other.device if tier == "device" else other.host).charged
+            for (_, where), other in self._books.prefetched.items()
+            if where == tier
+        )
+        return unused + size <= self._share * ledger.capacity

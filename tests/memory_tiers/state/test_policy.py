@@ -1,0 +1,135 @@
+"""Who leaves first."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_tiers.events import Move
+from memory_tiers.simulator.belady import Belady, fewest_moves
+from memory_tiers.state.policy import COLD, HALF_LIFE, LeastRecentlyUsed, RateTimesCost, heated
+from tests.memory_tiers.state.script import opened
+
+
+@dataclass
+class Seen:
+    """A candidate."""
+
+    name: str = "a"
+    last_used: float = 0.0
+    device_heat: float = COLD
+    host_heat: float = COLD
+    seconds_per_byte: float = 1.0
+
+
+def heat_of(*uses: float) -> float:
+    heat = COLD
+    for turnovers in uses:
+        heat = heated(heat, turnovers)
+    return heat
+
+
+def test_lru_lets_go_who_was_used_longest_ago() -> None:
+    policy = LeastRecentlyUsed()
+    assert policy.rank(Seen(last_used=1.0), "device") < policy.rank(Seen(last_used=2.0), "device")
+
+
+def test_a_use_counts_half_after_its_half_life() -> None:
+    assert heat_of(HALF_LIFE) == pytest.approx(heat_of(0.0, 0.0))
+    assert heat_of(HALF_LIFE * 0.9) < heat_of(0.0, 0.0) < heat_of(HALF_LIFE * 1.1)
+
+
+def test_heat_stays_exact_after_very_many_loads() -> None:
+    long_after = 1e6 * HALF_LIFE
+    assert heat_of(*[long_after] * 4) - heat_of(*[long_after] * 2) == pytest.approx(1.0)
+    assert heated(heat_of(0.0, 1.0), long_after) == pytest.approx(long_after / HALF_LIFE)
+
+
+def test_cost_lets_go_who_is_used_least_for_what_a_load_takes() -> None:
+    policy = RateTimesCost()
+    rare, often = heat_of(1.0), heat_of(1.0, 1.0, 1.0)
+    assert policy.rank(Seen(device_heat=rare), "device") < policy.rank(Seen(device_heat=often), "device")
+    assert policy.rank(Seen(device_heat=rare, seconds_per_byte=4.0), "device") > policy.rank(
+        Seen(device_heat=often), "device"
+    )
+    assert policy.rank(Seen(), "device") == COLD
+
+
+def test_cost_keeps_on_the_host_who_is_used_most_by_the_hosts_own_turnovers() -> None:
+    policy = RateTimesCost()
+    assert policy.rank(Seen(host_heat=1.0, device_heat=9.0), "host") < policy.rank(
+        Seen(host_heat=2.0), "host"
+    )
+
+
+def used(policy: str, limit: int | None = None) -> Move:
+    """``a`` is used three times, then ``b`` once; ``c`` needs the place of one of them."""
+    script = opened("abc", device=20, policy=policy, limit=limit)
+    for expert in "aaab":
+        script.settle(script.ask(expert))
+        script.release(script.tickets)
+    (move,) = script.ask("c")
+    assert isinstance(move, Move)
+    return move
+
+
+def test_the_configuration_says_which_policy_the_tiers_follow() -> None:
+    assert used("lru") == Move("a", "device", "disk", "eviction", "c")
+    assert used("cost") == Move("b", "device", "disk", "eviction", "c")
+
+
+def test_in_an_engine_that_is_full_by_count_too() -> None:
+    assert used("lru", limit=2).replaces == "a"
+    assert used("cost", limit=2).replaces == "b"
+
+
+def test_experts_that_are_used_no_more_leave_for_those_that_are() -> None:
+    script = opened("abcd", device=20, policy="cost")
+    for expert in "aaaaabbbbb":
+        script.settle(script.ask(expert))
+        script.release(script.tickets)
+    for _ in range(30):
+        for expert in "cd":
+            script.settle(script.ask(expert))
+            script.release(script.tickets)
+    assert (script.where("c"), script.where("d")) == ("device", "device")
+
+
+def test_the_host_forgets_by_what_is_staged_not_by_what_is_loaded() -> None:
+    """b and c are loaded again and again, from the host, where little is new: a's many uses still count."""
+    script = opened("abcd", device=10, host=30, policy="cost")
+    for expert in "a" * 30 + "bc" * 20:
+        script.settle(script.ask(expert))
+        script.release(script.tickets)
+    books = script.state._books
+    assert books.device_turnovers > 10 * books.host_turnovers
+    seen = script.settle(script.ask("d"))
+    dropped = [move.expert for move in seen if isinstance(move, Move) and move.target == "disk"]
+    assert dropped == ["b"]
+
+
+def test_belady_lets_go_who_is_asked_for_last_or_never() -> None:
+    belady = Belady(["a", "b", "a", "c"])
+    belady.arriving("a")
+    ranks = {name: belady.rank(Seen(name), "device") for name in "abcd"}
+    assert sorted(ranks, key=ranks.__getitem__) == ["d", "c", "a", "b"]
+    belady.arriving("b")
+    belady.arriving("a")
+    assert belady.rank(Seen("a"), "device") == COLD
+
+
+def fewest_by_trying(arrivals: str, fits: int, held: frozenset[str]) -> int:
+    if not arrivals:
+        return 0
+    first, rest = arrivals[0], arrivals[1:]
+    if first in held:
+        return fewest_by_trying(rest, fits, held)
+    if len(held) < fits:
+        return fewest_by_trying(rest, fits, held | {first})
+    return 1 + min(fewest_by_trying(rest, fits, held - {victim} | {first}) for victim in held)
+
+
+@given(st.text("abcd", max_size=9), st.integers(1, 3))
+def test_nobody_needs_fewer_moves_than_belady(arrivals: str, fits: int) -> None:
+    assert fewest_moves(arrivals, fits) == fewest_by_trying(arrivals, fits, frozenset())

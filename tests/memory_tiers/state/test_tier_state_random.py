@@ -1,0 +1,378 @@
+"""Random traces: whatever comes in whatever order, the invariants hold and every ticket ends exactly once."""
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memory_tiers.errors import BudgetTooSmall, OrderRefused
+from memory_tiers.events import (
+    AbortMove,
+    Action,
+    DrainRequested,
+    EngineDied,
+    EngineStarted,
+    EngineStartFailed,
+    EngineStopped,
+    Event,
+    ExpertChanged,
+    Family,
+    Foreseen,
+    Forget,
+    Grant,
+    LeaseReleased,
+    LoadCancelled,
+    Member,
+    Move,
+    MoveFailed,
+    MoveFinished,
+    Opened,
+    OrderGiven,
+    Reject,
+    RestartDue,
+    Revised,
+    Revision,
+    StartEngine,
+    StopEngine,
+    TicketAsked,
+    TicketCancelled,
+    TimePassed,
+)
+from memory_tiers.simulator.simulation import FAMILY, Node, Simulation
+from memory_tiers.simulator.trace import Request
+from memory_tiers.state.expert_record import PRIORITIES
+from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import Tier, TiersConfig
+
+TIERS: tuple[Tier, ...] = get_args(Tier)
+SIZES = {"small": 10, "large": 40, "plain": 20, "late": 30}
+"""Bytes of an expert, at least, by family."""
+
+
+@dataclass
+class World:
+    """A virtual driver: does what the actions say, in an order drawn by ``chance``, with books of its own."""
+
+    chance: random.Random
+    state: TierState
+    members: dict[str, Member]
+    max_wait_s: float
+    failing: float
+    surprise: float
+    at: float = 0.0
+    tickets: int = 0
+    names: int = 0
+    waiting: dict[int, str] = field(default_factory=dict)
+    leased: dict[int, str] = field(default_factory=dict)
+    ended: list[int] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+    under_way: list[Move | StartEngine | StopEngine] = field(default_factory=list)
+    aborted: set[Move] = field(default_factory=set)
+
+    def feed(self, event: Event) -> None:
+        actions = self.state.handle(event)
+        self.state.check()
+        for action in actions:
+            self.carry_out(action)
+        assert sorted(self.waiting | self.leased) == sorted(self.state._books.tickets)
+
+    def carry_out(self, action: Action) -> None:
+        if isinstance(action, Grant):
+            self.leased[action.ticket] = self.waiting.pop(action.ticket)
+        elif isinstance(action, Reject):
+            del self.waiting[action.ticket]
+            self.ended.append(action.ticket)
+        elif isinstance(action, AbortMove):
+            assert action.move in self.under_way
+            self.aborted.add(action.move)
+        elif isinstance(action, Forget):
+            assert action.expert not in [*self.waiting.values(), *self.leased.values()]
+            del self.members[action.expert]
+        else:
+            if isinstance(action, StopEngine):
+                self.running.discard(action.family)
+            elif isinstance(action, Move):
+                self.check_precedence(action)
+            self.under_way.append(action)
+
+    def check_precedence(self, move: Move) -> None:
+        """Once somebody has waited too long, nobody else's expert is loaded into that engine before, if its
+        own can be read."""
+        books = self.state._books
+        loaded = books.experts[move.expert]
+        if move.target != "device" or (loaded.since is not None and self.overdue(loaded.since)):
+            return
+        for other in loaded.engine.in_line:
+            no_host = not books.host.capacity and other.host.presence == "absent"
+            readable = other.host.presence == "present" or no_host
+            waits = other.device.presence == "absent" and other.since is not None
+            assert not (waits and readable and self.overdue(other.since)), f"{move} goes before {other!r}"
+
+    def overdue(self, since: float | None) -> bool:
+        return since is not None and self.at >= since + self.max_wait_s
+
+    def clock(self) -> float:
+        self.at += self.chance.random()
+        return self.at
+
+    def an_expert(self) -> str:
+        return self.chance.choice([*self.members])
+
+    def ask(self) -> None:
+        self.tickets += 1
+        expert = self.an_expert()
+        self.waiting[self.tickets] = expert
+        fail_fast, priority = self.chance.random() < 0.1, self.chance.choice(PRIORITIES)
+        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority))
+
+    def cancel(self) -> None:
+        if self.waiting:
+            ticket = self.chance.choice([*self.waiting])
+            del self.waiting[ticket]
+            self.ended.append(ticket)
+            self.feed(TicketCancelled(ticket, self.clock()))
+
+    def release(self) -> None:
+        if self.leased:
+            ticket = self.chance.choice([*self.leased])
+            del self.leased[ticket]
+            self.ended.append(ticket)
+            self.feed(LeaseReleased(ticket, self.clock()))
+
+    def finish(self) -> None:
+        if not self.under_way:
+            return
+        action = self.under_way.pop(self.chance.randrange(len(self.under_way)))
+        if isinstance(action, StopEngine):
+            self.feed(EngineStopped(action.family, self.clock()))
+            return
+        fails = self.chance.random() < self.failing
+        size = self.members[action.expert].weights_bytes
+        if isinstance(action, StartEngine):
+            if fails:
+                self.feed(EngineStartFailed(action.family, action.expert, "chance", self.clock()))
+            else:
+                self.running.add(action.family)
+                self.feed(EngineStarted(action.family, action.expert, self.measured(size), self.clock()))
+            return
+        if action in self.aborted:
+            self.aborted.remove(action)
+            fails = fails or self.chance.random() < 0.8
+        if fails or ("device" in (action.source, action.target) and not self.runs(action)):
+            self.feed(MoveFailed(action, "chance", self.clock()))
+        else:
+            held = self.measured(size) if action.target == "device" else size
+            image = self.measured(size) if action.image and self.chance.random() < 0.8 else 0
+            self.feed(MoveFinished(action, held, self.clock(), image))
+
+    def runs(self, move: Move) -> bool:
+        return self.members[move.expert].family in self.running
+
+    def measured(self, size: int) -> int:
+        return round(size * (1 + self.chance.random() * self.surprise))
+
+    def die(self) -> None:
+        if self.running:
+            family = self.chance.choice(sorted(self.running))
+            self.running.remove(family)
+            self.feed(EngineDied(family, "chance", self.clock()))
+
+    def restart(self) -> None:
+        families = sorted({member.family for member in self.members.values()})
+        self.feed(RestartDue(self.chance.choice(families), self.clock()))
+
+    def time(self) -> None:
+        """Now and then the deadline comes before anything else happens."""
+        if self.state.deadline is not None:
+            self.at = max(self.at, self.state.deadline)
+            self.feed(TimePassed(self.at))
+
+    def foresee(self) -> None:
+        chances = tuple((self.an_expert(), self.chance.random()) for _ in range(self.chance.randint(1, 3)))
+        self.feed(Foreseen(chances, self.clock()))
+
+    def order(self) -> None:
+        name, tier = self.an_expert(), self.chance.choice(TIERS)
+        try:
+            self.state.changes.may_order(name, tier)
+        except OrderRefused:
+            return
+        self.feed(OrderGiven(name, tier, self.clock()))
+
+    def cancel_load(self) -> None:
+        name = self.an_expert()
+        try:
+            self.state.changes.may_cancel(name)
+        except OrderRefused:
+            return
+        self.feed(LoadCancelled(name, self.clock()))
+
+    def change(self) -> None:
+        name = self.an_expert()
+        try:
+            member = self.state.changes.member(name, pinned=self.chance.random() < 0.5)
+            member = replace(member, default=self.chance.random() < 0.3, ttl_s=self.chance.choice([None, 5]))
+            self.state.changes.may_have(member)
+        except (OrderRefused, BudgetTooSmall):
+            return
+        self.members[name] = member
+        self.feed(ExpertChanged(member, self.clock()))
+
+    def reload(self) -> None:
+        """Several changes at once, or none of them."""
+        chance, served = self.chance, [status.expert for status in self.state.experts()]
+        removed = chance.sample(served, chance.randint(0, min(2, len(served) - 1)))
+        staying = [name for name in served if name not in removed]
+        changed = chance.sample(staying, chance.randint(0, min(2, len(staying))))
+        running = {engine.family for engine in self.state.engines()}
+        families = {family: self.an_engine(family) for family in SIZES if family not in running}
+        added = [self.a_member(family) for family in chance.choices(sorted(SIZES), k=chance.randint(0, 3))]
+        revision = Revision(
+            tuple(added),
+            tuple(removed),
+            tuple(self.another(name) for name in changed),
+            tuple(families[name] for name in {member.family for member in added} & families.keys()),
+            chance.choice([None, chance.randint(40, 250)]),
+            chance.choice([None, 0, 15, 60, 1000]),
+        )
+        before = repr(self.state)
+        try:
+            self.state.changes.may_revise(revision)
+        except BudgetTooSmall:
+            assert repr(self.state) == before
+            return
+        self.members |= {member.name: member for member in (*revision.added, *revision.changed)}
+        self.feed(Revised(revision, self.clock()))
+
+    def an_engine(self, family: str) -> Family:
+        return Family(family, self.chance.choice([None, 1]), self.chance.choice([0, 5]))
+
+    def a_member(self, family: str) -> Member:
+        self.names += 1
+        pinned, default = self.chance.random() < 0.1, self.chance.random() < 0.1
+        return Member(f"{family}-n{self.names}", family, SIZES[family], pinned, default)
+
+    def another(self, name: str) -> Member:
+        return replace(
+            self.members[name], pinned=self.chance.random() < 0.3, ttl_s=self.chance.choice([None, 5])
+        )
+
+    def settle(self) -> None:
+        """With nothing failing any more and everybody giving back what they hold, nobody is left waiting."""
+        self.failing = 0.0
+        for _ in range(20_000):
+            if not (self.under_way or self.leased or self.waiting):
+                break
+            self.chance.choice([self.finish, self.release, self.time])()
+        assert not self.waiting, f"left waiting: {self.waiting} in {self.state!r}"
+        assert sorted(self.ended) == list(range(1, self.tickets + 1)), "a ticket ended never or twice"
+
+
+def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
+    names = ["small", "large", "plain"][: chance.choice([1, 1, 2, 3])]
+    limits = {family: chance.choice([None, None, None, 1, 2]) for family in names}
+    members = []
+    for index in range(chance.randint(len(names), 9)):
+        family = names[index % len(names)]
+        pinned = limits[family] is None and chance.random() < 0.15
+        pinned = pinned or (limits[family] == 2 and index < len(names) and chance.random() < 0.3)
+        ttl_s = chance.choice([None, None, 3.0])
+        default = not pinned and index == 0 and chance.random() < 0.3
+        size = SIZES[family] + chance.randint(0, 5)
+        members.append(Member(f"{family}-{index}", family, size, pinned, default, ttl_s))
+    families = [Family(name, limit, chance.choice([0, 0, 10])) for name, limit in limits.items()]
+    needed = sum(family.held for family in families) + max(member.weights_bytes for member in members)
+    needed += sum(member.weights_bytes for member in members if member.pinned or member.default)
+    config = TiersConfig.model_validate(
+        {
+            "device": needed + chance.randint(0, 60),
+            "host": chance.choice([0, 15, 60, 120, 1000]),
+            "max_queue": chance.choice([0, 3, 1000]),
+            "max_queue_per_expert": chance.choice([None, None, 2]),
+            "max_wait_s": chance.choice([1, 10, 100]),
+            "min_residency_s": chance.choice([None, 0, 5]),
+            "policy": chance.choice(["lru", "cost"]),
+            "ttl_s": chance.choice([None, 20]),
+            "engine_idle_s": chance.choice([None, None, 10]),
+            "return_to_default_s": chance.choice([None, 5]),
+            "prefetch_share": chance.choice([0, 0.5]),
+        }
+    )
+    state = TierState(config, members, families)
+    known = {member.name: member for member in members}
+    return World(chance, state, known, config.max_wait_s, failing, surprise)
+
+
+def walk(world: World, steps: int, deaths: float, changes: float) -> None:
+    """``deaths`` and ``changes``: how often, where a request is 6."""
+    often = [
+        (world.ask, 6), (world.release, 5), (world.finish, 6), (world.cancel, 1), (world.time, 1),
+        (world.foresee, 1), (world.die, deaths), (world.restart, deaths), (world.order, changes),
+        (world.cancel_load, changes), (world.change, changes), (world.reload, 2 * changes),
+    ]  # fmt: skip
+    world.feed(Opened(world.clock()))
+    for step in world.chance.choices([step for step, _ in often], [weight for _, weight in often], k=steps):
+        step()
+
+
+@pytest.mark.parametrize("thousand", range(10))
+def test_every_ticket_ends_once_and_the_invariants_hold(thousand: int) -> None:
+    """Ten thousand traces: arrivals, cancellations, failures, deaths, orders, reloads, changing budgets."""
+    for seed in range(1000 * thousand, 1000 * (thousand + 1)):
+        chance = random.Random(seed)
+        failing, surprise, deaths, changes = (
+            chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3], [0, 0.3, 1])
+        )
+        world = a_world(chance, failing=failing, surprise=surprise)
+        try:
+            walk(world, steps=150, deaths=deaths, changes=changes)
+            world.settle()
+        except Exception as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_drain_ends_every_waiting_ticket(seed: int) -> None:
+    world = a_world(random.Random(seed), failing=0.1, surprise=0.2)
+    walk(world, steps=60, deaths=0.2, changes=0.2)
+    world.feed(DrainRequested(world.clock()))
+    assert not world.waiting
+    world.ask()
+    world.settle()
+    assert world.state.counts.moves == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thousands_of_events_leave_nothing_behind(seed: int) -> None:
+    world = a_world(random.Random(seed), failing=0.05, surprise=0.0)
+    walk(world, steps=3000, deaths=0.05, changes=0.1)
+    world.settle()
+    assert (world.state.counts.waiting, world.state.counts.leases, world.state.counts.moves) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("policy", ["lru", "cost"])
+@pytest.mark.parametrize("seed", range(30))
+def test_nobody_waits_longer_than_the_bound_and_what_those_take_who_are_ahead(seed: int, policy: str) -> None:
+    """Whoever has waited ``max_wait_s`` is behind those alone who have waited longer: one turn for each other
+    expert, which takes the answers under way, one read and one load."""
+    chance = random.Random(seed)
+    names = "abcdefgh"[: chance.randint(3, 8)]
+    node = Node(10, 10.0, 20.0, chance.uniform(0.1, 3.0), streams=64)
+    members = [Member(name, FAMILY, 10) for name in names]
+    tree = {"device": 20, "host": 40, "max_wait_s": 5, "max_queue": 10_000, "policy": policy}
+    state = TierState(TiersConfig.model_validate(tree), members, [Family(FAMILY, None)])
+    simulation = Simulation(state, node)
+    simulation.warm_up([*names])
+    rate, at, trace = chance.uniform(0.5, 5.0), 0.0, []
+    for _ in range(400):
+        at += chance.expovariate(rate)
+        trace.append(Request(at, chance.choice([*names, names[0], names[0]])))
+    served = simulation.run(trace).served
+    answer_s = max(each.latency_s - each.wait_s for each in served)
+    turn_s = answer_s + node.seconds("disk", "host") + node.seconds("host", "device")
+    assert max(each.wait_s for each in served) <= 5 + len(names) * turn_s
