@@ -7,7 +7,7 @@ from rich.table import Table
 
 import benchmarks.doubts as doubts
 import benchmarks.embedders as embedders
-from router.measures import Estimate
+from router.mapping.metrics import Estimate
 
 WIDTH = 160
 """Columns the widest table wants."""

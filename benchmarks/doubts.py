@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from router.crossfit import Corpus
-from router.dataset import Example
-from router.embed import Embedder, MiniLmOnnx
-from router.embedding_cache import EmbeddingCache
+from router.classifiers.crossfit import Corpus
+from router.classifiers.learner import Learner
+from router.classifiers.lexicon import Lexicon
+from router.classifiers.linear import Floats, Readings, log_softmax
+from router.classifiers.uncertainty import Signs, Uncertainty, distances_to, entropies
+from router.data.dataset import Example
+from router.embedders.cache import EmbeddingCache
+from router.embedders.embedder import Embedder, MiniLmOnnx
 from router.errors import DatasetError
-from router.learner import Learner
-from router.lexicon import Lexicon
-from router.linear import Floats, Readings, log_softmax
-from router.train import DOUBTED, corpus_of, labelled_of, landmarks_of
-from router.uncertainty import Signs, Uncertainty, distances_to, entropies
+from router.training.train import DOUBTED, corpus_of, labelled_of, landmarks_of
 
 FALSE_ALARMS = 0.05
 """Of known prompts."""

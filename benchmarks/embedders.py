@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from router.classify import Classifier
-from router.crossfit import Corpus
-from router.dataset import Example
-from router.embed import Embedder, embedders
-from router.embedding_cache import EmbeddingCache
+from router.classifiers.classifier import Classifier
+from router.classifiers.crossfit import Corpus
+from router.classifiers.learner import Kind, Learner, cross_fitted
+from router.classifiers.lexicon import Lexicon
+from router.classifiers.linear import Readings, log_softmax
+from router.data.dataset import Example
+from router.embedders.cache import EmbeddingCache
+from router.embedders.embedder import Embedder, embedders
 from router.errors import DatasetError
-from router.learner import Kind, Learner, cross_fitted
-from router.lexicon import Lexicon
-from router.linear import Readings, log_softmax
-from router.measures import Estimate, bootstrap, calibration_error, macro_f1
-from router.train import corpus_of, labelled_of
+from router.mapping.metrics import Estimate, bootstrap, calibration_error, macro_f1
+from router.training.train import corpus_of, labelled_of
 
 SEED_SHARE = 0.05
 """Of the labels, which are spread to the prompts that then have none."""

@@ -10,11 +10,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from benchmarks.router_contest import Choices, Graded, by_price
-from router.embed import Vectors
-from router.linear import Linear, Readings, Targets, fit_softmax
-from router.mapping import GENERAL
-from router.scores import Floats
-from router.uncertainty import centroids_of
+from router.classifiers.linear import Linear, Readings, Targets, fit_softmax
+from router.classifiers.uncertainty import centroids_of
+from router.embedders.embedder import Vectors
+from router.mapping.expert_mapping import GENERAL
+from router.mapping.score_table import Floats
 
 WEIGHTS = np.linspace(0, 1, 101)
 """Of performance against efficiency."""

@@ -7,12 +7,12 @@ from typing import Self
 import numpy as np
 
 from benchmarks.router_contest import Choices, Graded, Pool
-from router.embed import Vectors
+from router.embedders.embedder import Vectors
 from router.errors import MappingError
-from router.mapping import ExpertMapping
-from router.pipeline import Router
-from router.program import frontier
-from router.scores import ScoreTable
+from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.milp import frontier
+from router.mapping.score_table import ScoreTable
+from router.router import Router
 
 SWEEP = 150
 """Budgets, close together where they are small: the first categories that leave the cheapest expert count."""

@@ -16,8 +16,8 @@ from benchmarks.upstream import CHECKPOINT, EXPERT
 from experts.checkpoints.prepare import prepare
 from experts.spec import SimulationConfig
 from router.artifact import Artifact
-from router.embed import embedder_named
-from router.embed_static import StaticMiniLm
+from router.embedders.embedder import embedder_named
+from router.embedders.static import StaticMiniLm
 from server.settings import load
 
 ROUTED = "coe"

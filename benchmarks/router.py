@@ -19,18 +19,18 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-import router.embed
+import router.embedders.embedder
 from benchmarks.router_clusters import clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
 from router.artifact import Artifact
-from router.classify import Classifier, LinearClassifier
-from router.embed import Embedder, MiniLmOnnx, Vectors, embedders
-from router.linear import Linear
+from router.classifiers.classifier import Classifier, LinearClassifier
+from router.classifiers.linear import Linear
+from router.classifiers.neighbours import NeighbourClassifier
+from router.classifiers.uncertainty import Uncertainty
+from router.data.plain_prompts import plain_prompts
+from router.embedders.embedder import Embedder, MiniLmOnnx, Vectors, embedders
 from router.manifest import EmbedderRecord
-from router.neighbours import NeighbourClassifier
-from router.pipeline import Router
-from router.plain_prompts import plain_prompts
-from router.uncertainty import Uncertainty
+from router.router import Router
 
 LENGTHS = (20, 200, 2000)
 """Tokens of a prompt."""
@@ -143,7 +143,7 @@ def _resized(rows: Vectors, dimension: int) -> Vectors:
 def prompts_of(length: int, count: int, seed: int) -> list[str]:
     """``count`` texts of the shipped plain prompts in random order, each cut to ``length`` tokens of MiniLM's
     vocabulary."""
-    tokenizer = Tokenizer.from_file(str(Path(router.embed.__file__).parent / "minilm" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(router.embedders.embedder.MINILM / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     texts, choose = [example.prompt for example in plain_prompts()], random.Random(seed)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from router.artifact import Artifact
-from router.clusters import Clusters
-from router.expected import LANDMARKS, ExpectedScores
-from router.lexicon import BUCKETS
-from router.linear import Linear
-from router.mapping import ExpertMapping
+from router.classifiers.lexicon import BUCKETS
+from router.classifiers.linear import Linear
+from router.mapping.clusters import Clusters
+from router.mapping.expected_scores import LANDMARKS, ExpectedScores
+from router.mapping.expert_mapping import ExpertMapping
 
 CLUSTERS = 500
 """Some as many as 13,730 prompts with grades of five experts get."""

@@ -13,12 +13,12 @@ from benchmarks.router_curve import Curves
 from benchmarks.router_standings import Entry, Report, report
 from benchmarks.router_tuning import Progress, Tuning, families
 from router.artifact import Artifact
-from router.dataset import Example
-from router.embed import Embedder, MiniLmOnnx, Vectors
-from router.embed_endpoint import embedder_of
-from router.embedding_cache import EmbeddingCache
+from router.data.dataset import Example
+from router.embedders.cache import EmbeddingCache
+from router.embedders.embedder import Embedder, MiniLmOnnx, Vectors
+from router.embedders.endpoint import embedder_of
 from router.errors import DatasetError
-from router.pipeline import Router
+from router.router import Router
 
 BLOCK = 100
 """Prompts embedded between two looks at the progress."""

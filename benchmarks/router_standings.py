@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.router_contest import Choices
 from benchmarks.router_curve import STEPS, Curves, Point, area
-from router.measures import Estimate
-from router.scores import Floats
+from router.mapping.metrics import Estimate
+from router.mapping.score_table import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from benchmarks.label_routers import Labelled, PricedClusters, WeighedClusters
 from benchmarks.router_contest import Contestant, Graded, Pool, graded
 from benchmarks.router_curve import Curves, area
 from benchmarks.two_model_routers import MatrixFactorisation, SimilarityWeighted
-from router.dataset import Example, split
-from router.embed import Vectors
+from router.data.dataset import Example, split
+from router.embedders.embedder import Vectors
 
 CLUSTERS = (8, 16, 32, 64, 128)
 ROUNDS = 3

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.router_standings import Report, Standing
-from router.measures import Estimate
+from router.mapping.metrics import Estimate
 
 WIDTH = 210
 """Columns the widest table wants."""

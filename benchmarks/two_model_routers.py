@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.router_contest import Choices, Graded
-from router.embed import Vectors
-from router.scores import Floats
+from router.embedders.embedder import Vectors
+from router.mapping.score_table import Floats
 
 Array = TypeVar("Array", Floats, Vectors)
 

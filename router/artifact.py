@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from router.classify import Classifier, LinearClassifier
-from router.clusters import Clusters
+from router.atomic_file import replace_file
+from router.classifiers.classifier import Classifier, LinearClassifier
+from router.classifiers.lexicon import BUCKETS, Lexicon
+from router.classifiers.linear import Linear
+from router.classifiers.neighbours import NeighbourClassifier
+from router.classifiers.uncertainty import BITS, Added, Uncertainty
 from router.errors import ArtifactError, MappingError
-from router.expected import ExpectedScores
-from router.lexicon import BUCKETS, Lexicon
-from router.linear import Linear
 from router.manifest import (
     MANIFEST,
     CrossValidated,
@@ -30,11 +31,10 @@ from router.manifest import (
     TrainingRecord,
     read_manifest,
 )
-from router.mapping import GENERAL, ExpertMapping
-from router.neighbours import NeighbourClassifier
-from router.scores import ScoreTable
-from router.uncertainty import BITS, Added, Uncertainty
-from router.whole_file import replace_file
+from router.mapping.clusters import Clusters
+from router.mapping.expected_scores import ExpectedScores
+from router.mapping.expert_mapping import GENERAL, ExpertMapping
+from router.mapping.score_table import ScoreTable
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from router.conversation import prompts_of
 from router.decision import Decision
-from router.pipeline import Router
+from router.mapping.budget_solver import Solver
 from router.recall import Recall
-from router.solver import Solver
+from router.router import Router
 from router.stickiness import MARGIN, TURNS, settled
 
 RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "fallback", "expert"]

@@ -49,7 +49,8 @@ class TrainingRecord(_Piece):
 
 
 class CrossValidated(_Piece):
-    """Measured on the data's prompts, each by a classifier that had not seen it. See ``router.evaluate``."""
+    """Measured on the data's prompts, each by a classifier that had not seen it. See
+    ``router.training.evaluate``."""
 
     accuracy: float
     macro_f1: float

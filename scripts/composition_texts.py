@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from router.dataset import Example, lines, read_examples, twin_keys
-from router.dataset import split as router_split
-from router.mapping import GENERAL
-from router.plain_prompts import plain_prompts
+from router.data.dataset import Example, lines, read_examples, twin_keys
+from router.data.dataset import split as router_split
+from router.data.plain_prompts import plain_prompts
+from router.mapping.expert_mapping import GENERAL
 from scripts.domain_texts import (
     CATEGORIES,
     DOMAINS,

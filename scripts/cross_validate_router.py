@@ -18,15 +18,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from rich.console import Console
 
-from router.dataset import Example, folds, read_examples
-from router.embed import Embedder, embedder_named
-from router.embedding_cache import EmbeddingCache
+from router.data.dataset import Example, folds, read_examples
+from router.embedders.cache import EmbeddingCache
+from router.embedders.embedder import Embedder, embedder_named
 from router.errors import RouterError
-from router.mapping import ExpertMapping
-from router.pipeline import Router
-from router.program import Budgets, solve
-from router.train import train
-from router.worth import Grades, Worth, worth
+from router.mapping.evaluation import Grades, Worth, worth
+from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.milp import Budgets, solve
+from router.router import Router
+from router.training.train import train
 from server.router_verbs import parameters, sizes
 from server.settings import SettingsError
 

@@ -6,7 +6,7 @@
 routers is read; ``--wordnet`` is a folder with WordNet's data.noun and so on, as in Debian's package
 wordnet-base. Python's documentation and code come from the modules of the interpreter that runs this.
 ``--cache`` keeps the teacher's vectors, so that an interrupted run goes on. To distil on texts of your own,
-call ``router.distil.distil`` as ``main`` does.
+call ``router.training.distil.distil`` as ``main`` does.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from router.dataset import question_of, read_examples, split
-from router.distil import distil
-from router.embed import MiniLmOnnx
-from router.embed_static import TOKENIZER
-from router.embedding_cache import EmbeddingCache
-from router.plain_prompts import plain_prompts
-from router.wordpiece import WordPieces
+from router.data.dataset import question_of, read_examples, split
+from router.data.plain_prompts import plain_prompts
+from router.embedders.cache import EmbeddingCache
+from router.embedders.embedder import MiniLmOnnx
+from router.embedders.static import TOKENIZER
+from router.embedders.wordpiece import WordPieces
+from router.training.distil import distil
 
 GLOSSES, PARAGRAPHS, FUNCTIONS = 40_000, 6_000, 1_000
 

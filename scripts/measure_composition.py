@@ -24,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from experts.embedded import COMPOSITION
 from router.composition import Composition
-from router.mapping import GENERAL
-from router.pipeline import Router
+from router.mapping.expert_mapping import GENERAL
+from router.router import Router
 from scripts.composition_table import (
     Row,
     compare,

@@ -7,9 +7,9 @@ from experts.checkpoints.prepared import check_families, open_expert
 from experts.spec import Expert
 from router.composition import Composition
 from router.errors import MappingError
-from router.pipeline import Router
+from router.mapping.budget_solver import Solver
+from router.router import Router
 from router.settings import CompositionConfig
-from router.solver import Solver
 from server.key import KeyRing
 from server.key_settings import hashed_of
 from server.routing import Observe, Routing

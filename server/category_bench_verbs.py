@@ -45,7 +45,7 @@ def add_verbs(
 
 
 def bench_doubts(options: argparse.Namespace) -> int:
-    from router.dataset import read_examples
+    from router.data.dataset import read_examples
     from router.errors import DatasetError
 
     bench = benchmark("doubts")
@@ -62,8 +62,8 @@ def bench_doubts(options: argparse.Namespace) -> int:
 
 
 def bench_embedders(options: argparse.Namespace) -> int:
-    from router.dataset import read_examples
-    from router.plain_prompts import plain_prompts
+    from router.data.dataset import read_examples
+    from router.data.plain_prompts import plain_prompts
 
     bench = benchmark("embedders")
     trial = bench.Trial(

@@ -4,8 +4,8 @@ import argparse
 import os
 import re
 
-from router.embed import Embedder, embedder_named
-from router.embed_endpoint import URL_VARIABLE, EndpointEmbedder
+from router.embedders.embedder import Embedder, embedder_named
+from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
 from router.manifest import EndpointRecord
 from server.settings import SettingsError
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
-from router.embed import Counting, Embedder, Vectors
+from router.embedders.embedder import Counting, Embedder, Vectors
 from server.chat import Verbatim
 from server.errors import BadRequest, NotCapable
 from server.line import Exchange

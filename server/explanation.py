@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from router.composition import Choice, RoutedBy
-from router.scores import ScoreTable
+from router.mapping.score_table import ScoreTable
 from server.eligibility import Reason, why
 
 

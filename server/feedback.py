@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from router.redaction import Redaction, shortened
+from router.data.redaction import Redaction, shortened
 from server.database_errors import DatabaseBusy, DatabaseError
 from server.errors import FeedbackUnavailable
 from server.feedback_metrics import FeedbackMetrics, Reason

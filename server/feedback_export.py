@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from router.dataset import Example
+from router.data.dataset import Example
 from server.feedback_records import Kept
 
 CONFIRMS = 0.5

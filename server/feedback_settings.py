@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from experts.spec import Strict
-from router.redaction import pattern
+from router.data.redaction import pattern
 
 DAY_S = 86_400.0
 

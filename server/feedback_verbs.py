@@ -42,7 +42,7 @@ def add_verbs(
 
 
 def export(options: argparse.Namespace) -> int:
-    from router.example_file import write_examples
+    from router.data.example_file import write_examples
 
     since = 0.0 if options.since is None else time.time() - options.since * DAY_S
     with _opened(options) as store:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from router.worth import Worth
+from router.mapping.evaluation import Worth
 from server.settings import SettingsError
 from server.simulation_plot import matplotlib
 

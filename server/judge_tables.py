@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from router.judge import Judged, Plan
-from router.judge_cost import Bill, Price
-from router.kept_replies import KeptChat
-from router.win_rates import JudgeReport
+from router.judging.judge import Judged, Plan
+from router.judging.judge_cost import Bill, Price
+from router.judging.reply_cache import KeptChat
+from router.judging.win_rates import JudgeReport
 
 
 def foreseen(plan: Plan, expected: Bill, price: Price | None) -> Sequence[RenderableType]:

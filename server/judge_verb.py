@@ -4,14 +4,14 @@ import argparse
 import asyncio
 import sys
 
-from router.chat_http import HttpChat
-from router.dataset import read_examples
-from router.endpoint import Endpoint
-from router.judge import Judged, Plan, judge, sample
-from router.judge_cost import Price, bill
-from router.judged_file import write_judged
-from router.kept_replies import KeptChat, ReplyFile
-from router.win_rates import report, scores
+from router.clients.http_chat_client import HttpChat
+from router.clients.openai_endpoint import Endpoint
+from router.data.dataset import read_examples
+from router.judging.judge import Judged, Plan, judge, sample
+from router.judging.judge_cost import Price, bill
+from router.judging.judged_file import write_judged
+from router.judging.reply_cache import KeptChat, ReplyFile
+from router.judging.win_rates import report, scores
 from server.judge_tables import foreseen, spent, win_rates
 from server.progress import Bars
 from server.settings import SettingsError

@@ -14,21 +14,21 @@ from server.progress import Bars
 from server.settings import SettingsError
 
 if TYPE_CHECKING:
-    from router.dataset import Example
-    from router.program import Budgets, Solution
-    from router.worth import Worth
+    from router.data.dataset import Example
+    from router.mapping.evaluation import Worth
+    from router.mapping.milp import Budgets, Solution
 
 
 def train(options: argparse.Namespace) -> int:
-    import router.train
-    from router.dataset import read_examples
+    import router.training.train
+    from router.data.dataset import read_examples
     from server.chosen_embedder import chosen
 
     examples = read_examples(options.data)
     if options.keep_apart:
         examples = _part(examples, apart=False)
     with Bars() as bars:
-        made = router.train.train(
+        made = router.training.train.train(
             examples,
             options.out,
             mapping=_lines(options.mapping) if options.mapping else None,
@@ -54,10 +54,10 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    import router.evaluate
-    from router.dataset import read_examples
-    from router.embedding_cache import EmbeddingCache
-    from router.pipeline import Router
+    import router.training.evaluate
+    from router.data.dataset import read_examples
+    from router.embedders.cache import EmbeddingCache
+    from router.router import Router
     from server.frontier_plot import save
     from server.simulation_plot import matplotlib
     from server.verbs import write_json
@@ -69,7 +69,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.kept_apart:
         examples = _part(examples, apart=True)
     with Bars() as bars:
-        report = router.evaluate.evaluate(router_, examples, progress=bars.of("router"))
+        report = router.training.evaluate.evaluate(router_, examples, progress=bars.of("router"))
         print(report)
         write_json(options.json, asdict(report))
         if options.plot is not None:
@@ -82,8 +82,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def map_experts(options: argparse.Namespace) -> int:
     from router.artifact import Artifact
-    from router.mapping import ExpertMapping
-    from router.program import solve
+    from router.mapping.expert_mapping import ExpertMapping
+    from router.mapping.milp import solve
 
     artifact = Artifact.read(options.artifact)
     table = _table(options.artifact, artifact)
@@ -96,8 +96,8 @@ def map_experts(options: argparse.Namespace) -> int:
 
 
 def frontier(options: argparse.Namespace) -> int:
-    from router.dataset import read_examples
-    from router.pipeline import Router
+    from router.data.dataset import read_examples
+    from router.router import Router
     from server.frontier_plot import save
     from server.simulation_plot import matplotlib
     from server.verbs import write_json
@@ -125,10 +125,10 @@ def frontier(options: argparse.Namespace) -> int:
 
 
 def predict(options: argparse.Namespace) -> int:
-    from router.dataset import read_examples
-    from router.evaluate import decided
-    from router.example_file import write_lines
-    from router.pipeline import Router
+    from router.data.dataset import read_examples
+    from router.data.example_file import write_lines
+    from router.router import Router
+    from router.training.evaluate import decided
 
     router_, examples = Router.load(options.artifact), read_examples(options.data)
     with Bars() as bars:
@@ -155,9 +155,9 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def add_category(options: argparse.Namespace) -> int:
-    from router.dataset import read_examples
-    from router.new_category import with_category
-    from router.pipeline import Router
+    from router.data.dataset import read_examples
+    from router.router import Router
+    from router.training.add_category import with_category
 
     router_ = Router.load(options.artifact)
     prompts = [example.prompt for example in read_examples(options.data)]
@@ -194,7 +194,7 @@ def parameters(option: str, size: str) -> float:
 
 def _part(examples: "list[Example]", *, apart: bool) -> "list[Example]":
     """Without the held-out tenth, or that alone."""
-    from router.dataset import split
+    from router.data.dataset import split
 
     parts = split(examples)
     held_out = {example.id for example in parts.held_out}
@@ -202,7 +202,7 @@ def _part(examples: "list[Example]", *, apart: bool) -> "list[Example]":
 
 
 def _budgets(options: argparse.Namespace) -> "Budgets":
-    from router.program import Budgets
+    from router.mapping.milp import Budgets
 
     active, total = options.active_params, options.total_params
     return Budgets(
@@ -222,12 +222,12 @@ def _table(folder: Path, artifact: Any) -> Any:
 def _frontier(
     options: argparse.Namespace, router_: Any, examples: Any, total: str | None, bars: Bars
 ) -> "list[tuple[Solution, Worth]]":
-    import router.program
-    from router.evaluate import frontier_worth
+    import router.mapping.milp
+    from router.training.evaluate import frontier_worth
 
     table = _table(options.artifact, router_.artifact)
     limit = None if total is None else parameters("--total-params", total)
-    solutions = router.program.frontier(table, total=limit, progress=bars.of("maps"))
+    solutions = router.mapping.milp.frontier(table, total=limit, progress=bars.of("maps"))
     worths = frontier_worth(router_, examples, solutions, progress=bars.of("router"))
     return list(zip(solutions, worths, strict=True))
 

@@ -69,7 +69,7 @@ def bench_routers(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> Any:
-    from router.dataset import read_examples, split
+    from router.data.dataset import read_examples, split
 
     examples = read_examples(options.train)
     parts = split(examples)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from server.settings import SettingsError
 
 if TYPE_CHECKING:
-    from router.traffic import Imported
+    from router.data.traffic_import import Imported
 
 
 def add_verb(
@@ -47,9 +47,9 @@ def add_verb(
 
 
 def import_traffic(options: argparse.Namespace) -> int:
-    from router.example_file import write_examples
-    from router.redaction import Redaction
-    from router.traffic import TrafficImport
+    from router.data.example_file import write_examples
+    from router.data.redaction import Redaction
+    from router.data.traffic_import import TrafficImport
 
     if options.limit is not None and options.limit < 1:
         raise SettingsError(f"--limit {options.limit}: at least 1")

@@ -41,7 +41,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def route(options: argparse.Namespace) -> int:
-    from router.pipeline import Router
+    from router.router import Router
 
     if options.artifact:
         router = Router.load(options.artifact)

@@ -11,10 +11,10 @@ from benchmarks.doubts import Kind, compared
 from benchmarks.doubts import measure as measure_doubts
 from benchmarks.embedders import Trial
 from benchmarks.embedders import measure as measure_embedders
-from router.dataset import Example
-from router.embed import HashedWords
+from router.classifiers.uncertainty import Signs, Uncertainty
+from router.data.dataset import Example
+from router.embedders.embedder import HashedWords
 from router.errors import DatasetError
-from router.uncertainty import Signs, Uncertainty
 from server.cli import main
 
 TOPICS = {

@@ -24,11 +24,11 @@ from benchmarks.router_clusters import CLUSTERS, clustered, rows_of
 from benchmarks.router_report import Report, Row, Throughput
 from benchmarks.router_tables import show
 from router.artifact import Artifact
-from router.classify import LinearClassifier
-from router.embed import HashedWords, MiniLmOnnx, embedders
+from router.classifiers.classifier import LinearClassifier
+from router.embedders.embedder import HashedWords, MiniLmOnnx, embedders
 from server.cli import main
 from server.router_bench_verb import EMBEDDED
-from tests.router.hidden_groups import finer
+from tests.router.mapping.hidden_groups import finer
 
 
 def row(embedder: str, tokens: int, decision: float) -> Row:

@@ -29,17 +29,17 @@ from benchmarks.two_model_routers import (
     unit,
 )
 from router.artifact import Artifact
-from router.classify import LinearClassifier
-from router.dataset import Example
-from router.embed import HashedWords, Vectors
+from router.classifiers.classifier import LinearClassifier
+from router.classifiers.lexicon import BUCKETS
+from router.classifiers.linear import Linear
+from router.data.dataset import Example
+from router.embedders.embedder import HashedWords, Vectors
 from router.errors import DatasetError, MappingError
-from router.lexicon import BUCKETS
-from router.linear import Linear
 from router.manifest import EmbedderRecord
-from router.mapping import ExpertMapping
-from router.measures import Estimate
-from router.pipeline import Router
-from router.scores import Floats, ScoreTable
+from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.metrics import Estimate
+from router.mapping.score_table import Floats, ScoreTable
+from router.router import Router
 from server.cli import main
 from server.router_bench_verb import EMBEDDED
 

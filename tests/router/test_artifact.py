@@ -12,13 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from router.artifact import Artifact
 from router.decision import Decision
-from router.embed import HashedWords
+from router.embedders.embedder import HashedWords
 from router.errors import ArtifactError, EmbedderError
 from router.manifest import MANIFEST
-from router.new_category import with_category
-from router.pipeline import Router
-from tests.router.hidden_groups import finer, hidden
-from tests.router.test_training import contents, given, prompts, solved
+from router.router import Router
+from router.training.add_category import with_category
+from tests.router.mapping.hidden_groups import finer, hidden
+from tests.router.training.test_training import contents, given, prompts, solved
 
 
 def extended() -> Router:

@@ -11,12 +11,12 @@ import pytest
 import router
 from router.composition import Composition
 from router.decision import Decision
-from router.embed import embedder_named
+from router.embedders.embedder import embedder_named
 from router.errors import MappingError, NoEligibleError
-from router.mapping import ExpertMapping
-from router.pipeline import Router
+from router.mapping.expert_mapping import ExpertMapping
 from router.recall import Recall
-from tests.router.score_tables import table
+from router.router import Router
+from tests.router.mapping.score_tables import table
 
 MATHS = "What is the integral of x^2?"
 LAW = "Can my landlord evict me without notice?"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import router
+from router.data.plain_prompts import plain_prompts
 from router.decision import SLIGHT, Decision
-from router.pipeline import Router
-from router.plain_prompts import plain_prompts
+from router.router import Router
 
 EMBEDDED = Path(router.__file__).parent / "embedded"
 HELD_OUT = Path(__file__).with_name("plain_prompts_held_out.txt")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from router.manifest import MANIFEST
-from router.pipeline import Router
+from router.router import Router
 from server.cli import main
 from server.errors import ReloadRefused
 from server.settings import Settings

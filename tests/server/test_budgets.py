@@ -11,18 +11,18 @@ import pytest
 
 from router.artifact import Artifact
 from router.composition import Composition
-from router.embed import HashedWords, embedder_named
-from router.pipeline import Router
+from router.embedders.embedder import HashedWords, embedder_named
+from router.mapping.budget_solver import Solver
+from router.router import Router
 from router.settings import CompositionConfig
-from router.solver import Solver
-from router.train import train
+from router.training.train import train
 from server.catalog import load_routers
 from server.compositions import KEPT, Compositions, Named
 from server.routing import Routing
 from server.settings import Settings, SettingsError
 from server.workers import Workers
-from tests.router.score_tables import table
-from tests.router.test_training import prompts
+from tests.router.mapping.score_tables import table
+from tests.router.training.test_training import prompts
 from tests.server.conftest import Gateway, Serving
 from tests.server.test_eligibility import refused
 from tests.server.test_requests import EMBEDDED, MATHS, explained, headers, talk

@@ -11,7 +11,7 @@ import pytest
 
 from router.artifact import Artifact
 from router.composition import Composition
-from router.pipeline import Router
+from router.router import Router
 from server.routing import Routing
 from server.settings import Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, chat, simulated, until

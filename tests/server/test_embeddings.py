@@ -6,7 +6,7 @@ import numpy as np
 import openai
 import pytest
 
-from router.embed import embedder_named
+from router.embedders.embedder import embedder_named
 from server.settings import Settings
 from tests.server.conftest import Serving
 

@@ -9,9 +9,9 @@ import pytest
 from router.settings import CompositionConfig
 from server.cli import main
 from server.settings import Settings
-from tests.router.scripted_endpoint import failure, scripted
-from tests.router.test_embed_endpoint import hashed
-from tests.router.test_training import prompts
+from tests.router.embedders.scripted_endpoint import failure, scripted
+from tests.router.embedders.test_endpoint import hashed
+from tests.router.training.test_training import prompts
 from tests.server.conftest import Serving
 
 Captured = pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import SecretStr
 
 from router.composition import Choice
-from router.dataset import read_examples
+from router.data.dataset import read_examples
 from router.decision import Decision
 from server.cli import main
 from server.database_errors import DatabaseUnreadable

@@ -19,7 +19,7 @@ import pytest
 
 from server.cli import main
 from server.settings import Settings
-from tests.router.scripted_endpoint import (
+from tests.router.embedders.scripted_endpoint import (
     Call,
     Scripted,
     completion,

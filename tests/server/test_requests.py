@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from router.artifact import Artifact
 from router.composition import Composition, RoutedBy
-from router.embed import Vectors, embedder_named
-from router.pipeline import Router
+from router.embedders.embedder import Vectors, embedder_named
+from router.router import Router
 from server.cli import main
 from server.explanation import Decided, Explanation
 from server.routing import Routing

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from router.artifact import Artifact
-from router.dataset import Example, split
-from router.pipeline import Router
+from router.data.dataset import Example, split
+from router.router import Router
 from server.cli import main
-from tests.router.hidden_groups import SIZES, finer, hidden
-from tests.router.test_training import contents, given, prompts, solved
+from tests.router.mapping.hidden_groups import SIZES, finer, hidden
+from tests.router.training.test_training import contents, given, prompts, solved
 
 Captured = pytest.CaptureFixture[str]
 HASHED = ("--embedder", "hashed-words")

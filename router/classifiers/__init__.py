@@ -1,0 +1,1 @@
+"""Turns vectors into categories with probabilities and doubt."""

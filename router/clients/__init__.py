@@ -1,0 +1,1 @@
+"""HTTP clients of OpenAI-compatible endpoints for judging and embedding."""

@@ -1,0 +1,1 @@
+"""Reads, cleans and splits the prompts a router learns from."""

@@ -1,0 +1,1 @@
+"""Grades experts' answers with a judge model."""

@@ -1,0 +1,1 @@
+"""Maps categories to experts under parameter budgets, and scores such maps."""

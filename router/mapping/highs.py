@@ -1,0 +1,60 @@
+"""Binary programs, solved to their optimum by HiGHS (Huangfu and Hall, 2018).
+
+By its own binding: the HiGHS inside scipy writes a line to standard output whenever it searches a part anew.
+"""
+
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from router.classifiers.linear import Floats
+from router.errors import MappingError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of constraints: ``lower <= matrix x <= upper``."""
+
+    matrix: "csr_array"
+    """[rows, variables]"""
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Optimum:
+    values: NDArray[np.bool_]
+    """[variables]"""
+    bound: float
+    """No values give more."""
+
+
+def maximise(worth: Floats, allowed: NDArray[np.bool_], constraints: list[Rows]) -> Optimum:
+    """The values, of which those not ``allowed`` are 0, that are worth most; both are [variables]. It stops
+    at an absolute gap of 1e-6 and takes one thread. Raises MappingError where HiGHS finds no optimum."""
+    matrix = csr_array(vstack([rows.matrix for rows in constraints]))
+    counts = [rows.matrix.shape[0] for rows in constraints]
+    program = highspy.HighsLp()
+    program.num_col_, program.num_row_ = len(worth), sum(counts)
+    program.col_cost_ = -worth
+    program.col_lower_, program.col_upper_ = np.zeros(len(worth)), allowed.astype(np.float64)
+    program.row_lower_ = np.repeat([rows.lower for rows in constraints], counts)
+    program.row_upper_ = np.repeat([rows.upper for rows in constraints], counts)
+    program.integrality_ = [highspy.HighsVarType.kInteger] * len(worth)
+    entries = program.a_matrix_
+    entries.format_ = highspy.MatrixFormat.kRowwise
+    entries.start_, entries.index_, entries.value_ = matrix.indptr, matrix.indices, matrix.data
+    solver = highspy.Highs()
+    solver.silent()
+    for option, value in (("mip_rel_gap", 0.0), ("threads", 1)):
+        solver.setOptionValue(option, value)
+    solver.passModel(program)
+    solver.run()
+    status = solver.getModelStatus()
+    if status != highspy.HighsModelStatus.kOptimal:
+        raise MappingError(f"the mapping was not solved: {solver.modelStatusToString(status)}")
+    values = np.array(solver.getSolution().col_value) > 0.5
+    return Optimum(values, -solver.getInfo().mip_dual_bound)

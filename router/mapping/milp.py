@@ -1,0 +1,189 @@
+"""The mapping as a mixed-integer program: the best map under budgets, exact, with its bound.
+
+For each category c with its share w, and each expert e with its size |e|: binary x[c,e] (c goes to e) and
+y[e] (e is kept) maximise the sum of w s x, where every category has one expert, x <= y, the sizes of the kept
+experts add up to at most the total budget, and the sum of w |e| x is at most the active one. HiGHS solves it
+to a billionth of the score and keeps budgets to a millionth of each.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, hstack, identity, kron
+
+from router.errors import MappingError
+from router.mapping.highs import Rows, maximise
+from router.mapping.score_table import Floats, ScoreTable
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many are done, and how many there are."""
+
+POINT = 0.01
+"""Of score."""
+SWEEP = 40
+"""Budgets of a frontier whose budgets nobody named."""
+_OBJECTIVE = 1e6
+"""HiGHS stops at an absolute gap of 1e-6, which is 1e-12 of score this way."""
+_TIE = 1e-9
+"""Score an expert is taken to lose for each one that is cheaper, or as cheap and named before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Billions of parameters; None means no limit."""
+
+    active: float | None = None
+    """Of the expert that answers, on average over the categories' shares."""
+    total: float | None = None
+    """Of all experts of the map together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A map and what it is worth."""
+
+    experts: dict[str, str]
+    """Category to expert."""
+    score: float
+    """Expected, 0 to 1."""
+    standard_error: float
+    """Of the score, from the table's, taken as independent between categories. It knows nothing of the
+    choice: the best of many noisy means looks a little better than it is."""
+    bound: float
+    """No map within the budgets scores more, margin or not. Equal to the score where it is optimal."""
+    active: float
+    """Billions of parameters of the expert that answers, on average."""
+    total: float
+    """Billions of parameters of all experts of the map."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The experts of the map, each once, sorted."""
+        return tuple(sorted(set(self.experts.values())))
+
+
+def solve(table: ScoreTable, budgets: Budgets, min_margin: float = 0.0) -> Solution:
+    """The best map. Equal scores go to the cheaper expert, then to the one named first.
+
+    ``min_margin``, in points (0.5 is 0.005 of score): in a category an expert is chosen over a cheaper one
+    of the map only if it is better by more. The map is solved, the experts it keeps are then the only ones,
+    those too near a cheaper one are ruled out category by category, and the rest is solved again.
+
+    Raises MappingError where no map fits the budgets, and for a margin under 0.
+    """
+    _check(table, budgets)
+    if not min_margin >= 0:
+        raise MappingError(f"the margin must be from 0 points, not {min_margin:g}")
+    chosen, bound = _optimum(table, budgets, np.ones(table.means.shape, dtype=np.bool_))
+    if min_margin > 0:
+        allowed = _better_by(table, np.unique(chosen), min_margin * POINT)
+        chosen, _ = _optimum(table, budgets, allowed)
+    rows = np.arange(len(table.categories))
+    score = float(table.shares @ table.means[rows, chosen])
+    return Solution(
+        experts={name: table.experts[index] for name, index in zip(table.categories, chosen, strict=True)},
+        score=score,
+        standard_error=float(np.linalg.norm(table.shares * table.errors[rows, chosen])),
+        bound=max(bound, score),
+        active=float(table.shares @ table.parameters[chosen]),
+        total=float(table.parameters[np.unique(chosen)].sum()),
+    )
+
+
+def frontier(
+    table: ScoreTable,
+    active_budgets: Sequence[float] | None = None,
+    total: float | None = None,
+    progress: Progress = lambda *_: None,
+) -> list[Solution]:
+    """The best map at each active budget, those that are the same map only once, in ascending order.
+
+    Without budgets it goes from the cheapest map to the best one in even steps. Raises MappingError where no
+    map fits the smallest budget.
+    """
+    best = solve(table, Budgets(total=total))
+    if active_budgets is None:
+        active_budgets = np.linspace(table.parameters.min(), best.active, SWEEP).tolist()
+    found: list[Solution] = []
+    for number, budget in enumerate(sorted(active_budgets)):
+        progress("solving", number, len(active_budgets))
+        solution = best if budget >= best.active else solve(table, Budgets(budget, total))
+        if not found or solution.experts != found[-1].experts:
+            found.append(solution)
+    progress("solving", len(active_budgets), len(active_budgets))
+    return found
+
+
+def _check(table: ScoreTable, budgets: Budgets) -> None:
+    """One map fits both budgets whenever any does: the smallest expert for everything."""
+    smallest = int(table.parameters.argmin())
+    size = float(table.parameters[smallest])
+    for name, budget in (("active", budgets.active), ("total", budgets.total)):
+        if budget is not None and not budget >= size:
+            raise MappingError(
+                f"no expert fits a budget of {budget:g} B {name} parameters; "
+                f"the smallest feasible one is {size:g} B ({table.experts[smallest]})"
+            )
+
+
+def _optimum(
+    table: ScoreTable, budgets: Budgets, allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], float]:
+    """[categories] the expert of each, and the dual bound of the score."""
+    categories, experts = table.means.shape
+    ties = np.tile(_ranks(table) * _TIE / categories, (categories, 1))
+    worth = np.concatenate([(table.shares[:, None] * table.means - ties).ravel(), np.zeros(experts)])
+    found = maximise(
+        _OBJECTIVE * worth,
+        np.concatenate([allowed.ravel(), np.ones(experts, dtype=np.bool_)]),
+        _constraints(table, budgets),
+    )
+    chosen = found.values[: categories * experts].reshape(categories, experts).argmax(axis=1)
+    lost = float(ties[np.arange(categories), chosen].sum())
+    return chosen, found.bound / _OBJECTIVE + lost
+
+
+def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:
+    """Over x, row by row, and then y."""
+    categories, experts = table.means.shape
+    each, one = identity(categories), np.ones((1, experts))
+    no_y = csr_array((categories, experts))
+    made = [Rows(hstack([kron(each, one), no_y]), 1.0, 1.0)]
+    if budgets.active is not None:
+        spent = np.outer(table.shares, table.parameters).ravel() / budgets.active
+        row = coo_array(np.concatenate([spent, np.zeros(experts)])[None])
+        made.append(Rows(row, -np.inf, 1.0))
+    if budgets.total is not None:
+        held = table.parameters / budgets.total
+        row = coo_array(np.concatenate([np.zeros(categories * experts), held])[None])
+        made.append(Rows(row, -np.inf, 1.0))
+        keeps = kron(np.ones((categories, 1)), identity(experts))
+        made.append(Rows(hstack([identity(categories * experts), -keeps]), -np.inf, 0.0))
+    return made
+
+
+def _ranks(table: ScoreTable) -> NDArray[np.int64]:
+    """[experts], 0 for the cheapest; of those that cost the same, the one named first comes first."""
+    ranks = np.empty(len(table.experts), dtype=np.int64)
+    ranks[np.argsort(table.parameters, kind="stable")] = np.arange(len(table.experts))
+    return ranks
+
+
+def _better_by(table: ScoreTable, kept: NDArray[np.int64], margin: float) -> NDArray[np.bool_]:
+    """[categories, experts] which of ``kept`` no cheaper one left in comes within the margin of."""
+    allowed = np.zeros(table.means.shape, dtype=np.bool_)
+    ranks = _ranks(table)
+    for row, means in zip(allowed, table.means, strict=True):
+        for expert in sorted(kept, key=lambda e: (table.parameters[e], -means[e], ranks[e])):
+            row[expert] = not any(
+                _near(table, means, int(other), expert, margin) for other in np.flatnonzero(row)
+            )
+    return allowed
+
+
+def _near(table: ScoreTable, means: Floats, cheaper: int, dearer: int, margin: float) -> bool:
+    """Of two that cost the same, the second to come is never better."""
+    same = table.parameters[cheaper] == table.parameters[dearer]
+    return bool(same or means[dearer] - means[cheaper] <= margin)

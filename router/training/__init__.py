@@ -1,0 +1,1 @@
+"""Trains and evaluates the router that the gateway loads."""
