@@ -6,10 +6,10 @@ FROM ${BASE}
 ARG COE_BUILD=cpu
 ENV COE_BUILD=${COE_BUILD} PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1
 
-# On CUDA vLLM, torch and triton compile kernels at run time, hence the compiler.
+# On CUDA vLLM, torch and triton compile kernels at run time, hence the compiler. On CPU vLLM's kernels need libnuma.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates curl g++ libc6-dev python3 python3-dev python3-venv \
+    && apt-get install -y --no-install-recommends ca-certificates curl g++ libc6-dev libnuma1 python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/coe
