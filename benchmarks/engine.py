@@ -21,8 +21,8 @@ from benchmarks.workload import Cell, Plan, Question
 from experts.checkpoints.sources import installed_base
 from experts.errors import CheckpointMissing, ExpertsError
 from experts.spec import Expert
-from server.catalog import open_experts
-from server.settings import Settings, SettingsError
+from server.config.settings import Settings, SettingsError
+from server.routing.catalog import open_experts
 
 Progress = Callable[[str, int, int], None]
 

@@ -20,7 +20,7 @@ from benchmarks.pinned import Cores
 from benchmarks.proxy import Direct, Nginx, PassThrough, Proxy, Site, VllmRouter
 from benchmarks.upstream import EXPERT
 from experts.errors import EngineError
-from server.settings import SettingsError
+from server.config.settings import SettingsError
 
 Progress = Callable[[str, int, int], None]
 LEAST_RATE = 1.0

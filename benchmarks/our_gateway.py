@@ -18,7 +18,7 @@ from experts.spec import SimulationConfig
 from router.artifact import Artifact
 from router.embedders.embedder import embedder_named
 from router.embedders.static import StaticMiniLm
-from server.settings import load
+from server.config.settings import load
 
 ROUTED = "coe"
 ROUTED_STATIC = "coe-static"

@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmarks.router_curve import Point
 from benchmarks.router_standings import Report
-from server.settings import SettingsError
-from server.simulation_plot import matplotlib
+from server.cli.tiers.simulation_plot import matplotlib
+from server.config.settings import SettingsError
 
 
 def save(report: Report, path: Path) -> None:

@@ -34,8 +34,8 @@ from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.page_cache import forget
-from server.catalog import open_experts
-from server.settings import Settings, SettingsError
+from server.config.settings import Settings, SettingsError
+from server.routing.catalog import open_experts
 
 SWITCHES_PER_RUN = 20
 LARGEST_COPY_BYTES = 2 * 2**30

@@ -29,7 +29,7 @@ from memory_tiers.simulator.profiles import BUILT_IN
 from memory_tiers.simulator.trace import Kind, generate, names
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
-from server.simulation_tables import WIDTH, figures
+from server.cli.tiers.simulation_tables import WIDTH, figures
 
 Progress = Callable[[str, int, int], None]
 EXPERT_BYTES = 13_500_000_000

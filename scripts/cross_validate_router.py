@@ -27,8 +27,8 @@ from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Budgets, solve
 from router.router import Router
 from router.training.train import train
-from server.router_verbs import parameters, sizes
-from server.settings import SettingsError
+from server.cli.router.verbs import parameters, sizes
+from server.config.settings import SettingsError
 
 
 def cross_validated(

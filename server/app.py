@@ -11,22 +11,25 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-import server.admin
-import server.batch_routes
-import server.chat
-import server.completions
-import server.embeddings
-import server.feedback_routes
-import server.file_routes
-import server.messages
-import server.monitoring
-import server.response_routes
-import server.responses
-import server.routes
-import server.tokenize
-import server.usage_routes
+import server.anthropic.messages
+import server.openai.chat
+import server.openai.completions
+import server.openai.embeddings
+import server.openai.tokenize
+import server.responses.responses
+import server.routes.admin
+import server.routes.batches
+import server.routes.feedback
+import server.routes.files
+import server.routes.models
+import server.routes.monitoring
+import server.routes.stored_responses
+import server.routes.usage
 from memory_tiers.errors import TiersError
-from server.described import (
+from server.error_table import error_response
+from server.errors import BadRequest, GatewayError
+from server.reload.reload import Reload
+from server.routes.schemas import (
     CHAT,
     COMPLETIONS,
     COUNT_TOKENS,
@@ -38,19 +41,16 @@ from server.described import (
     ROUTE,
     TOKENIZE,
 )
-from server.errors import BadRequest, GatewayError
-from server.failures import error_response
-from server.reload import Reload
 from server.services import Services
 
 QUICK = {
-    "/v1/chat/completions": server.chat.chat_completions,
-    "/v1/completions": server.completions.completions,
-    "/v1/messages": server.messages.messages,
-    "/v1/responses": server.responses.create_response,
-    "/v1/embeddings": server.embeddings.embeddings,
+    "/v1/chat/completions": server.openai.chat.chat_completions,
+    "/v1/completions": server.openai.completions.completions,
+    "/v1/messages": server.anthropic.messages.messages,
+    "/v1/responses": server.responses.responses.create_response,
+    "/v1/embeddings": server.openai.embeddings.embeddings,
 }
-"""Those that a model answers, for ``server.front``."""
+"""Those that a model answers, for ``server.transport.fast_path``."""
 
 
 def create_app(services: Services, reload: Reload) -> FastAPI:
@@ -58,34 +58,34 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     ``create_admin_app`` has is part of it unless that has a listener of its own."""
     app = _app(services, reload)
     post = functools.partial(app.add_api_route, methods=["POST"])
-    post("/v1/chat/completions", server.chat.chat_completions, **CHAT)
-    post("/v1/completions", server.completions.completions, **COMPLETIONS)
-    post("/v1/messages", server.messages.messages, **MESSAGES)
-    post("/v1/messages/count_tokens", server.messages.count_tokens, **COUNT_TOKENS)
-    post("/v1/embeddings", server.embeddings.embeddings, **EMBEDDINGS)
-    post("/v1/responses", server.responses.create_response, **RESPONSES)
-    post("/tokenize", server.tokenize.tokenize, **TOKENIZE)
-    post("/detokenize", server.tokenize.detokenize, **DETOKENIZE)
-    post("/v1/coe/route", server.chat.explain_route, **ROUTE)
-    app.include_router(server.routes.router)
-    app.include_router(server.response_routes.router)
-    app.include_router(server.feedback_routes.router)
-    app.include_router(server.file_routes.router)
-    app.include_router(server.batch_routes.router)
-    app.include_router(server.usage_routes.router)
+    post("/v1/chat/completions", server.openai.chat.chat_completions, **CHAT)
+    post("/v1/completions", server.openai.completions.completions, **COMPLETIONS)
+    post("/v1/messages", server.anthropic.messages.messages, **MESSAGES)
+    post("/v1/messages/count_tokens", server.anthropic.messages.count_tokens, **COUNT_TOKENS)
+    post("/v1/embeddings", server.openai.embeddings.embeddings, **EMBEDDINGS)
+    post("/v1/responses", server.responses.responses.create_response, **RESPONSES)
+    post("/tokenize", server.openai.tokenize.tokenize, **TOKENIZE)
+    post("/detokenize", server.openai.tokenize.detokenize, **DETOKENIZE)
+    post("/v1/coe/route", server.openai.chat.explain_route, **ROUTE)
+    app.include_router(server.routes.models.router)
+    app.include_router(server.routes.stored_responses.router)
+    app.include_router(server.routes.feedback.router)
+    app.include_router(server.routes.files.router)
+    app.include_router(server.routes.batches.router)
+    app.include_router(server.routes.usage.router)
     if services.settings.server.admin_port is None:
-        app.include_router(server.admin.router)
-        app.include_router(server.monitoring.router)
+        app.include_router(server.routes.admin.router)
+        app.include_router(server.routes.monitoring.router)
     return app
 
 
 def create_admin_app(services: Services, reload: Reload) -> FastAPI:
     """What operators and those who watch have on ``server.admin_port``."""
     app = _app(services, reload)
-    app.add_api_route("/health", server.routes.health)
-    app.include_router(server.usage_routes.admin_router)
-    app.include_router(server.admin.router)
-    app.include_router(server.monitoring.router)
+    app.add_api_route("/health", server.routes.models.health)
+    app.include_router(server.routes.usage.admin_router)
+    app.include_router(server.routes.admin.router)
+    app.include_router(server.routes.monitoring.router)
     return app
 
 

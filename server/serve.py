@@ -15,16 +15,16 @@ from starlette.types import ASGIApp
 
 from experts.errors import EngineError
 from server.app import QUICK, create_admin_app, create_app, with_cors
-from server.batches import batching
-from server.connection import Connection
+from server.batches.service import batching
+from server.config.settings import Settings
 from server.errors import ReloadRefused
-from server.front import Front
-from server.gate import Gate
-from server.listener import listen, operators_listener
-from server.reload import Reload
+from server.reload.reload import Reload
 from server.services import Services, running
-from server.settings import Settings
-from server.tls import Certificate, certificate_of
+from server.transport.admission_gate import Gate
+from server.transport.connection import Connection
+from server.transport.fast_path import Front
+from server.transport.sockets import listen, operators_listener
+from server.transport.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
 

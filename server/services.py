@@ -23,26 +23,26 @@ from memory_tiers.driver.manager import TierManager
 from memory_tiers.gpu_memory import gpu_memory
 from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
-from server.accounts import Accounts, accounting
-from server.admission import Admissions
-from server.auth import Keys
-from server.background import Background
-from server.breakers import Breakers
-from server.catalog import Catalog
-from server.compositions import Named
-from server.engines import engine_of
-from server.event_journal import Journals
-from server.explanation import Explanation
-from server.feedback import Feedback, recording
-from server.kept_responses import KeptResponses, keeping_responses
-from server.metrics import Metrics
-from server.openai import ModelRequest
-from server.routing import Routed
-from server.settings import Settings
-from server.workers import Workers
+from server.access.accounts import Accounts, accounting
+from server.access.admission import Admissions
+from server.access.auth import Keys
+from server.config.settings import Settings
+from server.engine_factory import engine_of
+from server.feedback.recorder import Feedback, recording
+from server.metrics.gateway import Metrics
+from server.model_request import ModelRequest
+from server.resilience.circuit_breakers import Breakers
+from server.responses.archive import KeptResponses, keeping_responses
+from server.responses.background import Background
+from server.responses.event_journal import Journals
+from server.routing.catalog import Catalog
+from server.routing.compositions import Named
+from server.routing.explanation import Explanation
+from server.routing.routing import Routed
+from server.routing.thread_pools import Workers
 
 if TYPE_CHECKING:
-    from server.batches import Batches
+    from server.batches.service import Batches
 
 log = logging.getLogger("coe.services")
 

@@ -50,7 +50,8 @@ def test_nothing_outside_inside_vllm_imports_what_runs_inside_vllm() -> None:
 
 
 def test_the_gateway_process_imports_neither_torch_nor_vllm() -> None:
-    modules = "server.cli, server.serve, server.verbs, experts.checkpoints.prepared, router.training.train"
+    served = "server.cli.main, server.serve, server.cli.output"
+    modules = f"{served}, experts.checkpoints.prepared, router.training.train"
     program = (
         f"import sys, {modules}\n"
         "heavy = {'torch', 'vllm', 'transformers', 'numba'} & set(sys.modules)\n"

@@ -15,7 +15,7 @@ from router.classifiers.uncertainty import Signs, Uncertainty
 from router.data.dataset import Example
 from router.embedders.embedder import HashedWords
 from router.errors import DatasetError
-from server.cli import main
+from server.cli.main import main
 
 TOPICS = {
     "cooking": "oven butter flour sugar whisk dough salt pepper roast simmer",

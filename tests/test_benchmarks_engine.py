@@ -24,9 +24,9 @@ from benchmarks.workload import Cell, Plan
 from experts.checkpoints.prepare import prepare
 from experts.errors import EngineLost, EngineStartFailed, LoadFailed
 from experts.spec import Expert, FamilyConfig, SimulationConfig
-from server.catalog import open_experts
-from server.cli import main
-from server.settings import Settings, SettingsError, load
+from server.cli.main import main
+from server.config.settings import Settings, SettingsError, load
+from server.routing.catalog import open_experts
 
 SPEEDS = {"tokens_per_s": 2000, "switch_s": 0}
 PLAN = Plan(experts=(1, 2), streams=(2, 4), tokens=3, requests=2, burst=2, repeat=2)

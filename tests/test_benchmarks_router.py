@@ -26,8 +26,8 @@ from benchmarks.router_tables import show
 from router.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
 from router.embedders.embedder import HashedWords, MiniLmOnnx, embedders
-from server.cli import main
-from server.router_bench_verb import EMBEDDED
+from server.cli.bench.router import EMBEDDED
+from server.cli.main import main
 from tests.router.mapping.hidden_groups import finer
 
 

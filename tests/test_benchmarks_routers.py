@@ -40,8 +40,8 @@ from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import Estimate
 from router.mapping.score_table import Floats, ScoreTable
 from router.router import Router
-from server.cli import main
-from server.router_bench_verb import EMBEDDED
+from server.cli.bench.router import EMBEDDED
+from server.cli.main import main
 
 SMALL_AND_BIG = Pool.of({"big": 50.0, "small": 10.0})
 TOPICS = {"easy": (1.0, 1.0), "hard": (0.0, 1.0)}

@@ -19,8 +19,8 @@ from benchmarks.switch_report import Compared, Report, Row, compare
 from benchmarks.switch_tables import show
 from experts.checkpoints.prepare import prepare
 from experts.spec import FamilyConfig
-from server.cli import main
-from server.settings import Settings, SettingsError, load
+from server.cli.main import main
+from server.config.settings import Settings, SettingsError, load
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from server.batch_settings import BatchesConfig
-from server.cli import parser
-from server.feedback_settings import FeedbackConfig
-from server.settings import Settings, load
+from server.cli.main import parser
+from server.config.batches import BatchesConfig
+from server.config.feedback import FeedbackConfig
+from server.config.settings import Settings, load
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "configs" / "example.yaml"

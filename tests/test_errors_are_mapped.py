@@ -9,9 +9,9 @@ import pytest
 from experts.errors import CheckpointError, ExpertsError
 from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
-from server.engine_failure import engine_failure
+from server.error_table import INTERNAL, REJECTIONS, error_body, failure_of, rendering_of
 from server.errors import GatewayError
-from server.failures import INTERNAL, REJECTIONS, error_body, failure_of, rendering_of
+from server.exchange.engine_errors import engine_failure
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:

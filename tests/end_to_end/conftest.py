@@ -18,9 +18,9 @@ import yaml
 
 from experts.spec import Expert
 from experts.vllm.engine import VllmEngine
-from server.catalog import open_experts
-from server.openai import engine_chat, parse_chat
-from server.settings import load
+from server.config.settings import load
+from server.model_request import engine_chat, parse_chat
+from server.routing.catalog import open_experts
 from tests.plain_vllm import PlainVllm
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ import pytest
 from experts.engines.canary import FLOAT32, HALF
 from experts.engines.computing_type import computes_bfloat16
 from memory_tiers.simulator.trace import Kind, generate
-from server.operator_client import OperatorClient
+from server.cli.operator_client import OperatorClient
 from tests.end_to_end.conftest import ROOT, GatewayProcess, serving
 from tests.end_to_end.crowd import Answer, Question, ask_all
 from tests.end_to_end.held_bytes import Held, held, on_device, shared_memory_of

@@ -17,13 +17,13 @@ from safetensors.numpy import save_file
 
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
-from server.batches import batching
-from server.listener import listen
-from server.reload import Reload
+from server.batches.service import batching
+from server.config.settings import Settings, load
+from server.reload.reload import Reload
 from server.serve import Server, server_over
 from server.services import Services, running
-from server.settings import Settings, load
-from server.tls import certificate_of
+from server.transport.sockets import listen
+from server.transport.tls import certificate_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERTS = ("general", "math", "coding", "medicine", "law")

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from tests.server.test_connection import AMBIGUOUS
+from tests.server.transport.test_connection import AMBIGUOUS
 from tests.server.wire import HOST, get, post
 
 PATHS = (

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pytest
 
-from server.settings import Settings
+from server.config.settings import Settings
 from tests.server.conftest import EXPERTS, Gateway, Serving, changed, simulated, until
 
 SECONDS = float(os.environ.get("COE_STREAMS_S", "120"))

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import orjson
 import psutil
 
-from server.limits_settings import LimitsConfig
-from server.settings import Settings
+from server.config.limits import LimitsConfig
+from server.config.settings import Settings
 from tests.server.conftest import Gateway, Serving, changed, chat, simulated, until
 from tests.server.fuzz_requests import bytes_of, whole
 from tests.server.test_gateway import nothing_is_held

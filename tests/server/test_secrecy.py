@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from server.settings import Settings
+from server.config.settings import Settings
 from tests.server.conftest import Gateway, Serving, changed, chat, settled, simulated
 from tests.server.wire import post, wire
 

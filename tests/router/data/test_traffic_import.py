@@ -12,7 +12,7 @@ import pytest
 from router.data.dataset import read_examples
 from router.data.redaction import Redaction
 from router.data.traffic_import import Imported, TrafficImport
-from server.cli import main
+from server.cli.main import main
 from tests.server.conftest import ROOT
 
 Captured = pytest.CaptureFixture[str]

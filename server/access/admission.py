@@ -1,0 +1,125 @@
+"""A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from memory_tiers.events import Priority
+from server.access.accounts import Accounts
+from server.access.limit_headers import duration
+from server.access.rate_limits import Allowance, Instant, Refusal, Remaining, Reservation
+from server.access.token_estimate import Need
+from server.access.usage import NO_EXPERT, Place, Spent
+from server.config.api_keys import Key
+from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
+
+
+def now() -> Instant:
+    return Instant(time.monotonic(), time.time())
+
+
+class Admissions:
+    """Of all keys of a gateway."""
+
+    def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
+        self._accounts = accounts
+        self._clock = clock
+        self._allowances: dict[str, Allowance] = {}
+
+    def __repr__(self) -> str:
+        return f"<Admissions {self._allowances}>"
+
+    def of(self, key: Key, *, offline: bool = False) -> "Admission":
+        """For one request of ``key``. ``offline``: nobody waits for it, and of the limits only the day's
+        tokens are its."""
+        allowance = self._allowances.get(key.name)
+        if allowance is None:
+            used = self._accounts.used.get(key.name, 0)
+            allowance = self._allowances[key.name] = Allowance(self._accounts.started, used)
+        return Admission(key, allowance, self._accounts.note, self._clock, offline)
+
+
+@dataclass(slots=True)
+class Admission:
+    """One request: ``enter`` it once it is read, ``settle`` it at its end, whatever that is."""
+
+    key: Key
+    _allowance: Allowance
+    _note: Callable[[Place, Spent], None]
+    _clock: Callable[[], Instant]
+    _offline: bool = False
+    _need: Need | None = None
+    _reservation: Reservation | None = None
+    _settled: bool = False
+
+    def enter(self, model: str, need: Need) -> None:
+        """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
+        TooManyRequests, TooManyTokens, OverBudget. Once it is in, it is not asked again."""
+        if self._reservation is not None:
+            return
+        check_model(self.key, model)
+        self._need = need
+        limits = self.key.limits
+        counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
+        tokens = need.prompt_tokens + need.answer_tokens() if counted else 0
+        admit = self._allowance.admit_offline if self._offline else self._allowance.admit
+        decided = admit(limits, self._clock(), tokens)
+        if isinstance(decided, Refusal):
+            raise refused(decided, self.key)
+        self._reservation = decided
+
+    def priority(self, asked: Priority | None) -> Priority:
+        return self.key.priority_of(asked)
+
+    def remaining(self) -> Remaining:
+        """Of the key's limits, now."""
+        return self._allowance.remaining(self.key.limits, self._clock())
+
+    def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
+        """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
+        off before the engine counted its prompt had the prompt's all the same."""
+        if self._settled:
+            return
+        self._settled = True
+        prompt_tokens, now, came = used.prompt_tokens, self._clock(), self._reservation
+        if used.completion_tokens and not prompt_tokens and self._need is not None:
+            prompt_tokens = self._need.prompt_tokens
+        if came is not None:
+            self._allowance.settle(came, now, prompt_tokens + used.completion_tokens)
+        day = now.day if came is None else came.at.day
+        spent = Spent(1, int(failed), prompt_tokens, used.completion_tokens, used.cached_tokens)
+        self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)
+
+
+def check_model(key: Key, model: str) -> None:
+    """Raises UnknownModel: whoever may not use it is not told whether it is there."""
+    if not key.may_use(model):
+        raise UnknownModel(
+            f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
+            "those that it may.",
+            "model",
+        )
+
+
+def refused(refusal: Refusal, key: Key) -> GatewayError:
+    """In OpenAI's words."""
+    where = f"for API key {key.name!r}"
+    if refusal.limit == "day":
+        text = (
+            f"You exceeded your current quota {where}: {refusal.used:,} of {refusal.most:,} tokens of this "
+            f"day (UTC) are used or reserved, and the request may use {refusal.asked:,}. {_advice(refusal)}"
+        )
+        return OverBudget(text, retry_after_s=refusal.retry_after_s)
+    unit = {"concurrent": "concurrent requests", "requests": "requests per min", "tokens": "tokens per min"}
+    text = (
+        f"Rate limit reached {where} on {unit[refusal.limit]}: Limit {refusal.most:,}, "
+        f"Used {refusal.used:,}, Requested {refusal.asked:,}. {_advice(refusal)}"
+    )
+    kind = TooManyTokens if refusal.limit == "tokens" else TooManyRequests
+    return kind(text, retry_after_s=refusal.retry_after_s)
+
+
+def _advice(refusal: Refusal) -> str:
+    if refusal.retry_after_s is None:
+        return "That is more than is ever let in: send less, or ask for less with max_tokens."
+    return f"Please try again in {duration(refusal.retry_after_s)}."

@@ -1,0 +1,234 @@
+"""What a key has used of its limits: plain state that is told the time. Nothing in here waits or does I/O.
+
+The rule of every limit: what a request may use is charged when it comes, and put right when it ends; all of
+it belongs to the time at which it came. So over any 60 seconds, and over any day, the requests that came in
+them have used no more than the limit, as long as no request uses more than was charged for it. One that does
+is charged for the rest when it ends, and the next ones wait for that.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from server.config.api_keys import Limits
+
+WINDOW_S = 60
+DAY_S = 86_400
+
+LimitName = Literal["concurrent", "requests", "tokens", "day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """``steady``: seconds of a clock that never goes back. ``utc``: seconds since 1970."""
+
+    steady: float
+    utc: float
+
+    @property
+    def day(self) -> int:
+        """Days since 1970, of UTC."""
+        return int(self.utc // DAY_S)
+
+    @property
+    def until_midnight_s(self) -> float:
+        return (self.day + 1) * DAY_S - self.utc
+
+
+class Window:
+    """What was charged in each second of the last minute: at most 61 numbers. A second counts as long as any
+    part of it is within the last 60 s, so that what is charged counts for 60 to 61 s."""
+
+    def __init__(self) -> None:
+        self._charged: dict[int, int] = {}
+        self._used = 0
+
+    def __repr__(self) -> str:
+        return f"<Window {self._used} in {len(self._charged)} s>"
+
+    def used(self, steady: float) -> int:
+        self._forget(math.floor(steady))
+        return self._used
+
+    def charge(self, steady: float, amount: int) -> None:
+        second = math.floor(steady)
+        if second in self._charged:
+            self._charged[second] += amount
+        else:
+            self._forget(second)
+            self._charged[second] = amount
+        self._used += amount
+
+    def give_back(self, steady: float, amount: int) -> None:
+        """Of what was charged at ``steady``. That may have left the window."""
+        second = math.floor(steady)
+        if second in self._charged:
+            self._charged[second] -= amount
+            self._used -= amount
+
+    def _forget(self, now: int) -> None:
+        """What was charged too long before this second."""
+        for second in list(self._charged):
+            if second >= now - WINDOW_S:
+                break
+            self._used -= self._charged.pop(second)
+
+    def wait_s(self, steady: float, most: int) -> float:
+        """How long until no more than ``most``, which is not negative, is used."""
+        used = self.used(steady)
+        if used <= most:
+            return 0.0
+        for second, amount in self._charged.items():
+            used -= amount
+            if used <= most:
+                return second + WINDOW_S + 1 - steady
+        raise AssertionError("unreachable: without any second nothing is used")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """``asked``: what the request needs of ``limit``, of which ``used`` of ``most`` are in use.
+    ``retry_after_s``: when it may be let in, if nothing else comes; None: never, as it asks for more than
+    there ever is."""
+
+    limit: LimitName
+    most: int
+    used: int
+    asked: int
+    retry_after_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What was charged for a request that was let in ``at``, and to which day. ``offline``: to that alone."""
+
+    at: Instant
+    day: int
+    tokens: int
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Of a limit, now. ``reset_s``: until all of it is there, if nothing else comes."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """Of all limits there are, ``at`` a time: ``of`` requests and of tokens."""
+
+    at: Instant
+    of: Mapping[Literal["requests", "tokens"], Left]
+
+
+class Allowance:
+    """Of one key. It counts whether there are limits or not, as they may come while it serves."""
+
+    def __init__(self, day: int = 0, tokens: int = 0) -> None:
+        """``tokens``: already used on ``day``."""
+        self._requests = Window()
+        self._tokens = Window()
+        self._open = 0
+        self._day = day
+        self._day_tokens = tokens
+
+    def __repr__(self) -> str:
+        return (
+            f"<Allowance {self._open} open, requests {self._requests!r}, tokens {self._tokens!r}, "
+            f"{self._day_tokens} tokens on day {self._day}>"
+        )
+
+    @property
+    def open(self) -> int:
+        """Requests let in that have not ended."""
+        return self._open
+
+    def admit(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
+        """Lets a request in that may use ``tokens``, or says why not, and then nothing is charged."""
+        refusal = self._refusal(limits, at, tokens)
+        if refusal is not None:
+            return refusal
+        self._open += 1
+        self._requests.charge(at.steady, 1)
+        self._tokens.charge(at.steady, tokens)
+        self._day_tokens += tokens
+        return Reservation(at, self._day, tokens)
+
+    def admit_offline(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
+        """The same for a request that nobody waits for: it counts for the day and for nothing else."""
+        refusal = self._over_today(limits.tokens_per_day, at, tokens)
+        if refusal is not None:
+            return refusal
+        self._day_tokens += tokens
+        return Reservation(at, self._day, tokens, offline=True)
+
+    def settle(self, reservation: Reservation, at: Instant, tokens: int) -> None:
+        """The request has ended and used ``tokens``. To be told once."""
+        over = tokens - reservation.tokens
+        if self._day == reservation.day:
+            self._day_tokens += over
+        if reservation.offline:
+            return
+        self._open -= 1
+        if over <= 0:
+            self._tokens.give_back(reservation.at.steady, -over)
+        else:
+            self._tokens.charge(at.steady, over)
+
+    def remaining(self, limits: Limits, at: Instant) -> Remaining:
+        requests = _left(limits.requests_per_minute, self._requests, at)
+        tokens = self._tokens_left(limits, at)
+        of: dict[Literal["requests", "tokens"], Left] = {}
+        if requests is not None:
+            of["requests"] = requests
+        if tokens is not None:
+            of["tokens"] = tokens
+        return Remaining(at, of)
+
+    def _tokens_left(self, limits: Limits, at: Instant) -> Left | None:
+        """Of a minute, else of the day. None: neither is limited."""
+        if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
+            return _left(limits.tokens_per_minute, self._tokens, at)
+        used = self._used_today(at)
+        return Left(limits.tokens_per_day, max(0, limits.tokens_per_day - used), at.until_midnight_s)
+
+    def _refusal(self, limits: Limits, at: Instant, tokens: int) -> Refusal | None:
+        most = limits.concurrent_requests
+        if most is not None and self._open >= most:
+            return Refusal("concurrent", most, self._open, 1, retry_after_s=1.0)  # nobody knows when one ends
+        return (
+            _over("requests", limits.requests_per_minute, self._requests, at, 1)
+            or _over("tokens", limits.tokens_per_minute, self._tokens, at, tokens)
+            or self._over_today(limits.tokens_per_day, at, tokens)
+        )
+
+    def _over_today(self, most: int | None, at: Instant, tokens: int) -> Refusal | None:
+        used = self._used_today(at)
+        if most is None or used + tokens <= most:
+            return None
+        return Refusal("day", most, used, tokens, None if tokens > most else at.until_midnight_s)
+
+    def _used_today(self, at: Instant) -> int:
+        if at.day > self._day:  # a clock that is set back begins no other day
+            self._day, self._day_tokens = at.day, 0
+        return self._day_tokens
+
+
+def _over(name: LimitName, most: int | None, window: Window, at: Instant, asked: int) -> Refusal | None:
+    if most is None:
+        return None
+    used = window.used(at.steady)
+    if used + asked <= most:
+        return None
+    return Refusal(name, most, used, asked, None if asked > most else window.wait_s(at.steady, most - asked))
+
+
+def _left(most: int | None, window: Window, at: Instant) -> Left | None:
+    if most is None:
+        return None
+    return Left(most, max(0, most - window.used(at.steady)), window.wait_s(at.steady, 0))

@@ -1,0 +1,83 @@
+"""How many tokens a request may take, said before it takes them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from server.model_request import ModelRequest
+from server.routing.eligibility import LONG, least_tokens, needs_of
+from server.routing.thread_pools import Workers
+
+UNSAID_ANSWER = 256
+"""Tokens that are reserved for an answer of which the request does not say how long it may be."""
+_INSTEAD = ("prompt", "input")
+_LONGEST = 1_000_000
+"""Tokens of a prompt, beyond which nobody counts."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """``prompt_tokens``: those that there are at least, counted when they are asked for first.
+    ``answer_tokens``: as many as there may be. ``request``: None where no expert computes for it."""
+
+    request: ModelRequest | None
+
+    @classmethod
+    async def of(cls, request: ModelRequest, workers: Workers) -> "Need":
+        """What takes long to count is counted beside the event loop."""
+        need = cls(request)
+        if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
+            await workers.decide(lambda: need.prompt_tokens)
+        return need
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        return 0 if self.request is None else _prompt(self.request)
+
+    def answer_tokens(self) -> int:
+        return 0 if self.request is None else _answers(self.request) * _answer(self.request)
+
+
+NOTHING = Need(None)
+"""Of a request for which no expert computes."""
+
+
+def _prompt(request: ModelRequest) -> int:
+    """Of its messages, or of all the texts that it has in their place."""
+    tokens = sum(_tokens(request.body.get(field)) for field in _INSTEAD)
+    return max(needs_of(request, _LONGEST).prompt, least_tokens(_given(request), _LONGEST) + tokens)
+
+
+def _given(request: ModelRequest) -> Iterator[str]:
+    """Texts in the place of messages."""
+    for field in _INSTEAD:
+        given = request.body.get(field)
+        if isinstance(given, str):
+            yield given
+        elif isinstance(given, list):
+            yield from (text for text in given if isinstance(text, str))
+
+
+def _tokens(given: object) -> int:
+    """Of prompts that come as numbers: one, or a list of them."""
+    if not isinstance(given, list):
+        return 0
+    return sum(len(each) if isinstance(each, list) else type(each) is int for each in given)
+
+
+def _answer(request: ModelRequest) -> int:
+    """Of each. A request that fits any context window asks for no text."""
+    if request.any_length:
+        return 0
+    for field in ("max_completion_tokens", "max_tokens"):
+        given = request.body.get(field)
+        if type(given) is int and given > 0:
+            return given
+    return UNSAID_ANSWER
+
+
+def _answers(request: ModelRequest) -> int:
+    """How many are asked for: ``n`` for each prompt."""
+    count, prompts = request.body.get("n"), request.body.get("prompt")
+    several = len(prompts) if isinstance(prompts, list) and prompts and type(prompts[0]) is not int else 1
+    return several * (count if type(count) is int and count > 0 else 1)

@@ -1,0 +1,1 @@
+"""OpenAI's batches and files: what they store, and the service that runs them."""

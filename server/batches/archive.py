@@ -1,0 +1,44 @@
+"""Files and batches as they are kept: an SQLite file, a folder, and the one thread that touches them."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from server.batches.file_store import Spool
+from server.batches.store import BatchStore
+from server.config.batches import BatchesConfig
+
+Made = TypeVar("Made")
+
+
+class Archive:
+    """Work is done in the order in which it is given, also what its giver does not wait for any more."""
+
+    def __init__(self, config: BatchesConfig) -> None:
+        """Raises SettingsError, DatabaseError."""
+        self.spool = Spool(config.folder, config.max_bytes)
+        try:
+            self.store = BatchStore.open(config.folder / "batches.sqlite")
+        except BaseException:
+            self.spool.close()
+            raise
+        self.spool.keep_only(self.store.contents())
+        self._thread = ThreadPoolExecutor(1, "coe-batches")
+
+    def __repr__(self) -> str:
+        return f"<Archive {self.spool!r}>"
+
+    async def do(self, work: Callable[[], Made]) -> Made:
+        """Its result, or what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def surely(self, work: Callable[[], Made]) -> Made:
+        """The same, and it is done even if the caller is cancelled."""
+        return await asyncio.shield(asyncio.ensure_future(self.do(work)))
+
+    def close(self) -> None:
+        """Once all that was given is done."""
+        self._thread.shutdown(wait=True)
+        self.store.close()
+        self.spool.close()

@@ -1,0 +1,1 @@
+"""The ``coe`` command, one module a verb or group of verbs."""

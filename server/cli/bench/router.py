@@ -1,0 +1,39 @@
+"""``coe bench router``: its options, and what it prints."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from server.cli.output import benchmark, write_json
+from server.cli.progress import Bars
+
+EMBEDDED = Path(__file__).resolve().parent.parent.parent.parent / "router" / "embedded"
+
+
+def add_verb(
+    bench: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    verb: Callable[..., argparse.ArgumentParser],
+    positive: Callable[[str], int],
+) -> None:
+    """``verb`` makes a parser and ``positive`` reads a whole number from 1, as ``server/cli/main.py``
+    does."""
+    router = verb(
+        bench, "router", bench_router, "what a decision costs with each embedder, on one core", config=False
+    )
+    router.add_argument(
+        "--artifact", type=Path, default=EMBEDDED, help="folder of the artifact; the embedded one by default"
+    )
+    router.add_argument(
+        "--decisions", type=positive, default=200, help="of each embedder, length and number of rows"
+    )
+    router.add_argument("--seed", type=int, default=0, help="same seed, same prompts")
+    router.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+
+
+def bench_router(options: argparse.Namespace) -> int:
+    measuring = benchmark("router").measure
+    with Bars() as bars:
+        report = measuring(options.artifact, options.decisions, options.seed, bars.of("bench"))
+    benchmark("router_tables").show(report)
+    write_json(options.json, report.json())
+    return 0

@@ -1,0 +1,1 @@
+"""The verbs of ``coe tiers`` and ``coe reload``."""

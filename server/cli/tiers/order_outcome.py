@@ -1,0 +1,83 @@
+"""Whether an order has been carried out, as its expert's status says."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from memory_tiers.status import ExpertStatus, Progress
+from memory_tiers.tiers import Tier
+from server.operator_api import Verb
+
+HEIGHT: dict[Tier, int] = {"disk": 0, "host": 1, "device": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """``tier``: where the expert shall go; None where the verb names no tier of its own."""
+
+    verb: Verb
+    expert: str
+    tier: Tier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``carried_out``: the expert is where the order sends it. ``text``: one line for people."""
+
+    carried_out: bool
+    text: str
+
+
+def outcome(order: Order, status: ExpertStatus | None) -> Outcome | None:
+    """None: it is not settled yet."""
+    if status is None:
+        return Outcome(False, f"there is no expert {order.expert} any more")
+    match order.verb:
+        case "unpin":
+            return _there(status)
+        case "cancel":
+            return None if status.loading or status.ordered is not None else _there(status)
+        case "pin":
+            return _of_pin(status)
+        case "load" | "demote" | "move":
+            assert order.tier is not None
+            return _of_move(order.tier, status)
+        case _:
+            assert_never(order.verb)
+
+
+def _of_pin(status: ExpertStatus) -> Outcome | None:
+    if not status.pinned:
+        return Outcome(False, f"{status.expert} was unpinned by another order")
+    if status.device == "present":
+        return _there(status)
+    return Outcome(False, status.failure) if status.failure else None
+
+
+def _of_move(tier: Tier, status: ExpertStatus) -> Outcome | None:
+    name = status.expert
+    if tier == "device" and status.tier == "device":
+        return _there(status)
+    if status.ordered == tier:
+        return None
+    if status.ordered is not None:
+        return Outcome(False, f"another order sends {name} to {status.ordered}")
+    if status.failure:
+        return Outcome(False, status.failure)
+    if tier == "device":
+        return Outcome(False, f"{name} is on {status.tier}: its load was cancelled, or it has left again")
+    if HEIGHT[status.tier] > HEIGHT[tier]:
+        return Outcome(False, f"{name} is on {status.tier}: somebody has asked for it, or it cannot leave")
+    return _there(status)
+
+
+def _there(status: ExpertStatus) -> Outcome:
+    return Outcome(True, f"{status.expert} is on {status.tier}{', pinned' if status.pinned else ''}")
+
+
+def stage(status: ExpertStatus, move: Progress | None) -> str:
+    """What an order that is not settled waits for, for people."""
+    if move is not None:
+        return f"{move.source} to {move.target}"
+    if status.device == "present" and status.leases:
+        return f"answers under way: {status.leases}"
+    return "waits for its turn"

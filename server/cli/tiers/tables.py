@@ -1,0 +1,140 @@
+"""What ``coe tiers status`` and ``watch`` show in a terminal: tiers, engines, experts and moves."""
+
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from memory_tiers.status import ExpertStatus, Progress, TierStatus
+from server.operator_api import Snapshot
+
+WIDTH = 150
+"""Of lines that go to a file."""
+BAR = 24
+
+
+def console() -> Console:
+    """Standard output; names and messages are shown as they are."""
+    made = Console(markup=False, highlight=False, emoji=False)
+    if not sys.stdout.isatty():
+        made.width = max(WIDTH, made.width)
+    return made
+
+
+def tables(snapshot: Snapshot) -> Group:
+    """One below the other, and what went wrong; no table of moves where nothing moves."""
+    shown = [_tiers(snapshot), _engines(snapshot), _experts(snapshot)]
+    if snapshot.moves:
+        shown.append(_moves(snapshot))
+    return Group(*shown, *_failures(snapshot))
+
+
+def _failures(snapshot: Snapshot) -> Iterator[str]:
+    for engine in snapshot.engines:
+        if engine.detail:
+            yield f"engine {engine.family}: {line(engine.detail)}"
+    for expert in snapshot.experts:
+        if expert.failure:
+            yield f"{expert.expert}: {line(expert.failure)}"
+
+
+def _table(*columns: str, right: tuple[str, ...] = (), wrapped: str = "") -> Table:
+    """Where the terminal is narrow the column ``wrapped`` gives way first."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column != wrapped)
+    return table
+
+
+def _tiers(snapshot: Snapshot) -> Table:
+    table = _table("tier", "used", "on its way", "of", "", right=("used", "on its way", "of"))
+    for tier in snapshot.tiers:
+        of = "unlimited" if tier.capacity_bytes is None else size(tier.capacity_bytes)
+        table.add_row(tier.tier, size(tier.used_bytes), size(tier.reserved_bytes), of, _fill(tier))
+    return table
+
+
+def _fill(tier: TierStatus) -> ProgressBar | str:
+    if not tier.capacity_bytes:
+        return ""
+    return ProgressBar(tier.capacity_bytes, min(tier.used_bytes, tier.capacity_bytes), width=BAR)
+
+
+def _engines(snapshot: Snapshot) -> Table:
+    table = _table("engine", "state", "starts", "waited too long", right=("starts", "waited too long"))
+    for engine in snapshot.engines:
+        state = "rests" if engine.rests else engine.state
+        table.add_row(engine.family, state, f"{engine.starts}", f"{engine.bound_hits}")
+    return table
+
+
+def _experts(snapshot: Snapshot) -> Table:
+    numbers = ("leases", "waiting", "device", "host")
+    table = _table("expert", "family", "tier", *numbers, "state", right=numbers, wrapped="state")
+    for expert in snapshot.experts:
+        table.add_row(
+            expert.expert,
+            expert.family,
+            expert.tier,
+            f"{expert.leases}",
+            f"{expert.waiting}",
+            size(expert.device_bytes),
+            size(expert.host_bytes),
+            ", ".join(_marks(expert)),
+        )
+    return table
+
+
+def _marks(expert: ExpertStatus) -> list[str]:
+    """What is to be known of it beside its tier."""
+    marks = {
+        "pinned": expert.pinned,
+        "default": expert.default,
+        "loading": expert.loading,
+        "leaving": "leaving" in (expert.device, expert.host),
+        f"ordered to {expert.ordered}": expert.ordered is not None,
+        "image": expert.image,
+        "failed": expert.failure != "",
+    }
+    return [mark for mark, holds in marks.items() if holds]
+
+
+def _moves(snapshot: Snapshot) -> Table:
+    numbers = ("size", "seconds", "left")
+    table = _table("move", "from", "to", "why", *numbers, "", right=numbers)
+    for move in snapshot.moves:
+        table.add_row(
+            move.expert,
+            move.source,
+            move.target,
+            move.reason,
+            size(move.bytes),
+            f"{move.seconds:.1f}",
+            "" if move.remaining_s is None else f"{move.remaining_s:.1f}",
+            _progress(move),
+        )
+    return table
+
+
+def _progress(move: Progress) -> ProgressBar | str:
+    return "" if move.done is None else ProgressBar(1.0, move.done, width=BAR)
+
+
+def size(count: int) -> str:
+    """Decimal units, as in the configuration."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}" if unit != "B" else f"{count} B"
+        amount /= 1000
+    return f"{amount:,.4g} TB"
+
+
+def line(text: str) -> str:
+    """A message that may be the end of a log, as one line without a terminal's control characters."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())

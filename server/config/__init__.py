@@ -1,0 +1,1 @@
+"""The configuration: strict pydantic models, one module a section."""

@@ -1,0 +1,50 @@
+"""What is wrong first with a configuration, for people."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from server.config.key_settings import TAGS
+
+
+def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
+    """One line: where, and what to write instead. ``root``: the model of the whole configuration."""
+    # A misspelt field is also a missing one; the misspelling is what to say.
+    problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+    location = [str(part) for part in problem["loc"] if part not in TAGS]
+    where = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        fields = _fields_at(root, location[:-1])
+        return f"{where}: unknown field; {_suggestion(location[-1], fields)}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; this field is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _suggestion(name: str, fields: list[str]) -> str:
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"valid fields: {', '.join(fields)}"
+
+
+def _fields_at(root: type[BaseModel], location: list[str]) -> list[str]:
+    """Field names of the model at a path such as ``["experts", "law", "checkpoint"]``."""
+    model = root
+    keyed = False  # the next part is a key of a dict or a position, not a field
+    for part in location:
+        if keyed:
+            keyed = False
+            continue
+        annotation = model.model_fields[part].annotation
+        model = next(_models_in(annotation))
+        keyed = get_origin(annotation) in (dict, tuple)
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -1,0 +1,266 @@
+"""The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from experts.checkpoints.prepared import base_name
+from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
+from memory_tiers.tiers import TiersSettings
+from router.settings import CompositionConfig
+from server.config.api_keys import digest_of
+from server.config.batches import BatchesConfig
+from server.config.feedback import FeedbackConfig
+from server.config.key_settings import AccountsConfig, ApiKey, KeyConfig, hashed_of
+from server.config.limits import LimitsConfig
+from server.config.problems import first_problem
+from server.config.responses import ResponsesConfig
+
+GIVES_VECTORS = "gives embeddings and answers no questions"
+"""Why an expert of a family that embeds is none of a composition."""
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the message is one line that says where and what to write instead."""
+
+
+class ServerConfig(Strict):
+    """The HTTP gateway."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 serves the network (then set ``api_keys``)."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    api_keys: tuple[ApiKey, ...] = ()
+    """Keys clients may send as ``Authorization: Bearer KEY``, beside those that coe keys made; where there
+    are neither, anybody may call. Each is a secret, or sha256: and its hash, or a mapping, for a name and
+    limits."""
+    require_key: bool = False
+    """Whether callers need a key also where there is none yet."""
+    admin_key: SecretStr | None = None
+    """Key that operators send as ``Authorization: Bearer KEY`` to look into the tiers and to give orders; no
+    API key does. Absent means that only this machine may, and only where callers need no key."""
+    metrics_key: SecretStr | None = None
+    """Key that /metrics needs, as ``Authorization: Bearer KEY``; the admin key does too. Absent means that
+    anybody may see them who reaches the listener."""
+    admin_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of a listener of its own for operators, /metrics and /ready, which the other then has no more; 0
+    takes a free one. Absent means that one listener has all."""
+    admin_host: str = "127.0.0.1"
+    """Address of that listener."""
+    drain_s: float = Field(default=30.0, ge=0)
+    """How long a shutdown waits for answers under way."""
+    max_body: ByteSize = ByteSize(16 * 2**20)
+    """Largest request body."""
+    limits: LimitsConfig = LimitsConfig()
+    """Bounds on what clients send and on how long they take."""
+    tls_cert: Path | None = None
+    """File of the certificate, with those between it and the root; absent means plain HTTP. A relative path
+    counts from the configuration file."""
+    tls_key: Path | None = None
+    """File of the certificate's private key, not encrypted; absent means that ``tls_cert`` has it too."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, as ``https://chat.example.com``; ``*`` means all."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
+    Content that is sent along as a ``data:`` URL is always taken."""
+    keep_alive_s: float = Field(default=10.0, ge=0)
+    """Seconds after which, and then every how many, a client whose stream has not begun gets a comment that
+    says what it waits for; 0 means none."""
+    request_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds in which an answer must be complete; absent means as long as it takes."""
+    stall_timeout_s: float = Field(default=300.0, ge=0)
+    """Seconds after which a stream ends with an error if the engine says nothing more; 0 means never."""
+    breaker_failures: int = Field(default=3, ge=0)
+    """Failures in a row after which an expert, or an engine, is not asked for a while; 0 means that it is
+    always asked."""
+    breaker_cool_down_s: float = Field(default=30.0, gt=0)
+    """How long that while is. Then one request tries whether it works again."""
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        keys = [hashed_of(key) for key in self.api_keys]
+        digests = [key.digest for key in keys]
+        if self.admin_key is not None and _digest(self.admin_key) in digests:
+            raise ValueError("admin_key is one of api_keys, and no API key may give orders; choose another")
+        if self.metrics_key is not None and _digest(self.metrics_key) in digests:
+            raise ValueError("metrics_key is one of api_keys, which see no metrics; choose another")
+        if len(set(digests)) < len(digests):
+            raise ValueError("api_keys has the same key twice; leave one out")
+        names = [key.key.name for key in keys]
+        if len(set(names)) < len(names):
+            raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
+        return self
+
+    @field_validator("media_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not re.fullmatch(r"[a-z0-9.-]+", host):
+                raise ValueError(f"{host!r} is no host; write its name alone, in small letters")
+        return hosts
+
+
+def _digest(secret: SecretStr) -> bytes:
+    return digest_of(secret.get_secret_value().encode())
+
+
+class Settings(Strict):
+    """The whole configuration."""
+
+    store: Path = Path(".models")
+    """Folder of prepared checkpoints; a relative path counts from the configuration file."""
+    logs: Path = Path("logs")
+    """Folder of the engines' logs; a relative path counts from the configuration file."""
+    server: ServerConfig = ServerConfig()
+    """The HTTP gateway."""
+    tiers: TiersSettings
+    """Memory budgets and residency."""
+    families: dict[str, FamilyConfig]
+    """One engine each; the key is the family's name."""
+    experts: dict[str, ExpertConfig] = Field(min_length=1)
+    """The experts; the key is the expert's name, which clients may ask for as ``model``."""
+    compositions: dict[str, CompositionConfig] = Field(default={})
+    """Routed models; the key is the name clients ask for as ``model``."""
+    accounts: AccountsConfig = AccountsConfig()
+    """The keys that coe keys made, and what each key used."""
+    feedback: FeedbackConfig | None = None
+    """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
+    batches: BatchesConfig | None = None
+    """Files and batches; absent means that none are taken."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/responses.md)."""
+
+    def base_of(self, expert: str) -> CheckpointSource | None:
+        """The base that a LoRA expert is served with."""
+        return self.families[self.experts[expert].family].base
+
+    def task_of(self, expert: str) -> Task:
+        return self.families[self.experts[expert].family].task
+
+    @property
+    def generating(self) -> frozenset[str]:
+        """The experts that a composition may choose: those that write text."""
+        return frozenset(name for name in self.experts if self.task_of(name) == "generate")
+
+    def check_models(self, names: Iterable[str], where: str) -> None:
+        """Raises ValueError for what is neither a composition nor an expert."""
+        for name in names:
+            if name not in self.compositions and name not in self.experts:
+                raise ValueError(f"{where}: {_unknown(name, [*self.compositions, *self.experts])}")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        for name, expert in self.experts.items():
+            if expert.family not in self.families:
+                raise ValueError(f"experts.{name}.family: {_unknown(expert.family, self.families)}")
+            if "tools" in (expert.capabilities or ()) and not self.families[expert.family].parses_tools:
+                raise ValueError(
+                    f"experts.{name}.capabilities: tools need families.{expert.family}.tool_parser; set it, "
+                    "or leave tools out"
+                )
+        for name, family in self.families.items():
+            if family.base is not None and base_name(name) in self.experts:
+                raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")
+        for name, composition in self.compositions.items():
+            if name in self.experts:
+                raise ValueError(f"compositions.{name}: an expert has this name; choose another")
+            for category, expert_name in (composition.mapping or {}).items():
+                self._check_answers(expert_name, f"compositions.{name}.mapping.{category}")
+            if isinstance(composition.fallback, str):
+                self._check_answers(composition.fallback, f"compositions.{name}.fallback")
+        for position, key in enumerate(self.server.api_keys):
+            if isinstance(key, KeyConfig):
+                self.check_models(key.models or (), f"server.api_keys.{position}.models")
+        return self
+
+    def _check_answers(self, expert: str, where: str) -> None:
+        """Raises ValueError for what is no expert, or one that cannot be a composition's."""
+        if expert not in self.experts:
+            raise ValueError(f"{where}: {_unknown(expert, self.experts)}")
+        if expert not in self.generating:
+            raise ValueError(f"{where}: {expert!r} {GIVES_VECTORS}; name an expert that generates")
+
+
+def load(path: Path) -> Settings:
+    """Reads and checks ``path``. Relative paths in it become absolute. Raises SettingsError."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; name a configuration with --config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: expected a mapping with the keys {', '.join(Settings.model_fields)}")
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {first_problem(error, Settings)}") from error
+    return _absolute(settings, path.resolve().parent)
+
+
+def _absolute(settings: Settings, folder: Path) -> Settings:
+    def anchored(path: Path) -> Path:
+        return (folder / path.expanduser()).resolve()
+
+    def anchored_source(source: CheckpointSource) -> CheckpointSource:
+        if source.folder is None:
+            return source
+        return source.model_copy(update={"folder": anchored(source.folder)})
+
+    experts = {}
+    for name, expert in settings.experts.items():
+        checkpoint = anchored_source(expert.checkpoint)
+        template = anchored(expert.chat_template) if expert.chat_template else None
+        experts[name] = expert.model_copy(update={"checkpoint": checkpoint, "chat_template": template})
+    families = {
+        name: family.model_copy(update={"base": anchored_source(family.base)}) if family.base else family
+        for name, family in settings.families.items()
+    }
+    compositions = {
+        name: composition.model_copy(update={"artifact": anchored(composition.artifact)})
+        for name, composition in settings.compositions.items()
+    }
+    feedback = settings.feedback
+    if feedback is not None:
+        feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
+    batches = settings.batches
+    if batches is not None:
+        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
+    responses = settings.responses
+    if responses.file is not None:
+        responses = responses.model_copy(update={"file": anchored(responses.file)})
+    return settings.model_copy(
+        update={
+            "store": anchored(settings.store),
+            "server": settings.server.model_copy(
+                update={
+                    name: anchored(path)
+                    for name in ("tls_cert", "tls_key")
+                    if (path := getattr(settings.server, name)) is not None
+                }
+            ),
+            "feedback": feedback,
+            "batches": batches,
+            "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
+            "responses": responses,
+            "tiers": settings.tiers.model_copy(
+                update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
+            ),
+            "logs": anchored(settings.logs),
+            "experts": experts,
+            "families": families,
+            "compositions": compositions,
+        }
+    )
+
+
+def _unknown(name: str, valid: Any) -> str:
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(valid)) or 'none'}"
+    return f"{name!r} is not defined; {hint}"

@@ -1,0 +1,34 @@
+"""The engine of each family, by its mode."""
+
+from collections.abc import Iterable
+
+from experts.checkpoints.prepared import base_name
+from experts.engines.engine import Engine
+from experts.simulated.engine import SimulatedEngine
+from experts.simulated.process import SimulatedProcess
+from experts.spec import Expert
+from experts.vllm.lora import LoraEngine
+from experts.vllm.modes import full_weights_engine
+from server.config.settings import Settings
+
+
+def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Engine:
+    """Starts nothing. ``experts``: all there are, of other families too. Raises CheckpointError."""
+    config = settings.families[family]
+    if config.mode == "simulated":
+        if config.simulation.process:
+            return SimulatedProcess(family, config, settings.logs)
+        return SimulatedEngine(family, config.simulation, task=config.task)
+    hosts = settings.server.media_hosts
+    if config.mode == "lora":
+        members = [expert for expert in experts if expert.family == family]
+        base = settings.store / base_name(family)
+        return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
+    return full_weights_engine(family, config, settings.logs, media_hosts=hosts)
+
+
+def check_has_place(engine: Engine, expert: Expert) -> None:
+    """Whether ``expert``, which fits its family, can be added to an engine that may run. Raises
+    CheckpointError."""
+    if isinstance(engine, LoraEngine):
+        engine.check_has_place(expert)

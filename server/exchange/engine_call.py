@@ -1,0 +1,107 @@
+"""From an expert to the first bytes of its answer, over an engine's restart if need be."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from experts.engines.engine import Answer
+from experts.errors import EngineLost, EngineUnavailable
+from experts.spec import Expert
+from memory_tiers.driver.manager import TierManager
+from memory_tiers.events import Priority
+from memory_tiers.lease import Lease
+from server.resilience.circuit_breakers import Attempt, Breakers
+
+PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)
+"""Pauses before trying again work that an engine lost before anything of it reached the client."""
+
+
+@dataclass(slots=True)
+class Begun:
+    """An answer whose first bytes are here, and its lease. Leaving it gives both back."""
+
+    lease: Lease
+    answer: Answer
+    head: bytes
+    rest: AsyncIterator[bytes]
+    attempt: Attempt
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """All of it."""
+        if self.head:
+            yield self.head
+        async for chunk in self.rest:
+            yield chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self.answer.status < 400:
+            self.attempt.ended()
+        else:
+            self.attempt.over(error)
+        try:
+            await self.answer.close()
+        finally:
+            self.lease.release()
+
+
+async def begin(
+    tiers: TierManager,
+    breakers: Breakers,
+    expert: Expert,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    whole: bool,
+    fail_fast: bool,
+    priority: Priority,
+) -> Begun:
+    """Leases ``expert`` and waits for the first bytes of its answer to ``path``, or for all if ``whole``.
+
+    Nothing has reached the client yet, so an engine that goes away meanwhile costs time and no answer: the
+    work is done again after its restart. Raises BreakerOpen, LeaseRejected, EngineError.
+    """
+    for pause in (*PATIENCE_S, None):
+        attempt = breakers.enter(expert)
+        try:
+            lease = await tiers.lease(expert.name, fail_fast=fail_fast, priority=priority)
+            return await _open(lease, attempt, path, body, whole)
+        except (EngineUnavailable, EngineLost) as error:
+            attempt.over(error)
+            if pause is None:
+                raise
+        except BaseException as error:
+            attempt.over(error)
+            raise
+        await asyncio.sleep(pause)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _open(lease: Lease, attempt: Attempt, path: str, body: Mapping[str, Any], whole: bool) -> Begun:
+    """What it raises gives back the lease."""
+    try:
+        answer = await lease.engine.request(lease.expert, path, body)
+        try:
+            chunks = answer.chunks()
+            if whole or answer.status >= 400:
+                head = b"".join([chunk async for chunk in chunks])
+            else:
+                head = await anext(chunks, b"")
+            if answer.status >= 500 and not await lease.engine.alive():
+                raise EngineUnavailable(
+                    f"The engine of {lease.expert!r} answered {answer.status} and is gone."
+                )
+        except BaseException:
+            await answer.close()
+            raise
+    except BaseException:
+        lease.release()
+        raise
+    attempt.answered(answer.status)
+    return Begun(lease, answer, head, chunks, attempt)

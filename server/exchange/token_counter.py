@@ -1,0 +1,118 @@
+"""How many tokens an answer took, read from its bytes as they pass."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+
+from server.access.usage import Spent
+
+_USAGE = b'"usage":{'
+"""Cannot occur inside a text: there the quotes are escaped."""
+_FINISH = b'"finish_reason":"'
+"""Neither: a choice ends."""
+_EVENT_END = b"\n\n"
+_DATA = b"data: "
+_JSON = json.JSONDecoder()
+
+
+class Tally:
+    """``prompt_tokens``, ``completion_tokens`` and ``cached_tokens``, as the engine counted them. If the
+    answer was cut off before it did, ``completion_tokens`` are the events that came; ``exact`` is False."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self.exact = False
+
+    def __repr__(self) -> str:
+        return f"<Tally {self.prompt_tokens} + {self.completion_tokens}{'' if self.exact else ', cut off'}>"
+
+    @property
+    def spent(self) -> Spent:
+        return Spent(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+        )
+
+    def whole(self, body: bytes) -> bytes:
+        """Counts, and gives back ``body``."""
+        self._take({"usage": usage_in(body)})
+        return body
+
+    async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
+        """Counts what passes. Without ``keep`` the event that only says the usage is left out.
+
+        vLLM says its fingerprint in that one if there is one, else where a choice ends. So without ``keep``
+        a piece in which one ends waits for the next, which comes at once, and takes the fingerprint over.
+        Raises what ``events`` does, after all that came before.
+        """
+        waiting = b""
+        try:
+            async for chunk in events:
+                if not self.exact:
+                    self.completion_tokens += chunk.count(_EVENT_END)
+                if keep or _FINISH not in chunk or _USAGE in chunk:
+                    passing, waiting = waiting + chunk, b""
+                    yield self._counted(passing, keep) if _USAGE in passing else passing
+                else:
+                    if waiting:
+                        yield waiting
+                    waiting = chunk
+        except (Exception, asyncio.CancelledError):  # the latter at a deadline
+            if waiting:
+                yield waiting
+            raise
+        if waiting:
+            yield waiting
+
+    def _counted(self, chunk: bytes, keep: bool) -> bytes:
+        """What passes of ``chunk``."""
+        passing: list[bytes] = []
+        for event in _events(chunk):
+            if _USAGE not in event or not event.startswith(_DATA):
+                passing.append(event)
+                continue
+            tree = orjson.loads(event[len(_DATA) :])
+            self._take(tree)
+            if keep or tree.get("choices"):
+                passing.append(event)
+            elif passing and tree.get("system_fingerprint"):
+                passing[-1] = _with_fingerprint(passing[-1], tree["system_fingerprint"])
+        return b"".join(passing)
+
+    def _take(self, tree: Mapping[str, Any]) -> None:
+        usage = tree.get("usage")
+        if not isinstance(usage, dict):
+            return
+        self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
+        self.completion_tokens = int(usage.get("completion_tokens") or 0)
+        self.cached_tokens = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        self.exact = True
+
+
+def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
+    """What ``body``, a JSON object, says of it last or ``first``; None: nothing. It is not read as a whole:
+    vectors are long, and the usage comes after them."""
+    at = body.find(_USAGE) if first else body.rfind(_USAGE)
+    if at < 0:
+        return None
+    usage: dict[str, Any]
+    usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
+    return usage
+
+
+def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:
+    """``event``, if a choice ends in it, with the field that vLLM would have put there."""
+    if _FINISH not in event or not event.endswith(b"}" + _EVENT_END):
+        return event
+    return event[: -len(_EVENT_END) - 1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}\n\n"
+
+
+def _events(chunk: bytes) -> list[bytes]:
+    """Whole events."""
+    return [event + _EVENT_END for event in chunk.split(_EVENT_END) if event]

@@ -1,0 +1,1 @@
+"""Records decisions, outcomes and feedback, and exports them as training data."""

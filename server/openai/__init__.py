@@ -1,0 +1,1 @@
+"""OpenAI's endpoints that a model answers: chat, completions, embeddings, tokens."""

@@ -1,0 +1,42 @@
+"""Completions of plain prompts, OpenAI's older endpoint; its requests and answers pass as they are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from experts.spec import Expert
+from server.errors import BadRequest
+from server.exchange.exchange import Exchange
+from server.model_request import ModelRequest, check_owned, engine_completion, parse_object
+from server.openai.chat import Verbatim
+
+
+class Completions(Verbatim):
+    """Implements ``server.exchange.dialect.Dialect``."""
+
+    engine_path = "/v1/completions"
+
+    async def read(self, raw: bytes) -> ModelRequest:
+        body = parse_object(raw, "'model' and 'prompt'")
+        check_owned(body)
+        return ModelRequest(body["model"], _read(body), bool(body.get("stream")), body)
+
+    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
+        return engine_completion(request, expert)
+
+
+async def completions(request: Request) -> Response:
+    """``POST /v1/completions``."""
+    return Exchange(request, Completions())
+
+
+def _read(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The longest prompt: one expert answers all. Nothing where they are tokens. Raises BadRequest."""
+    prompt = body.get("prompt")
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not prompts or (prompt is None and body.get("prompt_embeds") is None):
+        raise BadRequest("'prompt' must be a text, a list of texts, or tokens.", "prompt")
+    texts = [text for text in prompts if isinstance(text, str)]
+    return ({"role": "user", "content": max(texts, key=len)},) if texts else ()

@@ -1,0 +1,94 @@
+"""Another configuration while serving: read, checked as a whole, then in force at once, or refused."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experts.engines.engine import Engine
+from experts.errors import ExpertsError
+from memory_tiers.errors import TiersError
+from router.errors import RouterError
+from server.config.settings import Settings, SettingsError
+from server.engine_factory import check_has_place, engine_of
+from server.errors import ReloadRefused
+from server.operator_api import Reloaded
+from server.reload.plan import ReloadPlan, check_reloadable, plan
+from server.routing.catalog import Catalog
+from server.services import Services
+from server.transport.tls import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """All that is made beforehand."""
+
+    catalog: Catalog
+    plan: ReloadPlan
+    engines: tuple[Engine, ...]
+
+
+class Reload:
+    """One after another. What takes long is done beside the event loop; then a request sees either
+    configuration and never a part of one. Who waits for an expert or uses it keeps it."""
+
+    def __init__(
+        self, services: Services, read: Callable[[], Settings], certificate: Certificate | None = None
+    ) -> None:
+        """``read`` gives the settings as they are written now; it raises SettingsError. ``certificate`` is
+        renewed."""
+        self._services = services
+        self._read = read
+        self._certificate = certificate
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Reload of {self._services.tiers!r}{' under way' if self._turn.locked() else ''}>"
+
+    async def now(self) -> Reloaded:
+        """Raises ReloadRefused, and then nothing has changed."""
+        async with self._turn:
+            try:
+                coming = await asyncio.to_thread(self._prepare)
+                self._take_over(coming)
+            except (SettingsError, ExpertsError, RouterError, TiersError) as error:
+                raise ReloadRefused(f"Nothing was changed: {error}") from error
+        device, host, _ = self._services.tiers.usage()
+        return Reloaded(
+            added=tuple(expert.name for expert in coming.plan.added),
+            removed=coming.plan.removed,
+            changed=tuple(expert.name for expert in coming.plan.changed),
+            compositions=tuple(coming.catalog.settings.compositions),
+            device_bytes=device.capacity_bytes or 0,
+            host_bytes=host.capacity_bytes or 0,
+        )
+
+    def _prepare(self) -> _Next:
+        """Reads files alone. Raises SettingsError, ExpertsError, RouterError."""
+        services, old = self._services, self._services.catalog
+        settings = self._read()
+        check_reloadable(old.settings, settings)
+        catalog = Catalog.read(settings, services.metrics.decided, services.workers)
+        wanted = plan(old.settings, settings, old.experts, catalog.experts)
+        running = services.tiers.engines
+        for expert in wanted.added:
+            if expert.family not in wanted.families:
+                check_has_place(running[expert.family], expert)
+        experts = catalog.experts.values()
+        if self._certificate is not None:
+            self._certificate.renew()
+        return _Next(
+            catalog, wanted, tuple(engine_of(family, settings, experts) for family in wanted.families)
+        )
+
+    def _take_over(self, coming: _Next) -> None:
+        """Without a pause in which a request could see the half of it. Raises TiersError."""
+        wanted = coming.plan
+        self._services.tiers.orders.revise(
+            added=wanted.added,
+            removed=wanted.removed,
+            changed=wanted.changed,
+            engines=coming.engines,
+            device=wanted.device,
+            host=wanted.host,
+        )
+        self._services.catalog = coming.catalog

@@ -1,0 +1,141 @@
+"""The breakers of all experts and engines, and what a request that ends tells them."""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from experts.errors import EngineLost, EngineStalled, EngineUnavailable, ExpertNotResident
+from experts.spec import Expert
+from memory_tiers.errors import LeaseRejected
+from server.errors import BreakerOpen
+from server.resilience.breaker import Breaker
+
+log = logging.getLogger("coe.requests")
+
+Part = Literal["expert", "engine"]
+ENGINE_FAULTS = (EngineUnavailable, EngineLost, EngineStalled)
+
+
+def blamed(error: BaseException | None) -> Part | None:
+    """Whose fault it was; None: not one that says they are broken, such as a client's."""
+    match error:
+        case LeaseRejected(reason="load_failed") | ExpertNotResident():
+            return "expert"
+        case LeaseRejected(reason="engine_failed"):
+            return "engine"
+        case BreakerOpen():
+            return error.part
+        case _:
+            return "engine" if isinstance(error, ENGINE_FAULTS) else None
+
+
+def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -> frozenset[str]:
+    """Who of ``experts`` need not be asked after this ``error`` of a request for ``expert``."""
+    match blamed(error):
+        case "expert":
+            return frozenset({expert.name})
+        case "engine":
+            return frozenset(name for name, other in experts.items() if other.family == expert.family)
+        case None:
+            return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a request for ``asked``. The first word about how it ended counts; more does no harm."""
+
+    asked: Expert
+    expert: Breaker
+    engine: Breaker
+    expert_number: int
+    engine_number: int
+    clock: Callable[[], float]
+
+    def answered(self, status: int) -> None:
+        """The engine's first bytes are here. vLLM answers 500 to some mistakes of clients, and so a 5xx of an
+        engine that goes on says nothing: else one client could close an expert to all."""
+        if status < 500:
+            self.expert.answered(self.expert_number)
+            self.engine.answered(self.engine_number)
+
+    def ended(self) -> None:
+        """All of a good answer was sent."""
+        self.expert.ended(self.expert_number)
+        self.engine.ended(self.engine_number)
+
+    def over(self, error: BaseException | None) -> None:
+        """In another way: a client's own time-out, departure or mistake says nothing about the expert."""
+        part = blamed(error)
+        if part is None:
+            self._left()
+        else:
+            self._failed(part, str(error))
+
+    def _failed(self, part: Part, why: str) -> None:
+        if part == "expert":
+            who, breaker, number = f"expert {self.asked.name}", self.expert, self.expert_number
+        else:
+            who, breaker, number = f"engine {self.asked.family}", self.engine, self.engine_number
+        was_open = breaker.is_open
+        breaker.failed(number, self.clock())
+        if breaker.is_open and not was_open:
+            log.error("%s is not asked for now: it failed %d times in a row: %s", who, breaker.in_a_row, why)
+        self._left()
+
+    def _left(self) -> None:
+        now = self.clock()
+        self.expert.left(self.expert_number, now)
+        self.engine.left(self.engine_number, now)
+
+
+class Breakers:
+    """What dies under several experts is their engine's breaker's; what one expert fails at, its own's."""
+
+    def __init__(
+        self, failures: int, cool_down_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``failures`` in a row open one; 0: never."""
+        self._clock = clock
+        self._experts = defaultdict[str, Breaker](lambda: Breaker(failures, cool_down_s))
+        self._engines = defaultdict[str, Breaker](lambda: Breaker(failures, cool_down_s))
+
+    def __repr__(self) -> str:
+        named = {**self._engines, **self._experts}
+        open_ = ", ".join(name for name, breaker in named.items() if breaker.is_open)
+        return f"<Breakers [open: {open_ or 'none'}]>"
+
+    def enter(self, expert: Expert) -> Attempt:
+        """Before a request asks for a lease. Raises BreakerOpen."""
+        mine, engine = self._experts[expert.name], self._engines[expert.family]
+        now = self._clock()
+        if engine.is_open or mine.is_open:
+            self._check(engine, f"The engine of family {expert.family}", "engine", now)
+            self._check(mine, f"The expert {expert.name}", "expert", now)
+        return Attempt(expert, mine, engine, mine.enter(now), engine.enter(now), self._clock)
+
+    def is_open(self, expert: Expert) -> bool:
+        """Its own or its engine's, also while a probe is awaited."""
+        return self._experts[expert.name].is_open or self._engines[expert.family].is_open
+
+    def refusing(self, families: Iterable[str]) -> dict[str, str]:
+        """The engines among them that no request reaches now, and why."""
+        now = self._clock()
+        return {
+            family: f"failed {self._engines[family].in_a_row} times in a row"
+            for family in families
+            if self._engines[family].refuses_s(now) > 0
+        }
+
+    def _check(self, breaker: Breaker, who: str, part: Part, now: float) -> None:
+        wait_s = breaker.refuses_s(now)
+        if wait_s > 0:
+            raise BreakerOpen(
+                f"{who} failed {breaker.in_a_row} times in a row and is not asked for now; it is tried again "
+                f"in {math.ceil(wait_s)} s. The gateway's log says what went wrong.",
+                part,
+                wait_s,
+            )

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API over chat completions, and the responses it keeps."""

@@ -1,0 +1,21 @@
+"""How the events of a response are written, and the failure that ends a stream which has no response."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from server.error_table import Failure
+
+
+def sse(events: Iterable[Mapping[str, Any]]) -> bytes:
+    """Server-sent events, each named as its own type says."""
+    return b"".join(
+        b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n" for event in events
+    )
+
+
+def error_event(failure: Failure, number: int) -> bytes:
+    """``number``: of the event."""
+    said = {"code": failure.code or failure.type, "message": failure.message, "param": failure.param}
+    return sse([{"type": "error", "sequence_number": number, **said}])

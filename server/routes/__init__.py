@@ -1,0 +1,1 @@
+"""FastAPI routers of the paths that no model answers."""

@@ -1,0 +1,105 @@
+"""What operators see and order over HTTP, under ``/v1/coe``. Orders are answered, then carried out."""
+
+import difflib
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from memory_tiers.driver.manager import TierManager
+from memory_tiers.status import ExpertStatus
+from server.access.auth import check_operator
+from server.errors import UnknownModel
+from server.operator_api import Demotion, Destination, Reloaded, Snapshot
+from server.reload.reload import Reload
+from server.services import Services
+from server.transport.json_body import described, read_model
+
+
+async def _operator(request: Request) -> TierManager:
+    """Raises Unauthorized, Forbidden."""
+    services: Services = request.app.state.services
+    check_operator(request, services.settings.server, services.keys)
+    return services.tiers
+
+
+Tiers = Annotated[TierManager, Depends(_operator)]
+
+router = APIRouter(prefix="/v1/coe")
+
+
+@router.get("/tiers")
+async def tiers(tiers: Tiers) -> Snapshot:
+    """Tiers, engines, experts and moves under way, all of one moment."""
+    return Snapshot(
+        tiers=tiers.usage(),
+        engines=tiers.readiness.engines,
+        experts=tiers.status(),
+        moves=tiers.progress(),
+    )
+
+
+@router.post("/reload", dependencies=[Depends(_operator)])
+async def reload(request: Request) -> Reloaded:
+    """Read the configuration again, and serve what it says now: all of it, or nothing."""
+    reload: Reload = request.app.state.reload
+    return await reload.now()
+
+
+@router.post("/experts/{name:path}/load", status_code=202)
+async def load(name: str, tiers: Tiers) -> ExpertStatus:
+    """Bring it to the device, as if somebody had asked for it."""
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, "device"))
+
+
+@router.post(
+    "/experts/{name:path}/demote", status_code=202, openapi_extra=described(Demotion, required=False)
+)
+async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+    """Take it down to ``host`` or ``disk`` once nobody uses it."""
+    order = await read_model(request, Demotion)
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+
+
+@router.post(
+    "/experts/{name:path}/move", status_code=202, openapi_extra=described(Destination, required=True)
+)
+async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+    """Bring it, or take it down, to the tier given."""
+    order = await read_model(request, Destination)
+    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+
+
+@router.post("/experts/{name:path}/pin", status_code=202)
+async def pin(name: str, tiers: Tiers) -> ExpertStatus:
+    """Bring it to the device for good."""
+    return _ordered(tiers, name, lambda: tiers.orders.pin(name, True))
+
+
+@router.post("/experts/{name:path}/unpin", status_code=202)
+async def unpin(name: str, tiers: Tiers) -> ExpertStatus:
+    """Let it make room for others again."""
+    return _ordered(tiers, name, lambda: tiers.orders.pin(name, False))
+
+
+@router.post("/experts/{name:path}/cancel", status_code=202)
+async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
+    """End its load. Whoever waits for it is rejected."""
+    return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
+
+
+def _ordered(tiers: TierManager, name: str, order: Callable[[], None]) -> ExpertStatus:
+    """Its status after ``order``. Raises UnknownModel, OrderRefused, BudgetTooSmall."""
+    _known(tiers, name)
+    order()
+    return _known(tiers, name)
+
+
+def _known(tiers: TierManager, name: str) -> ExpertStatus:
+    """Its status. Raises UnknownModel."""
+    statuses = {status.expert: status for status in tiers.status()}
+    if name in statuses:
+        return statuses[name]
+    close = difflib.get_close_matches(name, statuses, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Experts: {', '.join(statuses)}."
+    raise UnknownModel(f"There is no expert {name[:100]!r}. {hint}")

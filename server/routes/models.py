@@ -1,0 +1,111 @@
+"""What the gateway answers clients by itself: models, and that it is there."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from memory_tiers.status import Progress
+from server.access.admission import check_model
+from server.access.auth import authorization_of
+from server.routes.anthropic_models import model_of, models_of
+from server.services import Services
+from server.transport.request_id import REQUEST_ID
+
+router = APIRouter()
+_ANTHROPIC = "anthropic-version"
+"""The header by which Anthropic's clients are known; they get its list."""
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
+    sees those that it may use."""
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
+    if _ANTHROPIC in request.headers:
+        return JSONResponse(models_of(shown), headers=_anthropics(request))
+    return JSONResponse({"object": "list", "data": shown})
+
+
+@router.get("/v1/models/{name}")
+async def model(request: Request, name: str) -> Response:
+    """One model of the list."""
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    check_model(key, services.catalog.name_of(name))
+    named = await services.named(name)
+    listed = name if named is None else named.name  # coe:31B is coe under a budget
+    entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
+    if _ANTHROPIC in request.headers:
+        return JSONResponse(model_of(entry), headers=_anthropics(request))
+    return JSONResponse(entry)
+
+
+def entries(services: Services) -> list[dict[str, Any]]:
+    """What OpenAI's list has, as things are now."""
+
+    def entry(name: str, detail: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": services.started,
+            "owned_by": "composition-of-experts",
+            "coe": detail,
+        }
+
+    compositions = [
+        entry(
+            name,
+            {
+                "kind": "composition",
+                "description": composition.description,
+                "embedding_dimensions": services.catalog.routing.dimensions[name],
+            },
+        )
+        for name, composition in services.settings.compositions.items()
+    ]
+    moves = {move.expert: move for move in services.tiers.progress()}
+    experts = [
+        entry(
+            status.expert,
+            {
+                "kind": "expert",
+                "description": services.experts[status.expert].description,
+                "parameters": services.experts[status.expert].parameters,
+                "family": status.family,
+                "task": services.experts[status.expert].task,
+                "capabilities": services.experts[status.expert].capabilities,
+                "context_length": services.settings.families[status.family].max_model_len,
+                "tier": status.tier,
+                "ready": status.tier == "device" and services.engines[status.family].state == "ready",
+                "loading": status.loading,
+                "breaker_open": services.breakers.is_open(services.experts[status.expert]),
+                "pinned": status.pinned,
+                "weights_bytes": status.weights_bytes,
+                **_progress(moves.get(status.expert)),
+            },
+        )
+        for status in services.tiers.status()
+    ]
+    return compositions + experts
+
+
+def _anthropics(request: Request) -> dict[str, str]:
+    """Headers by which its clients know an answer."""
+    return {"request-id": request.scope[REQUEST_ID]}
+
+
+def _progress(move: Progress | None) -> dict[str, Any]:
+    """Only while it moves. ``done`` and ``remaining_s`` are null where nothing is known."""
+    if move is None:
+        return {}
+    on_its_way = {"from": move.source, "to": move.target, "done": move.done, "remaining_s": move.remaining_s}
+    return {"progress": on_its_way}
+
+
+@router.get("/health")
+async def health() -> Response:
+    """Whether the gateway process answers."""
+    return JSONResponse({"status": "ok"})

@@ -1,0 +1,31 @@
+"""Lists in pages, as OpenAI's API words them."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from starlette.requests import Request
+
+from server.batches.store import Asked
+from server.errors import BadRequest
+
+
+def asked(request: Request, *, most: int, default: int) -> Asked:
+    """By the query's ``limit``, ``after``, ``order`` and ``purpose``. Raises BadRequest."""
+    query = request.query_params
+    limit, order = query.get("limit", str(default)), query.get("order", "desc")
+    if not limit.isdecimal() or not 1 <= int(limit) <= most:
+        raise BadRequest(f"'limit' must be a number from 1 to {most}.", "limit")
+    if order not in ("asc", "desc"):
+        raise BadRequest("'order' must be asc or desc.", "order")
+    known = cast(Literal["asc", "desc"], order)
+    return Asked(int(limit), query.get("after"), known, query.get("purpose"))
+
+
+def listed(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    return {
+        "object": "list",
+        "data": [*entries],
+        "first_id": entries[0]["id"] if entries else None,
+        "last_id": entries[-1]["id"] if entries else None,
+        "has_more": has_more,
+    }

@@ -1,0 +1,166 @@
+"""What /openapi.json says of bodies that pass through; nobody checks a request with these models."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from server.transport.json_body import described
+from server.transport.streaming import SSE
+
+Message = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["role"],
+            "properties": {
+                "role": {"type": "string"},
+                "content": {"anyOf": [{"type": "string"}, {"type": "array"}, {"type": "null"}]},
+            },
+        }
+    ),
+]
+
+
+class ErrorDetail(BaseModel):
+    """OpenAI's. ``param``: the field at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """What every refusal and failure says."""
+
+    error: ErrorDetail
+
+
+class AnthropicDetail(BaseModel):
+    """Anthropic's."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(BaseModel):
+    """What a refusal or failure says in Anthropic's API."""
+
+    type: Literal["error"]
+    error: AnthropicDetail
+
+
+class _Asked(BaseModel):
+    """Any other field that vLLM knows is taken too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: Annotated[str, Field(min_length=1)]
+
+
+class _Generated(_Asked):
+    """Any other field that vLLM knows is taken too."""
+
+    stream: bool | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop: str | list[str] | None = None
+
+
+class ChatSent(_Generated):
+    """OpenAI's request for a chat completion. Any other field that vLLM knows is taken too."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+
+
+class CompletionSent(_Generated):
+    """OpenAI's request for a completion. Any other field that vLLM knows is taken too."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1)] | Annotated[list[int], Field(min_length=1)]
+
+
+class EmbeddingsSent(_Asked):
+    """OpenAI's request for embeddings. Any other field that vLLM knows is taken too."""
+
+    input: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+
+class ResponseSent(_Asked):
+    """OpenAI's request for a response. Any other field that vLLM knows is taken too."""
+
+    input: str | Annotated[list[Message], Field(min_length=1)]
+    instructions: str | None = None
+    stream: bool | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class MessageSent(_Asked):
+    """Anthropic's request for a message."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+    system: str | None = None
+    stream: bool | None = None
+
+
+class TokensCounted(_Asked):
+    """Anthropic's request to count what a message would take."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+
+
+class TokenizeSent(_Asked):
+    """vLLM's: ``prompt`` or ``messages``."""
+
+    prompt: str | None = None
+    messages: list[Message] | None = None
+
+
+class DetokenizeSent(_Asked):
+    """vLLM's."""
+
+    tokens: list[Annotated[int, Field(ge=0)]]
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "Refused; the error says why."},
+    "5XX": {"model": ErrorBody, "description": "Failed; the error says whether to try again."},
+}
+"""Of every path."""
+
+
+_ANTHROPIC = {status: {**said, "model": AnthropicError} for status, said in ERRORS.items()}
+
+
+def _passing(
+    model: type[BaseModel], errors: Mapping[int | str, dict[str, Any]] = ERRORS, *, streams: bool = False
+) -> Mapping[str, Any]:
+    """What ``add_api_route`` is told of a path that takes ``model``. ``streams``: it may answer with
+    server-sent events."""
+    content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if streams:
+        event = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
+        content[SSE.partition(";")[0]] = {"schema": event}
+    answer = {"description": "An expert's answer, or the router's.", "content": content}
+    return {"openapi_extra": described(model, required=True), "responses": {200: answer, **errors}}
+
+
+CHAT = _passing(ChatSent, streams=True)
+COMPLETIONS = _passing(CompletionSent, streams=True)
+RESPONSES = _passing(ResponseSent, streams=True)
+MESSAGES = _passing(MessageSent, _ANTHROPIC, streams=True)
+COUNT_TOKENS = _passing(TokensCounted, _ANTHROPIC)
+EMBEDDINGS = _passing(EmbeddingsSent)
+TOKENIZE = _passing(TokenizeSent)
+DETOKENIZE = _passing(DetokenizeSent)
+ROUTE: Mapping[str, Any] = {"openapi_extra": described(ChatSent, required=True)}

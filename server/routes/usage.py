@@ -1,0 +1,51 @@
+"""``GET /v1/coe/usage``: what keys used. An API key sees its own, operators see all."""
+
+import dataclasses
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from server.access.auth import authorization_of, check_operator, is_operator
+from server.access.usage import Usage, Wanted, day_of
+from server.errors import BadRequest
+from server.services import Services
+
+router = APIRouter(prefix="/v1/coe")
+admin_router = APIRouter(prefix="/v1/coe")
+"""The same on a listener of the operators' own."""
+
+
+def _wanted(
+    since: str | None = None, until: str | None = None, key: str | None = None, expert: str | None = None
+) -> Wanted:
+    """Raises BadRequest."""
+    return Wanted(_day(since, "since"), _day(until, "until"), key, expert)
+
+
+def _day(text: str | None, param: str) -> int | None:
+    try:
+        return None if text is None else day_of(text)
+    except ValueError as error:
+        raise BadRequest(f"'{param}' must be a date such as 2026-01-31.", param) from error
+
+
+Asked = Annotated[Wanted, Depends(_wanted)]
+
+
+@router.get("/usage")
+async def usage(request: Request, wanted: Asked) -> Usage:
+    """Requests and tokens by day (UTC), key and expert; ``since`` and ``until`` are days, both among them."""
+    services: Services = request.app.state.services
+    config = services.settings.server
+    if config.admin_port is not None or not is_operator(request, config):
+        own = services.keys.check(authorization_of(request.headers)).name
+        wanted = dataclasses.replace(wanted, key=own)
+    return Usage(rows=tuple(await services.accounts.usage(wanted)))
+
+
+@admin_router.get("/usage")
+async def all_usage(request: Request, wanted: Asked) -> Usage:
+    """The same of every key, or of one."""
+    services: Services = request.app.state.services
+    check_operator(request, services.settings.server, services.keys)
+    return Usage(rows=tuple(await services.accounts.usage(wanted)))

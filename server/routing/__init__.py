@@ -1,0 +1,1 @@
+"""Which expert answers a request, and why."""

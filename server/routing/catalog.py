@@ -1,0 +1,108 @@
+"""What requests look up, as one configuration says it. A reload puts another one in its place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from experts.checkpoints.prepared import check_families, open_expert
+from experts.spec import Expert
+from router.composition import Composition
+from router.errors import MappingError
+from router.mapping.budget_solver import Solver
+from router.router import Router
+from router.settings import CompositionConfig
+from server.config.api_keys import KeyRing
+from server.config.key_settings import hashed_of
+from server.config.settings import GIVES_VECTORS, Settings, SettingsError
+from server.routing.routing import Observe, Routing
+from server.routing.thread_pools import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A request keeps the one by which it was routed."""
+
+    settings: Settings
+    experts: Mapping[str, Expert]
+    routing: Routing
+    keys: KeyRing
+
+    @classmethod
+    def read(cls, settings: Settings, observe: Observe, workers: Workers) -> "Catalog":
+        """Reads prepared checkpoints and routers: not for the event loop. Raises CheckpointError,
+        RouterError, SettingsError."""
+        experts = open_experts(settings)
+        windows = {name: family.max_model_len for name, family in settings.families.items()}
+        routing = Routing(compositions_of(settings), experts, windows, observe, workers)
+        return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
+
+    def name_of(self, model: str) -> str:
+        """What a client names, without the budget that a composition's may have."""
+        if model in self.experts:
+            return model
+        name, _, budget = model.rpartition(":")
+        return name if budget and name in self.settings.compositions else model
+
+
+def open_experts(settings: Settings) -> dict[str, Expert]:
+    """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
+    experts = {
+        name: replace(
+            open_expert(name, config, settings.store, settings.base_of(name), settings.task_of(name)),
+            parses_tools=settings.families[config.family].parses_tools,
+        )
+        for name, config in settings.experts.items()
+    }
+    check_families(list(experts.values()))
+    return experts
+
+
+def compositions_of(settings: Settings) -> dict[str, Composition]:
+    """Raises what ``load_routers`` does."""
+    return {
+        name: Composition(
+            router,
+            margin=settings.compositions[name].stickiness,
+            fallback=settings.compositions[name].fallback,
+            solver=_solver(router, settings, settings.compositions[name]),
+        )
+        for name, router in load_routers(settings).items()
+    }
+
+
+def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
+    return Solver(router.artifact.scores, settings.generating, config.total_params, config.min_margin)
+
+
+def load_routers(settings: Settings) -> dict[str, Router]:
+    """The router of each composition, with the configuration's mapping or the map for its budgets, if it has
+    one of these.
+
+    Raises RouterError, and SettingsError when a router's map names an expert that is not configured or that
+    embeds.
+    """
+    routers = {}
+    for name, composition in settings.compositions.items():
+        router = Router.load(composition.artifact)
+        if composition.mapping:
+            router = router.with_mapping(composition.mapping)
+        elif composition.active_params or composition.total_params:
+            try:
+                router = router.with_map(
+                    _solver(router, settings, composition).map(composition.active_params)
+                )
+            except MappingError as error:
+                raise SettingsError(f"compositions.{name}: {error}") from error
+        routers[name] = router
+        missing = sorted(set(routers[name].experts) - settings.experts.keys())
+        embedding = sorted(set(routers[name].experts) & settings.experts.keys() - settings.generating)
+        if missing:
+            raise SettingsError(
+                f"compositions.{name}: its router chooses {', '.join(missing)}; "
+                f"define them under experts or give compositions.{name}.mapping"
+            )
+        if embedding:
+            raise SettingsError(
+                f"compositions.{name}: its router chooses {', '.join(embedding)}, which {GIVES_VECTORS}; "
+                f"give compositions.{name}.mapping, or the embedding model another name"
+            )
+    return routers

@@ -1,0 +1,81 @@
+"""The compositions by the names that clients ask for: ``coe``, and ``coe:31B`` for its map under a budget."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from router.composition import Composition
+from router.errors import MappingError
+from router.parameters import billions
+from server.errors import BadRequest
+from server.routing.thread_pools import Workers
+
+KEPT = 64
+"""Solved maps, over all compositions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A composition and its name, without a budget."""
+
+    name: str
+    composition: Composition
+
+
+class Compositions:
+    """For one event loop. A map for a budget is solved once, by whoever asks first, and kept while it is
+    used."""
+
+    def __init__(self, compositions: Mapping[str, Composition], workers: Workers) -> None:
+        self._compositions = compositions
+        self._workers = workers
+        self._solved: OrderedDict[tuple[str, float], asyncio.Future[Composition]] = OrderedDict()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._compositions)
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of all of them."""
+        return frozenset(
+            category
+            for composition in self._compositions.values()
+            for category in composition.router.categories
+        )
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Of each composition's embeddings."""
+        return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
+
+    async def named(self, model: str) -> Named | None:
+        """None: there is none of this name. Raises BadRequest where there is no map for the budget."""
+        if model in self._compositions:
+            return Named(model, self._compositions[model])
+        name, _, written = model.rpartition(":")
+        if name not in self._compositions:
+            return None
+        try:
+            budget = billions(written)
+        except ValueError:
+            return None
+        try:
+            return Named(name, await self._under(name, budget))
+        except MappingError as error:
+            raise BadRequest(f"{model}: {error}.", "model") from error
+
+    async def _under(self, name: str, budget: float) -> Composition:
+        """Goes on when who asked has left: somebody else may be waiting."""
+        key = name, budget
+        if key not in self._solved:
+            composition = self._compositions[name]
+            self._solved[key] = self._workers.solve(lambda: composition.under(budget))
+            if len(self._solved) > KEPT:
+                self._solved.popitem(last=False)
+        self._solved.move_to_end(key)
+        return await asyncio.shield(self._solved[key])
+
+    def __repr__(self) -> str:
+        return f"<Compositions {', '.join(self.names) or 'none'}; {len(self._solved)} maps for budgets>"

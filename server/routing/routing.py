@@ -1,0 +1,183 @@
+"""From the ``model`` a client names to an expert: a composition is routed, an expert is taken as it is."""
+
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from experts.spec import Expert, Task
+from router.composition import Choice, Composition, RoutedBy
+from router.decision import Decision
+from router.errors import MappingError
+from server.errors import BadRequest, NotCapable, UnknownModel
+from server.model_request import ModelRequest
+from server.routing.compositions import Compositions, Named
+from server.routing.eligibility import LONG, Eligibility, Reason, needs_of
+from server.routing.explanation import Explanation
+from server.routing.thread_pools import Workers
+
+_OTHER_TASK: Mapping[Task, str] = {
+    "generate": "generates text and gives no embeddings. An embedding model's name gives some, and a "
+    "composition's name those of its router; GET /v1/models lists them.",
+    "embed": "is an embedding model and generates no text: ask for its vectors at /v1/embeddings. "
+    "GET /v1/models lists the models.",
+}
+"""Why an expert that is for this is asked for the other in vain."""
+Observe = Callable[[str, Decision, RoutedBy], None]
+"""Told each decision, with the composition's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The expert that answers, who cannot and why, and the composition's choice of it (None: the client named
+    the expert). ``composition``: its name, without a budget; ``source``: itself. ``in_place_of``: who was
+    chosen first, where that one is broken."""
+
+    expert: str
+    ruled_out: Mapping[str, Reason]
+    composition: str = ""
+    choice: Choice | None = None
+    source: Composition | None = None
+    in_place_of: str = ""
+
+    @property
+    def by(self) -> RoutedBy:
+        return "expert" if self.choice is None else self.choice.by
+
+    @property
+    def decision(self) -> Decision | None:
+        return None if self.choice is None else self.choice.decision
+
+    def without(self, broken: Collection[str]) -> "Route | None":
+        """The route when these are broken. None: nobody answers instead, or the client named the expert."""
+        if self.choice is None or self.source is None:
+            return None
+        able = {*self.source.stand_ins} - self.ruled_out.keys() - {*broken}
+        choice = self.source.instead(self.choice, able)
+        if choice is None:
+            return None
+        first = self.in_place_of or self.expert
+        return replace(self, expert=choice.decision.expert, choice=choice, in_place_of=first)
+
+    @property
+    def prompt(self) -> str:
+        """What the router read."""
+        return "" if self.choice is None else self.choice.prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A route and the expert that it names, as it was configured when the route was chosen."""
+
+    route: Route
+    expert: Expert
+
+
+class Routing:
+    """The compositions, by name, and the experts."""
+
+    def __init__(
+        self,
+        compositions: Mapping[str, Composition],
+        experts: Mapping[str, Expert],
+        windows: Mapping[str, int],
+        observe: Observe,
+        workers: Workers,
+    ) -> None:
+        """``windows``: family to its context window in tokens."""
+        self._compositions = Compositions(compositions, workers)
+        self._experts = experts
+        self._direct = {name: Route(name, {}) for name in experts}
+        """To those that clients name."""
+        self._windows = windows
+        self._observe = observe
+        self._workers = workers
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Of each composition's embeddings."""
+        return self._compositions.dimensions
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Of all compositions."""
+        return self._compositions.categories
+
+    async def route(self, request: ModelRequest, category: str | None = None) -> Route:
+        """``category``: the client's own, for a composition. Decides off the event loop.
+
+        Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
+        """
+        if request.model in self._experts:
+            return await self._checked(request)
+        route = await self._decide(request, await self.named(request.model), category)
+        if route.choice is not None:
+            self._observe(route.composition, route.choice.decision, route.by)
+        return route
+
+    async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
+        """The same, and nobody is told."""
+        named = await self.named(request.model)
+        route = await self._decide(request, named, category)
+        if named is None:
+            return Explanation.of(request.model, None, (request.model,), {})
+        router = named.composition.router
+        return Explanation.of(
+            request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
+        )
+
+    async def named(self, model: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. Raises UnknownModel, and BadRequest where
+        there is no map for a budget."""
+        if model in self._experts:
+            return None
+        named = await self._compositions.named(model)
+        if named is None:
+            raise UnknownModel(self._no_such_model(model), "model")
+        return named
+
+    async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
+        if named is None:
+            return await self._checked(request)
+        return await self._workers.decide(lambda: self._choose(request, named, category))
+
+    async def _checked(self, request: ModelRequest) -> Route:
+        """To the expert that it names, if that one can take it. What is short is checked at once. Raises
+        NotCapable, ContextTooLong."""
+        expert = self._experts[request.model]
+        _check_task(request, expert)
+        window = self._windows[expert.family]
+        needs = needs_of(request, window)
+        if needs.characters > LONG:
+            missing = await self._workers.decide(lambda: needs.missing(expert, window))
+        else:
+            missing = needs.missing(expert, window)
+        if missing is not None:
+            Eligibility(needs, {expert.name: window}, {expert.name: missing}).among([expert.name])  # says why
+        return self._direct[expert.name]
+
+    def _choose(self, request: ModelRequest, named: Named, category: str | None) -> Route:
+        names, stand_ins = named.composition.experts, named.composition.stand_ins
+        judged = [self._experts[name] for name in dict.fromkeys((*names, *stand_ins))]
+        eligibility = Eligibility.of(request, judged, self._windows)
+        eligible = eligibility.among(names)
+        if not request.messages:
+            message = f"{request.model} chooses an expert by a text, and here is none: name an expert."
+            raise BadRequest(message, "model")
+        try:
+            choice = named.composition.choose(request.messages, eligible=eligible, category=category)
+        except MappingError as error:
+            raise BadRequest(f"x-coe-category: {error}.") from error
+        ruled_out = eligibility.ruled_out
+        return Route(choice.decision.expert, ruled_out, named.name, choice, named.composition)
+
+    def _no_such_model(self, name: str) -> str:
+        known = [*self._compositions.names, *sorted(self._experts)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
+        return f"The model {name[:100]!r} does not exist. {hint}"
+
+
+def _check_task(request: ModelRequest, expert: Expert) -> None:
+    """Raises NotCapable."""
+    if request.task is not None and request.task != expert.task:
+        raise NotCapable(f"{expert.name} {_OTHER_TASK[expert.task]}", "model")

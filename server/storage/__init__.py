@@ -1,0 +1,1 @@
+"""SQLite files: opening, versions, errors."""

@@ -1,0 +1,1 @@
+"""Sockets, HTTP connections, bodies in and streams out."""

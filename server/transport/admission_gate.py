@@ -1,0 +1,75 @@
+"""In front of all paths: how many requests are under way, and that nothing new is begun while draining."""
+
+import asyncio
+import contextlib
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.config.limits import LimitsConfig
+from server.error_table import error_response
+from server.errors import GatewayError, Overloaded, ShuttingDown
+
+WATCHED = frozenset({"/health", "/ready", "/metrics"})
+"""Paths that say how the gateway is: answered however much is under way."""
+
+LATER = "The gateway is shutting down; try again in a moment."
+GATE = "coe.gate"
+"""Where a request's scope has the gate it came through."""
+_HELD = "coe.held"
+
+
+class Gate:
+    """An ASGI application around another. ``draining``: what comes is told 503."""
+
+    def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
+        self._app = app
+        self._limits = limits
+        self._under_way = 0
+        self._bodies = 0  # bytes
+        self._empty = asyncio.Event()  # while draining
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in WATCHED:
+            await self._app(scope, receive, send)
+        elif self.draining:
+            await _refusal(ShuttingDown(LATER))(scope, receive, send)
+        elif self._under_way >= self._limits.requests:
+            await _refusal(Overloaded("Too many requests are under way; try again in a moment."))(
+                scope, receive, send
+            )
+        else:
+            self._under_way += 1
+            scope[GATE], scope[_HELD] = self, 0
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
+                self._bodies -= scope[_HELD]
+                if self.draining and not self._under_way:
+                    self._empty.set()
+
+    def hold(self, scope: Scope, size: int) -> None:
+        """Of its body, until the request ends, ``size`` bytes more are kept. Raises Overloaded."""
+        scope[_HELD] += size
+        self._bodies += size
+        if self._bodies > self._limits.bodies:
+            raise Overloaded("The requests under way are too large together; try again in a moment.")
+
+    async def drain(self, seconds: float) -> None:
+        """Begins nothing new. Returns once nothing is under way, after ``seconds``, or when ``hurried``."""
+        self.draining = True
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
+
+    def hurried(self) -> None:
+        """What is under way is not waited for any more."""
+        self._empty.set()
+
+    def __repr__(self) -> str:
+        return f"<Gate [under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}]>"
+
+
+def _refusal(error: GatewayError) -> ASGIApp:
+    return error_response(error, {"connection": "close"})

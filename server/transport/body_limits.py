@@ -1,0 +1,67 @@
+"""Bounds on what a client may send."""
+
+import contextlib
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from server.config.settings import ServerConfig
+from server.errors import BadRequest, TooLarge
+from server.model_request import ModelRequest
+from server.transport.admission_gate import GATE, Gate
+from server.transport.media_hosts import check_media
+
+_PARSER_DEPTH = 1024
+"""How deep orjson reads."""
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that, Overloaded,
+    ClientDisconnect."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal():
+        raise BadRequest("The content-length header is not a number.")
+    if int(declared) > limit:
+        raise TooLarge(f"The body has {declared} bytes; at most {limit} are taken.")
+    gate: Gate = request.scope[GATE]
+    parts, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"The body has more than the {limit} bytes that are taken.")
+        gate.hold(request.scope, len(part))
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def read_json(request: Request, config: ServerConfig) -> bytes:
+    """The whole body: JSON not too deep to be read, or no JSON. Raises BadRequest, TooLarge, Overloaded."""
+    raw = await read_body(request, config.max_body)
+    check_depth(raw, config.limits.json_depth)
+    return raw
+
+
+def check_depth(raw: bytes, most: int) -> None:
+    """Raises BadRequest. Counting brackets is enough for small bodies. For others the parser counts: with as
+    many brackets around the body as leave ``most`` of the levels it reads. What is no JSON passes."""
+    if raw.count(b"{") + raw.count(b"[") <= most:
+        return
+    around = _PARSER_DEPTH - most
+    try:
+        orjson.loads(b"".join([b"[" * around, raw, b"]" * around]))
+    except orjson.JSONDecodeError:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            orjson.loads(raw)
+            raise BadRequest(f"The body is nested deeper than {most} levels.") from None
+
+
+def check_messages(request: ModelRequest, config: ServerConfig) -> None:
+    """How many there are, and where they have content from. Raises BadRequest."""
+    most = config.limits.messages
+    if len(request.messages) > most:
+        raise BadRequest(f"There are {len(request.messages)} messages; at most {most} are taken.", "messages")
+    check_media(request.body, config.media_hosts)

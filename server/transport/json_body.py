@@ -1,0 +1,46 @@
+"""Small bodies that clients send to the gateway itself, read as a model and described in /openapi.json."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from server.errors import BadRequest
+from server.transport.body_limits import read_body
+
+MOST = 10_000
+"""Bytes."""
+
+Sent = TypeVar("Sent", bound=BaseModel)
+
+
+async def read_model(request: Request, model: type[Sent], most: int = MOST) -> Sent:
+    """Raises BadRequest naming the field, TooLarge."""
+    raw = await read_body(request, most)
+    try:
+        return model.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        raise BadRequest(f"{field or 'The body'}: {message}.", field or None) from error
+
+
+def described(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """For ``openapi_extra``. FastAPI would read a body of any size, before it asks who sends it."""
+    tree = model.model_json_schema()
+    content = {"application/json": {"schema": _whole(tree, tree.pop("$defs", {}))}}
+    return {"requestBody": {"content": content, "required": required}}
+
+
+def _whole(tree: Any, parts: Mapping[str, Any]) -> Any:
+    """With each part where it is named: in the middle of a document the names mean something else."""
+    if isinstance(tree, list):
+        return [_whole(each, parts) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    name = tree.get("$ref")
+    if isinstance(name, str):
+        return _whole(parts[name.removeprefix("#/$defs/")], parts)
+    return {key: _whole(value, parts) for key, value in tree.items()}

@@ -1,0 +1,216 @@
+"""The limits of a key: never over in any window, whatever comes, ends or is cancelled, and nothing leaks."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from server.access.rate_limits import DAY_S, WINDOW_S, Allowance, Instant, Refusal, Reservation, Window
+from server.config.api_keys import Limits
+
+MIDNIGHT = 20_000 * DAY_S
+LIMITS = Limits(requests_per_minute=5, tokens_per_minute=100, concurrent_requests=3, tokens_per_day=400)
+
+
+def at(seconds: float, since: float = MIDNIGHT) -> Instant:
+    """``seconds`` after ``since``."""
+    return Instant(seconds, since + seconds)
+
+
+@dataclass(slots=True)
+class Request:
+    """The model's view of one that was let in."""
+
+    came: Instant
+    reservation: Reservation
+    charged: int
+
+
+class AnyTraffic(RuleBasedStateMachine):
+    """Requests that come, end early or late, are cancelled, and use at most what they said, at any times."""
+
+    open = Bundle("open")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steady = 1000.0
+        self.allowance = Allowance()
+        self.requests: list[Request] = []
+        self.under_way = 0
+
+    @property
+    def now(self) -> Instant:
+        return Instant(self.steady, MIDNIGHT - 500 + self.steady)
+
+    @rule(seconds=st.one_of(st.floats(0, 5), st.floats(50, 70), st.just(WINDOW_S), st.floats(0, DAY_S)))
+    def time_passes(self, seconds: float) -> None:
+        self.steady += seconds
+
+    @rule(target=open, tokens=st.integers(0, 120))
+    def one_comes(self, tokens: int) -> object:
+        decided = self.allowance.admit(LIMITS, self.now, tokens)
+        if isinstance(decided, Refusal):
+            assert self.would_be_over(tokens), decided
+            return multiple()
+        request = Request(self.now, decided, tokens)
+        self.requests.append(request)
+        self.under_way += 1
+        return request
+
+    @rule(request=consumes(open), share=st.floats(0, 1))
+    def one_ends(self, request: Request, share: float) -> None:
+        request.charged = int(share * request.reservation.tokens)
+        self.allowance.settle(request.reservation, self.now, request.charged)
+        self.under_way -= 1
+
+    def would_be_over(self, tokens: int) -> bool:
+        """By a count that keeps every request, of the 61 s that a second may count."""
+        recent = [r for r in self.requests if r.came.steady > self.steady - WINDOW_S - 1]
+        today = [r for r in self.requests if r.came.day == self.now.day]
+        return (
+            self.under_way >= 3
+            or len(recent) >= 5
+            or sum(r.charged for r in recent) + tokens > 100
+            or sum(r.charged for r in today) + tokens > 400
+        )
+
+    @invariant()
+    def no_window_is_over(self) -> None:
+        for last in self.requests:
+            window = [
+                r for r in self.requests if last.came.steady - WINDOW_S < r.came.steady <= last.came.steady
+            ]
+            assert len(window) <= 5
+            assert sum(r.charged for r in window) <= 100
+        for day in {r.came.day for r in self.requests}:
+            assert sum(r.charged for r in self.requests if r.came.day == day) <= 400
+
+    @invariant()
+    def what_is_open_is_what_has_not_ended(self) -> None:
+        assert self.allowance.open == self.under_way <= 3
+
+    def teardown(self) -> None:
+        self.steady += WINDOW_S + 1
+        requests, tokens = (*self.allowance.remaining(LIMITS, self.now).of.values(),)
+        assert requests is not None
+        assert tokens is not None
+        assert (requests.remaining, requests.reset_s) == (5, 0)
+        assert (tokens.remaining, tokens.reset_s) == (100, 0)
+
+
+TestAnyTraffic = AnyTraffic.TestCase
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.integers(1, 40)), max_size=60), st.integers(40, 100))
+def test_who_waits_as_told_is_let_in_and_who_comes_earlier_is_not(
+    traffic: list[tuple[float, int]], limit: int
+) -> None:
+    limits = Limits(tokens_per_minute=limit)
+    allowance, now = Allowance(), 7.25
+    for pause, tokens in traffic:
+        now += pause
+        decided = allowance.admit(limits, at(now), tokens)
+        if isinstance(decided, Refusal):
+            assert decided.retry_after_s is not None
+            assert 0 < decided.retry_after_s <= WINDOW_S + 1
+            assert isinstance(allowance.admit(limits, at(now + 0.9 * decided.retry_after_s), tokens), Refusal)
+            now += decided.retry_after_s
+            decided = allowance.admit(limits, at(now), tokens)
+        assert isinstance(decided, Reservation)
+
+
+def test_a_window_keeps_no_more_than_a_number_a_second() -> None:
+    window = Window()
+    for step in range(10_000):
+        window.used(step / 10)
+        window.charge(step / 10, 1)
+    assert repr(window) == "<Window 610 in 61 s>"
+
+
+def test_what_is_used_beyond_what_was_reserved_is_charged_when_it_ends() -> None:
+    allowance = Allowance()
+    reservation = admitted(allowance, at(0), 10)
+    allowance.settle(reservation, at(100), 130)
+    refusal = allowance.admit(LIMITS, at(101), 1)
+    assert refusal == Refusal("tokens", most=100, used=120, asked=1, retry_after_s=60.0)
+
+
+def admitted(allowance: Allowance, now: Instant, tokens: int = 1) -> Reservation:
+    decided = allowance.admit(LIMITS, now, tokens)
+    assert isinstance(decided, Reservation)
+    return decided
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        (Limits(concurrent_requests=1), Refusal("concurrent", 1, 1, 1, 1.0)),
+        (Limits(requests_per_minute=1), Refusal("requests", 1, 1, 1, 60.75)),
+        (Limits(tokens_per_minute=90), Refusal("tokens", 90, 50, 50, 60.75)),
+        (Limits(tokens_per_minute=40), Refusal("tokens", 40, 50, 50, None)),
+        (Limits(tokens_per_day=90), Refusal("day", 90, 50, 50, DAY_S - 0.25)),
+        (Limits(tokens_per_day=40), Refusal("day", 40, 50, 50, None)),
+    ],
+)
+def test_a_refusal_says_which_limit_and_when_to_come_again(limits: Limits, refusal: Refusal) -> None:
+    allowance = Allowance()
+    admitted(allowance, at(0.25), 50)
+    assert allowance.admit(limits, at(0.25), 50) == refusal
+
+
+def test_who_is_refused_is_charged_nothing() -> None:
+    allowance = Allowance()
+    for _ in range(5):
+        assert isinstance(allowance.admit(LIMITS, at(0), 101), Refusal)
+    before = repr(Allowance())
+    assert repr(allowance).split(" on day")[0] == before.split(" on day")[0]
+
+
+def test_what_nobody_waits_for_counts_for_the_day_alone() -> None:
+    allowance = Allowance()
+    limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_requests=1, tokens_per_day=100)
+    offline = allowance.admit_offline(limits, at(0), 80)
+    assert isinstance(offline, Reservation)
+    online = allowance.admit(limits, at(0), 10)
+    assert isinstance(online, Reservation)
+    assert allowance.admit_offline(limits, at(0), 11) == Refusal("day", 100, 90, 11, DAY_S)
+    allowance.settle(offline, at(1), 85)
+    allowance.settle(online, at(1), 10)
+    assert allowance.open == 0
+    assert isinstance(allowance.admit_offline(limits, at(2), 6), Refusal)
+    assert isinstance(allowance.admit_offline(limits, at(2), 5), Reservation)
+
+
+def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:
+    allowance = Allowance(at(0).day, 390)
+    limits = Limits(tokens_per_day=400)
+    assert isinstance(allowance.admit(limits, at(0), 11), Refusal)
+    left = allowance.remaining(limits, at(DAY_S - 60.0)).of["tokens"]
+    assert (left.limit, left.remaining, left.reset_s) == (400, 10, 60.0)
+    assert isinstance(allowance.admit(limits, at(DAY_S), 400), Reservation)
+
+
+def test_a_clock_that_is_set_back_over_midnight_gives_nothing_back() -> None:
+    allowance = Allowance()
+    limits = Limits(tokens_per_day=400)
+    reservation = allowance.admit(limits, at(10), 400)
+    assert isinstance(reservation, Reservation)
+    before_midnight = at(11, MIDNIGHT - 60)
+    assert isinstance(allowance.admit(limits, before_midnight, 1), Refusal)
+    allowance.settle(reservation, before_midnight, 399)
+    assert isinstance(allowance.admit(limits, before_midnight, 1), Reservation)
+
+
+def test_what_came_yesterday_is_not_of_today_however_late_it_ends() -> None:
+    allowance = Allowance()
+    limits = Limits(tokens_per_day=400)
+    reservation = allowance.admit(limits, at(DAY_S - 1), 300)
+    assert isinstance(reservation, Reservation)
+    today = allowance.admit(limits, at(DAY_S + 1), 400)
+    assert isinstance(today, Reservation)
+    allowance.settle(reservation, at(DAY_S + 2), 20)
+    allowance.settle(today, at(DAY_S + 3), 100)
+    left = allowance.remaining(limits, at(DAY_S + 4)).of["tokens"]
+    assert left.remaining == 300

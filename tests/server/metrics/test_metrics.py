@@ -1,0 +1,406 @@
+"""What /metrics, /v1/models and the log say of the tiers, over a real socket, and that it is documented."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ByteSize
+
+from memory_tiers.events import MoveReason
+from memory_tiers.status import Counts
+from server.config.settings import Settings
+from server.metrics.gateway import Metrics
+from server.metrics.tier_snapshot import Followed
+from server.metrics.tiers import DOWN, UP
+from server.routes.models import entries
+from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated
+
+WEIGHTS = 1072
+"""Bytes of one of the tiny experts."""
+UP_TO_HOST = {"from_tier": "disk", "to_tier": "host"}
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What a scrape found."""
+
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    @classmethod
+    def of(cls, text: str) -> "Scrape":
+        families = text_string_to_metric_families(text)
+        return cls({(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples})
+
+    def __call__(self, name: str, **labels: str) -> float:
+        return self.samples[name, frozenset(labels.items())]
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum over all other labels."""
+        wanted = frozenset(labels.items())
+        return sum(value for (each, given), value in self.samples.items() if each == name and wanted <= given)
+
+    def values(self, name: str, label: str) -> set[str]:
+        """Of ``label`` in all samples of ``name``."""
+        return {dict(labels)[label] for each, labels in self.samples if each == name}
+
+
+async def scraped(gateway: Gateway) -> Scrape:
+    return Scrape.of((await gateway.http.get("/metrics")).text)
+
+
+async def listed(gateway: Gateway, name: str) -> dict[str, Any]:
+    detail: dict[str, Any] = (await gateway.http.get(f"/v1/models/{name}")).json()["coe"]
+    return detail
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  what is awaited happens in the gateway and tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def at_rest(gateway: Gateway) -> None:
+    await until(lambda: gateway.services.tiers.counts() == Counts(0, 0, 0))
+
+
+async def loading(gateway: Gateway) -> None:
+    tiers = gateway.services.tiers
+    await until(lambda: any(move.target == "device" for move in tiers.progress()))
+
+
+def with_tiers(settings: Settings, **fields: Any) -> Settings:
+    return settings.model_copy(update={"tiers": settings.tiers.model_copy(update=fields)})
+
+
+def roomy_host(settings: Settings) -> Settings:
+    """Two experts on the device, all of them on the host, and nobody stays for having just come."""
+    return with_tiers(settings, host=ByteSize(6000), min_residency_s=0.0)
+
+
+async def evict_one_and_ask_for_it_again(gateway: Gateway) -> str:
+    """general hot, law cold, both hot, math cold in place of one of them, which is asked for again. Who?"""
+    for name in ("general", "law", "law", "general", "math"):
+        assert (await gateway.post(model=name)).status_code == 200
+    (evicted,) = [each.expert for each in gateway.services.tiers.status() if each.tier == "host"]
+    assert (await gateway.post(model=evicted)).headers["x-coe-tier"] == "host"
+    await at_rest(gateway)
+    return evicted
+
+
+async def test_hits_and_ways_to_an_expert_are_counted(serving: Serving, settings: Settings) -> None:
+    async with serving(roomy_host(settings)) as gateway:
+        evicted = await evict_one_and_ask_for_it_again(gateway)
+        seen = await scraped(gateway)
+    assert [seen("coe_tier_hits_total", tier=tier) for tier in ("device", "host", "disk")] == [3, 1, 2]
+    assert seen("coe_actuations_total", expert="law", path="cold") == 1
+    assert seen("coe_actuations_total", expert="math", path="cold") == 1
+    assert seen("coe_actuations_total", expert=evicted, path="warm") == 1
+    assert seen.total("coe_actuations_total", path="hot") == 3
+    assert seen("coe_lease_wait_seconds_count", expert="law", tier="disk") == 1
+    assert seen.total("coe_lease_wait_seconds_count") == 6
+    assert seen.total("coe_lease_seconds_count") == 6
+    assert seen.total("coe_tickets_total", outcome="granted") == 6
+
+
+async def test_every_move_is_counted_with_its_bytes(serving: Serving, settings: Settings) -> None:
+    async with serving(roomy_host(settings)) as gateway:
+        await evict_one_and_ask_for_it_again(gateway)
+        seen = await scraped(gateway)
+    moves = {
+        ("disk", "host", "preload"): 1,
+        ("disk", "host", "ticket"): 2,
+        ("host", "device", "ticket"): 3,
+        ("device", "host", "eviction"): 2,
+    }
+    for (source, target, reason), count in moves.items():
+        labels = {"from_tier": source, "to_tier": target, "reason": reason, "outcome": "done"}
+        assert seen("coe_move_seconds_count", **labels) == count
+        assert seen("coe_move_bytes_count", **labels) == count
+        assert seen("coe_move_bytes_sum", **labels) == count * WEIGHTS
+    assert seen.total("coe_move_seconds_count") == sum(moves.values())
+    assert seen.total("coe_move_bytes_sum") == sum(moves.values()) * WEIGHTS
+    assert seen("coe_evictions_total", tier="device", reason="eviction") == 2
+    assert seen("coe_eviction_age_seconds_count", tier="device", reason="eviction") == 2
+    assert seen.total("coe_evictions_total") == 2
+    assert seen("coe_engine_start_seconds_count", family="small", outcome="done") == 1
+
+
+async def test_how_full_each_tier_is_and_who_is_where(serving: Serving, settings: Settings) -> None:
+    async with serving(roomy_host(settings)) as gateway:
+        await evict_one_and_ask_for_it_again(gateway)
+        seen = await scraped(gateway)
+    used = {tier: seen("coe_tier_used_bytes", tier=tier) for tier in ("device", "host", "disk")}
+    assert used == {"device": 2 * WEIGHTS, "host": 3 * WEIGHTS, "disk": 5 * WEIGHTS}
+    assert seen("coe_tier_capacity_bytes", tier="device") == 2500
+    assert seen("coe_tier_capacity_bytes", tier="host") == 6000
+    assert "disk" not in seen.values("coe_tier_capacity_bytes", "tier")
+    assert seen.total("coe_tier_reserved_bytes") == 0
+    assert [seen.total("coe_expert_tier", tier=tier) for tier in ("device", "host", "disk")] == [2, 1, 2]
+    assert seen("coe_expert_tier", expert="medicine", tier="disk") == 1
+
+
+async def test_what_an_operator_sends_away_is_an_eviction_from_both_tiers(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(roomy_host(settings)) as gateway:
+        await gateway.post(model="law")
+        gateway.services.tiers.orders.move("law", "disk")
+        await at_rest(gateway)
+        seen = await scraped(gateway)
+    for tier in ("device", "host"):
+        assert seen("coe_evictions_total", tier=tier, reason="operator") == 1
+        assert seen("coe_eviction_age_seconds_count", tier=tier, reason="operator") == 1
+        assert 0 < seen("coe_eviction_age_seconds_sum", tier=tier, reason="operator") < 3600
+    assert seen.total("coe_evictions_total") == 2
+
+
+async def test_a_load_that_fails_has_moved_nothing_and_its_copy_is_unusable(
+    serving: Serving, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "coe.tiers")
+    async with serving(settings) as gateway:
+        (settings.store / "law" / "config.json").unlink()
+        assert (await gateway.post(model="law")).status_code == 503
+        await at_rest(gateway)
+        seen = await scraped(gateway)
+    failed = {"from_tier": "host", "to_tier": "device", "reason": "ticket", "outcome": "failed"}
+    assert seen("coe_move_seconds_count", **failed) == 1
+    assert seen("coe_move_bytes_sum", **failed) == 0
+    assert seen("coe_evictions_total", tier="host", reason="unusable") == 1
+    (line,) = [each for each in caplog.records if "outcome=failed" in each.getMessage()]
+    assert line.levelno == logging.WARNING
+    assert line.getMessage().startswith("move expert=law from=host to=device reason=ticket outcome=failed")
+    assert "config.json" in line.getMessage()
+
+
+async def test_the_log_has_one_line_for_each_move_and_change_of_an_engine(
+    serving: Serving, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "coe.tiers")
+    async with serving(settings) as gateway:
+        await gateway.post(model="law")
+    number = r"\d+\.\d{3}"
+    moved = rf"outcome=done seconds={number} bytes={WEIGHTS} GB/s={number}"
+    given_back = rf"outcome=done seconds={number} bytes={WEIGHTS} age_s=\d+\.\d"
+    expected = [
+        rf"move expert=general from=disk to=host reason=preload {moved}",
+        r"engine family=small state=starting starts=1",
+        rf"engine family=small state=ready starts=1 seconds={number}",
+        rf"move expert=general from=host to=disk reason=eviction {given_back}",
+        rf"move expert=law from=disk to=host reason=ticket {moved}",
+        rf"move expert=law from=host to=device reason=ticket {moved}",
+        r"engine family=small state=stopped starts=1",
+    ]
+    lines = [record.getMessage() for record in caplog.records if record.name == "coe.tiers"]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line)
+
+
+async def test_who_the_router_finds_probable_is_brought_before_anybody_asks(
+    serving: Serving, settings: Settings
+) -> None:
+    tiers = settings.tiers.model_copy(update={"prefetch_share": 0.5})
+    async with serving(settings.model_copy(update={"tiers": tiers})) as gateway:
+        question = "Can a surgeon be sued for malpractice by a patient?"
+        answer = await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
+        assert answer.headers["x-coe-expert"] == "law"
+        medicine = EXPERTS.index("medicine")
+        await until(lambda: gateway.services.tiers.status()[medicine].tier != "disk")
+        await gateway.post(model="medicine")
+        scrape = await scraped(gateway)
+        assert scrape("coe_move_seconds_count", **UP_TO_HOST, reason="prefetch", outcome="done") >= 1
+        assert scrape.total("coe_prefetches_total", outcome="used") >= 1
+
+
+async def test_without_a_share_nothing_is_prefetched(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        for question in ("Can a surgeon be sued for malpractice by a patient?", "Hello") * 3:
+            await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
+        scrape = await scraped(gateway)
+        assert scrape.total("coe_move_seconds_count", reason="prefetch") == 0
+
+
+async def test_a_move_under_way_is_shown_until_it_ends(serving: Serving, settings: Settings) -> None:
+    for_ever = simulated(settings, load_bytes_per_s=ByteSize(1))
+    async with serving(for_ever) as gateway:
+        assert await listed(gateway, "law") == {
+            "kind": "expert",
+            "task": "generate",
+            "description": "",
+            "parameters": 250,
+            "family": "small",
+            "capabilities": None,
+            "context_length": 200_000,
+            "tier": "disk",
+            "ready": False,
+            "loading": False,
+            "breaker_open": False,
+            "pinned": False,
+            "weights_bytes": WEIGHTS,
+        }
+        asking = asyncio.create_task(gateway.post(model="law"))
+        await loading(gateway)
+        seen = await scraped(gateway)
+        law, general = await listed(gateway, "law"), await listed(gateway, "general")
+        asking.cancel()
+        await asyncio.wait([asking])
+    way = {"expert": "law", "from_tier": "host", "to_tier": "device", "reason": "ticket"}
+    assert seen("coe_moving_seconds", **way) >= 0
+    assert seen.values("coe_moving_seconds", "expert") == {"law"}
+    assert seen.values("coe_moving_done", "expert") == set(), "no load has been measured yet"
+    assert seen("coe_waiting", expert="law") == 1
+    assert seen("coe_tier_reserved_bytes", tier="device") == WEIGHTS
+    progress = {"from": "host", "to": "device", "done": None, "remaining_s": None}
+    assert (law["tier"], law["ready"], law["loading"], law["progress"]) == ("host", False, True, progress)
+    assert (general["tier"], general["ready"], general["loading"]) == ("device", True, False)
+    assert "progress" not in general
+
+
+async def test_how_far_a_move_is_follows_from_those_before(serving: Serving, settings: Settings) -> None:
+    async with serving(roomy_host(simulated(settings, load_bytes_per_s=ByteSize(2000)))) as gateway:
+        await gateway.post(model="law")
+        asking = asyncio.create_task(gateway.post(model="math"))
+        await loading(gateway)
+        text = gateway.services.metrics.text(gateway.services.tiers, {}, {}).decode()
+        assert (await asking).status_code == 200
+        await at_rest(gateway)
+        after = await scraped(gateway)
+    way = {"expert": "math", "from_tier": "host", "to_tier": "device", "reason": "ticket"}
+    assert 0 <= Scrape.of(text)("coe_moving_done", **way) < 1
+    assert after.values("coe_moving_seconds", "expert") == set()
+    assert after.values("coe_moving_done", "expert") == set()
+
+
+async def test_an_expert_is_not_ready_while_its_engine_is_dead(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        assert (await listed(gateway, "general"))["ready"]
+        gateway.engine.crash()
+        (general,) = [each["coe"] for each in entries(gateway.services) if each["id"] == "general"]
+        assert (general["tier"], general["ready"]) == ("device", False), "the tiers have not heard of it yet"
+
+
+async def test_counters_of_an_engine_go_on_after_it_died(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        for name in ("law", "general", "law"):
+            await gateway.post(model=name)
+        before = await scraped(gateway)
+        gateway.engine.crash()
+        for name in ("general", "law"):
+            await gateway.post(model=name)
+        counted = await gateway.engine.statistics()
+        after = await scraped(gateway)
+    switches = before("coe_engine_switches_total", family="small")
+    busy = before("coe_engine_busy_seconds_total", family="small")
+    assert switches == 3
+    assert busy == pytest.approx(3 * 64 / 2000 + 3 * 0.002)
+    assert 0 < counted.switches < switches
+    assert after("coe_engine_switches_total", family="small") == switches + counted.switches
+    assert counted.busy_seconds is not None
+    both = pytest.approx(busy + counted.busy_seconds)
+    assert after("coe_engine_busy_seconds_total", family="small") == both
+    assert after("coe_engine_deaths_total", family="small") == 1
+    assert after("coe_engine_start_seconds_count", family="small", outcome="done") == 2
+
+
+def test_a_count_that_became_smaller_began_anew() -> None:
+    registry = CollectorRegistry()
+    followed = Followed(Counter("coe_example", "", ["family"], registry=registry))
+    for count in (5, 7, 7, 2):
+        followed.follow(count, "a")
+    followed.follow(1, "b")
+    assert registry.get_sample_value("coe_example_total", {"family": "a"}) == 9
+    assert registry.get_sample_value("coe_example_total", {"family": "b"}) == 1
+
+
+async def test_gauges_of_what_is_not_configured_any_more_are_gone(
+    serving: Serving, settings: Settings
+) -> None:
+    experts = {name: each.model_copy(update={"family": "new"}) for name, each in settings.experts.items()}
+    del experts["law"]
+    later = settings.model_copy(
+        update={"families": {"new": settings.families["small"]}, "experts": experts, "compositions": {}}
+    )
+    async with serving(settings) as gateway, serving(later) as other:
+        before = await scraped(gateway)
+        running = {"new": await other.services.engines["new"].statistics()}
+        after = Scrape.of(gateway.services.metrics.text(other.services.tiers, running, {}).decode())
+    for name in ("coe_expert_tier", "coe_leases", "coe_waiting"):
+        assert before.values(name, "expert") == {*EXPERTS}
+        assert after.values(name, "expert") == {*EXPERTS} - {"law"}
+    for name in ("coe_engine_state", "coe_engine_requests"):
+        assert before.values(name, "family") == {"small"}
+        assert after.values(name, "family") == {"new"}
+
+
+async def test_series_of_closed_sets_exist_from_the_start(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        seen = await scraped(gateway)
+    failed = {"from_tier": "host", "to_tier": "device", "reason": "prefetch", "outcome": "failed"}
+    assert seen("coe_move_seconds_count", **failed) == 0
+    assert seen("coe_evictions_total", tier="host", reason="eviction") == 0
+    assert seen("coe_eviction_age_seconds_bucket", tier="device", reason="eviction", le="60.0") == 0
+    assert seen("coe_prefetches_total", tier="device", outcome="used") == 0
+    assert seen("coe_tier_hits_total", tier="device") == 0
+    assert seen("coe_wait_bound_hits_total", family="small") == 0
+
+
+def test_every_reason_of_a_move_is_known_to_go_up_or_down() -> None:
+    assert {*UP, *DOWN} == {*get_args(MoveReason)}
+
+
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| `(coe_\w+)` \| (\w+) \| ([^|]*) \|", re.MULTILINE)
+
+
+def series() -> dict[str, tuple[str, list[str]]]:
+    """Every series as PromQL names it, with its kind and its labels."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    found = {}
+    for metric in registry.collect():
+        collector = registry._names_to_collectors[metric.name]
+        assert isinstance(collector, MetricWrapperBase)
+        name = metric.name + ("_total" if metric.type == "counter" else "")
+        found[name] = (metric.type, [*collector._labelnames])
+    return found
+
+
+def test_every_series_is_documented_with_its_kind_and_labels() -> None:
+    documented = {
+        name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in ROW.findall(OPERATIONS)
+    }
+    assert documented == series()
+
+
+def test_every_name_in_the_documentation_and_its_promql_exists() -> None:
+    names = set()
+    for name, (kind, _) in series().items():
+        names |= {name, *(f"{name}_{part}" for part in ("bucket", "sum", "count") if kind == "histogram")}
+    assert {*re.findall(r"\bcoe_\w+", OPERATIONS)} - names == set()
+
+
+def queries() -> Iterator[str]:
+    for block in re.findall(r"```promql\n(.*?)```", OPERATIONS, re.DOTALL):
+        yield from block.splitlines()
+
+
+@pytest.mark.parametrize("query", list(queries()))
+def test_a_query_uses_labels_that_its_series_have(query: str) -> None:
+    known = series()
+    names = [re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bcoe_\w+", query)]
+    assert names
+    assert query.count("(") == query.count(")")
+    used = {*re.findall(r"(\w+)(?:=~|!~|!=|=)\"", query)}
+    for group in re.findall(r"(?:by|ignoring) \(([^)]*)\)", query):
+        used |= {*group.split(", ")}
+    for name in names:
+        assert used - {"le"} <= {*known[name][1]}, f"{name} has no such label"
+    assert "le" not in used or "_bucket" in query

@@ -1,0 +1,200 @@
+"""A composition under a budget: ``coe:31B``."""
+
+import asyncio
+import contextlib
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from router.artifact import Artifact
+from router.composition import Composition
+from router.embedders.embedder import HashedWords, embedder_named
+from router.mapping.budget_solver import Solver
+from router.router import Router
+from router.settings import CompositionConfig
+from router.training.train import train
+from server.config.settings import Settings, SettingsError
+from server.routing.catalog import load_routers
+from server.routing.compositions import KEPT, Compositions, Named
+from server.routing.routing import Routing
+from server.routing.thread_pools import Workers
+from tests.router.mapping.score_tables import table
+from tests.router.training.test_training import prompts
+from tests.server.conftest import Gateway, Serving
+from tests.server.routing.test_eligibility import refused
+from tests.server.routing.test_requests import EMBEDDED, MATHS, explained, headers, talk
+
+
+def give_scores(gateway: Gateway) -> None:
+    """To the artifact of ``coe``: general has 1 B parameters, math 11 B, law 21 B."""
+    services, artifact = gateway.services, Artifact.read(EMBEDDED)
+    scores = table(artifact.classifier.labels)
+    router = Router(replace(artifact, scores=scores), embedder_named("minilm-l6-int8"))
+    composition = Composition(router, solver=Solver(scores, services.experts))
+    routing = Routing(
+        {"coe": composition},
+        services.experts,
+        {"small": 200_000},
+        services.metrics.decided,
+        services.workers,
+    )
+    services.catalog = replace(services.catalog, routing=routing)
+
+
+async def test_a_budget_in_the_models_name_solves_its_map(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        give_scores(gateway)
+        for model, by, expert in (
+            ("coe:1B", "budget", "general"),
+            ("coe:2B", "budget", "math"),
+            ("coe:1000M", "budget", "general"),
+            ("coe", "map", "math"),
+        ):
+            routed = await headers(gateway, MATHS, model=model)
+            assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == (by, expert)
+        text = (await gateway.http.get("/metrics")).text
+        assert 'coe_route_decisions_total{by="budget",category="math",composition="coe",expert="math"' in text
+        assert "coe:" not in text
+
+
+async def test_a_budget_that_no_map_fits_or_that_is_none_is_refused(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        error = await refused(gateway, model="coe:31B", messages=talk(MATHS))
+        assert error["message"].startswith("coe:31B: the router's artifact has no scores to solve a map from")
+        assert error["param"] == "model"
+        give_scores(gateway)
+        error = await refused(gateway, model="coe:0.5B", messages=talk(MATHS))
+        assert "no expert fits a budget of 0.5 B active parameters; the smallest feasible" in error["message"]
+        for model in ("coe:", "coe:31", "coe:0B", "coe:31B:31B", ":31B", "law:31B", "ceo:31B"):
+            answer = await gateway.post(model=model, messages=talk(MATHS))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_a_model_is_retrieved_by_its_budget(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        give_scores(gateway)
+        found = (await gateway.http.get("/v1/models/coe:2B")).json()
+        assert (found["id"], found["coe"]["kind"]) == ("coe:2B", "composition")
+        assert (await gateway.http.get("/v1/models/coe:0.5B")).status_code == 400
+        assert (await gateway.http.get("/v1/models/law:2B")).status_code == 404
+
+
+async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need_its_place() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.solved: list[float] = []
+            self.go_on = threading.Event()
+
+        def under(self, budget: float) -> object:
+            assert self.go_on.wait(30)
+            self.solved.append(budget)
+            return budget
+
+    counting = Counting()
+    with contextlib.closing(Workers()) as workers:
+        compositions = Compositions({"coe": cast(Composition, counting)}, workers)
+        waiting = [asyncio.create_task(compositions.named("coe:31B")) for _ in range(5)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        counting.go_on.set()
+        await asyncio.wait(waiting)
+        assert waiting[0].cancelled()
+        assert [task.result() for task in waiting[1:]] == [Named("coe", cast(Composition, 31.0))] * 4
+        assert counting.solved == [31.0]
+        for budget in range(1, KEPT):
+            await compositions.named(f"coe:{budget}M")
+            await compositions.named("coe:31000M")
+        assert counting.solved.count(31.0) == 1
+        await compositions.named("coe:0.5B")
+        assert len(counting.solved) == KEPT + 1
+        await compositions.named("coe:1M")
+        assert counting.solved.count(0.001) == 2
+
+
+async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        assert (await explained(gateway, MATHS))["decided"]["row"] is None
+        give_scores(gateway)
+        said = await explained(gateway, MATHS, model="coe:1B")
+        assert (said["expert"], said["routed_by"]) == ("general", "budget")
+        best, *others = said["decided"]["row"]
+        assert best == {
+            "expert": "math",
+            "score": 0.9,
+            "standard_error": 0.01,
+            "parameters_billion": 11.0,
+            "prompts": 100,
+        }
+        assert [each["expert"] for each in others] == ["general", "law"]
+
+
+def graded_artifact(folder: Path) -> Path:
+    """Solved from scores: general has 1 B parameters, math 11 B, law 21 B."""
+    experts = dict(zip(("general", "math", "law"), (1.0, 11.0, 21.0), strict=True))
+    topics = {"chat": "general", "chef": "math", "skipper": "law"}
+    data = [
+        replace(example, scores={topics[name]: grade for name, grade in example.scores.items()})
+        for example in prompts()
+    ]
+    train(data, folder, experts=experts, embedder=HashedWords())
+    return folder
+
+
+def budgeted(artifact: Path, active: str) -> CompositionConfig:
+    return CompositionConfig.model_validate({"artifact": artifact, "active_params": active})
+
+
+COOKING, SAILING = "butter flour dough sugar whisk oven", "anchor keel reef jib rudder mast"
+
+
+async def test_a_budget_of_the_configuration_is_solved_when_it_starts(
+    serving: Serving, settings: Settings, tmp_path: Path
+) -> None:
+    """At most 5 B on average: a third of the prompts may go to math, and none to law as well."""
+    composition = budgeted(graded_artifact(tmp_path / "artifact"), "5B")
+    async with serving(settings.model_copy(update={"compositions": {"coe": composition}})) as gateway:
+        for prompt, model, by, expert in (
+            (COOKING, "coe", "map", "math"),
+            (SAILING, "coe", "map", "general"),
+            (SAILING, "coe:31B", "budget", "law"),
+            (COOKING, "coe:1B", "budget", "general"),
+        ):
+            routed = await headers(gateway, prompt, model=model)
+            assert (routed["x-coe-routed-by"], routed["x-coe-expert"]) == (by, expert)
+        row = (await explained(gateway, COOKING))["decided"]["row"]
+        assert [each["expert"] for each in row] == ["math", "general", "law"]
+        assert row[0]["score"] == pytest.approx(0.85, abs=0.15)
+
+
+def test_a_map_of_the_configuration_is_within_its_budget(settings: Settings, tmp_path: Path) -> None:
+    folder = graded_artifact(tmp_path / "artifact")
+    table = Artifact.read(folder).scores
+    assert table is not None
+    sizes = dict(zip(table.experts, table.parameters, strict=True))
+    for budget in (1.0, 5.0, 9.0, 21.0):
+        composition = budgeted(folder, f"{budget}B")
+        routers = load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
+        mapping = routers["coe"].artifact.mapping
+        expected = sum(share * sizes[mapping[row]] for row, share in table.share_of().items())
+        assert expected <= budget * (1 + 1e-6)
+
+
+def test_a_budget_of_the_configuration_that_no_map_fits_is_an_error(
+    settings: Settings, tmp_path: Path
+) -> None:
+    composition = budgeted(graded_artifact(tmp_path / "artifact"), "0.5B")
+    with pytest.raises(SettingsError, match=r"^compositions\.coe: no expert fits a budget of 0\.5 B"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
+
+
+def test_a_budget_of_the_configuration_needs_scores(settings: Settings) -> None:
+    composition = settings.compositions["coe"].model_copy(update={"active_params": 31.0})
+    with pytest.raises(SettingsError, match=r"^compositions\.coe: the router's artifact has no scores"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))

@@ -1,0 +1,44 @@
+"""The quick way answers as the long one does."""
+
+import pytest
+from starlette.datastructures import Headers
+from starlette.routing import Route
+
+from server.app import QUICK, create_app
+from server.config.settings import Settings
+from server.reload.reload import Reload
+from server.transport.fast_path import QuickHeaders
+from tests.server.conftest import Serving, chat
+
+RAW = [(b"host", b"a"), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"x-latin", b"\xe9")]
+
+
+@pytest.mark.parametrize("name", ["host", "Host", "x-twice", "x-latin", "x-none"])
+def test_a_header_is_what_starlette_says_it_is(name: str) -> None:
+    quick, starlettes = QuickHeaders({"headers": RAW}), Headers(raw=RAW)
+    assert quick.get(name) == starlettes.get(name)
+    assert (name in quick) == (name in starlettes)
+    assert quick.get(name, "else") == starlettes.get(name, "else")
+    assert list(quick.items()) == list(starlettes.items())
+
+
+async def test_every_quick_path_is_served_and_described_by_the_application_too(
+    settings: Settings, serving: Serving
+) -> None:
+    async with serving(settings) as gateway:
+        app = create_app(gateway.services, Reload(gateway.services, lambda: settings))
+        for path, endpoint in QUICK.items():
+            assert "post" in app.openapi()["paths"][path]
+            routes = [route for route in app.routes if isinstance(route, Route) and route.path == path]
+            assert endpoint in [route.endpoint for route in routes if "POST" in (route.methods or ())]
+
+
+async def test_other_methods_and_paths_are_the_applications(settings: Settings, serving: Serving) -> None:
+    async with serving(settings) as gateway:
+        for method, path, status in (
+            ("GET", "/v1/chat/completions", 405),
+            ("GET", "/health", 200),
+        ):
+            assert (await gateway.http.request(method, path)).status_code == status
+        answer = await gateway.http.post("/v1/chat/completions?a=b", json=chat())
+        assert answer.status_code == 200
