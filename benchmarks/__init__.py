@@ -1,1 +1,1 @@
-"""Measurements, one file for each ``coe bench`` verb."""
+"""Measurements, one folder a verb of ``coe bench``."""

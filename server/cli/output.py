@@ -219,7 +219,7 @@ def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
 def bench_tiers(options: argparse.Namespace) -> int:
     from server.cli.progress import Bars
 
-    tiers = benchmark("tiers")
+    tiers = benchmark("tiers.measure")
     with Bars() as bars:
         report = tiers.measure(options.requests, options.seed, bars.of("bench"))
     tiers.show(report)
@@ -232,9 +232,9 @@ def bench_switch(options: argparse.Namespace) -> int:
 
     settings = load(options.config)
     with Bars() as bars:
-        measuring = benchmark("switch").measure(settings, options.runs, bars.of("bench"))
+        measuring = benchmark("switch.measure").measure(settings, options.runs, bars.of("bench"))
         report = asyncio.run(measuring)
-    benchmark("switch_tables").show(report)
+    benchmark("switch.tables").show(report)
     write_json(options.json, report.json())
     return 0
 
@@ -243,8 +243,8 @@ def bench_engine(options: argparse.Namespace) -> int:
     from server.cli.progress import Bars
 
     engine, plan = (
-        benchmark("engine"),
-        benchmark("workload").Plan(
+        benchmark("engine.measure"),
+        benchmark("engine.workload").Plan(
             experts=tuple(options.experts),
             streams=tuple(options.streams),
             tokens=options.tokens,
@@ -259,7 +259,7 @@ def bench_engine(options: argparse.Namespace) -> int:
             settings, plan, bars.of("bench"), options.llama_python, options.llama_model
         )
         report = asyncio.run(measuring)
-    benchmark("engine_tables").show(report)
+    benchmark("engine.tables").show(report)
     write_json(options.json, report.json())
     return 0
 

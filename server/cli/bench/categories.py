@@ -48,7 +48,7 @@ def bench_doubts(options: argparse.Namespace) -> int:
     from router.data.dataset import read_examples
     from router.errors import DatasetError
 
-    bench = benchmark("doubts")
+    bench = benchmark("categories.doubts")
     kinds = [bench.Kind(name, label=False) for name in options.without]
     kinds += [bench.Kind(name, label=True) for name in options.without_label]
     if not kinds:
@@ -56,7 +56,7 @@ def bench_doubts(options: argparse.Namespace) -> int:
     examples = read_examples(options.data)
     with Bars() as bars:
         report = bench.measure(examples, kinds, bars.of("bench"), cache=options.cache, seed=options.seed)
-    benchmark("category_tables").show_doubts(report)
+    benchmark("categories.tables").show_doubts(report)
     write_json(options.json, report.json())
     return 0
 
@@ -65,7 +65,7 @@ def bench_embedders(options: argparse.Namespace) -> int:
     from router.data.dataset import read_examples
     from router.data.plain_prompts import plain_prompts
 
-    bench = benchmark("embedders")
+    bench = benchmark("categories.embedders")
     trial = bench.Trial(
         read_examples(options.data),
         options.part,
@@ -75,6 +75,6 @@ def bench_embedders(options: argparse.Namespace) -> int:
     )
     with Bars() as bars:
         report = bench.measure(trial, bars.of("bench"))
-    benchmark("category_tables").show_embedders(report)
+    benchmark("categories.tables").show_embedders(report)
     write_json(options.json, report.json())
     return 0

@@ -46,7 +46,7 @@ def add_verb(
 
 
 def bench_gateway(options: argparse.Namespace) -> int:
-    plan = benchmark("gateway_report").Plan(
+    plan = benchmark("gateway.report").Plan(
         kinds=tuple(options.answers),
         streams=tuple(options.streams),
         tokens=options.tokens,
@@ -54,8 +54,10 @@ def bench_gateway(options: argparse.Namespace) -> int:
         rounds=options.rounds,
     )
     with Bars() as bars:
-        measuring = benchmark("gateway").measure(plan, bars.of("bench"), options.nginx, options.router_python)
+        measuring = benchmark("gateway.measure").measure(
+            plan, bars.of("bench"), options.nginx, options.router_python
+        )
         report = asyncio.run(measuring)
-    benchmark("gateway_tables").show(report)
+    benchmark("gateway.tables").show(report)
     write_json(options.json, report.json())
     return 0

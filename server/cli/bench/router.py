@@ -31,9 +31,9 @@ def add_verb(
 
 
 def bench_router(options: argparse.Namespace) -> int:
-    measuring = benchmark("router").measure
+    measuring = benchmark("router.measure").measure
     with Bars() as bars:
         report = measuring(options.artifact, options.decisions, options.seed, bars.of("bench"))
-    benchmark("router_tables").show(report)
+    benchmark("router.tables").show(report)
     write_json(options.json, report.json())
     return 0

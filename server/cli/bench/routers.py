@@ -56,16 +56,16 @@ def add_verb(
 
 
 def bench_routers(options: argparse.Namespace) -> int:
-    quality = benchmark("router_quality")
+    quality = benchmark("routers.measure")
     if options.plot is not None:
         matplotlib()
     trial = _trial(options)
     with Bars() as bars:
         report = quality.measure_folder(trial, options.artifact, options.cache, bars.of("bench"))
-    benchmark("standings_tables").show(report)
+    benchmark("routers.tables").show(report)
     write_json(options.json, report.json())
     if options.plot is not None:
-        benchmark("router_frontier_plot").save(report, options.plot)
+        benchmark("routers.frontier_plot").save(report, options.plot)
     return 0
 
 
@@ -75,8 +75,8 @@ def _trial(options: argparse.Namespace) -> Any:
     examples = read_examples(options.train)
     parts = split(examples)
     test = [*parts.calibration, *parts.held_out] if options.split else read_examples(options.test)
-    pool = benchmark("router_contest").Pool.of(sizes("--experts", options.experts))
-    return benchmark("router_quality").Trial(
+    pool = benchmark("routers.contest").Pool.of(sizes("--experts", options.experts))
+    return benchmark("routers.measure").Trial(
         train=parts.fit if options.split else examples,
         test=test,
         pool=pool,

@@ -1,0 +1,1 @@
+"""``coe bench doubts`` and ``coe bench embedders``: classification quality."""

@@ -1,0 +1,1 @@
+"""``coe bench engine``: interleaved experts beside other ways to serve them."""

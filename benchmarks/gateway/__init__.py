@@ -1,0 +1,1 @@
+"""``coe bench gateway``: the gateway beside other proxies."""

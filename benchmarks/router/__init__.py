@@ -1,0 +1,1 @@
+"""``coe bench router``: how long a decision takes."""

@@ -1,0 +1,199 @@
+"""``coe bench router``: how long a decision takes on one core with each embedder, beside its limit.
+
+A router without finer categories is measured as it is, and with as many as training makes of graded prompts.
+
+The limit of an embedder with a model is that model alone, on tokens made before; of any other, its embedding
+alone. Decisions and limits take turns, so that what else the machine does weighs on both. Times are of this
+thread on the core, so that a busy machine counts little; the wall clock's stand beside them.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+import router.embedders.embedder
+from benchmarks.router.clusters import clustered, rows_of
+from benchmarks.router.report import Report, Row, Throughput
+from router.artifact import Artifact
+from router.classifiers.classifier import Classifier, LinearClassifier
+from router.classifiers.linear import Linear
+from router.classifiers.neighbours import NeighbourClassifier
+from router.classifiers.uncertainty import Uncertainty
+from router.data.plain_prompts import plain_prompts
+from router.embedders.embedder import Embedder, MiniLmOnnx, Vectors, embedders
+from router.manifest import EmbedderRecord
+from router.router import Router
+
+LENGTHS = (20, 200, 2000)
+"""Tokens of a prompt."""
+BATCH = 200
+"""Tokens of the prompts that are decided batched."""
+WARMING = 3
+"""Decisions before the first one that counts."""
+Progress = Callable[[str, int, int], None]
+
+
+def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Report:
+    """``folder``: the artifact whose categories, landmarks and map are used. ``decisions``: of each embedder,
+    length and number of rows. Raises ArtifactError and EmbedderError.
+    """
+    load_average, artifact = os.getloadavg()[0], Artifact.read(folder)
+    artifacts = [artifact] if artifact.clusters else [artifact, clustered(artifact, seed)]
+    prompts = {length: prompts_of(length, decisions + WARMING, seed) for length in LENGTHS}
+    rows: list[Row] = []
+    batches: list[Throughput] = []
+    opening = embedders()
+    total = len(opening) * len(artifacts) * (len(LENGTHS) + 1)
+    with one_core():
+        for (name, opened), measured in product(opening.items(), artifacts):
+            embedder = Timed(opened())
+            decider = router_on(measured, embedder)
+            for length, texts in prompts.items():
+                progress(f"{name}, {length} tokens", len(rows) + len(batches), total)
+                rows.append(latency(decider, embedder, length, texts))
+            progress(f"{name}, batched", len(rows) + len(batches), total)
+            batches.append(throughput(decider, embedder, prompts[BATCH]))
+    progress("done", total, total)
+    return Report(
+        cores=os.cpu_count() or 1,
+        load_average=load_average,
+        default=artifact.embedder.name,
+        decisions=decisions,
+        batch_tokens=BATCH,
+        rows=tuple(rows),
+        batches=tuple(batches),
+    )
+
+
+class Timed:
+    """An Embedder that says how long another one took for its last call."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+        self.seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.embedder.name
+
+    @property
+    def sha256(self) -> str:
+        return self.embedder.sha256
+
+    @property
+    def dimension(self) -> int:
+        return self.embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        began = time.thread_time()
+        vectors = self.embedder.embed(texts)
+        self.seconds = time.thread_time() - began
+        return vectors
+
+
+def router_on(artifact: Artifact, embedder: Embedder) -> Router:
+    """The artifact's router on any embedder. Where it was trained on another one its numbers are repeated or
+    cut to the dimension: how long a decision takes depends on how many they are, not on what they say."""
+    dimension, clusters = embedder.dimension, artifact.clusters
+    if clusters is not None:
+        expected = replace(
+            clusters.expected,
+            linear=_read_from(clusters.expected.linear, dimension),
+            landmarks=_resized(clusters.expected.landmarks, dimension),
+        )
+        clusters = replace(clusters, expected=expected)
+    fitted = replace(
+        artifact,
+        embedder=EmbedderRecord(name=embedder.name, dimension=dimension, sha256=embedder.sha256),
+        classifier=_classifier_on(artifact.classifier, dimension),
+        uncertainty=_doubts_on(artifact.uncertainty, dimension),
+        clusters=clusters,
+    )
+    return Router(fitted, embedder)
+
+
+def _classifier_on(classifier: Classifier, dimension: int) -> Classifier:
+    if isinstance(classifier, LinearClassifier):
+        return replace(classifier, logits=_read_from(classifier.logits, dimension))
+    assert isinstance(classifier, NeighbourClassifier)
+    return replace(classifier, vectors=_resized(classifier.vectors, dimension))
+
+
+def _doubts_on(doubts: Uncertainty, dimension: int) -> Uncertainty:
+    added = tuple(replace(each, examples=_resized(each.examples, dimension)) for each in doubts.added)
+    return replace(doubts, landmarks=_resized(doubts.landmarks, dimension), added=added)
+
+
+def _read_from(linear: Linear, dimension: int) -> Linear:
+    return replace(linear, weights=_resized(linear.weights, dimension))
+
+
+def _resized(rows: Vectors, dimension: int) -> Vectors:
+    return np.resize(rows, (len(rows), dimension))
+
+
+def prompts_of(length: int, count: int, seed: int) -> list[str]:
+    """``count`` texts of the shipped plain prompts in random order, each cut to ``length`` tokens of MiniLM's
+    vocabulary."""
+    tokenizer = Tokenizer.from_file(str(router.embedders.embedder.MINILM / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    texts, choose = [example.prompt for example in plain_prompts()], random.Random(seed)
+    made = []
+    for _ in range(count):
+        text = " ".join(choose.choices(texts, k=length))
+        end = tokenizer.encode(text, add_special_tokens=False).offsets[length - 1][1]
+        made.append(text[:end])
+    return made
+
+
+def latency(decider: Router, embedder: Timed, length: int, prompts: Sequence[str]) -> Row:
+    whole, embedding, limits, wall = [], [], [], []
+    for prompt in prompts:
+        limits.append(limit(embedder.embedder, prompt))
+        began, asked = time.thread_time(), time.perf_counter()
+        decider.decide(prompt)
+        whole.append(time.thread_time() - began)
+        wall.append(time.perf_counter() - asked)
+        embedding.append(embedder.seconds)
+    counted = (tuple(each[WARMING:]) for each in (whole, embedding, limits, wall))
+    return Row(embedder.name, rows_of(decider.artifact), length, *counted)
+
+
+def throughput(decider: Router, embedder: Timed, prompts: Sequence[str]) -> Throughput:
+    limits = sum(limit(embedder.embedder, prompt) for prompt in prompts)
+    began = time.thread_time()
+    decider.decide_many(prompts)
+    seconds, rows = time.thread_time() - began, rows_of(decider.artifact)
+    return Throughput(embedder.name, rows, len(prompts) / seconds, len(prompts) / limits)
+
+
+def limit(embedder: Embedder, prompt: str) -> float:
+    """Seconds."""
+    if isinstance(embedder, MiniLmOnnx):
+        tokens = embedder.tokens_of(prompt)
+        began = time.thread_time()
+        embedder.vector_of(tokens)
+    else:
+        began = time.thread_time()
+        embedder.embed([prompt])
+    return time.thread_time() - began
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This thread, and those it starts, compute on one of the cores they may use."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)

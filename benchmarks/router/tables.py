@@ -1,0 +1,61 @@
+"""The report of ``coe bench router`` as tables for people."""
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.router.report import Report, milliseconds
+
+WIDTH = 140
+"""Columns the widest table wants."""
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Prints them, in lines of full length also where they go to a file."""
+    console = console or Console(width=max(WIDTH, Console().width))
+    console.print(_latencies(report))
+    console.print(_batches(report))
+    console.print(_compared(report))
+
+
+def _latencies(report: Report) -> Table:
+    table = Table(
+        title=f"ms of a decision on one of {report.cores} cores, p50 / p99 of {report.decisions}; "
+        f"load average {report.load_average:.2f} at the start"
+    )
+    for column in (
+        "embedder",
+        "rows",
+        "tokens",
+        "decision",
+        "wall clock",
+        "embedding",
+        "the rest",
+        "limit",
+        "ratio",
+    ):
+        table.add_column(column, justify="left" if column == "embedder" else "right")
+    for row in report.rows:
+        parts = (row.decision, row.wall, row.embedding, row.rest, row.limit)
+        times = (f"{milliseconds(part, 50):.2f} / {milliseconds(part, 99):.2f}" for part in parts)
+        table.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *times, f"{row.ratio:.2f}")
+    return table
+
+
+def _batches(report: Report) -> Table:
+    table = Table(title=f"decisions/s of one core, batched, {report.batch_tokens} tokens each")
+    for column in ("embedder", "rows", "decisions/s", "limit", "of the limit"):
+        table.add_column(column, justify="left" if column == "embedder" else "right")
+    for batch in report.batches:
+        figures = (f"{batch.per_second:,.0f}", f"{batch.limit_per_second:,.0f}", f"{batch.ratio:.2f}")
+        table.add_row(batch.embedder, f"{batch.rows:,}", *figures)
+    return table
+
+
+def _compared(report: Report) -> Table:
+    table = Table(title="the embedder of the artifact beside its aims (* misses the aim)")
+    for column in ("figure", "value", "aim"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for each in report.compared:
+        value = f"{each.value:,.2f}{'' if each.met else '*'}"
+        table.add_row(each.what, value, f"{each.aim.direction} {each.aim.value:g}")
+    return table

@@ -1,0 +1,1 @@
+"""``coe bench routers``: quality against cost of our router and others."""

@@ -1,0 +1,1 @@
+"""``coe bench switch``: what a switch, a load and a start cost."""

@@ -1,0 +1,1 @@
+"""``coe bench tiers``: what deciding costs, and policies beside their rivals."""
