@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # curl, and what a shell can see of an answer. Prints one line a check, as the other sessions do.
 set -uo pipefail
+command -v curl >/dev/null || { echo "session_curl: no curl here; on Debian and Ubuntu: apt-get install curl" >&2; exit 1; }
 url="${BASE_URL:-http://127.0.0.1:8000}"
 model="${MODEL:-general}"
 composition="${COMPOSITION:-coe}"
