@@ -8,7 +8,7 @@ ExpertsError
 │   └── NoSpace                     the disk cannot hold what preparation writes
 ├── MemoryUnknown                   nobody says what memory is free
 └── EngineError
-    ├── EngineStartFailed           the process ended or never became ready; carries its last log lines
+    ├── EngineStartFailed           the process ended or never became ready; carries the first cause
     ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
     ├── EngineLost                  the engine went away in the middle of an answer
     ├── AnswerFailed                the engine gave an answer up in the middle, and goes on

@@ -86,7 +86,7 @@ class Engine(Protocol):
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         """Starts with ``expert`` resident, reading ``weights`` (a folder as in ``Expert.folder``), warmed up.
 
-        Allowed when ``stopped`` or ``dead``. Raises EngineStartFailed with the last lines of its log.
+        Allowed when ``stopped`` or ``dead``. Raises EngineStartFailed with the first cause in its log.
         """
         ...
 

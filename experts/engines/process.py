@@ -14,10 +14,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from experts.engines.first_cause import first_cause
+
 _TETHER = "experts.inside_vllm.parent_death_signal"
 _TRACKER = b"multiprocessing.resource_tracker"
 """Python's janitor: when the processes it works for have ended, it removes their shared memory and ends."""
 _TRACKER_GRACE_S = 5.0
+_READ_BYTES = 2**20
+"""Of the log, for why the run ended."""
 
 
 class EngineProcess:
@@ -100,7 +104,8 @@ class EngineProcess:
             loop.add_reader(descriptor, self._kill)
 
     async def ended(self) -> str:
-        """Waits until the run is over and says how it ended, with the last lines of the log."""
+        """Waits until the run is over and says how it ended and why: the first cause that the log tells of,
+        else its last lines."""
         await asyncio.shield(self._watch)
         return self._reason
 
@@ -134,9 +139,14 @@ class EngineProcess:
             if loop.time() > deadline:
                 _signal(members, signal.SIGKILL)
             await asyncio.sleep(0.02)
-        exit_words = _exit_words(code)
-        self._reason = f"the engine's process {exit_words}; last lines of {self._log}:\n{self.log_tail()}"
+        self._reason = f"the engine's process {_exit_words(code)}{self._cause(by_itself=code >= 0)}"
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _cause(self, *, by_itself: bool) -> str:
+        cause = first_cause(_end_of(self._log), by_itself=by_itself)
+        return (
+            f": {cause}; more in {self._log}" if cause else f"; last lines of {self._log}:\n{self.log_tail()}"
+        )
 
     def _members(self) -> list[int]:
         return list(session_members(self._process.pid))
@@ -175,6 +185,13 @@ def _is_tracker(pid: int) -> bool:
         return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _end_of(log: Path) -> str:
+    """All that a start says, and of a run of many days what came last."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _READ_BYTES))
+        return file.read().decode(errors="replace")
 
 
 def _rotate(log: Path) -> None:
