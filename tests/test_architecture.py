@@ -50,7 +50,7 @@ def test_nothing_outside_inside_vllm_imports_what_runs_inside_vllm() -> None:
 
 
 def test_the_gateway_process_imports_neither_torch_nor_vllm() -> None:
-    served = "server.cli.main, server.serve, server.cli.output"
+    served = "server.cli.main, server.cli.serve, server.serve"
     modules = f"{served}, experts.checkpoints.prepared, router.training.train"
     program = (
         f"import sys, {modules}\n"

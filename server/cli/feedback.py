@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from server.access.owner import owner_named
+from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
 from server.config.feedback import DAY_S
 from server.config.settings import SettingsError, load
@@ -18,18 +19,14 @@ from server.feedback.store import FeedbackStore
 from server.storage.errors import NotKept
 
 
-def add_verbs(
-    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
+def add_to(parent: Parent) -> None:
     feedback = parent.add_parser("feedback", help="what was kept of decisions and clients' feedback")
     verbs = feedback.add_subparsers(required=True, metavar="VERB")
-    exported = verb(verbs, "export", export, "write what was kept as training data")
+    exported = add_verb(verbs, "export", export, "write what was kept as training data")
     exported.add_argument("--out", type=Path, required=True, help="JSON lines for coe router train (.gz too)")
     exported.add_argument("--since", type=float, metavar="DAYS", help="leave out what is older")
-    counted = verb(verbs, "stats", stats, "count what was kept")
-    forgotten = verb(verbs, "forget", forget, "delete what was kept, for good")
+    counted = add_verb(verbs, "stats", stats, "count what was kept")
+    forgotten = add_verb(verbs, "forget", forget, "delete what was kept, for good")
     which = forgotten.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", help="of one request, as its answer's x-request-id said")
     which.add_argument("--key", metavar="NAME", help="of all requests that came with an API key of this name")

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,23 +15,19 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from server.access.account_store import AccountStore, MadeKey, opened
+from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
-from server.config.api_keys import PRIORITIES, Key, digest_of, new_secret
-from server.config.key_settings import HASH, KeyConfig, hashed_of
+from server.config.api_keys import HASH, PRIORITIES, Key, KeyConfig, digest_of, hashed_of, new_secret
 from server.config.settings import Settings, SettingsError, load
 
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def add_verbs(
-    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
+def add_to(parent: Parent) -> None:
     keys = parent.add_parser("keys", help="API keys: make, list, revoke, rotate")
     verbs = keys.add_subparsers(required=True, metavar="VERB")
-    created = verb(verbs, "create", create, "make an API key, and print its secret this once")
+    created = add_verb(verbs, "create", create, "make an API key, and print its secret this once")
     created.add_argument("name", metavar="NAME", help="by which its usage is counted, for ever")
     created.add_argument("--models", nargs="+", metavar="MODEL", help="which it may ask for; any by default")
     for limit in _LIMITS:
@@ -44,11 +40,11 @@ def add_verbs(
     created.add_argument(
         "--yaml", action="store_true", help="keep nothing; print an entry for server.api_keys, with the hash"
     )
-    listed = verb(verbs, "list", list_keys, "the keys, their limits, and what still opens")
+    listed = add_verb(verbs, "list", list_keys, "the keys, their limits, and what still opens")
     listed.add_argument("--json", action="store_true", help="print them as JSON")
-    revoked = verb(verbs, "revoke", revoke, "end an API key, now and for good")
+    revoked = add_verb(verbs, "revoke", revoke, "end an API key, now and for good")
     revoked.add_argument("name", metavar="NAME", help="of the key")
-    rotated = verb(verbs, "rotate", rotate, "give an API key a new secret, and print it this once")
+    rotated = add_verb(verbs, "rotate", rotate, "give an API key a new secret, and print it this once")
     rotated.add_argument("name", metavar="NAME", help="of the key")
     rotated.add_argument(
         "--grace", default="0s", metavar="TIME", help="how long the old secret opens still: 30m, 24h, 7d; 0s"

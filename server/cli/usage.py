@@ -1,22 +1,19 @@
 """``coe usage``: what each key used of each expert, out of the accounts' file."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from server.access.account_store import opened
 from server.access.usage import Usage, UsageRow, Wanted, day_of
+from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
 from server.config.settings import SettingsError, load
 
 
-def add_verb(
-    parent: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
-    made = verb(parent, "usage", usage, "requests and tokens by day (UTC), key and expert")
+def add_to(parent: Parent) -> None:
+    made = add_verb(parent, "usage", usage, "requests and tokens by day (UTC), key and expert")
     made.add_argument("--since", metavar="DATE", help="first day, such as 2026-01-31")
     made.add_argument("--until", metavar="DATE", help="last day")
     made.add_argument("--key", metavar="NAME", help="of this key alone")

@@ -2,11 +2,16 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import Annotated, get_args
 
+from pydantic import AfterValidator, Discriminator, Field, PositiveInt, SecretStr, Tag, field_validator
+
+from experts.spec import Strict
 from memory_tiers.events import Priority
 
 ANONYMOUS = "anonymous"
@@ -88,3 +93,119 @@ def new_secret() -> str:
 def shown(secret: str) -> str:
     """The part of a new secret by which people tell it from others."""
     return secret[: len("sk-coe-") + 8]
+
+
+HASH = "sha256:"
+"""Before the hash of a secret, in hexadecimal, where a secret might stand."""
+
+
+_SECRET, _MAPPING = "<secret>", "<mapping>"
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def _checked(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if text.startswith(HASH) and not re.fullmatch(r"[0-9a-f]{64}", text.removeprefix(HASH)):
+        raise ValueError(f"after {HASH} come the 64 hexadecimal digits of a hash; see docs/keys.md")
+    if not text:
+        raise ValueError("a key must not be empty")
+    return secret
+
+
+ApiSecret = Annotated[SecretStr, AfterValidator(_checked)]
+
+
+class KeyConfig(Strict):
+    """An API key with a name of its own, or limits (docs/keys.md)."""
+
+    key: ApiSecret
+    """The secret that clients send, or sha256: and its hash in hexadecimal, as coe keys create --yaml prints
+    it. Hash random secrets alone: a short one is guessed from its hash."""
+    name: str | None = None
+    """By which its usage is counted. Absent means config- and the beginning of its hash."""
+    models: tuple[str, ...] | None = None
+    """Compositions and experts it may ask for, and sees in /v1/models; absent means all. Who may use a
+    composition gets the answers of every expert that it chooses."""
+    requests_per_minute: PositiveInt | None = None
+    """Most requests in any 60 seconds; absent means no limit."""
+    tokens_per_minute: PositiveInt | None = None
+    """Most tokens, of prompts and answers together, of the requests that came in any 60 seconds; absent means
+    no limit."""
+    concurrent_requests: PositiveInt | None = None
+    """Most requests at once; absent means no limit."""
+    tokens_per_day: PositiveInt | None = None
+    """Most tokens, of prompts and answers together, from midnight to midnight UTC; absent means no limit."""
+    priority: Priority | None = None
+    """high, normal or low: its requests' priority, and the highest they may ask for with x-coe-priority.
+    Absent means that they are normal, and may ask for any."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_one(cls, name: str | None) -> str | None:
+        return name if name is None else checked_name(name)
+
+    @property
+    def hashed(self) -> Hashed:
+        digest = digest_in(self.key)
+        limits = Limits(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrent_requests=self.concurrent_requests,
+            tokens_per_day=self.tokens_per_day,
+        )
+        models = None if self.models is None else frozenset(self.models)
+        return Hashed(digest, Key(self.name or _name_of(digest), limits, models, self.priority))
+
+
+class AccountsConfig(Strict):
+    """The keys that coe keys made, and what each key used (docs/keys.md)."""
+
+    file: Path = Path("accounts.sqlite")
+    """SQLite file of the keys that coe keys made and of what each key used; a relative path counts from the
+    configuration file."""
+    keep_days: int = Field(default=400, ge=1)
+    """Days after which usage is deleted. There is one row for each day, key and expert."""
+
+
+def _kind(given: object) -> str:
+    return _MAPPING if isinstance(given, dict | KeyConfig) else _SECRET
+
+
+ApiKey = Annotated[
+    Annotated[ApiSecret, Tag(_SECRET)] | Annotated[KeyConfig, Tag(_MAPPING)], Discriminator(_kind)
+]
+"""The tags are in the paths of pydantic's errors, where ``server/config/settings.py`` leaves them out."""
+
+
+TAGS = (_SECRET, _MAPPING)
+
+
+def hashed_of(given: SecretStr | KeyConfig) -> Hashed:
+    """Of a key as a configuration has it."""
+    if isinstance(given, KeyConfig):
+        return given.hashed
+    digest = digest_in(given)
+    return Hashed(digest, Key(_name_of(digest)))
+
+
+def _name_of(digest: bytes) -> str:
+    return f"config-{digest.hex()[:8]}"
+
+
+def digest_in(secret: SecretStr) -> bytes:
+    """The hash of a secret as it is written in a configuration."""
+    text = secret.get_secret_value()
+    if text.startswith(HASH):
+        return bytes.fromhex(text.removeprefix(HASH))
+    return digest_of(text.encode())
+
+
+def checked_name(name: str) -> str:
+    """Raises ValueError."""
+    if not _NAME.fullmatch(name) or name == ANONYMOUS:
+        raise ValueError(
+            f"{name[:100]!r} cannot name a key: take up to 64 letters, digits and . _ @ -, not {ANONYMOUS!r}"
+        )
+    return name

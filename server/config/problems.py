@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from server.config.key_settings import TAGS
+from server.config.api_keys import TAGS
 
 
 def first_problem(error: ValidationError, root: type[BaseModel]) -> str:

@@ -13,10 +13,9 @@ from experts.checkpoints.prepared import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
-from server.config.api_keys import digest_of
+from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, digest_of, hashed_of
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
-from server.config.key_settings import AccountsConfig, ApiKey, KeyConfig, hashed_of
 from server.config.limits import LimitsConfig
 from server.config.problems import first_problem
 from server.config.responses import ResponsesConfig

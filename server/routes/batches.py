@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response
 from server.batches.records import BatchRecord
 from server.batches.runner import ENDPOINTS
 from server.errors import BadRequest
-from server.routes.batch_owner import Owner
-from server.routes.pages import asked, listed
+from server.routes.pages import Owner, asked, listed
 from server.transport.json_body import described, read_model
 
 MOST_SENT = 2**17

@@ -10,8 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from server.batches.records import FileRecord
-from server.routes.batch_owner import Owner
-from server.routes.pages import asked, listed
+from server.routes.pages import Owner, asked, listed
 
 PIECE = 256 * 2**10
 """Bytes of a file that are read at once."""

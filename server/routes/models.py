@@ -1,5 +1,7 @@
 """What the gateway answers clients by itself: models, and that it is there."""
 
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -8,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 from memory_tiers.status import Progress
 from server.access.admission import check_model
 from server.access.auth import authorization_of
-from server.routes.anthropic_models import model_of, models_of
 from server.services import Services
 from server.transport.request_id import REQUEST_ID
 
@@ -109,3 +110,24 @@ def _progress(move: Progress | None) -> dict[str, Any]:
 async def health() -> Response:
     """Whether the gateway process answers."""
     return JSONResponse({"status": "ok"})
+
+
+def model_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """``entry``: of OpenAI's list, as ``server.routes.models.entries`` has it."""
+    created = datetime.fromtimestamp(entry["created"], UTC)
+    return {
+        "type": "model",
+        "id": entry["id"],
+        "display_name": entry["coe"]["description"] or entry["id"],
+        "created_at": created.isoformat().replace("+00:00", "Z"),
+        "lifecycle": "active",
+        "max_input_tokens": entry["coe"].get("context_length"),
+        "coe": entry["coe"],
+    }
+
+
+def models_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All of them, on one page."""
+    data = [model_of(entry) for entry in entries]
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"data": data, "has_more": False, "first_id": first, "last_id": last}

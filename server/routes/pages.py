@@ -1,12 +1,17 @@
 """Lists in pages, as OpenAI's API words them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from starlette.requests import Request
 
+from server.access.auth import authorization_of
+from server.access.owner import owner_of
+from server.batches.service import Batches
 from server.batches.store import Asked
-from server.errors import BadRequest
+from server.errors import BadRequest, BatchesOff
+from server.services import Services
 
 
 def asked(request: Request, *, most: int, default: int) -> Asked:
@@ -29,3 +34,23 @@ def listed(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, An
         "last_id": entries[-1]["id"] if entries else None,
         "has_more": has_more,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """``id``: see ``owner_of``. ``key``: the name of its key, by which it is counted."""
+
+    id: str
+    key: str
+    batches: Batches
+
+    @classmethod
+    def of(cls, request: Request) -> "Owner":
+        """Raises Unauthorized, BatchesOff."""
+        services: Services = request.app.state.services
+        key = services.keys.check(authorization_of(request.headers))
+        if services.batches is None:
+            raise BatchesOff(
+                "No files and batches are taken here: the configuration has no section 'batches'."
+            )
+        return cls(owner_of(key, request.headers), key.name, services.batches)

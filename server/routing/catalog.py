@@ -10,8 +10,7 @@ from router.errors import MappingError
 from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.settings import CompositionConfig
-from server.config.api_keys import KeyRing
-from server.config.key_settings import hashed_of
+from server.config.api_keys import KeyRing, hashed_of
 from server.config.settings import GIVES_VECTORS, Settings, SettingsError
 from server.routing.routing import Observe, Routing
 from server.routing.thread_pools import Workers

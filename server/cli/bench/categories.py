@@ -1,19 +1,16 @@
 """``coe bench doubts`` and ``coe bench embedders``: their options, and what they print."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from server.cli.output import benchmark, write_json
+from server.cli.arguments import Parent, add_verb
+from server.cli.bench.modules import benchmark
+from server.cli.output import write_json
 from server.cli.progress import Bars
 
 
-def add_verbs(
-    bench: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
-    doubts = verb(
+def add_to(bench: Parent) -> None:
+    doubts = add_verb(
         bench, "doubts", bench_doubts, "whether prompts of a kind never seen are doubted", config=False
     )
     doubts.add_argument(
@@ -22,7 +19,7 @@ def add_verbs(
     doubts.add_argument(
         "--without-label", nargs="+", default=[], metavar="LABEL", help="labels to leave out, one at a time"
     )
-    embedders = verb(
+    embedders = add_verb(
         bench,
         "embedders",
         bench_embedders,

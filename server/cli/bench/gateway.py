@@ -2,23 +2,18 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
-from server.cli.output import benchmark, write_json
+from server.cli.arguments import Parent, add_verb, positive
+from server.cli.bench.modules import benchmark
+from server.cli.output import write_json
 from server.cli.progress import Bars
 
 KINDS = ("plain", "stream")
 
 
-def add_verb(
-    bench: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-    positive: Callable[[str], int],
-) -> None:
-    """``verb`` makes a parser and ``positive`` reads a whole number from 1, as ``server/cli/main.py``
-    does."""
-    gateway = verb(
+def add_to(bench: Parent) -> None:
+    gateway = add_verb(
         bench,
         "gateway",
         bench_gateway,

@@ -1,23 +1,18 @@
 """``coe bench router``: its options, and what it prints."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from server.cli.output import benchmark, write_json
+from server.cli.arguments import Parent, add_verb, positive
+from server.cli.bench.modules import benchmark
+from server.cli.output import write_json
 from server.cli.progress import Bars
 
 EMBEDDED = Path(__file__).resolve().parent.parent.parent.parent / "router" / "embedded"
 
 
-def add_verb(
-    bench: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-    positive: Callable[[str], int],
-) -> None:
-    """``verb`` makes a parser and ``positive`` reads a whole number from 1, as ``server/cli/main.py``
-    does."""
-    router = verb(
+def add_to(bench: Parent) -> None:
+    router = add_verb(
         bench, "router", bench_router, "what a decision costs with each embedder, on one core", config=False
     )
     router.add_argument(

@@ -1,11 +1,12 @@
 """``coe bench routers``: its options, and what it prints."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server.cli.output import benchmark, write_json
+from server.cli.arguments import Parent, add_verb, positive
+from server.cli.bench.modules import benchmark
+from server.cli.output import write_json
 from server.cli.progress import Bars
 from server.cli.router.verbs import parameters, sizes
 from server.cli.tiers.simulation_plot import matplotlib
@@ -14,14 +15,8 @@ BUDGETS = (8.0, 15.0, 31.0, 40.0, 54.0, 59.0, 65.0)
 """Billions; those between the cheapest expert and the dearest are reported where none are named."""
 
 
-def add_verb(
-    bench: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-    positive: Callable[[str], int],
-) -> None:
-    """``verb`` makes a parser and ``positive`` reads a whole number from 1, as ``server/cli/main.py``
-    does."""
-    routers = verb(
+def add_to(bench: Parent) -> None:
+    routers = add_verb(
         bench,
         "routers",
         bench_routers,

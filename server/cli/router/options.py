@@ -1,22 +1,18 @@
 """The verbs of ``coe router`` that train, measure and map, and their options."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import server.cli.router.embedder_options as embedder_options
 import server.cli.router.verbs as verbs
+from server.cli.arguments import Parent, add_verb
 
 GRADED = "JSON lines with id, prompt, category, scores (.gz too)"
 
 
-def add_verbs(
-    router: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
-    _train(verb(router, "train", verbs.train, "train an artifact from labelled prompts", config=False))
-    evaluate = verb(
+def add_to(router: Parent) -> None:
+    _train(add_verb(router, "train", verbs.train, "train an artifact from labelled prompts", config=False))
+    evaluate = add_verb(
         router,
         "evaluate",
         verbs.evaluate,
@@ -31,7 +27,7 @@ def add_verbs(
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
     evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw the frontier there as PNG")
 
-    mapped = verb(
+    mapped = add_verb(
         router, "map", verbs.map_experts, "solve the map of an artifact under a budget", config=False
     )
     _artifact(mapped)
@@ -48,7 +44,7 @@ def add_verbs(
     )
     mapped.add_argument("--out", type=Path, required=True, help="folder of the artifact with that map")
 
-    frontier = verb(
+    frontier = add_verb(
         router, "frontier", verbs.frontier, "the maps of every budget, and what they are worth", config=False
     )
     _artifact(frontier)
@@ -57,12 +53,12 @@ def add_verbs(
     frontier.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     frontier.add_argument("--plot", type=Path, metavar="FILE", help="draw them there as PNG")
 
-    predict = verb(router, "predict", verbs.predict, "decide many prompts, as JSON lines", config=False)
+    predict = add_verb(router, "predict", verbs.predict, "decide many prompts, as JSON lines", config=False)
     _artifact(predict)
     predict.add_argument("--data", type=Path, required=True, help="JSON lines with id, prompt (.gz too)")
     predict.add_argument("--out", type=Path, required=True, help="JSON lines of decisions")
 
-    category = verb(
+    category = add_verb(
         router,
         "add-category",
         verbs.add_category,

@@ -2,22 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server.cli.arguments import Parent, add_verb
 from server.config.settings import SettingsError
 
 if TYPE_CHECKING:
     from router.data.traffic_import import Imported
 
 
-def add_verb(
-    router: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    verb: Callable[..., argparse.ArgumentParser],
-) -> None:
-    """``verb`` makes a parser, as ``server/cli/main.py`` does."""
-    made = verb(
+def add_to(router: Parent) -> None:
+    made = add_verb(
         router,
         "import-traffic",
         import_traffic,

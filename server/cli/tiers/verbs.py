@@ -3,11 +3,14 @@
 import argparse
 import os
 import time
+from collections.abc import Callable
+from typing import get_args
 
 from pydantic import SecretStr
 from rich.live import Live
 
 from memory_tiers.tiers import Tier
+from server.cli.arguments import Parent, add_operator_verb, number
 from server.cli.operator_client import OperatorClient
 from server.cli.progress import Bars
 from server.cli.tiers.order_outcome import Order, Outcome, outcome, stage
@@ -17,6 +20,26 @@ from server.operator_api import OperatorError, Verb
 
 PAUSES_S = (0.05, 1.0)
 """Between two looks at an order under way: at first, and at most."""
+
+
+def add_to(tiers: Parent) -> None:
+    shown = add_operator_verb(tiers, "status", status, "where a gateway's experts are now")
+    shown.add_argument("--json", action="store_true", help="print all of it as JSON")
+    watched = add_operator_verb(tiers, "watch", watch, "the same, again and again until Ctrl-C")
+    watched.add_argument("--interval", type=number, default=1.0, metavar="SECONDS", help="between two looks")
+
+    _order(tiers, "load", load_expert, "bring an expert to the device")
+    demoted = _order(tiers, "demote", demote, "take an expert down once nobody uses it")
+    demoted.add_argument("--to", choices=("host", "disk"), default="host", help="how far; host by default")
+    moved = _order(tiers, "move", move, "bring an expert, or take it down, to a tier")
+    moved.add_argument("tier", choices=get_args(Tier), metavar="TIER", help=", ".join(get_args(Tier)))
+    _order(tiers, "pin", pin, "bring an expert to the device for good")
+    _order(tiers, "unpin", unpin, "let an expert make room for others again")
+    _order(tiers, "cancel", cancel, "end an expert's load; whoever waits for it is rejected")
+
+
+def add_reload_to(parent: Parent) -> None:
+    add_operator_verb(parent, "reload", reload, "make a running gateway read its configuration again")
 
 
 def client_of(options: argparse.Namespace) -> OperatorClient:
@@ -130,3 +153,17 @@ def _follow(order: Order, client: OperatorClient) -> Outcome:
             report(stage(expert, under_way), round(done * expert.weights_bytes), expert.weights_bytes)
             time.sleep(pause)
             pause = min(most, 1.5 * pause)
+
+
+def _order(
+    tiers: Parent,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help_text: str,
+) -> argparse.ArgumentParser:
+    made = add_operator_verb(tiers, name, run, help_text)
+    made.add_argument("name", metavar="NAME", help="the expert")
+    made.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="do not wait until it is carried out"
+    )
+    return made

@@ -22,8 +22,7 @@ from server.access.account_store import AccountStore
 from server.access.limit_headers import duration
 from server.access.usage import Wanted
 from server.cli.main import main
-from server.config.api_keys import Key, Limits, digest_of, new_secret
-from server.config.key_settings import KeyConfig
+from server.config.api_keys import Key, KeyConfig, Limits, digest_of, new_secret
 from server.config.settings import Settings, SettingsError, load
 from server.serve import operators_served
 from server.transport.sockets import listen

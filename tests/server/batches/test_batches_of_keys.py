@@ -8,7 +8,7 @@ import openai
 import pytest
 from pydantic import SecretStr
 
-from server.config.key_settings import KeyConfig
+from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from tests.server.batches.batch_client import (
     asking,

@@ -20,8 +20,8 @@ from router.composition import Choice
 from router.data.dataset import read_examples
 from router.decision import Decision
 from server.cli.main import main
+from server.config.api_keys import KeyConfig
 from server.config.feedback import DAY_S, FeedbackConfig
-from server.config.key_settings import KeyConfig
 from server.config.settings import Settings, SettingsError, load
 from server.errors import FeedbackUnavailable
 from server.feedback.recorder import MOST_WAITING, Feedback, Recorded

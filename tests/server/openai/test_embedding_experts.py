@@ -12,7 +12,7 @@ import pytest
 
 from experts.checkpoints.prepare import prepare
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, SimulationConfig
-from server.config.key_settings import KeyConfig
+from server.config.api_keys import KeyConfig
 from server.config.settings import Settings, SettingsError
 from server.routing.catalog import load_routers
 from tests.server.batches.batch_client import client_of, ended, lines_of, submitted, text_of, with_batches

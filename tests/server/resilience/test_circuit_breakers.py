@@ -16,8 +16,7 @@ from experts.errors import (
 )
 from memory_tiers.errors import LeaseRejected, ManagerBroken, RejectionReason
 from server.errors import BadRequest, BreakerOpen, RequestTimeout
-from server.resilience.breaker import Breaker
-from server.resilience.circuit_breakers import Attempt, Breakers, Part, blamed, broken_by
+from server.resilience.circuit_breakers import Attempt, Breaker, Breakers, Part, blamed, broken_by
 from tests.server.routing.test_eligibility import expert
 
 COOL_DOWN_S = 10.0

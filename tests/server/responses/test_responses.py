@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response
 from pydantic import SecretStr
 
-from server.config.key_settings import KeyConfig
+from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from server.errors import BadRequest
 from server.responses.responses import LONGEST, Responses

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 
-from server.config.key_settings import KeyConfig
+from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from tests.clients import wire
 from tests.server.conftest import Gateway, Serving, changed, simulated, until
