@@ -6,7 +6,7 @@ TiersError
 ├── OrderRefused       an operator's order cannot be carried out as things are; nothing changed
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
 ├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
-├── LogUnwritable      the event log cannot be begun; raised before anything starts
+├── LogUnwritable      the event log cannot be running; raised before anything starts
 ├── LogUnreadable      a file is no event log of this version
 └── SimulationImpossible  a profile, a trace or their combination cannot be simulated
 """

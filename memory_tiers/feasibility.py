@@ -7,7 +7,7 @@ from memory_tiers.events import Family, Member
 from memory_tiers.tiers import TiersConfig
 
 
-def of_weights(member: Member) -> int:
+def checkpoint_bytes(member: Member) -> int:
     """Bytes that it is taken to need on the device before any were measured."""
     return member.weights_bytes
 
@@ -16,7 +16,7 @@ def check_members(
     config: TiersConfig,
     members: Sequence[Member],
     families: Sequence[Family],
-    on_device: Callable[[Member], int] = of_weights,
+    on_device: Callable[[Member], int] = checkpoint_bytes,
 ) -> None:
     """``on_device``: bytes that a member takes there. Raises BudgetTooSmall."""
     on_disk = sum(member.weights_bytes for member in members)

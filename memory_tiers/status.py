@@ -52,7 +52,7 @@ class TierStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class MoveProgress:
     """A move under way. ``done``: the share of its bytes that has arrived where that can be seen (a read from
     disk), else of its time as moves of that kind took before; None where nothing is known. ``remaining_s``:
     by the same."""
@@ -97,7 +97,7 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class OpenCounts:
     """All zero when nothing is left behind."""
 
     waiting: int

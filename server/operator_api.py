@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from memory_tiers.status import EngineStatus, ExpertStatus, Progress, TierStatus
+from memory_tiers.status import EngineStatus, ExpertStatus, MoveProgress, TierStatus
 from memory_tiers.tiers import Tier
 
 Verb = Literal["load", "demote", "move", "pin", "unpin", "cancel"]
@@ -23,13 +23,13 @@ class Snapshot(BaseModel):
     tiers: tuple[TierStatus, ...]
     engines: tuple[EngineStatus, ...]
     experts: tuple[ExpertStatus, ...]
-    moves: tuple[Progress, ...]
+    moves: tuple[MoveProgress, ...]
 
     def expert(self, name: str) -> ExpertStatus | None:
         """None: it is not configured."""
         return next((status for status in self.experts if status.expert == name), None)
 
-    def move(self, name: str) -> Progress | None:
+    def move(self, name: str) -> MoveProgress | None:
         """The move of the expert ``name`` that is under way, if one is."""
         return next((move for move in self.moves if move.expert == name), None)
 

@@ -14,7 +14,7 @@ from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.log_lines import line_of
 from memory_tiers.driver.mover import Mover
 from memory_tiers.driver.operator_orders import Orders
-from memory_tiers.driver.tickets import Desk
+from memory_tiers.driver.tickets import Tickets
 from memory_tiers.errors import ManagerBroken
 from memory_tiers.events import (
     AbortMove,
@@ -44,7 +44,7 @@ from memory_tiers.lease import Lease as Lease
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import Displaced, EngineChanged, Observation
 from memory_tiers.state.state_machine import TierState
-from memory_tiers.status import Counts, ExpertStatus, Progress, Readiness, Tally, TierStatus
+from memory_tiers.status import ExpertStatus, MoveProgress, OpenCounts, Readiness, Tally, TierStatus
 from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
@@ -92,12 +92,12 @@ class TierManager:
         self._mover = Mover(
             self._experts, self._engines, host, self._costs, self._say, clock, self._death_noticed
         )
-        self._desk = Desk(self._experts, self._engines, self._costs, self._feed, self._say, clock)
+        self._tickets = Tickets(self._experts, self._engines, self._costs, self._feed, self._say, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._broken: Exception | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._unchecked = 0
         self.orders = Orders(self._state, self._experts, self._engines, self._obey, clock)
 
@@ -130,12 +130,12 @@ class TierManager:
         Cancelling the caller gives back the ticket, or the lease just granted. Raises LeaseRejected."""
         if self._broken is not None:
             raise _broken()
-        ticket = self._desk.open(expert, self._state.tier(expert))
+        ticket = self._tickets.open(expert, self._state.tier(expert))
         self._feed(TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority))
         try:
             return await ticket.answer
         except asyncio.CancelledError:
-            self._desk.left(ticket)
+            self._tickets.left(ticket)
             raise
 
     async def none_waits_but_for(self, expert: str) -> None:
@@ -159,13 +159,13 @@ class TierManager:
     def usage(self) -> tuple[TierStatus, ...]:
         return self._state.tiers()
 
-    def counts(self) -> Counts:
+    def counts(self) -> OpenCounts:
         return self._state.counts
 
     def tally(self) -> Tally:
         return self._state.tally
 
-    def progress(self) -> tuple[Progress, ...]:
+    def progress(self) -> tuple[MoveProgress, ...]:
         """Of every move under way."""
         return tuple(map(self._mover.progress, self._mover.under_way.values()))
 
@@ -182,8 +182,8 @@ class TierManager:
             await self._end_everything()
 
     async def _end_everything(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await asyncio.sleep(0)  # a task cancelled before it began could not tell the state
         tasks = [*self._tasks]
         for task in tasks:
@@ -214,7 +214,7 @@ class TierManager:
                 self._check()
                 for action in actions:
                     self._carry_out(action)
-                self._set_alarm()
+                self._set_timer()
             except Exception as error:
                 self._break(error)
         self._changed.set()
@@ -233,30 +233,30 @@ class TierManager:
             self._unchecked = 0
             self._state.check()
 
-    def _set_alarm(self) -> None:
+    def _set_timer(self) -> None:
         """For when the state has to be told that time has passed."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._state.deadline is not None:
             seconds = max(0.0, self._state.deadline - self._clock())
-            self._alarm = asyncio.get_running_loop().call_later(seconds, self._time_passed)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._time_passed)
 
     def _time_passed(self) -> None:
-        self._alarm = None
+        self._timer = None
         self._feed(TimePassed(self._clock()))
 
     def _break(self, error: Exception) -> None:
         log.critical("the tier manager is broken: restart the server", exc_info=error)
         self._broken = error
-        self._desk.refuse_all(_broken())
+        self._tickets.refuse_all(_broken())
 
     def _carry_out(self, action: Action) -> None:
         match action:
             case Grant(number):
-                self._desk.grant(number)
+                self._tickets.grant(number)
             case Reject():
-                self._desk.reject(action)
+                self._tickets.reject(action)
             case StartEngine():
                 self._engine_changed(action.family, "starting")
                 self._spawn(self._start(action), f"start {action.family}")
@@ -279,7 +279,7 @@ class TierManager:
             self._feed(EngineStartFailed(action.family, action.expert, "shutting down", self._clock()))
             raise
         family = (name for name, expert in self._experts.items() if expert.family == action.family)
-        self._desk.waited(family, started, event.at)
+        self._tickets.waited(family, started, event.at)
         seconds = event.at - started
         if isinstance(event, EngineStarted):
             self._watches[action.family] = self._spawn(self._watch(action.family), f"watch {action.family}")
@@ -313,7 +313,7 @@ class TierManager:
         except asyncio.CancelledError:
             self._feed(MoveFailed(move, "shutting down", self._clock()))
             raise
-        self._desk.waited((move.expert, move.beneficiary), started, event.at)
+        self._tickets.waited((move.expert, move.beneficiary), started, event.at)
         self._feed(event)
 
     async def _watch(self, family: str) -> None:

@@ -23,7 +23,7 @@ from memory_tiers.events import (
 )
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import Displaced, MoveDone, MoveOutcome, Observation
-from memory_tiers.status import Progress
+from memory_tiers.status import MoveProgress
 from memory_tiers.tiers import Tier
 
 log = logging.getLogger("coe.tiers")
@@ -33,8 +33,8 @@ StartEnded = EngineStarted | EngineStartFailed
 
 
 @dataclass(frozen=True, slots=True)
-class UnderWay:
-    """A move that has begun, by the driver's clock. ``reading``: of a read from disk."""
+class RunningMove:
+    """A move that has running, by the driver's clock. ``reading``: of a read from disk."""
 
     move: Move
     started: float
@@ -53,7 +53,7 @@ class Mover:
     observe: Callable[[Observation], None]
     clock: Callable[[], float]
     dead: Callable[[str], Awaitable[None]]
-    under_way: dict[Move, UnderWay] = field(default_factory=dict)
+    under_way: dict[Move, RunningMove] = field(default_factory=dict)
 
     async def start(self, action: StartEngine) -> StartEnded:
         expert, family = self.experts[action.expert], action.family
@@ -72,34 +72,36 @@ class Mover:
         if move in self.under_way:
             self.under_way[move].reading.stop()
 
-    def progress(self, begun: UnderWay) -> Progress:
+    def progress(self, running: RunningMove) -> MoveProgress:
         """How far it is."""
-        move, seconds = begun.move, self.clock() - begun.started
+        move, seconds = running.move, self.clock() - running.started
         size = self.experts[move.expert].weights_bytes
         expected = self.costs.of_move(move.source, move.target, size)
         done = remaining_s = None
         if move.target == "host" and size > 0:
-            done = min(1.0, begun.reading.bytes / size)
+            done = min(1.0, running.reading.bytes / size)
             if done > 0:
                 remaining_s = seconds * (1 / done - 1)
         elif expected is not None:
             done, remaining_s = min(0.99, seconds / expected), max(0.0, expected - seconds)
-        return Progress(move.expert, move.source, move.target, move.reason, size, seconds, done, remaining_s)
+        return MoveProgress(
+            move.expert, move.source, move.target, move.reason, size, seconds, done, remaining_s
+        )
 
     def move(self, move: Move) -> Awaitable[MoveEnded]:
-        """It counts as begun, and can be aborted, from now on."""
-        self.under_way[move] = begun = UnderWay(move, self.clock())
-        return self._carry_out(begun)
+        """It counts as running, and can be aborted, from now on."""
+        self.under_way[move] = running = RunningMove(move, self.clock())
+        return self._carry_out(running)
 
-    async def _carry_out(self, begun: UnderWay) -> MoveEnded:
-        move, started = begun.move, begun.started
+    async def _carry_out(self, running: RunningMove) -> MoveEnded:
+        move, started = running.move, running.started
         try:
-            loaded = await self._move(begun)
+            loaded = await self._move(running)
         except asyncio.CancelledError:
             self._done(move, "cancelled", 0, started)
             raise
         except LoadFailed as error:
-            aborted = begun.reading.stopped
+            aborted = running.reading.stopped
             reason = "aborted" if aborted else _reason(error, move)
             self._done(move, "cancelled" if aborted else "failed", 0, started, reason)
             return MoveFailed(move, reason, self.clock())
@@ -116,9 +118,9 @@ class Mover:
         self.costs.note(move.source, move.target, size, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
-    async def _move(self, begun: UnderWay) -> Loaded:
+    async def _move(self, running: RunningMove) -> Loaded:
         """What the expert now holds in the target tier, nothing where memory was given back."""
-        move = begun.move
+        move = running.move
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
         if move.target == "device":
@@ -129,7 +131,7 @@ class Mover:
         if move.source == "device":
             await engine.unload(expert.name)
         elif move.target == "host":
-            return await asyncio.to_thread(self.host.load, expert, begun.reading)
+            return await asyncio.to_thread(self.host.load, expert, running.reading)
         else:
             await asyncio.to_thread(self.host.drop, expert.name)
         return Loaded(0, 0.0)

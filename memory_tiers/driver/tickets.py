@@ -14,7 +14,7 @@ from memory_tiers.observations import LeaseEnded, LeaseGranted, Observation, Tic
 from memory_tiers.tiers import Tier
 
 
-class Desk:
+class Tickets:
     """Every ticket is answered once: with a lease, a refusal, or not at all when its client leaves."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Desk:
         self._tickets: dict[int, Ticket] = {}
 
     def __repr__(self) -> str:
-        return f"<Desk [waiting: {len(self._tickets)}]>"
+        return f"<Tickets [waiting: {len(self._tickets)}]>"
 
     def open(self, expert: str, tier: Tier) -> Ticket:
         """``tier``: where ``expert`` is now."""

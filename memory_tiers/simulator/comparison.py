@@ -9,7 +9,7 @@ from memory_tiers.events import Family, Member
 from memory_tiers.simulator.belady import Belady, fewest_moves
 from memory_tiers.simulator.fifo_swapper import FifoSwapper
 from memory_tiers.simulator.profiles import Profile
-from memory_tiers.simulator.simulation import FAMILY, Node, Outcome, Simulation
+from memory_tiers.simulator.simulation import FAMILY, Node, Simulation, TraceResult
 from memory_tiers.simulator.trace import Request
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
@@ -18,7 +18,7 @@ Rival = Literal["lru", "cost", "belady", "fifo"]
 """``lru`` and ``cost``: the policies of ``tiers.policy``. ``belady``: the same tiers, knowing what will come.
 ``fifo``: a swapper that behaves like llama-swap."""
 RIVALS: tuple[Rival, ...] = get_args(Rival)
-Progress = Callable[[str, int, int], None]
+RivalProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def compare(
     scenario: Scenario,
     trace: Sequence[Request],
     rivals: Sequence[Rival],
-    progress: Progress = lambda stage, done, total: None,
+    progress: RivalProgress = lambda stage, done, total: None,
 ) -> Comparison:
     """Each rival serves the whole trace, from a device and a host that its warm-up has filled. Raises
     SimulationImpossible."""
@@ -173,17 +173,17 @@ def _simulation(scenario: Scenario, rival: Rival, arrivals: Sequence[str]) -> Si
     return Simulation(TierState(config, members, families), scenario.node)
 
 
-def _figures(outcome: Outcome, scenario: Scenario) -> Figures:
-    served = outcome.served
+def _figures(result: TraceResult, scenario: Scenario) -> Figures:
+    served = result.served
     return Figures(
-        requests=len(served) + outcome.rejected,
-        rejected=outcome.rejected,
+        requests=len(served) + result.rejected,
+        rejected=result.rejected,
         hit_rate=sum(each.hit for each in served) / max(1, len(served)),
-        goodput_per_s=len(served) / outcome.seconds if outcome.seconds else 0.0,
-        moves=outcome.moves,
-        staged=outcome.staged,
-        switches=outcome.switches,
-        bytes_moved=outcome.bytes_moved,
+        goodput_per_s=len(served) / result.seconds if result.seconds else 0.0,
+        moves=result.moves,
+        staged=result.staged,
+        switches=result.switches,
+        bytes_moved=result.bytes_moved,
         latency_s=_spread([each.latency_s for each in served]),
         wait_s=_spread([each.wait_s for each in served]),
         switch_seconds=scenario.switch_seconds,

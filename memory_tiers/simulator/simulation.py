@@ -67,7 +67,7 @@ class Node:
 
 
 @dataclass(slots=True)
-class Served:
+class ServedRequest:
     """One request. ``hit``: its expert was on the device and free for it when it was asked. Seconds."""
 
     asked: float
@@ -77,10 +77,10 @@ class Served:
 
 
 @dataclass(slots=True)
-class Outcome:
+class TraceResult:
     """What became of a trace. ``moves``: loads to the device; ``staged``: reads from disk to the host."""
 
-    served: list[Served] = field(default_factory=list)
+    served: list[ServedRequest] = field(default_factory=list)
     rejected: int = 0
     moves: int = 0
     staged: int = 0
@@ -91,15 +91,15 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _OpenRequest:
     request: Request
     at: float
-    served: Served | None = None
+    served: ServedRequest | None = None
 
 
 class Simulation:
     """Drives one scheduler through virtual time. Events at the same time come in the order in which they were
-    caused, so that the same trace gives the same outcome."""
+    caused, so that the same trace gives the same result."""
 
     def __init__(
         self, scheduler: Scheduler, node: Node, arriving: Callable[[str], None] = lambda expert: None
@@ -112,8 +112,8 @@ class Simulation:
         self._at = 0.0
         self._moves: list[tuple[float, int, Move | StartEngine]] = []
         self._numbers = itertools.count(1)
-        self._tickets: dict[int, _Asked] = {}
-        self._outcome = Outcome()
+        self._tickets: dict[int, _OpenRequest] = {}
+        self._result = TraceResult()
 
     def warm_up(self, experts: Sequence[str]) -> None:
         """Starts the engine, then asks for one expert after another, and forgets the figures. Whoever came
@@ -123,11 +123,11 @@ class Simulation:
         for expert in experts:
             self._ask(Request(self._at, expert))
             self._until_idle()
-        self._outcome, self._compute.switches = Outcome(), 0
+        self._result, self._compute.switches = TraceResult(), 0
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int], None] = lambda done: None
-    ) -> Outcome:
+    ) -> TraceResult:
         """``progress`` is told how many requests have come so far."""
         began, done = self._at, 0
         for request in requests:
@@ -142,10 +142,10 @@ class Simulation:
                 progress(done)
         self._until_idle()
         progress(done)
-        outcome = self._outcome
-        outcome.switches = self._compute.switches
-        outcome.seconds = max((each.asked + each.latency_s for each in outcome.served), default=began) - began
-        return outcome
+        result = self._result
+        result.switches = self._compute.switches
+        result.seconds = max((each.asked + each.latency_s for each in result.served), default=began) - began
+        return result
 
     def _until_idle(self) -> None:
         """Deadlines alone are not waited for: nobody waits."""
@@ -175,7 +175,7 @@ class Simulation:
 
     def _ask(self, request: Request) -> None:
         ticket = next(self._numbers)
-        self._tickets[ticket] = _Asked(request, self._at)
+        self._tickets[ticket] = _OpenRequest(request, self._at)
         self._feed(TicketAsked(ticket, request.expert, self._at), just_asked=ticket)
 
     def _feed(self, event: Event, just_asked: int | None = None) -> None:
@@ -185,7 +185,7 @@ class Simulation:
                     self._granted(ticket, hit=ticket == just_asked)
                 case Reject(ticket):
                     del self._tickets[ticket]
-                    self._outcome.rejected += 1
+                    self._result.rejected += 1
                 case StartEngine() | Move():
                     self._begin(action)
                 case StopEngine() | AbortMove() | Forget():
@@ -195,8 +195,8 @@ class Simulation:
 
     def _granted(self, ticket: int, *, hit: bool) -> None:
         asked = self._tickets[ticket]
-        asked.served = Served(asked.at, hit, self._at - asked.at, 0.0)
-        self._outcome.served.append(asked.served)
+        asked.served = ServedRequest(asked.at, hit, self._at - asked.at, 0.0)
+        self._result.served.append(asked.served)
         service_s = asked.request.service_s
         seconds = self._node.answer_s if service_s is None else service_s
         self._compute.begin(ticket, asked.request.expert, seconds, self._at)
@@ -215,7 +215,7 @@ class Simulation:
             self._compute.halt(self._at)
 
     def _moved(self, action: Move | StartEngine) -> None:
-        size, outcome = self._node.expert_bytes, self._outcome
+        size, result = self._node.expert_bytes, self._result
         if isinstance(action, StartEngine):
             self._load_ended(size)
             self._feed(EngineStarted(action.family, action.expert, size, self._at))
@@ -224,12 +224,12 @@ class Simulation:
         if action.target == "device":
             self._load_ended(size)
         elif upward:
-            outcome.staged += 1
-            outcome.bytes_moved += size
+            result.staged += 1
+            result.bytes_moved += size
         self._feed(MoveFinished(action, size if upward else 0, self._at))
 
     def _load_ended(self, size: int) -> None:
-        self._outcome.moves += 1
-        self._outcome.bytes_moved += size
+        self._result.moves += 1
+        self._result.bytes_moved += size
         if not self._node.overlap:
             self._compute.resume(self._at)

@@ -1,21 +1,21 @@
 """The one decision: who gets a lease, who moves, who has to go."""
 
 from memory_tiers.events import MoveReason
-from memory_tiers.state.evictions import Claims
+from memory_tiers.state.evictions import Evictions
 from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
 from memory_tiers.state.host_copies import HostCopies
 from memory_tiers.state.idle import Retirement
 from memory_tiers.state.loads import Loads, needed_bytes
 from memory_tiers.state.prefetch import Prefetch
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 from memory_tiers.tiers import TiersConfig
 
 LOOKAHEAD = 16
 """How far into an engine's line a decision looks for an expert that it could bring while others are read."""
 
 
-class Residency:
-    """``decide`` is called after every event and appends what is to be done to ``Books.actions``.
+class Decision:
+    """``decide`` is called after every event and appends what is to be done to ``Records.actions``.
 
     1. Whoever has to leave though nobody needs its place leaves (``Retirement``), and so do the policy's
        victims if measurements, or a smaller budget, put a tier over its budget.
@@ -36,42 +36,42 @@ class Residency:
     who cannot be helped now: the cost does not grow with the number of experts, nor with that of tickets.
     """
 
-    def __init__(self, books: Books, config: TiersConfig) -> None:
-        self._books = books
+    def __init__(self, records: Records, config: TiersConfig) -> None:
+        self._records = records
         self._max_wait_s = config.max_wait_s
-        self._claims = Claims(books, config)
-        self._copies = HostCopies(books)
-        self._loads = Loads(books)
-        self._retirement = Retirement(books, self._claims, self._copies, config)
-        self.prefetch = Prefetch(books, self._claims, self._copies, self._loads, config)
+        self._evictions = Evictions(records, config)
+        self._copies = HostCopies(records)
+        self._loads = Loads(records)
+        self._retirement = Retirement(records, self._evictions, self._copies, config)
+        self.prefetch = Prefetch(records, self._evictions, self._copies, self._loads, config)
 
     def __repr__(self) -> str:
-        return f"<Residency {self._claims!r} {self._copies!r} {self._loads!r}>"
+        return f"<Decision {self._evictions!r} {self._copies!r} {self._loads!r}>"
 
     def decide(self) -> None:
-        books = self._books
-        due = books.deadline is not None and books.now >= books.deadline
-        if books.closing:
-            books.deadline = None
+        records = self._records
+        due = records.deadline is not None and records.now >= records.deadline
+        if records.closing:
+            records.deadline = None
             return
-        if not books.unsettled and not due:
+        if not records.decision_due and not due:
             return
-        books.unsettled, books.deadline = False, None
-        self._claims.begin()
+        records.decision_due, records.deadline = False, None
+        self._evictions.begin()
         self._copies.begin()
         self._retirement.retire()
-        if self._claims.room < 0:
-            self._claims.evict(self._claims.make_room(None, 0, forced=True), None, "over_budget")
+        if self._evictions.room < 0:
+            self._evictions.evict(self._evictions.make_room(None, 0, forced=True), None, "over_budget")
         self._serve()
         self.prefetch.prefetch()
-        self._claims.end()
+        self._evictions.end()
 
     def _serve(self) -> None:
         """The first of each engine's line that can be loaded, and those behind it that waited too long."""
         first = [
             expert
-            for engine in self._books.engines.values()
-            for expert in engine.first_in_line(LOOKAHEAD)
+            for engine in self._records.engines.values()
+            for expert in engine.first_queued(LOOKAHEAD)
             if expert.device.presence == "absent"
         ]
         served: set[str] = set()
@@ -81,7 +81,7 @@ class Residency:
                 expert.bound_hit = True
                 expert.engine.bound_hits += 1
             if not overdue and expert.since is not None:
-                self._books.wake(expert.since + self._max_wait_s)
+                self._records.wake(expert.since + self._max_wait_s)
             if (
                 (overdue or expert.engine.family not in served)
                 and self._copies.readable(expert, _reason(expert))
@@ -93,16 +93,16 @@ class Residency:
         """An engine that does not run is not started with whom it failed to start with, if others wait."""
         restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
         failed = bool(expert.failure) and expert.engine.state != "ready"
-        return restored, failed, not overdue, 0 if overdue else expert.priority, expert.order
+        return restored, failed, not overdue, 0 if overdue else expert.priority, expert.queue_number
 
     def _overdue(self, expert: ExpertRecord) -> bool:
         since = expert.since
-        return since is not None and self._books.now >= since + self._max_wait_s
+        return since is not None and self._records.now >= since + self._max_wait_s
 
     def _brings(self, expert: ExpertRecord) -> bool:
         """Does what can be done now. False: it is given up, and whoever is next may have its turn."""
-        books, engine, claims = self._books, expert.engine, self._claims
-        replaced = claims.place_of_one(expert, self._overdue(expert)) if engine.full else None
+        records, engine, evictions = self._records, expert.engine, self._evictions
+        replaced = evictions.choose_replaced(expert, self._overdue(expert)) if engine.full else None
         if engine.full and replaced is None:
             if all(other.pinned or other.stuck for other in engine.residents.values()):
                 self._refuse(expert, f"its engine holds {engine.resident_limit} that cannot leave")
@@ -110,31 +110,31 @@ class Residency:
             return True
         size = needed_bytes(expert)
         needs = max(0, size - replaced.device.charged) if replaced else size
-        if expert.restored and not expert.waiting and claims.room < needs:
-            books.unwant(expert)
+        if expert.restored and not expert.waiting and evictions.room < needs:
+            records.unwant(expert)
             return False
-        before = claims.room
-        victims = claims.make_room(expert.name, needs, forced=self._overdue(expert))
-        if claims.room < 0 and self._never_fits(expert, size):
+        before = evictions.room
+        victims = evictions.make_room(expert.name, needs, forced=self._overdue(expert))
+        if evictions.room < 0 and self._never_fits(expert, size):
             self._refuse(
                 expert,
                 f"it needs {size:,} bytes on the device beside {self._immovable(expert):,} that cannot leave,"
-                f" over the budget of {books.device.capacity:,}: raise tiers.device",
+                f" over the budget of {records.device.capacity:,}: raise tiers.device",
             )
-            claims.room = before
+            evictions.room = before
             return False
-        claims.evict(victims, expert.name, "eviction")
-        has_room = claims.room >= 0 and books.device.free >= needs
+        evictions.evict(victims, expert.name, "eviction")
+        has_room = evictions.room >= 0 and records.device.free >= needs
         if has_room and not engine.occupied and not (replaced and replaced.leases):
             self._loads.begin(expert, _reason(expert), replaced)
         return True
 
     def _never_fits(self, expert: ExpertRecord, size: int) -> bool:
-        return size + self._immovable(expert) > self._books.device.capacity
+        return size + self._immovable(expert) > self._records.device.capacity
 
     def _immovable(self, expert: ExpertRecord) -> int:
         """Bytes that no waiting of ``expert`` will free."""
-        engines = self._books.engines.values()
+        engines = self._records.engines.values()
         return sum(
             engine.held for engine in engines if engine.holds and not _will_stop(engine, expert.engine)
         ) + sum(
@@ -145,21 +145,21 @@ class Residency:
         )
 
     def _refuse(self, expert: ExpertRecord, why: str) -> None:
-        """Rejects who waits for what can never fit, and gives up its claims. Evictions that failed are tried
+        """Rejects who waits for what can never fit, and gives up its victims. Evictions that failed are tried
         again."""
-        books = self._books
-        for engine in books.engines.values():
+        records = self._records
+        for engine in records.engines.values():
             for other in engine.residents.values():
                 if other.stuck:
                     other.stuck = False
-                    books.rank(other)
-        books.claims = {victim: rival for victim, rival in books.claims.items() if rival != expert.name}
-        books.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
+                    records.rank(other)
+        records.victims = {victim: rival for victim, rival in records.victims.items() if rival != expert.name}
+        records.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
 
 
 def _will_stop(engine: EngineRecord, own: EngineRecord) -> bool:
     """For want of experts, whatever becomes of ``own``."""
-    return engine is not own and engine.leaving and not any(engine.in_line)
+    return engine is not own and engine.leaving and not any(engine.queued)
 
 
 def _reason(expert: ExpertRecord) -> MoveReason:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from memory_tiers.events import Move, MoveReason, StopEngine
 from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 from memory_tiers.tiers import Tier, TiersConfig
 
 WORTH_IN_USE, WORTH_IDLE = 10.0, 1.0
@@ -12,8 +12,8 @@ WORTH_IN_USE, WORTH_IDLE = 10.0, 1.0
 pays a tenth of it for moving weights at most; nobody waits long for the place of one that nobody uses."""
 
 
-class Claims:
-    """Within one decision: ``room`` is what will be free on the device once all claims are carried out, less
+class Evictions:
+    """Within one decision: ``room`` is what will be free on the device once all victims have left, less
     what was set aside for those served so far.
 
     *Minimum residency.* An expert is no victim before it has been on the device for some time, except of
@@ -21,50 +21,50 @@ class Claims:
     would only be carried in and out.
     """
 
-    def __init__(self, books: Books, config: TiersConfig) -> None:
-        self._books = books
+    def __init__(self, records: Records, config: TiersConfig) -> None:
+        self._records = records
         self._max_wait_s = config.max_wait_s
         self._min_residency_s = config.min_residency_s
         self._previous: dict[str, str | None] = {}
         self.room = 0
 
     def __repr__(self) -> str:
-        return f"<Claims room={self.room}>"
+        return f"<Evictions room={self.room}>"
 
     def begin(self) -> None:
         """Everybody is free again. Who was claimed before is claimed first where somebody must be."""
-        books = self._books
-        self._previous, books.claims = books.claims, {}
-        self.room = books.device.free + books.device.leaving
+        records = self._records
+        self._previous, records.victims = records.victims, {}
+        self.room = records.device.free + records.device.leaving
 
     def end(self) -> None:
         """Who waits for an expert that is not claimed any more gets the lease."""
-        books = self._books
+        records = self._records
         for name in self._previous:
-            expert = books.experts[name]
-            if name not in books.claims and expert.device.presence == "present" and expert.needed:
-                books.grant(expert)
+            expert = records.experts[name]
+            if name not in records.victims and expert.device.presence == "present" and expert.needed:
+                records.grant(expert)
 
-    def for_good(self, expert: ExpertRecord, reason: MoveReason) -> None:
+    def send_away(self, expert: ExpertRecord, reason: MoveReason) -> None:
         """It goes though nobody needs its place, once it has no leases."""
-        self._books.claims[expert.name] = None
+        self._records.victims[expert.name] = None
         self.room += expert.device.charged
         self.evict([expert], None, reason)
 
-    def place_of_one(self, expert: ExpertRecord, forced: bool) -> ExpertRecord | None:
-        """Claims the expert whose place this one takes in an engine that is full by count."""
+    def choose_replaced(self, expert: ExpertRecord, forced: bool) -> ExpertRecord | None:
+        """Evictions the expert whose place this one takes in an engine that is full by count."""
         candidates = [
             other
             for other in expert.engine.residents.values()
-            if self._may_be_claimed(other, forced) and not other.pinned and not other.stuck
+            if self._may_leave(other, forced) and not other.pinned and not other.stuck
         ]
         if not candidates:
             return None
-        rank = self._books.policy.rank
+        rank = self._records.policy.rank
         victim = min(
             candidates, key=lambda other: (bool(other.leases), rank(other, "device"), other.last_used)
         )
-        self._books.claims[victim.name] = expert.name
+        self._records.victims[victim.name] = expert.name
         return victim
 
     def make_room(self, rival: str | None, needs: int, *, forced: bool) -> list[ExpertRecord]:
@@ -76,7 +76,7 @@ class Claims:
             victim = self._victim(forced)
             if victim is None:
                 break
-            self._claim(victim, rival, victims)
+            self._choose(victim, rival, victims)
         return victims
 
     def make_room_of_idle(
@@ -88,47 +88,47 @@ class Claims:
         self.room -= needs
         victims: list[ExpertRecord] = []
         while self.room < 0:
-            victim = self._books.idle.first(lambda other: self._may_be_claimed(other, forced=False))
-            if victim is None or victim.engine.of_one or not worth_it(victim):
+            victim = self._records.idle.first(lambda other: self._may_leave(other, forced=False))
+            if victim is None or victim.engine.single_resident or not worth_it(victim):
                 for claimed in victims:
-                    del self._books.claims[claimed.name]
+                    del self._records.victims[claimed.name]
                 self.room = before
                 return None
-            self._claim(victim, rival, victims)
+            self._choose(victim, rival, victims)
         return victims
 
     def evict(self, victims: Iterable[ExpertRecord], rival: str | None, reason: MoveReason) -> None:
         """Those without leases, one move per engine at a time. An engine of one is stopped."""
-        books = self._books
+        records = self._records
         for victim in victims:
             engine = victim.engine
             if victim.leases or engine.occupied or victim.device.presence != "present":
                 continue
-            if engine.of_one:
+            if engine.single_resident:
                 self.stop(engine, rival, reason)
                 continue
             engine.busy = victim.name
-            books.device.leave(victim.device)
-            books.rank(victim)
-            books.claims.pop(victim.name, None)
-            age_s, size = books.age_s(victim.loaded_at), victim.device.charged
-            books.actions.append(
+            records.device.leave(victim.device)
+            records.rank(victim)
+            records.victims.pop(victim.name, None)
+            age_s, size = records.age_s(victim.loaded_at), victim.device.charged
+            records.actions.append(
                 Move(victim.name, "device", below(victim), reason, rival, age_s=age_s, gives_back=size)
             )
 
     def stop(self, engine: EngineRecord, rival: str | None, reason: MoveReason) -> None:
         """And with it all that is resident leaves."""
-        books = self._books
+        records = self._records
         engine.stopping = True
         for other in engine.residents.values():
-            books.device.leave(other.device)
-            books.rank(other)
-            books.claims.pop(other.name, None)
-        ages_s = {other.name: books.age_s(other.loaded_at) for other in engine.residents.values()}
-        books.actions.append(StopEngine(engine.family, reason, rival, ages_s))
+            records.device.leave(other.device)
+            records.rank(other)
+            records.victims.pop(other.name, None)
+        ages_s = {other.name: records.age_s(other.loaded_at) for other in engine.residents.values()}
+        records.actions.append(StopEngine(engine.family, reason, rival, ages_s))
 
-    def _claim(self, victim: ExpertRecord, rival: str | None, victims: list[ExpertRecord]) -> None:
-        self._books.claims[victim.name] = rival
+    def _choose(self, victim: ExpertRecord, rival: str | None, victims: list[ExpertRecord]) -> None:
+        self._records.victims[victim.name] = rival
         self.room += victim.device.charged
         victims.append(victim)
 
@@ -136,19 +136,19 @@ class Claims:
         """Idle ones first; of those with leases such as were claimed before, so that a choice is kept."""
 
         def fits(expert: ExpertRecord) -> bool:
-            return self._may_be_claimed(expert, forced)
+            return self._may_leave(expert, forced)
 
-        books = self._books
-        kept = [books.experts[name] for name in self._previous if books.experts[name] in books.used]
-        return books.idle.first(fits) or next(filter(fits, kept), None) or books.used.first(fits)
+        records = self._records
+        kept = [records.experts[name] for name in self._previous if records.experts[name] in records.used]
+        return records.idle.first(fits) or next(filter(fits, kept), None) or records.used.first(fits)
 
-    def _may_be_claimed(self, expert: ExpertRecord, forced: bool) -> bool:
-        if expert.device.presence != "present" or expert.name in self._books.claims:
+    def _may_leave(self, expert: ExpertRecord, forced: bool) -> bool:
+        if expert.device.presence != "present" or expert.name in self._records.victims:
             return False
         stays_until = expert.loaded_at + self._residency_s(expert)
-        if forced or self._books.now >= stays_until:
+        if forced or self._records.now >= stays_until:
             return True
-        self._books.wake(stays_until)
+        self._records.wake(stays_until)
         return False
 
     def _residency_s(self, expert: ExpertRecord) -> float:

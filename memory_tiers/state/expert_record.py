@@ -9,7 +9,7 @@ from experts.engines.engine import EngineState
 from memory_tiers.events import MoveReason, Priority
 from memory_tiers.move_costs import WEIGHT_OF_LATEST
 from memory_tiers.state.ledger import Copy
-from memory_tiers.state.policy import COLD
+from memory_tiers.state.policy import NEVER_USED
 from memory_tiers.tiers import Tier
 
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
@@ -45,7 +45,7 @@ class EngineRecord:
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
     """Experts present, arriving or leaving on the device."""
-    lines: tuple[dict[str, "ExpertRecord"], ...] = field(default_factory=lambda: ({}, {}, {}))
+    queues: tuple[dict[str, "ExpertRecord"], ...] = field(default_factory=lambda: ({}, {}, {}))
     """Experts that somebody waits for or that are wanted, by their priority, in the order in which that
     began."""
     bound_hits: int = 0
@@ -84,27 +84,27 @@ class EngineRecord:
         return self.busy is not None or self.stopping
 
     @property
-    def of_one(self) -> bool:
+    def single_resident(self) -> bool:
         """It keeps its place whatever happens and only takes another expert instead: memory comes back by
         stopping it."""
         return self.resident_limit == 1
 
     @property
-    def in_line(self) -> Iterator["ExpertRecord"]:
-        for line in self.lines:
+    def queued(self) -> Iterator["ExpertRecord"]:
+        for line in self.queues:
             yield from line.values()
 
-    def first_in_line(self, count: int) -> Iterator["ExpertRecord"]:
+    def first_queued(self, count: int) -> Iterator["ExpertRecord"]:
         """At most ``count`` of each priority."""
-        for line in self.lines:
+        for line in self.queues:
             yield from islice(line.values(), count)
 
-    def queue(self, expert: "ExpertRecord") -> None:
-        self.lines[expert.priority][expert.name] = expert
+    def enqueue(self, expert: "ExpertRecord") -> None:
+        self.queues[expert.priority][expert.name] = expert
 
-    def forget(self, expert: "ExpertRecord") -> bool:
+    def dequeue(self, expert: "ExpertRecord") -> bool:
         """Whether it was in line."""
-        return self.lines[expert.priority].pop(expert.name, None) is not None
+        return self.queues[expert.priority].pop(expert.name, None) is not None
 
     @property
     def full(self) -> bool:
@@ -133,16 +133,16 @@ class ExpertRecord:
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
     """What loads of its family took when it came; 1 before one was measured, when nothing can be compared."""
-    device_heat: float = COLD
-    """How much it was used of late, by the device's turnovers; see ``policy.heated``."""
-    host_heat: float = COLD
+    device_use: float = NEVER_USED
+    """How much it was used of late, by the device's turnovers; see ``policy.recency_weighted_use``."""
+    host_use: float = NEVER_USED
     waiting: dict[int, float] = field(default_factory=dict)
     leases: dict[int, int] = field(default_factory=dict)
     wanted: bool = False
     restored: bool = False
     """It is wanted because its engine died with it, or to start its engine: if there is room without anybody
     leaving."""
-    order: int = 0
+    queue_number: int = 0
     """Its place in line: when the need for it began."""
     priority: int = NORMAL
     """The best of those who waited since then: an index of ``PRIORITIES``."""

@@ -4,40 +4,40 @@ from collections.abc import Callable
 
 from memory_tiers.events import Move, MoveReason
 from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 
 
 class HostCopies:
     """Weights are staged one after another, beside whatever else goes on. Within one decision ``promised``:
     what is read next is settled, whether it could begin or not."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, records: Records) -> None:
+        self._records = records
         self.promised = False
 
     def __repr__(self) -> str:
-        return f"<HostCopies staging {self._books.staging}{' promised' if self.promised else ''}>"
+        return f"<HostCopies staging {self._records.staging}{' promised' if self.promised else ''}>"
 
     def begin(self) -> None:
         """Copies over a budget that became smaller go."""
-        books = self._books
-        self.promised = books.staging is not None
-        if books.host.free + books.host.leaving < 0:
+        records = self._records
+        self.promised = records.staging is not None
+        if records.host.free + records.host.leaving < 0:
             for victim in self._victims(0) or []:
-                books.drop(victim, "over_budget")
+                records.drop(victim, "over_budget")
 
     def readable(self, expert: ExpertRecord, reason: MoveReason) -> bool:
         """Whether a load may read the weights where they are now; starts to stage them on the host if not. A
         prefetch that is read meanwhile makes way."""
-        books, host = self._books, self._books.host
+        records, host = self._records, self._records.host
         if expert.host.presence != "absent":
             return expert.host.presence == "present"
         if expert.weights_bytes == 0 or expert.weights_bytes > host.capacity:
             return True
         if self.promised:
-            staging = books.staging
+            staging = records.staging
             if staging is not None and staging.reason == "prefetch":
-                books.abort_reading(books.experts[staging.expert])
+                records.abort_reading(records.experts[staging.expert])
             return False
         image = expert.device_bytes if expert.engine.images else 0
         victims = self._victims(expert.weights_bytes + image)
@@ -67,30 +67,30 @@ class HostCopies:
 
     def _stage(self, expert: ExpertRecord, reason: MoveReason, victims: list[ExpertRecord]) -> None:
         """Begins once the victims have left; that they go is decided anew then."""
-        books, host = self._books, self._books.host
+        records, host = self._records, self._records.host
         self.promised = True
         for victim in victims:
-            books.drop(victim, "eviction", expert.name)
+            records.drop(victim, "eviction", expert.name)
         if host.free >= expert.weights_bytes:
             move = Move(expert.name, "disk", "host", reason)
-            books.staging = move
+            records.staging = move
             if reason == "prefetch":
-                books.prefetched[expert.name, "host"] = expert
-            expert.read_began = books.now
+                records.prefetched[expert.name, "host"] = expert
+            expert.read_began = records.now
             expert.host.bytes = expert.weights_bytes
             host.arrive(expert.host)
-            books.actions.append(move)
+            records.actions.append(move)
 
     def _victims(self, size: int) -> list[ExpertRecord] | None:
         """Whose host copies go for ``size`` bytes; None when enough cannot go now. A copy that a load reads,
         or that somebody waits for, stays."""
-        books = self._books
-        if size > books.host.capacity:
+        records = self._records
+        if size > records.host.capacity:
             return None
-        missing = size - books.host.free - books.host.leaving
+        missing = size - records.host.free - records.host.leaving
         victims: list[ExpertRecord] = []
         while missing > 0:
-            victim = books.on_host.first(lambda other: other not in victims and not in_use(other))
+            victim = records.on_host.first(lambda other: other not in victims and not in_use(other))
             if victim is None:
                 return None
             victims.append(victim)

@@ -1,10 +1,10 @@
 """Who leaves though nobody needs its place, and who comes back when all is quiet."""
 
 from memory_tiers.events import Forget
-from memory_tiers.state.evictions import Claims
+from memory_tiers.state.evictions import Evictions
 from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
 from memory_tiers.state.host_copies import HostCopies, in_use
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 from memory_tiers.tiers import TiersConfig
 
 
@@ -18,36 +18,38 @@ class Retirement:
     5. When nobody has asked for anything for ``return_to_default_s``, the defaults are called back, once.
     """
 
-    def __init__(self, books: Books, claims: Claims, copies: HostCopies, config: TiersConfig) -> None:
-        self._books = books
-        self._claims = claims
+    def __init__(
+        self, records: Records, evictions: Evictions, copies: HostCopies, config: TiersConfig
+    ) -> None:
+        self._records = records
+        self._evictions = evictions
         self._copies = copies
         self._engine_idle_s = config.engine_idle_s
         self._return_to_default_s = config.return_to_default_s
 
     def __repr__(self) -> str:
-        return f"<Retirement of {', '.join(self._books.ordered) or 'nobody'}>"
+        return f"<Retirement of {', '.join(self._records.ordered) or 'nobody'}>"
 
     def retire(self) -> None:
-        books = self._books
-        for name in books.expiries.due(books.now):
-            if name not in books.ordered:
-                books.order(books.experts[name], "host", "idle")
-        if (at := books.expiries.next) is not None:
-            books.wake(at)
-        for expert in [*books.ordered.values()]:
+        records = self._records
+        for name in records.expiries.due(records.now):
+            if name not in records.ordered:
+                records.order(records.experts[name], "host", "idle")
+        if (at := records.expiries.next) is not None:
+            records.wake(at)
+        for expert in [*records.ordered.values()]:
             self._obey(expert)
-        for engine in [*books.engines.values()]:
+        for engine in [*records.engines.values()]:
             self._rest(engine)
         self._return_to_default()
 
     def _obey(self, expert: ExpertRecord) -> None:
-        books = self._books
+        records = self._records
         if expert.removed and (expert.needed or self._stays_for_now(expert)):
             return
         if expert.device.presence == "present":
             if not expert.pinned and not expert.stuck:
-                self._claims.for_good(expert, expert.order_reason)
+                self._evictions.send_away(expert, expert.order_reason)
             return
         if expert.device.presence != "absent" or expert.host.presence == "leaving":
             return
@@ -56,37 +58,37 @@ class Retirement:
             return
         if expert.ordered == "disk" and expert.host.presence != "absent":
             if expert.host.presence == "present" and not in_use(expert):
-                books.drop(expert, expert.order_reason)
+                records.drop(expert, expert.order_reason)
             elif expert.host.presence == "arriving":
-                books.abort_reading(expert)
+                records.abort_reading(expert)
             return
         if expert.host.presence == "arriving":
             return
         if not expert.removed:
-            books.obeyed(expert)
+            records.clear_order(expert)
         elif not expert.leases:
-            books.forget(expert)
-            books.actions.append(Forget(expert.name))
+            records.forget(expert)
+            records.actions.append(Forget(expert.name))
 
     def _stays_for_now(self, expert: ExpertRecord) -> bool:
         """It could not be given back before."""
-        self._books.wake(expert.stays_until)
-        if self._books.now < expert.stays_until:
+        self._records.wake(expert.stays_until)
+        if self._records.now < expert.stays_until:
             return True
         expert.stuck = False
-        self._books.rank(expert)
+        self._records.rank(expert)
         return False
 
     def _wants_copy(self, expert: ExpertRecord) -> bool:
         size = expert.weights_bytes
-        return expert.order_reason == "operator" and 0 < size <= self._books.host.capacity
+        return expert.order_reason == "operator" and 0 < size <= self._records.host.capacity
 
     def _rest(self, engine: EngineRecord) -> None:
-        if engine.occupied or engine.state == "starting" or engine.leases or any(engine.in_line):
+        if engine.occupied or engine.state == "starting" or engine.leases or any(engine.queued):
             return
         if engine.members and not self._has_rested(engine):
             return
-        self._claims.stop(engine, None, "idle")
+        self._evictions.stop(engine, None, "idle")
 
     def _has_rested(self, engine: EngineRecord) -> bool:
         if self._engine_idle_s is None or engine.state != "ready":
@@ -94,18 +96,18 @@ class Retirement:
         if any(member.pinned or member.default for member in engine.members.values()):
             return False
         due = engine.last_used + self._engine_idle_s
-        self._books.wake(due)
-        return self._books.now >= due
+        self._records.wake(due)
+        return self._records.now >= due
 
     def _return_to_default(self) -> None:
-        books = self._books
-        if self._return_to_default_s is None or books.quiet_since is None:
+        records = self._records
+        if self._return_to_default_s is None or records.quiet_since is None:
             return
-        due = books.quiet_since + self._return_to_default_s
-        if books.now < due:
-            books.wake(due)
+        due = records.quiet_since + self._return_to_default_s
+        if records.now < due:
+            records.wake(due)
             return
-        books.quiet_since = None
-        for expert in books.experts.values():
+        records.quiet_since = None
+        for expert in records.experts.values():
             if expert.default and not expert.removed and expert.ordered is None:
-                books.want(expert)
+                records.want(expert)

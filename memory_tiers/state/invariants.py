@@ -2,30 +2,30 @@
 
 from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
 from memory_tiers.state.ledger import Copy, Ledger
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 
 
-def check(books: Books) -> None:
+def check(records: Records) -> None:
     """Raises AssertionError."""
     # 1. Bytes per tier are within the budget, apart from what measurements put above it.
-    _check_ledger(books.device, [expert.device for expert in books.experts.values()])
-    _check_ledger(books.host, [expert.host for expert in books.experts.values()])
-    for expert in books.experts.values():
-        _check_expert(books, expert)
-    for engine in books.engines.values():
+    _check_ledger(records.device, [expert.device for expert in records.experts.values()])
+    _check_ledger(records.host, [expert.host for expert in records.experts.values()])
+    for expert in records.experts.values():
+        _check_expert(records, expert)
+    for engine in records.engines.values():
         _check_engine(engine)
-    held = sum(engine.held for engine in books.engines.values() if engine.holds)
-    assert books.device.held == held, f"engines hold {held}, not {books.device.held}"
+    held = sum(engine.held for engine in records.engines.values() if engine.holds)
+    assert records.device.held == held, f"engines hold {held}, not {records.device.held}"
     # 3. Every open ticket is in exactly one place.
     open_tickets = [
-        ticket for expert in books.experts.values() for ticket in (*expert.waiting, *expert.leases)
+        ticket for expert in records.experts.values() for ticket in (*expert.waiting, *expert.leases)
     ]
-    assert sorted(open_tickets) == sorted(books.tickets), "a ticket is nowhere or twice"
-    assert books.waiting == sum(len(expert.waiting) for expert in books.experts.values())
+    assert sorted(open_tickets) == sorted(records.tickets), "a ticket is nowhere or twice"
+    assert records.waiting == sum(len(expert.waiting) for expert in records.experts.values())
     # 4. One copy to the host at a time, and it is the one we think.
-    staging = [name for name, expert in books.experts.items() if expert.host.presence == "arriving"]
-    assert staging == ([books.staging.expert] if books.staging else []), staging
-    assert books.staging is not None or not books.aborting, "nothing is there to be aborted"
+    staging = [name for name, expert in records.experts.items() if expert.host.presence == "arriving"]
+    assert staging == ([records.staging.expert] if records.staging else []), staging
+    assert records.staging is not None or not records.aborting, "nothing is there to be aborted"
 
 
 def _check_ledger(ledger: Ledger, copies: list[Copy]) -> None:
@@ -38,7 +38,7 @@ def _check_ledger(ledger: Ledger, copies: list[Copy]) -> None:
     assert ledger.excess == 0 or ledger.used > ledger.capacity, f"{ledger!r} keeps an old excess"
 
 
-def _check_expert(books: Books, expert: ExpertRecord) -> None:
+def _check_expert(records: Records, expert: ExpertRecord) -> None:
     device = expert.device.presence
     # 2. A lease of the running engine keeps the expert on the device.
     current = expert.engine.state == "ready" and expert.engine.starts in expert.leases.values()
@@ -47,20 +47,22 @@ def _check_expert(books: Books, expert: ExpertRecord) -> None:
     assert not (device == "arriving" and expert.host.presence == "leaving"), f"{expert!r} is read and dropped"
     # 5. Victims are present and not pinned; one that was pinned on its way down comes back.
     assert expert.wanted or not (expert.pinned and device == "leaving"), f"{expert!r} is pinned and leaves"
-    claimed = expert.name in books.claims
+    claimed = expert.name in records.victims
     assert not claimed or (device == "present" and not expert.pinned), f"{expert!r} cannot be claimed"
     # Nobody waits for what could be had.
     could_be_granted = expert.waiting and device == "present" and not claimed
     assert not could_be_granted, f"{expert!r} could be granted"
-    lines = [index for index, line in enumerate(expert.engine.lines) if expert.name in line]
+    lines = [index for index, line in enumerate(expert.engine.queues) if expert.name in line]
     assert lines == ([expert.priority] if expert.needed else []), f"{expert!r} is in lines {lines}"
     may_leave = device == "present" and not expert.pinned and not expert.stuck
-    ranked = (expert in books.idle, expert in books.used)
+    ranked = (expert in records.idle, expert in records.used)
     wanted = (may_leave and not expert.leases, may_leave and bool(expert.leases))
     assert ranked == wanted, f"{expert!r} is ranked"
     for tier, copy in (("device", expert.device), ("host", expert.host)):
-        assert copy.presence != "absent" or (expert.name, tier) not in books.prefetched, f"{expert!r} is not"
-    assert (expert in books.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
+        assert copy.presence != "absent" or (expert.name, tier) not in records.prefetched, (
+            f"{expert!r} is not"
+        )
+    assert (expert in records.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
     assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
 
 

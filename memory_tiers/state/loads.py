@@ -3,50 +3,50 @@
 from memory_tiers.events import Move, MoveReason, StartEngine
 from memory_tiers.state.evictions import below
 from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 
 
 class Loads:
     """There is room, and the engine is free."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, records: Records) -> None:
+        self._records = records
 
     def __repr__(self) -> str:
-        return f"<Loads {[engine.busy for engine in self._books.engines.values() if engine.busy]}>"
+        return f"<Loads {[engine.busy for engine in self._records.engines.values() if engine.busy]}>"
 
     def begin(self, expert: ExpertRecord, reason: MoveReason, replaced: ExpertRecord | None = None) -> None:
         """In the place of ``replaced``, or beside whoever is there. Engines start one after another."""
-        books, engine, source = self._books, expert.engine, below(expert)
+        records, engine, source = self._records, expert.engine, below(expert)
         if engine.state == "ready":
             replaces = replaced.name if replaced else None
             image = self._reserve_image(expert)
-            age_s = books.age_s(replaced.loaded_at) if replaced else None
-            books.actions.append(
+            age_s = records.age_s(replaced.loaded_at) if replaced else None
+            records.actions.append(
                 Move(expert.name, source, "device", reason, replaces=replaces, image=image, age_s=age_s)
             )
-        elif any(other.state == "starting" for other in books.engines.values()):
+        elif any(other.state == "starting" for other in records.engines.values()):
             return
         else:
             if not engine.holds:
-                books.device.hold(engine.held)
+                records.device.hold(engine.held)
             engine.state, engine.starts, engine.holds = "starting", engine.starts + 1, True
-            books.actions.append(StartEngine(engine.family, expert.name, source))
+            records.actions.append(StartEngine(engine.family, expert.name, source))
         expert.device.bytes = expert.device_bytes
-        expert.load_began = books.now
-        books.device.arrive(expert.device, instead_of=replaced.device if replaced else None)
+        expert.load_began = records.now
+        records.device.arrive(expert.device, instead_of=replaced.device if replaced else None)
         engine.busy = expert.name
         engine.residents[expert.name] = expert
         if reason == "prefetch":
-            books.prefetched[expert.name, "device"] = expert
+            records.prefetched[expert.name, "device"] = expert
         if replaced:
-            books.rank(replaced)
-            books.claims.pop(replaced.name, None)
+            records.rank(replaced)
+            records.victims.pop(replaced.name, None)
 
     def _reserve_image(self, expert: ExpertRecord) -> bool:
         """Whether the host has, or has room for, an image. A checkpoint and the image made of it are there at
         the same time until the load ends."""
-        host = self._books.host
+        host = self._records.host
         if expert.host.presence != "present" or not expert.engine.images:
             return False
         if expert.image:

@@ -9,15 +9,15 @@ HALF_LIFE = 3.0
 """A use counts half in a tier after all that is in it has come anew so often. By what comes, not by the
 clock: it fits fast and slow machines and small and large tiers, nothing is forgotten while nobody has to
 leave, and when other experts are asked for than before, what this brings makes the old ones leave soon."""
-COLD = -math.inf
+NEVER_USED = -math.inf
 
 
-def heated(heat: float, turnovers: float, chance: float = 1.0) -> float:
-    """``heat`` after one more use: log2 of the sum of 2 ** (turnovers / HALF_LIFE) over all uses. Experts are
-    in the order of how much they were used lately, and stay in it while none is used: all cool alike.
+def recency_weighted_use(before: float, turnovers: float, chance: float = 1.0) -> float:
+    """``before`` after one more use: log2 of the sum of 2 ** (turnovers / HALF_LIFE) over all uses. Experts
+    are in the order of how much they were used lately, and stay in it while none is used: all cool alike.
     ``chance``, over 0: that there will be this use; it counts as so much of one."""
     latest = turnovers / HALF_LIFE + math.log2(chance)
-    return max(heat, latest) + math.log2(1 + 2 ** -abs(heat - latest))
+    return max(before, latest) + math.log2(1 + 2 ** -abs(before - latest))
 
 
 class Candidate(Protocol):
@@ -32,12 +32,12 @@ class Candidate(Protocol):
         ...
 
     @property
-    def device_heat(self) -> float:
-        """How much it was used of late, by the turnovers of the device. See ``heated``."""
+    def device_use(self) -> float:
+        """How much it was used of late, by the turnovers of the device. See ``recency_weighted_use``."""
         ...
 
     @property
-    def host_heat(self) -> float:
+    def host_use(self) -> float:
         """The same by the turnovers of the host."""
         ...
 
@@ -66,8 +66,8 @@ class RateTimesCost:
 
     def rank(self, candidate: Candidate, tier: Tier) -> float:
         if tier == "device":
-            return candidate.device_heat + math.log2(candidate.seconds_per_byte)
-        return candidate.host_heat
+            return candidate.device_use + math.log2(candidate.seconds_per_byte)
+        return candidate.host_use
 
 
 def policy_of(name: PolicyName) -> Policy:

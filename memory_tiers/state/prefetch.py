@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from memory_tiers.state.evictions import Claims
+from memory_tiers.state.evictions import Evictions
 from memory_tiers.state.expert_record import ExpertRecord
 from memory_tiers.state.host_copies import HostCopies
 from memory_tiers.state.loads import Loads
-from memory_tiers.state.records import Books
+from memory_tiers.state.records import Records
 from memory_tiers.tiers import Tier, TiersConfig
 
 KEPT = 32
@@ -24,14 +24,14 @@ class Prefetch:
     of the time and of each tier's memory. A victim is idle, has stayed as long as it should, and was used
     less than half as much; engines of one, which hold nobody beside, are left alone.
 
-    Chances also warm an expert for the policy: see ``Books.heat``.
+    Chances also warm an expert for the policy: see ``Records.heat``.
     """
 
     def __init__(
-        self, books: Books, claims: Claims, copies: HostCopies, loads: Loads, config: TiersConfig
+        self, records: Records, evictions: Evictions, copies: HostCopies, loads: Loads, config: TiersConfig
     ) -> None:
-        self._books = books
-        self._claims = claims
+        self._records = records
+        self._evictions = evictions
         self._copies = copies
         self._loads = loads
         self._share = config.prefetch_share
@@ -43,34 +43,34 @@ class Prefetch:
 
     def foresee(self, chances: Iterable[tuple[str, float]]) -> None:
         """Names that are not configured are ignored."""
-        books = self._books
+        records = self._records
         for name in self._chances:
             self._chances[name] *= DECAY
         for name, chance in chances:
-            expert = books.experts.get(name)
+            expert = records.experts.get(name)
             if expert is None or chance <= 0:
                 continue
-            books.heat(expert, min(chance, 1.0))
-            books.rank(expert)
+            records.count_use(expert, min(chance, 1.0))
+            records.rank(expert)
             self._chances[name] = self._chances.get(name, 0.0) + chance
         if len(self._chances) > KEPT:
             likeliest = sorted(self._chances.items(), key=lambda each: -each[1])[:KEPT]
             self._chances = dict(likeliest)
-        books.unsettled = books.unsettled or self._share > 0
+        records.decision_due = records.decision_due or self._share > 0
 
     def ended(self, tier: Tier, seconds: float) -> None:
         """A prefetch took so long; the next one waits until that is ``prefetch_share`` of the time."""
         if self._share > 0:
-            self._not_before[tier] = self._books.now + seconds * (1 / self._share - 1)
+            self._not_before[tier] = self._records.now + seconds * (1 / self._share - 1)
 
     def prefetch(self) -> None:
-        if self._share == 0 or self._books.waiting:
+        if self._share == 0 or self._records.waiting:
             return
         free: set[Tier] = {tier for tier in ("device", "host") if self._free(tier)}
         for name in sorted(self._chances, key=lambda name: -self._chances[name]):
             if not free or self._chances[name] < LIKELY:
                 return
-            expert = self._books.experts.get(name)
+            expert = self._records.experts.get(name)
             if expert is not None and self._idle(expert):
                 tier = self._next_tier(expert)
                 if tier in free and self._brings(expert, tier):
@@ -79,8 +79,8 @@ class Prefetch:
     def _free(self, tier: Tier) -> bool:
         """Whether its link is free for a prefetch now."""
         not_before = self._not_before.get(tier, 0.0)
-        if self._books.now < not_before:
-            self._books.wake(not_before)
+        if self._records.now < not_before:
+            self._records.wake(not_before)
             return False
         return tier == "device" or not self._copies.promised
 
@@ -98,12 +98,12 @@ class Prefetch:
         )
 
     def _next_tier(self, expert: ExpertRecord) -> Tier:
-        to_host = expert.host.presence == "absent" and 0 < expert.weights_bytes <= self._books.host.capacity
+        to_host = expert.host.presence == "absent" and 0 < expert.weights_bytes <= self._records.host.capacity
         return "host" if to_host else "device"
 
     def _brings(self, expert: ExpertRecord, tier: Tier) -> bool:
-        books = self._books
-        rank = books.policy.rank
+        records = self._records
+        rank = records.policy.rank
 
         def worth_it(victim: ExpertRecord) -> bool:
             return rank(victim, tier) + MARGIN < rank(expert, tier)
@@ -113,20 +113,20 @@ class Prefetch:
         if tier == "host":
             return self._copies.prefetch(expert, worth_it)
         size = expert.device_bytes
-        victims = self._claims.make_room_of_idle(expert.name, size, worth_it)
+        victims = self._evictions.make_room_of_idle(expert.name, size, worth_it)
         if victims is None:
             return False
-        self._claims.evict(victims, expert.name, "eviction")
-        if books.device.free >= size and not expert.engine.occupied:
+        self._evictions.evict(victims, expert.name, "eviction")
+        if records.device.free >= size and not expert.engine.occupied:
             self._loads.begin(expert, "prefetch")
         return True
 
     def _fits_share(self, expert: ExpertRecord, tier: Tier) -> bool:
-        ledger = self._books.device if tier == "device" else self._books.host
+        ledger = self._records.device if tier == "device" else self._records.host
         size = expert.device_bytes if tier == "device" else expert.weights_bytes
         unused = sum(
             (other.device if tier == "device" else other.host).charged
-            for (_, where), other in self._books.prefetched.items()
+            for (_, where), other in self._records.prefetched.items()
             if where == tier
         )
         return unused + size <= self._share * ledger.capacity

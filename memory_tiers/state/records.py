@@ -9,15 +9,15 @@ from memory_tiers.errors import RejectionReason
 from memory_tiers.events import AbortMove, Action, Family, Grant, Member, Move, MoveReason, Priority, Reject
 from memory_tiers.state.expert_record import NORMAL, PRIORITIES, EngineRecord, ExpertRecord
 from memory_tiers.state.ledger import Copy, Ledger
-from memory_tiers.state.policy import Policy, heated
+from memory_tiers.state.policy import Policy, recency_weighted_use
 from memory_tiers.state.ranking import Ranking
-from memory_tiers.state.timers import Alarms
+from memory_tiers.state.timers import Timers
 from memory_tiers.tiers import Tier, TiersConfig
 
 
 @dataclass(slots=True)
-class Books:
-    """``claims`` maps the experts that are to leave the device, and get no new leases, to the expert they
+class Records:
+    """``victims`` maps the experts that are to leave the device, and get no new leases, to the expert they
     make room for (None: to the budget, or to an order). ``ordered``: experts that shall go down.
     ``staging``: the copy to the host that is under way; ``aborting``: it is to end before its time.
 
@@ -25,7 +25,7 @@ class Books:
     and host copies. ``expiries``: when idle residents have been there long enough. ``quiet_since``: when the
     last ticket ended; None while there are some, and once the defaults were called back.
 
-    ``unsettled``: something changed that a decision may follow from. ``deadline``: when time alone will
+    ``decision_due``: something changed that a decision may follow from. ``deadline``: when time alone will
     change one. ``device_turnovers``: how often all that is on the device has come anew."""
 
     device: Ledger
@@ -38,19 +38,19 @@ class Books:
     engines: dict[str, EngineRecord] = field(default_factory=dict)
     experts: dict[str, ExpertRecord] = field(default_factory=dict)
     tickets: dict[int, ExpertRecord] = field(default_factory=dict)
-    claims: dict[str, str | None] = field(default_factory=dict)
+    victims: dict[str, str | None] = field(default_factory=dict)
     ordered: dict[str, ExpertRecord] = field(default_factory=dict)
-    expiries: Alarms = field(default_factory=Alarms)
+    expiries: Timers = field(default_factory=Timers)
     prefetched: dict[tuple[str, Tier], ExpertRecord] = field(default_factory=dict)
     """What a prefetch brought where, and nobody has used since."""
     prefetches: Counter[tuple[Tier, Literal["used", "wasted"]]] = field(default_factory=Counter)
     staging: Move | None = None
     aborting: bool = False
     waiting: int = 0
-    orders: int = 0
+    queue_numbers: int = 0
     closing: bool = False
     quiet_since: float | None = None
-    unsettled: bool = False
+    decision_due: bool = False
     deadline: float | None = None
     device_turnovers: float = 0.0
     host_turnovers: float = 0.0
@@ -60,8 +60,8 @@ class Books:
     @classmethod
     def of(
         cls, config: TiersConfig, members: Sequence[Member], families: Sequence[Family], policy: Policy
-    ) -> "Books":
-        books = cls(
+    ) -> "Records":
+        records = cls(
             device=Ledger(config.device),
             host=Ledger(config.host),
             policy=policy,
@@ -71,10 +71,10 @@ class Books:
             on_host=Ranking(policy, "host"),
         )
         for family in families:
-            books.add_engine(family, holds=True)
+            records.add_engine(family, holds=True)
         for member in members:
-            books.add(member)
-        return books
+            records.add(member)
+        return records
 
     def add_engine(self, family: Family, *, holds: bool) -> None:
         """``holds``: what it takes for itself is charged from now on, not only from its start."""
@@ -108,9 +108,9 @@ class Books:
             tier, reason = "disk", "removed"
         expert.ordered, expert.order_reason = tier, reason
         self.ordered[expert.name] = expert
-        self.unsettled = True
+        self.decision_due = True
 
-    def obeyed(self, expert: ExpertRecord) -> None:
+    def clear_order(self, expert: ExpertRecord) -> None:
         expert.ordered = None
         self.ordered.pop(expert.name, None)
 
@@ -164,7 +164,7 @@ class Books:
         self.rank(expert)
         self._ended()
         if not expert.leases:
-            self.unsettled = True
+            self.decision_due = True
 
     def reject(self, expert: ExpertRecord, reason: RejectionReason, message: str) -> None:
         """Everybody who waits for it, and our own wish and an operator's: the next ticket tries again."""
@@ -176,7 +176,7 @@ class Books:
         if reason in ("load_failed", "engine_failed"):
             expert.failure = message
         if expert.ordered == "device":
-            self.obeyed(expert)
+            self.clear_order(expert)
         self._ended()
         self.unwant(expert)
 
@@ -221,7 +221,7 @@ class Books:
     def leave_device(self, expert: ExpertRecord) -> None:
         self.device.vanish(expert.device)
         del expert.engine.residents[expert.name]
-        self.claims.pop(expert.name, None)
+        self.victims.pop(expert.name, None)
         self._prefetch_ended(expert, "device", "wasted")
         self.rank(expert)
 
@@ -238,19 +238,19 @@ class Books:
         else:
             self.expiries.clear(expert.name)
 
-    def heat(self, expert: ExpertRecord, chance: float = 1.0) -> None:
+    def count_use(self, expert: ExpertRecord, chance: float = 1.0) -> None:
         """Somebody uses it, or will with this chance."""
-        expert.device_heat = heated(expert.device_heat, self.device_turnovers, chance)
-        expert.host_heat = heated(expert.host_heat, self.host_turnovers, chance)
+        expert.device_use = recency_weighted_use(expert.device_use, self.device_turnovers, chance)
+        expert.host_use = recency_weighted_use(expert.host_use, self.host_turnovers, chance)
 
     def needed(self) -> Iterator[ExpertRecord]:
         for engine in self.engines.values():
-            yield from engine.in_line
+            yield from engine.queued
 
     def _lease(self, ticket: int, expert: ExpertRecord) -> None:
         expert.leases[ticket] = expert.engine.starts
         expert.engine.leases += 1
-        self.heat(expert)
+        self.count_use(expert)
         self.actions.append(Grant(ticket))
 
     def _use(self, expert: ExpertRecord) -> None:
@@ -268,24 +268,24 @@ class Books:
     def _ended(self) -> None:
         if not self.tickets:
             self.quiet_since = self.now
-            self.unsettled = True
+            self.decision_due = True
 
     def _queue(self, expert: ExpertRecord, priority: int) -> None:
         engine = expert.engine
-        if expert.name not in engine.lines[expert.priority]:
-            self.orders += 1
-            expert.order, expert.priority, expert.bound_hit = self.orders, priority, False
+        if expert.name not in engine.queues[expert.priority]:
+            self.queue_numbers += 1
+            expert.queue_number, expert.priority, expert.bound_hit = self.queue_numbers, priority, False
         elif priority < expert.priority:
-            engine.forget(expert)
+            engine.dequeue(expert)
             expert.priority = priority
         else:
             return
-        engine.queue(expert)
-        self.unsettled = True
+        engine.enqueue(expert)
+        self.decision_due = True
 
     def _forget(self, expert: ExpertRecord) -> None:
-        if not expert.needed and expert.engine.forget(expert):
-            self.unsettled = True
+        if not expert.needed and expert.engine.dequeue(expert):
+            self.decision_due = True
 
 
 def _keep(ranking: Ranking, expert: ExpertRecord, member: bool) -> None:

@@ -31,13 +31,13 @@ from memory_tiers.events import (
 )
 from memory_tiers.feasibility import check_members
 from memory_tiers.state import invariants
-from memory_tiers.state.decision import Residency
+from memory_tiers.state.decision import Decision
 from memory_tiers.state.expert_record import ExpertRecord
 from memory_tiers.state.orders_and_revisions import Changes
-from memory_tiers.state.outcomes import Endings
+from memory_tiers.state.outcomes import Outcomes
 from memory_tiers.state.policy import Policy, policy_of
-from memory_tiers.state.records import Books
-from memory_tiers.status import Counts, EngineStatus, ExpertStatus, Tally, TierStatus
+from memory_tiers.state.records import Records
+from memory_tiers.status import EngineStatus, ExpertStatus, OpenCounts, Tally, TierStatus
 from memory_tiers.tiers import Tier, TiersConfig
 
 SHUTTING_DOWN = "shutting down: ask another server, or again later"
@@ -47,7 +47,7 @@ class TierState:
     """Which experts are where, who waits, who holds a lease. Tickets are numbers the driver gives, each once.
 
     What an older ticket claims as its victim gets no new leases, so a stream of requests to one expert cannot
-    starve another's first; see ``Residency`` for who is served when.
+    starve another's first; see ``Decision`` for who is served when.
     """
 
     def __init__(
@@ -61,79 +61,82 @@ class TierState:
         check_members(config, members, families)
         self._config = config
         policy = policy_of(config.policy) if policy is None else policy
-        self._books = Books.of(config, members, families, policy)
-        self._residency = Residency(self._books, config)
-        self._endings = Endings(self._books, self._residency.prefetch)
-        self.changes = Changes(self._books, config, self._endings)
+        self._records = Records.of(config, members, families, policy)
+        self._decision = Decision(self._records, config)
+        self._outcomes = Outcomes(self._records, self._decision.prefetch)
+        self.changes = Changes(self._records, config, self._outcomes)
 
     def __repr__(self) -> str:
-        books = self._books
-        claims = ", ".join(f"{victim} for {rival or 'the budget'}" for victim, rival in books.claims.items())
+        records = self._records
+        victims = ", ".join(
+            f"{victim} for {rival or 'the budget'}" for victim, rival in records.victims.items()
+        )
         return (
-            f"<TierState{' closing' if books.closing else ''} device={books.device!r} host={books.host!r} "
-            f"staging={books.staging} claims=[{claims}] engines={list(books.engines.values())} "
-            f"experts={list(books.experts.values())}>"
+            f"<TierState{' closing' if records.closing else ''} device={records.device!r} "
+            f"host={records.host!r} staging={records.staging} victims=[{victims}] "
+            f"engines={list(records.engines.values())} "
+            f"experts={list(records.experts.values())}>"
         )
 
     def check(self) -> None:
         """Raises AssertionError, with the whole state, when an invariant of the design is broken."""
         try:
-            invariants.check(self._books)
+            invariants.check(self._records)
         except AssertionError as error:
             raise AssertionError(f"{error} in {self!r}") from error
 
     def handle(self, event: Event) -> list[Action]:
         """Takes note of the event, decides, and returns what is to be done, in order."""
-        self._books.now = event.at
-        self._books.actions = []
+        self._records.now = event.at
+        self._records.actions = []
         self._note(event)
-        self._residency.decide()
-        return self._books.actions
+        self._decision.decide()
+        return self._records.actions
 
     @property
     def deadline(self) -> float | None:
         """The driver shall send TimePassed then, unless another event comes after that time; None: never."""
-        return self._books.deadline
+        return self._records.deadline
 
     def _note(self, event: Event) -> None:
         match event:
             case TicketAsked():
                 self._asked(event)
             case LeaseReleased(ticket):
-                self._books.release(ticket)
+                self._records.release(ticket)
             case TicketCancelled(ticket):
-                self._books.cancel(ticket)
+                self._records.cancel(ticket)
             case Foreseen(chances):
-                self._residency.prefetch.foresee(chances)
+                self._decision.prefetch.foresee(chances)
             case TimePassed():
                 pass
             case _:
-                self._books.unsettled = True
+                self._records.decision_due = True
                 self._note_change(event)
 
     def _note_change(self, event: Event) -> None:
-        books, endings, changes = self._books, self._endings, self.changes
+        records, outcomes, changes = self._records, self._outcomes, self.changes
         match event:
             case MoveFinished():
-                endings.moved(event.move, event.bytes, event.image_bytes)
+                outcomes.moved(event.move, event.bytes, event.image_bytes)
             case MoveFailed(move, reason):
-                endings.move_failed(move, reason)
+                outcomes.move_failed(move, reason)
             case EngineStarted(family, expert, size):
-                endings.started(books.engines[family], books.experts[expert], size)
+                outcomes.started(records.engines[family], records.experts[expert], size)
             case EngineStartFailed(family, expert, reason):
-                endings.start_failed(books.engines[family], books.experts[expert], reason)
+                outcomes.start_failed(records.engines[family], records.experts[expert], reason)
             case EngineStopped(family):
-                endings.stopped(books.engines[family])
+                outcomes.stopped(records.engines[family])
             case EngineDied(family, reason):
-                endings.died(books.engines[family], reason)
+                outcomes.died(records.engines[family], reason)
             case Opened():
                 self._opened()
             case RestartDue(family):
                 self._restart(family)
             case OrderGiven(expert, tier):
-                changes.order(books.experts[expert], tier)
+                changes.order(records.experts[expert], tier)
             case LoadCancelled(expert):
-                changes.cancel(books.experts[expert])
+                changes.cancel(records.experts[expert])
             case ExpertChanged(member):
                 changes.change(member)
             case Revised(revision):
@@ -146,37 +149,37 @@ class TierState:
                 assert_never(event)
 
     def _opened(self) -> None:
-        for engine in self._books.engines.values():
-            self._endings.want_engine(engine)
-        for expert in self._books.experts.values():
+        for engine in self._records.engines.values():
+            self._outcomes.want_engine(engine)
+        for expert in self._records.experts.values():
             if expert.default:
-                self._books.want(expert)
+                self._records.want(expert)
 
     def _restart(self, family: str) -> None:
-        engine = self._books.engines.get(family)
-        if engine is not None and engine.state == "dead" and not self._books.closing:
-            self._endings.want_engine(engine)
+        engine = self._records.engines.get(family)
+        if engine is not None and engine.state == "dead" and not self._records.closing:
+            self._outcomes.want_engine(engine)
 
     def _asked(self, event: TicketAsked) -> None:
         refusal = self._refusal(event)
         if refusal is not None:
-            self._books.actions.append(refusal)
+            self._records.actions.append(refusal)
             return
-        expert = self._books.experts[event.expert]
+        expert = self._records.experts[event.expert]
         if self._at_hand(expert):
-            self._books.admit(event.ticket, expert)
+            self._records.admit(event.ticket, expert)
         else:
-            self._books.wait(event.ticket, expert, event.priority)
+            self._records.wait(event.ticket, expert, event.priority)
 
     def _at_hand(self, expert: ExpertRecord) -> bool:
-        return expert.device.presence == "present" and expert.name not in self._books.claims
+        return expert.device.presence == "present" and expert.name not in self._records.victims
 
     def _refusal(self, event: TicketAsked) -> Reject | None:
         def refused(reason: RejectionReason, message: str) -> Reject:
             return Reject(event.ticket, reason, message)
 
-        books, expert = self._books, self._books.experts.get(event.expert)
-        if books.closing:
+        records, expert = self._records, self._records.experts.get(event.expert)
+        if records.closing:
             return refused("shutting_down", SHUTTING_DOWN)
         if expert is None or expert.removed:
             return refused("unknown_expert", f"there is no expert {event.expert}")
@@ -184,8 +187,8 @@ class TierState:
             return None
         if event.fail_fast:
             return refused("not_resident", f"expert {expert.name} would have to wait: it is on {expert.tier}")
-        if books.waiting >= self._config.max_queue:
-            return refused("queue_full", _full(f"{books.waiting} requests wait", books.waiting))
+        if records.waiting >= self._config.max_queue:
+            return refused("queue_full", _full(f"{records.waiting} requests wait", records.waiting))
         most = self._config.max_queue_per_expert
         if most is not None and len(expert.waiting) >= most:
             waiting = len(expert.waiting)
@@ -194,42 +197,42 @@ class TierState:
         return None
 
     def _drain(self) -> None:
-        books = self._books
-        books.closing = True
-        books.claims.clear()
-        for expert in [*books.needed()]:
-            books.reject(expert, "shutting_down", SHUTTING_DOWN)
+        records = self._records
+        records.closing = True
+        records.victims.clear()
+        for expert in [*records.needed()]:
+            records.reject(expert, "shutting_down", SHUTTING_DOWN)
 
     def tier(self, expert: str) -> Tier:
         """The highest tier that holds ``expert``; unknown ones are nowhere above disk."""
-        record = self._books.experts.get(expert)
+        record = self._records.experts.get(expert)
         return "disk" if record is None else record.tier
 
     def knows(self, expert: str) -> bool:
         """Also one that is not configured any more but has not left yet."""
-        return expert in self._books.experts
+        return expert in self._records.experts
 
     def others_wait(self, expert: str) -> bool:
         """Whether somebody waits for another expert than ``expert``."""
-        record = self._books.experts.get(expert)
-        return self._books.waiting > (0 if record is None else len(record.waiting))
+        record = self._records.experts.get(expert)
+        return self._records.waiting > (0 if record is None else len(record.waiting))
 
     @property
-    def counts(self) -> Counts:
-        books = self._books
-        moving = sum(engine.occupied for engine in books.engines.values())
-        dropping = sum(expert.host.presence == "leaving" for expert in books.experts.values())
-        moves = moving + dropping + (books.staging is not None)
-        return Counts(books.waiting, len(books.tickets) - books.waiting, moves)
+    def counts(self) -> OpenCounts:
+        records = self._records
+        moving = sum(engine.occupied for engine in records.engines.values())
+        dropping = sum(expert.host.presence == "leaving" for expert in records.experts.values())
+        moves = moving + dropping + (records.staging is not None)
+        return OpenCounts(records.waiting, len(records.tickets) - records.waiting, moves)
 
     @property
     def settled(self) -> bool:
         """Nothing we wish for ourselves, a pin or an engine, is still to come."""
-        return not any(expert.wanted for expert in self._books.needed())
+        return not any(expert.wanted for expert in self._records.needed())
 
     @property
     def tally(self) -> Tally:
-        return Tally(dict(self._books.prefetches))
+        return Tally(dict(self._records.prefetches))
 
     def experts(self) -> tuple[ExpertStatus, ...]:
         """Those that are configured."""
@@ -252,13 +255,13 @@ class TierState:
                 ordered=expert.ordered,
                 failure=expert.failure,
             )
-            for expert in self._books.experts.values()
+            for expert in self._records.experts.values()
             if not expert.removed
         )
 
     def tiers(self) -> tuple[TierStatus, ...]:
-        device, host = self._books.device, self._books.host
-        on_disk = sum(expert.weights_bytes for expert in self._books.experts.values())
+        device, host = self._records.device, self._records.host
+        on_disk = sum(expert.weights_bytes for expert in self._records.experts.values())
         return (
             TierStatus("device", device.used, device.arriving, device.capacity),
             TierStatus("host", host.used, host.arriving, host.capacity),
@@ -272,10 +275,10 @@ class TierState:
                 state=engine.state,
                 starts=engine.starts,
                 detail=engine.detail,
-                rests=(engine.state == "stopped" or engine.stopping) and not any(engine.in_line),
+                rests=(engine.state == "stopped" or engine.stopping) and not any(engine.queued),
                 bound_hits=engine.bound_hits,
             )
-            for engine in self._books.engines.values()
+            for engine in self._records.engines.values()
         )
 
 

@@ -3,7 +3,7 @@
 import heapq
 
 
-class Alarms:
+class Timers:
     """One time for each name. A change costs O(log n)."""
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Alarms:
         return len(self._at)
 
     def __repr__(self) -> str:
-        return f"<Alarms for {len(self)}, next at {self.next}>"
+        return f"<Timers for {len(self)}, next at {self.next}>"
 
     def set(self, name: str, at: float) -> None:
         """Instead of the time it had."""

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from memory_tiers.status import Progress
+from memory_tiers.status import MoveProgress
 from server.access.admission import check_model
 from server.access.auth import authorization_of
 from server.services import Services
@@ -98,7 +98,7 @@ def _anthropics(request: Request) -> dict[str, str]:
     return {"request-id": request.scope[REQUEST_ID]}
 
 
-def _progress(move: Progress | None) -> dict[str, Any]:
+def _progress(move: MoveProgress | None) -> dict[str, Any]:
     """Only while it moves. ``done`` and ``remaining_s`` are null where nothing is known."""
     if move is None:
         return {}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_never
 
-from memory_tiers.status import ExpertStatus, Progress
+from memory_tiers.status import ExpertStatus, MoveProgress
 from memory_tiers.tiers import Tier
 from server.operator_api import Verb
 
@@ -74,7 +74,7 @@ def _there(status: ExpertStatus) -> Outcome:
     return Outcome(True, f"{status.expert} is on {status.tier}{', pinned' if status.pinned else ''}")
 
 
-def stage(status: ExpertStatus, move: Progress | None) -> str:
+def stage(status: ExpertStatus, move: MoveProgress | None) -> str:
     """What an order that is not settled waits for, for people."""
     if move is not None:
         return f"{move.source} to {move.target}"

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from memory_tiers.status import ExpertStatus, Progress, TierStatus
+from memory_tiers.status import ExpertStatus, MoveProgress, TierStatus
 from server.operator_api import Snapshot
 
 WIDTH = 150
@@ -121,7 +121,7 @@ def _moves(snapshot: Snapshot) -> Table:
     return table
 
 
-def _progress(move: Progress) -> ProgressBar | str:
+def _progress(move: MoveProgress) -> ProgressBar | str:
     return "" if move.done is None else ProgressBar(1.0, move.done, width=BAR)
 
 

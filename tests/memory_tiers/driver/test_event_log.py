@@ -3,6 +3,9 @@
 import errno
 import json
 import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ def recorded(path: Path, seed: int) -> World:
     members = [*world.members.values()]
     families = [
         Family(engine.family, engine.resident_limit, engine.held)
-        for engine in world.state._books.engines.values()
+        for engine in world.state._records.engines.values()
     ]
     state = Recorded(world.state._config, members, families)
     state.log = EventLog(path, world.state._config, members, families)
@@ -101,9 +104,21 @@ def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_begun_is_refused(tmp_path: Path) -> None:
     world = a_world(random.Random(1), failing=0.0, surprise=0.0)
-    for path, why in [(tmp_path, "Is a directory"), (Path("/dev/full"), "No space left on device")]:
-        with pytest.raises(LogUnwritable, match=why):
-            EventLog(path, world.state._config, [*world.members.values()], [])
+    with pytest.raises(LogUnwritable, match="Is a directory"):
+        EventLog(tmp_path, world.state._config, [*world.members.values()], [])
+    with files_of_at_most(100), pytest.raises(LogUnwritable, match="File too large"):
+        EventLog(tmp_path / "log", world.state._config, [*world.members.values()], [])
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Lets no file of this process grow beyond ``size`` bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_on_a_full_disk_the_log_ends_and_the_tiers_go_on(

@@ -27,11 +27,11 @@ from memory_tiers.observations import (
     Observation,
     TicketEnded,
 )
-from memory_tiers.status import Counts
+from memory_tiers.status import OpenCounts
 from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.driver.engine_in_hand import EngineInHand
 
-NOTHING = Counts(waiting=0, leases=0, moves=0)
+NOTHING = OpenCounts(waiting=0, leases=0, moves=0)
 
 
 class Clock:
@@ -304,7 +304,7 @@ async def test_a_client_that_leaves_while_waiting_gives_its_ticket_back(tmp_path
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert house.manager.counts() == Counts(waiting=0, leases=0, moves=1)
+        assert house.manager.counts() == OpenCounts(waiting=0, leases=0, moves=1)
         house.engine.gate.set()
         await house.at_rest()
         assert "b" in house.engine.resident, "the load outlives the client"
@@ -501,7 +501,7 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
         house.engine.gate.clear()
         waiting = asyncio.create_task(house.manager.lease("b"))
         await house.until(lambda: house.manager.counts().waiting == 1)
-        house.manager._state._books.device.used += 1
+        house.manager._state._records.device.used += 1
         for _ in range(CHECK_EVENTS):  # it looks at itself once in so many
             house.manager.foresee({})
         with pytest.raises(ManagerBroken):

@@ -126,6 +126,6 @@ def opened(
     ``images``: whether it is known to leave some."""
     experts = [an_expert(name, pinned=name in pinned) for name in names]
     script = Script(TierState(a_config(device, host, None, **more), experts, engines(f=limit)))
-    script.state._books.engines["f"].images = images
+    script.state._records.engines["f"].images = images
     script.settle(script.feed(Opened(script.now())))
     return script

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from memory_tiers.events import Move
 from memory_tiers.simulator.belady import Belady, fewest_moves
-from memory_tiers.state.policy import COLD, HALF_LIFE, LeastRecentlyUsed, RateTimesCost, heated
+from memory_tiers.state.policy import (
+    HALF_LIFE,
+    NEVER_USED,
+    LeastRecentlyUsed,
+    RateTimesCost,
+    recency_weighted_use,
+)
 from tests.memory_tiers.state.script import opened
 
 
@@ -18,15 +24,15 @@ class Seen:
 
     name: str = "a"
     last_used: float = 0.0
-    device_heat: float = COLD
-    host_heat: float = COLD
+    device_use: float = NEVER_USED
+    host_use: float = NEVER_USED
     seconds_per_byte: float = 1.0
 
 
 def heat_of(*uses: float) -> float:
-    heat = COLD
+    heat = NEVER_USED
     for turnovers in uses:
-        heat = heated(heat, turnovers)
+        heat = recency_weighted_use(heat, turnovers)
     return heat
 
 
@@ -43,24 +49,22 @@ def test_a_use_counts_half_after_its_half_life() -> None:
 def test_heat_stays_exact_after_very_many_loads() -> None:
     long_after = 1e6 * HALF_LIFE
     assert heat_of(*[long_after] * 4) - heat_of(*[long_after] * 2) == pytest.approx(1.0)
-    assert heated(heat_of(0.0, 1.0), long_after) == pytest.approx(long_after / HALF_LIFE)
+    assert recency_weighted_use(heat_of(0.0, 1.0), long_after) == pytest.approx(long_after / HALF_LIFE)
 
 
 def test_cost_lets_go_who_is_used_least_for_what_a_load_takes() -> None:
     policy = RateTimesCost()
     rare, often = heat_of(1.0), heat_of(1.0, 1.0, 1.0)
-    assert policy.rank(Seen(device_heat=rare), "device") < policy.rank(Seen(device_heat=often), "device")
-    assert policy.rank(Seen(device_heat=rare, seconds_per_byte=4.0), "device") > policy.rank(
-        Seen(device_heat=often), "device"
+    assert policy.rank(Seen(device_use=rare), "device") < policy.rank(Seen(device_use=often), "device")
+    assert policy.rank(Seen(device_use=rare, seconds_per_byte=4.0), "device") > policy.rank(
+        Seen(device_use=often), "device"
     )
-    assert policy.rank(Seen(), "device") == COLD
+    assert policy.rank(Seen(), "device") == NEVER_USED
 
 
 def test_cost_keeps_on_the_host_who_is_used_most_by_the_hosts_own_turnovers() -> None:
     policy = RateTimesCost()
-    assert policy.rank(Seen(host_heat=1.0, device_heat=9.0), "host") < policy.rank(
-        Seen(host_heat=2.0), "host"
-    )
+    assert policy.rank(Seen(host_use=1.0, device_use=9.0), "host") < policy.rank(Seen(host_use=2.0), "host")
 
 
 def used(policy: str, limit: int | None = None) -> Move:
@@ -102,8 +106,8 @@ def test_the_host_forgets_by_what_is_staged_not_by_what_is_loaded() -> None:
     for expert in "a" * 30 + "bc" * 20:
         script.settle(script.ask(expert))
         script.release(script.tickets)
-    books = script.state._books
-    assert books.device_turnovers > 10 * books.host_turnovers
+    records = script.state._records
+    assert records.device_turnovers > 10 * records.host_turnovers
     seen = script.settle(script.ask("d"))
     dropped = [move.expert for move in seen if isinstance(move, Move) and move.target == "disk"]
     assert dropped == ["b"]
@@ -116,7 +120,7 @@ def test_belady_lets_go_who_is_asked_for_last_or_never() -> None:
     assert sorted(ranks, key=ranks.__getitem__) == ["d", "c", "a", "b"]
     belady.arriving("b")
     belady.arriving("a")
-    assert belady.rank(Seen("a"), "device") == COLD
+    assert belady.rank(Seen("a"), "device") == NEVER_USED
 
 
 def fewest_by_trying(arrivals: str, fits: int, held: frozenset[str]) -> int:

@@ -797,7 +797,7 @@ def test_the_state_shows_itself_in_one_line() -> None:
     script.ask("a")
     script.ask("b")
     shown = repr(script.state)
-    assert "claims=[a for b]" in shown
+    assert "victims=[a for b]" in shown
     assert "<a device=present host=absent leases=1 waiting=0>" in shown
     assert "\n" not in shown
 
@@ -805,6 +805,6 @@ def test_the_state_shows_itself_in_one_line() -> None:
 def test_a_broken_invariant_is_shown_with_the_state() -> None:
     script = opened("ab", device=10)
     script.ask("a")
-    script.state._books.device.used = 3
+    script.state._records.device.used = 3
     with pytest.raises(AssertionError, match="does not add up in <TierState"):
         script.state.check()

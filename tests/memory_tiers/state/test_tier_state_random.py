@@ -54,7 +54,7 @@ SIZES = {"small": 10, "large": 40, "plain": 20, "late": 30}
 
 @dataclass
 class World:
-    """A virtual driver: does what the actions say, in an order drawn by ``chance``, with books of its own."""
+    """A virtual driver that carries actions out in an order drawn by ``chance`` and keeps its own records."""
 
     chance: random.Random
     state: TierState
@@ -77,7 +77,7 @@ class World:
         self.state.check()
         for action in actions:
             self.carry_out(action)
-        assert sorted(self.waiting | self.leased) == sorted(self.state._books.tickets)
+        assert sorted(self.waiting | self.leased) == sorted(self.state._records.tickets)
 
     def carry_out(self, action: Action) -> None:
         if isinstance(action, Grant):
@@ -101,12 +101,12 @@ class World:
     def check_precedence(self, move: Move) -> None:
         """Once somebody has waited too long, nobody else's expert is loaded into that engine before, if its
         own can be read."""
-        books = self.state._books
-        loaded = books.experts[move.expert]
+        records = self.state._records
+        loaded = records.experts[move.expert]
         if move.target != "device" or (loaded.since is not None and self.overdue(loaded.since)):
             return
-        for other in loaded.engine.in_line:
-            no_host = not books.host.capacity and other.host.presence == "absent"
+        for other in loaded.engine.queued:
+            no_host = not records.host.capacity and other.host.presence == "absent"
             readable = other.host.presence == "present" or no_host
             waits = other.device.presence == "absent" and other.since is not None
             assert not (waits and readable and self.overdue(other.since)), f"{move} goes before {other!r}"

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ByteSize
 
 from memory_tiers.events import MoveReason
-from memory_tiers.status import Counts
+from memory_tiers.status import OpenCounts
 from server.config.settings import Settings
 from server.metrics.gateway import Metrics
 from server.metrics.tier_snapshot import Followed
@@ -67,7 +67,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def at_rest(gateway: Gateway) -> None:
-    await until(lambda: gateway.services.tiers.counts() == Counts(0, 0, 0))
+    await until(lambda: gateway.services.tiers.counts() == OpenCounts(0, 0, 0))
 
 
 async def loading(gateway: Gateway) -> None:
