@@ -97,24 +97,29 @@ def shown(secret: str) -> str:
 
 HASH = "sha256:"
 """Before the hash of a secret, in hexadecimal, where a secret might stand."""
-
-
 _SECRET, _MAPPING = "<secret>", "<mapping>"
-
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
-def _checked(secret: SecretStr) -> SecretStr:
+def _sendable(secret: SecretStr) -> SecretStr:
+    """Raises ValueError for a key that every client sends, as an empty one, or that none can."""
     text = secret.get_secret_value()
-    if text.startswith(HASH) and not re.fullmatch(r"[0-9a-f]{64}", text.removeprefix(HASH)):
-        raise ValueError(f"after {HASH} come the 64 hexadecimal digits of a hash; see docs/keys.md")
-    if not text:
-        raise ValueError("a key must not be empty")
+    if not text or text != text.strip():
+        raise ValueError(
+            "a key must not be empty, nor begin or end with white space; write a secret, or leave it out"
+        )
     return secret
 
 
-ApiSecret = Annotated[SecretStr, AfterValidator(_checked)]
+def _no_half_hash(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if text.startswith(HASH) and not re.fullmatch(r"[0-9a-f]{64}", text.removeprefix(HASH)):
+        raise ValueError(f"after {HASH} come the 64 hexadecimal digits of a hash; see docs/keys.md")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(_sendable)]
+ApiSecret = Annotated[Secret, AfterValidator(_no_half_hash)]
 
 
 class KeyConfig(Strict):

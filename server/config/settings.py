@@ -13,7 +13,7 @@ from experts.checkpoints.prepared import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
-from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, digest_of, hashed_of
+from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, digest_of, hashed_of
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.limits import LimitsConfig
@@ -41,10 +41,10 @@ class ServerConfig(Strict):
     limits."""
     require_key: bool = False
     """Whether callers need a key also where there is none yet."""
-    admin_key: SecretStr | None = None
+    admin_key: Secret | None = None
     """Key that operators send as ``Authorization: Bearer KEY`` to look into the tiers and to give orders; no
     API key does. Absent means that only this machine may, and only where callers need no key."""
-    metrics_key: SecretStr | None = None
+    metrics_key: Secret | None = None
     """Key that /metrics needs, as ``Authorization: Bearer KEY``; the admin key does too. Absent means that
     anybody may see them who reaches the listener."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)

@@ -74,6 +74,19 @@ def test_an_admin_key_that_clients_have_is_refused(tmp_path: Path) -> None:
     assert problem(tmp_path, text) == says
 
 
+@pytest.mark.parametrize("field", ["admin_key", "metrics_key"])
+@pytest.mark.parametrize("key", ["", "  ", "\\t", "key ", " key"])
+def test_a_key_that_is_empty_or_that_nobody_could_send_is_refused(
+    tmp_path: Path, field: str, key: str
+) -> None:
+    says = f"server.{field}: a key must not be empty, nor begin or end with white space"
+    assert problem(tmp_path, MINIMAL + f'server: {{{field}: "{key}"}}\n').startswith(says)
+    says = says.replace(field, "api_keys.0")
+    assert problem(tmp_path, MINIMAL + f'server: {{api_keys: ["{key}"]}}\n').startswith(says)
+    says = says.replace("api_keys.0", "api_keys.0.key")
+    assert problem(tmp_path, MINIMAL + f'server: {{api_keys: [{{key: "{key}"}}]}}\n').startswith(says)
+
+
 EMBEDDING = MINIMAL.replace("families: {", "families: {vectors: {mode: simulated, task: embed}, ").replace(
     "experts:\n", "experts:\n  e5: {family: vectors, checkpoint: {embedded: base}}\n"
 )
