@@ -140,12 +140,6 @@ def markdown(found: Comparison) -> str:
     return _table(["every text to", *domains, "all", "the composition is lower by"], cells)
 
 
-def short_markdown(found: Comparison) -> str:
-    """Without the domains."""
-    cells = [[way.name, bounded(way.overall), _lower(way)] for way in found.ways]
-    return _table(["every text to", "perplexity", "the composition is lower by"], cells)
-
-
 def _lower(way: Way) -> str:
     return "-" if way.name == "composition" else percent(way.composition_lower)
 

@@ -31,7 +31,6 @@ from scripts.composition_table import (
     compare,
     markdown,
     read_rows,
-    short_markdown,
     summary,
     write_rows,
 )
@@ -127,7 +126,7 @@ def table(options: argparse.Namespace) -> None:
     rows = read_rows(options.numbers)
     for name in dict.fromkeys(name for row in rows for name in row.chosen):
         found = compare(rows, name)
-        print(f"{summary(found)}\n\n{markdown(found)}\n\n{short_markdown(found)}\n")
+        print(f"{summary(found)}\n\n{markdown(found)}\n")
         domains = compare([row for row in rows if row.domain != GENERAL], name)
         print(f"without {GENERAL}: {summary(domains)}\n")
 

@@ -56,7 +56,24 @@ QUICK = {
 def create_app(services: Services, reload: Reload) -> FastAPI:
     """The gateway over running ``services``, which the caller starts and ends, and their ``reload``. What
     ``create_admin_app`` has is part of it unless that has a listener of its own."""
-    app = _app(services, reload)
+    app = client_paths(services.version, operators=services.settings.server.admin_port is None)
+    return _over(app, services, reload)
+
+
+def create_admin_app(services: Services, reload: Reload) -> FastAPI:
+    """What operators and those who watch have on ``server.admin_port``."""
+    app = _app(services.version)
+    app.add_api_route("/health", server.routes.models.health)
+    app.include_router(server.routes.usage.admin_router)
+    app.include_router(server.routes.admin.router)
+    app.include_router(server.routes.monitoring.router)
+    return _over(app, services, reload)
+
+
+def client_paths(version: str, *, operators: bool = True) -> FastAPI:
+    """Every path that clients have, and with ``operators`` theirs, over no services yet: enough for the
+    OpenAPI document."""
+    app = _app(version)
     post = functools.partial(app.add_api_route, methods=["POST"])
     post("/v1/chat/completions", server.openai.chat.chat_completions, **CHAT)
     post("/v1/completions", server.openai.completions.completions, **COMPLETIONS)
@@ -73,28 +90,20 @@ def create_app(services: Services, reload: Reload) -> FastAPI:
     app.include_router(server.routes.files.router)
     app.include_router(server.routes.batches.router)
     app.include_router(server.routes.usage.router)
-    if services.settings.server.admin_port is None:
+    if operators:
         app.include_router(server.routes.admin.router)
         app.include_router(server.routes.monitoring.router)
     return app
 
 
-def create_admin_app(services: Services, reload: Reload) -> FastAPI:
-    """What operators and those who watch have on ``server.admin_port``."""
-    app = _app(services, reload)
-    app.add_api_route("/health", server.routes.models.health)
-    app.include_router(server.routes.usage.admin_router)
-    app.include_router(server.routes.admin.router)
-    app.include_router(server.routes.monitoring.router)
+def _over(app: FastAPI, services: Services, reload: Reload) -> FastAPI:
+    app.state.services = services
+    app.state.reload = reload
     return app
 
 
-def _app(services: Services, reload: Reload) -> FastAPI:
-    app = FastAPI(
-        title="Composition of Experts", version=services.version, responses=ERRORS, redirect_slashes=False
-    )
-    app.state.services = services
-    app.state.reload = reload
+def _app(version: str) -> FastAPI:
+    app = FastAPI(title="Composition of Experts", version=version, responses=ERRORS, redirect_slashes=False)
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)

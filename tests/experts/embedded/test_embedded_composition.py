@@ -22,7 +22,6 @@ from scripts.composition_table import (
     markdown,
     percent,
     read_rows,
-    short_markdown,
     write_rows,
 )
 from scripts.composition_texts import composition_texts, halves, learned_by_router, prompt_of, withhold
@@ -176,7 +175,8 @@ def test_the_documentation_has_the_numbers_of_the_file() -> None:
 def test_the_readme_has_the_numbers_of_the_file() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     found = measured("shipped")
-    assert short_markdown(found) in readme
-    said = " ".join(readme.split())
-    assert f"{sum(found.texts.values())} texts, {found.tokens:,} tokens" in said
-    assert f"chose the domain's expert for {percent(found.own_expert_chosen)}" in said
+    routed, best = found.way("composition").overall.value, found.best_single
+    assert f"perplexity of {sum(found.texts.values())} held-out texts, routed | {routed:.2f} |" in readme
+    assert (
+        f"best single expert: {best.overall.value:.2f}; lower by {percent(best.composition_lower)}" in readme
+    )

@@ -1,7 +1,5 @@
-"""Documentation that cannot go stale."""
+"""The configurations that ship load, and the annotated example says what the models say."""
 
-import argparse
-import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +10,12 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from server.cli.main import parser
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.settings import Settings, load
+from tests.docs.markdown import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "configs" / "example.yaml"
-PACKAGES = ("server", "router", "memory_tiers", "experts", "benchmarks")
 
 
 def models_of(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -51,12 +47,6 @@ def test_every_setting_is_explained_in_the_example(name: str, field: FieldInfo) 
     assert field.description, f"{name} has no docstring"
     comments = words("\n".join(line for line in text.splitlines() if line.lstrip().startswith("#")))
     assert words(field.description) in comments, f"{name}: write '{words(field.description)}'"
-
-
-def without_absent(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: without_absent(value) for key, value in tree.items() if value is not None}
-    return tree
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.name)
@@ -92,36 +82,3 @@ def test_what_the_example_says_of_a_section_that_is_off_can_be_used_and_is_the_d
     section = yaml.safe_load(re.sub("^#", "", commented, flags=re.MULTILINE))
     assert type(default).model_validate(section) == default
     assert section.keys() == type(default).model_fields.keys()
-
-
-def first_line(file: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0].replace("``", "")
-
-
-def the_map() -> Iterator[str]:
-    """One line a module: its name and the first line of its docstring."""
-    for package in PACKAGES:
-        yield f"{package}/"
-        for file in sorted((ROOT / package).rglob("*.py"), key=lambda file: (len(file.parts), file)):
-            if file.name != "__init__.py":
-                yield f"  {file.relative_to(ROOT / package).as_posix():<24} {first_line(file)}"
-
-
-def test_the_readmes_map_has_every_module_with_the_first_line_of_its_docstring() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.split("## Map\n\n```\n")[1].split("\n```")[0].splitlines() == list(the_map())
-
-
-def verbs(parser: argparse.ArgumentParser, path: str = "coe") -> Iterator[str]:
-    children = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    if not children:
-        yield path
-    for action in children:
-        for name, child in action.choices.items():
-            yield from verbs(child, f"{path} {name}")
-
-
-@pytest.mark.parametrize("verb", list(verbs(parser())))
-def test_every_verb_of_the_command_is_in_the_readme(verb: str) -> None:
-    assert verb in (ROOT / "README.md").read_text(encoding="utf-8")

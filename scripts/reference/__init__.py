@@ -1,0 +1,1 @@
+"""Writes the documentation's generated pages: the module map and the reference."""
