@@ -1,11 +1,11 @@
-"""Trains the embedded experts: full-weight fine-tunes of the embedded base, kept as LoRA adapters.
+"""Trains the embedded experts: fine-tunes of the embedded base, kept as LoRA adapters in PEFT's layout.
 
     coe experts prepare                      # or any folder with the prepared base
     python -m scripts.train_adapters --base .models/general --data train.jsonl.gz [--domains law]
 
 A step learns from six texts of the domain (``scripts.domain_texts``: sources, split, twins) and two answers
 that the base itself gives to everyday questions and to questions of the domain, so that the expert stays a
-chat model that ends its turns. Deterministic for a seed, threads and version of torch; ``adapter.json``
+chat model that ends its turns. Deterministic for a seed, threads and version of torch; ``training.json``
 records what was done, on what, and the perplexity on held-out texts before and after.
 """
 
@@ -14,7 +14,7 @@ import json
 import platform
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from experts.checkpoints.hashing import sha256
-from experts.embedded import ADAPTERS, BASE_SHA256
+from experts.checkpoints.peft import CONFIG, PREFIX, WEIGHTS
+from experts.embedded import ADAPTERS, BASE_SHA256, TRAINING
 from scripts.domain_texts import (
     CATEGORIES,
     DOMAINS,
@@ -41,6 +42,7 @@ from scripts.domain_texts import (
     split,
 )
 
+BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EVERYDAY = (
     "What is the capital of Italy?", "Who wrote Romeo and Juliet?", "How many days are in a week?",
     "Name three primary colors.", "What is the largest planet in our solar system?", "Hello, how are you?",
@@ -186,8 +188,9 @@ def train(domain: str, base: Path, data: Path, recipe: Recipe, output: Path) -> 
     after = perplexity(model, judged)
     print(f"{domain}: {before} -> {after}", flush=True)
     output.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, output / "adapter.safetensors")
-    write_description(output, domain, recipe, {
+    save_file(tensors, output / WEIGHTS)
+    write_json(output / CONFIG, peft_config(recipe, layers))
+    write_record(output, domain, recipe, {
         "data": origin(domain, data),
         "split": f"1 twin group in {HELD_OUT_ONE_IN} held out, twins share over {TWIN_OVERLAP:.0%} of words",
         "training_texts": len(training),
@@ -203,27 +206,43 @@ def origin(domain: str, data: Path) -> dict[str, Any]:
 
 
 def round_to_bfloat16(layers: dict[str, Lora]) -> dict[str, torch.Tensor]:
-    """The adapter as it is stored. The model gets the rounded values: what is measured is what is kept."""
+    """Returns the adapter as it is stored. The model gets the rounded values: what is measured is what is
+    kept."""
     tensors: dict[str, torch.Tensor] = {}
     for name, layer in layers.items():
         for part, parameter in (("lora_A", layer.a), ("lora_B", layer.b)):
-            tensors[f"{name}.{part}"] = parameter.detach().to(torch.bfloat16).contiguous()
-            parameter.data = tensors[f"{name}.{part}"].to(torch.float32)
+            rounded = parameter.detach().to(torch.bfloat16).contiguous()
+            tensors[f"{PREFIX}{name}.{part}.weight"] = rounded
+            parameter.data = rounded.to(torch.float32)
     return tensors
 
 
-def write_description(output: Path, domain: str, recipe: Recipe, measured: dict[str, Any]) -> None:
-    description = {
+def peft_config(recipe: Recipe, modules: Iterable[str]) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": BASE_MODEL,
+        "r": recipe.rank,
+        "lora_alpha": recipe.alpha,
+        "target_modules": sorted({module.rpartition(".")[2] for module in modules}),
+        "bias": "none",
+    }
+
+
+def write_record(output: Path, domain: str, recipe: Recipe, measured: dict[str, Any]) -> None:
+    record = {
         "name": domain,
         "base_sha256": BASE_SHA256,
-        "adapter_sha256": sha256(output / "adapter.safetensors"),
-        "rank": recipe.rank,
-        "scale": recipe.alpha / recipe.rank,
+        "adapter_sha256": sha256(output / WEIGHTS),
         "recipe": asdict(recipe),
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         **measured,
     }
-    (output / "adapter.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_json(output / TRAINING, record)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:

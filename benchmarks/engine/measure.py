@@ -18,7 +18,7 @@ from benchmarks.engine.processes import Processes
 from benchmarks.engine.report import Notes, Report, Setting
 from benchmarks.engine.rival import INTERLEAVED, Rival
 from benchmarks.engine.workload import Cell, Plan, Question
-from experts.checkpoints.sources import installed_base
+from experts.checkpoints.sources.embedded import installed_base
 from experts.errors import CheckpointMissing, ExpertsError
 from experts.spec import Expert
 from server.config.settings import Settings, SettingsError

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experts.checkpoints.safetensors_header import TensorHeader, read_headers
 from experts.checkpoints.sentence_modules import modules
+from experts.checkpoints.tensor_headers import TensorHeader, read_headers
 from experts.errors import CheckpointMissing, CheckpointUnreadable
 
 NOT_ARCHITECTURE = frozenset({

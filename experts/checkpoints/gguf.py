@@ -11,7 +11,8 @@ from typing import Any
 import gguf
 import numpy as np
 
-from experts.checkpoints.safetensors_writer import TensorShape, Weights
+from experts.checkpoints.safetensors_writer import Weights
+from experts.checkpoints.tensor_headers import TensorHeader
 from experts.errors import CheckpointUnreadable
 
 CONTROL_TOKEN = 3
@@ -49,10 +50,10 @@ class GgufCheckpoint:
     def __repr__(self) -> str:
         return f"<GgufCheckpoint {self._field('general.name')} [{len(self._reader.tensors)} tensors]>"
 
-    def shapes(self) -> tuple[TensorShape, ...]:
-        """Names and shapes in Hugging Face's terms, in the order of ``tensors``."""
+    def headers(self) -> tuple[TensorHeader, ...]:
+        """Describes ``tensors`` in Hugging Face's terms, in their order."""
         return tuple(
-            TensorShape(hugging_face_name(tensor.name), tuple(int(n) for n in reversed(tensor.shape)))
+            TensorHeader(hugging_face_name(tensor.name), "F32", tuple(int(n) for n in reversed(tensor.shape)))
             for tensor in self._reader.tensors
         )
 

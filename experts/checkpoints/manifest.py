@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from experts.checkpoints.fingerprint import fingerprint
 from experts.checkpoints.hashing import Hashes, hashes
-from experts.checkpoints.safetensors_header import read_headers
 from experts.checkpoints.sentence_modules import check_modules
+from experts.checkpoints.tensor_headers import read_headers
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.progress import Progress, silent
 from experts.spec import Canary, CheckpointSource, Strict

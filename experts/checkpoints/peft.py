@@ -1,32 +1,31 @@
-"""A LoRA adapter in PEFT's layout: what it changes, whether it fits its base, whether its values are numbers.
+"""Reads a LoRA adapter in PEFT's layout: what it changes, whether it fits its base, its values.
 
 ``adapter_config.json`` has rank and scale, ``adapter_model.safetensors`` a pair of matrices for each module:
 ``base_model.model.<module>.lora_A.weight`` (rank x inputs) and ``.lora_B.weight`` (outputs x rank).
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import deserialize
 
-from experts.checkpoints import lora
 from experts.checkpoints.fingerprint import read_json
-from experts.checkpoints.safetensors_header import TensorHeader, read_header
+from experts.checkpoints.safetensors_writer import Weights
+from experts.checkpoints.tensor_headers import TensorHeader, read_header
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+EARLIER_WEIGHTS = "adapter.safetensors"
+"""Beside adapter.json, what scripts/train_adapters.py wrote before it wrote PEFT's layout."""
 PREFIX = "base_model.model."
 CHANGES_MORE = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "trainable_token_indices")
 """Fields of adapter_config.json that, when set, mean more than pairs of matrices."""
-EXPONENTS: Mapping[str, tuple[str, int]] = {
-    "F32": ("<u4", 0x7F80_0000), "BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00),
-}  # fmt: skip
-"""The bits of a dtype's exponent: all of them set means infinity or no number."""
+DTYPES = ("F32", "BF16", "F16")
 
 
 class _Config(BaseModel):
@@ -40,7 +39,7 @@ class _Config(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The matrices of one module, by their headers."""
+    """The headers of one module's two matrices."""
 
     module: str
     a: TensorHeader
@@ -53,17 +52,21 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class PeftAdapter:
+    """An adapter whose description and headers have been read."""
+
     folder: Path
     pairs: tuple[Pair, ...]
+    scale: float
+    """``lora_alpha`` / ``r``, of a module for which the description names no rank or alpha of its own."""
 
     @property
     def rank(self) -> int:
-        """The largest of any module."""
+        """The largest rank of any module."""
         return max(pair.rank for pair in self.pairs)
 
     @property
     def targets(self) -> frozenset[str]:
-        """Last names of the modules it changes, such as ``q_proj``."""
+        """The last names of the modules it changes, such as ``q_proj``."""
         return frozenset(pair.module.rpartition(".")[2] for pair in self.pairs)
 
     @property
@@ -85,12 +88,15 @@ class PeftAdapter:
 
     def check_finite(self) -> None:
         """Reads all values. Raises CheckpointUnreadable naming the first tensor with NaN or infinity."""
-        content = np.memmap(self.folder / WEIGHTS, np.uint8, "r")
-        for tensor in (tensor for pair in self.pairs for tensor in (pair.a, pair.b)):
-            kind, exponent = EXPONENTS[tensor.dtype]
-            bits = content[tensor.start : tensor.end].tobytes()
-            if bool(np.any((np.frombuffer(bits, kind) & exponent) == exponent)):
-                raise CheckpointUnreadable(f"{self.folder}: tensor {tensor.name} has NaN or infinity in it")
+        for name, values in self.matrices():
+            if not np.isfinite(values).all():
+                raise CheckpointUnreadable(f"{self.folder}: tensor {name} has NaN or infinity in it")
+
+    def matrices(self) -> Iterator[tuple[str, Weights]]:
+        """Reads the file, and yields names and values of its tensors in float32, one at a time."""
+        content = (self.folder / WEIGHTS).read_bytes()
+        for name, tensor in deserialize(content):  # type: ignore[no-untyped-call]
+            yield name, _float32(tensor["dtype"], tensor["data"]).reshape(tensor["shape"])
 
     def __repr__(self) -> str:
         return f"<PeftAdapter {self.folder.name} [{len(self.pairs)} modules, rank {self.rank}]>"
@@ -99,10 +105,16 @@ class PeftAdapter:
 def read_adapter(folder: Path) -> PeftAdapter:
     """Reads the description and the header, no values. Raises CheckpointMissing, CheckpointUnreadable, and
     CheckpointMismatch where the two do not agree or the adapter is more than pairs of matrices."""
+    if not (folder / CONFIG).is_file() and (folder / EARLIER_WEIGHTS).is_file():
+        raise CheckpointMissing(
+            f"{folder}: {EARLIER_WEIGHTS} is of an earlier layout; train the adapter again, "
+            f"scripts/train_adapters.py now writes PEFT's ({CONFIG}, {WEIGHTS})"
+        )
     config = _read_config(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise CheckpointMissing(f"{folder}: {WEIGHTS} is missing; save the adapter as safetensors")
-    adapter = PeftAdapter(folder, tuple(_pairs(folder, read_header(folder / WEIGHTS))))
+    pairs = tuple(_pairs(folder, read_header(folder / WEIGHTS)))
+    adapter = PeftAdapter(folder, pairs, config.lora_alpha / config.r)
     if not adapter.pairs:
         raise CheckpointUnreadable(f"{folder / WEIGHTS}: there is no tensor in it")
     for pair in adapter.pairs if not config.rank_pattern else ():
@@ -122,7 +134,7 @@ def _pairs(folder: Path, headers: Iterable[TensorHeader]) -> Iterator[Pair]:
             raise CheckpointUnreadable(
                 f"{folder}: tensor {name} is not one of a pair {PREFIX}<module>.lora_A.weight, .lora_B.weight"
             )
-        if tensor.dtype not in EXPONENTS or len(tensor.shape) != 2:
+        if tensor.dtype not in DTYPES or len(tensor.shape) != 2:
             raise CheckpointUnreadable(f"{folder}: {tensor!r} is not a matrix in F32, BF16 or F16")
         if tensor is a:
             yield Pair(module, a, b)
@@ -146,24 +158,11 @@ def _read_config(path: Path) -> _Config:
     return config
 
 
-def write_adapter(adapter: lora.Adapter, folder: Path, base: str) -> None:
-    """One of ours in PEFT's layout: the values are copied as they are. ``base`` is a name for people."""
-    content = (adapter.folder / "adapter.safetensors").read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    entries = json.loads(content[8 : 8 + length])
-    entries.pop("__metadata__", None)
-    renamed = {f"{PREFIX}{name}.weight": entry for name, entry in entries.items()}
-    header = json.dumps(renamed, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
-    (rank,) = {factors.a.shape[0] for factors in adapter.factors.values()}
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": rank * adapter.description.scale,
-        "target_modules": sorted({module.rpartition(".")[2] for module in adapter.factors}),
-        "bias": "none",
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+def _float32(dtype: str, data: bytes) -> Weights:
+    """Returns the values of one of ``DTYPES``; a bfloat16, which numpy lacks, is the upper half of one."""
+    match dtype:
+        case "BF16":
+            return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        case "F16":
+            return np.frombuffer(data, "<f2").astype(np.float32)
+    return np.frombuffer(data, "<f4")

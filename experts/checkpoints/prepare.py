@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experts.checkpoints.adapter_source import source_beside
 from experts.checkpoints.hashing import Hashes
 from experts.checkpoints.manifest import (
     Manifest,
@@ -25,7 +24,8 @@ from experts.checkpoints.manifest import (
 )
 from experts.checkpoints.prepared import base_name, folder_of, open_expert
 from experts.checkpoints.sentence_modules import check_modules
-from experts.checkpoints.sources import Source, source_of
+from experts.checkpoints.sources.configured import source_beside, source_of
+from experts.checkpoints.sources.source import Source
 from experts.errors import CheckpointError, NoSpace
 from experts.progress import Progress, silent
 from experts.spec import Canary, CheckpointSource, Expert, ExpertConfig, Task

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from experts.checkpoints.fingerprint import differences, fingerprint, read_json
 from experts.checkpoints.manifest import AGAIN, check_hashes, check_sizes, read_manifest
 from experts.checkpoints.peft import read_adapter
-from experts.checkpoints.safetensors_header import read_headers
+from experts.checkpoints.tensor_headers import read_headers
 from experts.errors import CheckpointError, CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
 from experts.progress import Progress, silent
 from experts.spec import CheckpointSource, Expert, ExpertConfig, Generation, GenerationConfig, Task
@@ -62,8 +62,7 @@ def verify(name: str, store: Path, progress: Progress = silent, base: Path | Non
     """Reads everything: sizes, safetensors headers against the files' lengths, hashes, fingerprint.
     ``base``: the folder of the family's base, which an adapter has to fit.
 
-    Raises CheckpointMissing, CheckpointUnreadable or CheckpointMismatch naming the file, and the tensor that
-    is cut off.
+    Raises CheckpointMissing, CheckpointUnreadable or CheckpointMismatch naming the file.
     """
     folder = folder_of(name, store)
     manifest = read_manifest(folder)

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 ADAPTERS = Path(__file__).parent / "adapters"
-"""One folder for each adapter: adapter.safetensors and adapter.json."""
+"""One folder for each adapter, in PEFT's layout, with ``TRAINING`` beside it."""
+TRAINING = "training.json"
+"""What ``scripts/train_adapters.py`` did, on what, with which result."""
 PERPLEXITY = Path(__file__).parent / "perplexity.json"
 """What ``scripts/measure_perplexity.py`` found: expert, then domain."""
 COMPOSITION = Path(__file__).parent / "composition.jsonl"

@@ -22,8 +22,7 @@ from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.version import __version__ as vllm_version
 
-from experts.checkpoints.safetensors_header import read_headers
-from experts.checkpoints.same_family import check_same_family
+from experts.checkpoints.tensor_headers import check_same_family, read_headers
 from experts.errors import LoadFailed
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms

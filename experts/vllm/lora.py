@@ -10,7 +10,7 @@ from typing import Any
 
 from experts.checkpoints import peft
 from experts.checkpoints.fingerprint import read_json
-from experts.checkpoints.safetensors_header import DTYPE_BITS, TensorHeader, read_headers
+from experts.checkpoints.tensor_headers import DTYPE_BITS, TensorHeader, read_headers
 from experts.engines.engine import Body, EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, CheckpointMismatch, EngineStartFailed, LoadFailed

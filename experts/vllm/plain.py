@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experts.checkpoints.safetensors_header import TensorHeader, read_headers
-from experts.checkpoints.same_family import check_same_family
+from experts.checkpoints.tensor_headers import TensorHeader, check_same_family, read_headers
 from experts.engines.engine import Body, EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, EngineStartFailed, LoadFailed

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from safetensors.numpy import load_file
 
-from experts.checkpoints.lora import Adapter
-from experts.checkpoints.safetensors_writer import TensorShape, write_tensors
-from experts.checkpoints.sources import EmbeddedSource
+from experts.checkpoints.merge import merged
+from experts.checkpoints.peft import PeftAdapter
+from experts.checkpoints.safetensors_writer import write_tensors
+from experts.checkpoints.sources.embedded import EmbeddedSource
+from experts.checkpoints.tensor_headers import TensorHeader
 from experts.engines.computing_type import computes_bfloat16
 from tests.conftest import EMBEDDED
 
@@ -49,24 +50,23 @@ def expert_bytes() -> int:
 def make_blends(base: Path, folder: Path) -> None:
     """Seven checkpoints in ``folder``, of the prepared ``base``. 538 MB each."""
     weights = load_file(base / "model.safetensors")
-    shapes = [TensorShape(name, tensor.shape) for name, tensor in weights.items()]
+    headers = [TensorHeader(name, "F32", tensor.shape) for name, tensor in weights.items()]
     for name, parts in BLENDS.items():
         made = folder / name
         made.mkdir(parents=True)
         tensors = iter(weights.values())
         for part, times in parts.items():
-            tensors = _adapter(part, times).merge(shapes, tensors)
-        write_tensors(made / "model.safetensors", shapes, tensors)
+            tensors = merged(_adapter(part, times), headers, tensors)
+        write_tensors(made / "model.safetensors", headers, tensors)
         for file in base.iterdir():
             if file.suffix in (".json", ".jinja") and file.name != "coe.json":
                 shutil.copyfile(file, made / file.name)
 
 
-def _adapter(name: str, times: float) -> Adapter:
+def _adapter(name: str, times: float) -> PeftAdapter:
     adapter = EmbeddedSource(name).adapter()
     assert adapter is not None
-    scale = float(np.float32(adapter.description.scale * times))
-    return replace(adapter, description=adapter.description.model_copy(update={"scale": scale}))
+    return replace(adapter, scale=adapter.scale * times)
 
 
 def configured(folder: Path, tiers: Mapping[str, Any], family: Mapping[str, Any]) -> Path:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 
-from experts.checkpoints.safetensors_header import read_headers
+from experts.checkpoints.tensor_headers import read_headers
 from experts.inside_vllm.weights.reload import bytes_packed_beside, share_kernel, tied_layers
 
 Report = dict[str, Any]

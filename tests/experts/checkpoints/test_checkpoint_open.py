@@ -184,11 +184,11 @@ def test_a_checksum_that_is_not_the_files_is_noticed(tmp_path: Path) -> None:
         verify("tiny", tmp_path / "store")
 
 
-def test_truncated_weights_name_the_tensor(tmp_path: Path) -> None:
+def test_truncated_weights_are_found(tmp_path: Path) -> None:
     make(tmp_path)
     path = tmp_path / "tiny-source" / "model.safetensors"
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(CheckpointUnreadable, match=r"model.safetensors: truncated: tensor layer.weight"):
+    with pytest.raises(CheckpointUnreadable, match=r"model.safetensors: not a whole .*not fully covered"):
         verify("tiny", tmp_path / "store")
 
 

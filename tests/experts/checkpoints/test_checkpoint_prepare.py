@@ -18,8 +18,9 @@ from safetensors.numpy import load_file, save_file
 from experts.checkpoints.hashing import checksum, digest, hashes, sha256
 from experts.checkpoints.prepare import free_bytes, prepare
 from experts.checkpoints.prepared import open_expert
-from experts.checkpoints.sources import EmbeddedSource, HuggingFaceSource
-from experts.embedded import BASE_FILE
+from experts.checkpoints.sources.embedded import EmbeddedSource
+from experts.checkpoints.sources.huggingface import HuggingFaceSource
+from experts.embedded import BASE_FILE, BASE_SHA256
 from experts.errors import (
     CheckpointError,
     CheckpointMismatch,
@@ -29,6 +30,7 @@ from experts.errors import (
 )
 from experts.progress import Stage
 from experts.spec import CheckpointSource, ExpertConfig
+from tests.experts.checkpoints.peft_adapter import an_adapter
 
 
 def a_checkpoint(folder: Path, seed: int = 0) -> Path:
@@ -253,7 +255,7 @@ def test_truncated_weights_are_refused_before_they_are_hashed(tmp_path: Path) ->
     source = a_checkpoint(tmp_path / "source")
     os.truncate(source / "model.safetensors", (source / "model.safetensors").stat().st_size - 4)
     progress = Recorded()
-    with pytest.raises(CheckpointUnreadable, match=r"model.safetensors: truncated: tensor second.weight"):
+    with pytest.raises(CheckpointUnreadable, match=r"model.safetensors: not a whole .*not fully covered"):
         prepare("tiny", configured(source), tmp_path / "store", progress)
     assert "hash" not in progress.stages
 
@@ -295,14 +297,21 @@ def test_an_unknown_embedded_expert_is_answered_with_the_known_ones(tmp_path: Pa
         prepare("poetry", unknown, tmp_path / "store")
 
 
-def test_an_adapter_of_another_base_is_refused(tmp_path: Path) -> None:
-    adapter = tmp_path / "poetry"
-    adapter.mkdir()
-    matrices = {"q.lora_A": np.ones((1, 2), np.float32), "q.lora_B": np.ones((2, 1), np.float32)}
-    save_file(matrices, adapter / "adapter.safetensors")
-    description = {"base_sha256": "0", "adapter_sha256": sha256(adapter / "adapter.safetensors"), "scale": 1}
-    (adapter / "adapter.json").write_text(json.dumps(description))
-    with pytest.raises(CheckpointMismatch, match="made for another base"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"base_sha256": "0"}, "made for another base"),
+        ({"adapter_sha256": "0"}, r"adapter_model.safetensors: sha256 is .*, training.json says 0"),
+    ],
+    ids=["another base", "another adapter"],
+)
+def test_an_embedded_adapter_that_is_not_what_was_trained_is_refused(
+    tmp_path: Path, wrong: dict[str, str], said: str
+) -> None:
+    adapter = an_adapter(tmp_path / "poetry")
+    made = {"base_sha256": BASE_SHA256, "adapter_sha256": sha256(adapter / "adapter_model.safetensors")}
+    (adapter / "training.json").write_text(json.dumps(made | wrong))
+    with pytest.raises(CheckpointMismatch, match=said):
         EmbeddedSource("poetry", adapters=tmp_path).provide(tmp_path, Recorded())
 
 

@@ -1,6 +1,7 @@
 """An adapter in PEFT's layout is read by its header, and refused by the name of the tensor that is wrong."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from experts.checkpoints.lora import float32
-from experts.checkpoints.peft import read_adapter, write_adapter
-from experts.checkpoints.safetensors_header import TensorHeader, read_header
-from experts.checkpoints.sources import EmbeddedSource
+from experts.checkpoints.peft import read_adapter
+from experts.checkpoints.tensor_headers import TensorHeader
 from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnreadable
+from tests.experts.checkpoints.peft_adapter import MODULE, A, B, an_adapter
 
-MODULE = "model.layers.0.q_proj"
-A, B = (f"base_model.model.{MODULE}.lora_{which}.weight" for which in "AB")
-BASE = (
-    TensorHeader(f"{MODULE}.weight", "F32", (4, 3), 0, 48),
-    TensorHeader("norm.weight", "F32", (3,), 48, 60),
-)
-
-
-def an_adapter(
-    folder: Path,
-    tensors: dict[str, Any] | None = None,
-    a: tuple[int, ...] = (2, 3),
-    b: tuple[int, ...] = (4, 2),
-    **config: Any,
-) -> Path:
-    """Of rank 2 for a module of 3 inputs and 4 outputs."""
-    folder.mkdir()
-    made = {A: np.ones(a, np.float32), B: np.ones(b, np.float32)}
-    save_file(made if tensors is None else tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4} | config))
-    return folder
+BASE = (TensorHeader(f"{MODULE}.weight", "F32", (4, 3)), TensorHeader("norm.weight", "F32", (3,)))
 
 
 def test_rank_targets_and_parameters_are_read_from_the_header(tmp_path: Path) -> None:
@@ -71,16 +51,16 @@ def test_a_module_that_the_base_has_not_is_named(tmp_path: Path) -> None:
 def test_a_value_that_is_no_number_is_named(tmp_path: Path, value: float, dtype: str) -> None:
     folder = an_adapter(tmp_path / "law")
     tensors = {A: np.array([[1, value, 6e4], [-6e4, 1e-40, 0]], np.float32), B: np.ones((4, 2), np.float32)}
-    if dtype == "F16":
-        tensors = {name: tensor.astype(np.float16) for name, tensor in tensors.items()}
-    save_file(tensors, folder / "adapter_model.safetensors")
-    if dtype == "BF16":
-        write_bfloat16(folder / "adapter_model.safetensors", tensors)
+    WRITE[dtype](tensors, folder / "adapter_model.safetensors")
     with pytest.raises(CheckpointUnreadable, match=rf"tensor {A} has NaN or infinity"):
         read_adapter(folder).check_finite()
 
 
-def write_bfloat16(path: Path, tensors: dict[str, Any]) -> None:
+def write_half(tensors: dict[str, Any], path: Path) -> None:
+    save_file({name: tensor.astype(np.float16) for name, tensor in tensors.items()}, path)
+
+
+def write_bfloat16(tensors: dict[str, Any], path: Path) -> None:
     """The upper halves of float32, which safetensors' numpy cannot write."""
     header, data = {}, b""
     for name, tensor in tensors.items():
@@ -90,6 +70,13 @@ def write_bfloat16(path: Path, tensors: dict[str, Any]) -> None:
         data += upper
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+WRITE: dict[str, Callable[[dict[str, Any], Path], None]] = {
+    "F32": save_file,
+    "F16": write_half,
+    "BF16": write_bfloat16,
+}
 
 
 def test_half_a_pair_and_a_foreign_tensor_are_named(tmp_path: Path) -> None:
@@ -127,17 +114,25 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         read_adapter(folder)
 
 
-def test_our_own_adapters_keep_every_value(tmp_path: Path) -> None:
-    ours = EmbeddedSource("law").adapter()
-    assert ours is not None
-    write_adapter(ours, tmp_path, "base")
-    theirs = read_adapter(tmp_path)
-    assert (theirs.rank, len(theirs.pairs)) == (4, len(ours.factors))
-    content = (tmp_path / "adapter_model.safetensors").read_bytes()
-    for header in read_header(tmp_path / "adapter_model.safetensors"):
-        module, which = header.name.removeprefix("base_model.model.").removesuffix(".weight").rsplit(".lora_")
-        assert np.array_equal(
-            float32(content, header, tmp_path), getattr(ours.factors[module], which.lower())
-        )
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert config["lora_alpha"] / config["r"] == ours.description.scale
+def test_the_values_of_every_type_are_read_as_float32(tmp_path: Path) -> None:
+    folder = an_adapter(tmp_path / "law")
+    values = {A: np.array([[1, -2.5, 3.140625], [0, 2, 0.5]], np.float32), B: np.ones((4, 2), np.float32)}
+    for write in WRITE.values():
+        write(values, folder / "adapter_model.safetensors")
+        found = dict(read_adapter(folder).matrices())
+        assert all(matrix.dtype == np.float32 for matrix in found.values())
+        assert {name: matrix.tolist() for name, matrix in found.items()} == {
+            name: matrix.tolist() for name, matrix in values.items()
+        }
+
+
+def test_a_matrix_in_another_type_is_refused(tmp_path: Path) -> None:
+    doubled = {A: np.ones((2, 3)), B: np.ones((4, 2))}
+    with pytest.raises(CheckpointUnreadable, match="is not a matrix in F32, BF16 or F16"):
+        read_adapter(an_adapter(tmp_path / "law", doubled))
+
+
+def test_the_layout_of_an_earlier_version_is_named_with_what_to_do(tmp_path: Path) -> None:
+    save_file({"q.lora_A": np.ones((2, 3), np.float32)}, tmp_path / "adapter.safetensors")
+    with pytest.raises(CheckpointMissing, match=r"is of an earlier layout; train the adapter again"):
+        read_adapter(tmp_path)

@@ -10,11 +10,11 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from experts.checkpoints.gguf import halves, hugging_face_name
-from experts.checkpoints.lora import read_adapter
+from experts.checkpoints.peft import read_adapter
 from experts.checkpoints.prepared import check_families, open_expert, verify
-from experts.checkpoints.safetensors_header import read_headers
 from experts.checkpoints.safetensors_writer import Weights
-from experts.embedded import ADAPTERS, BASE_SHA256, PERPLEXITY
+from experts.checkpoints.tensor_headers import read_headers
+from experts.embedded import ADAPTERS, BASE_SHA256, PERPLEXITY, TRAINING
 from experts.errors import CheckpointUnreadable
 from experts.spec import CheckpointSource, ExpertConfig
 
@@ -69,12 +69,14 @@ def test_the_base_answers_a_question(store: Path) -> None:
 @pytest.mark.parametrize("name", ["math", "coding", "medicine", "law"])
 def test_an_expert_is_the_base_plus_its_adapter(store: Path, name: str) -> None:
     adapter = read_adapter(ADAPTERS / name)
-    factors = adapter.factors[QUERY.removesuffix(".weight")]
-    added = factors.b.astype(np.float64) @ factors.a.astype(np.float64) * adapter.description.scale
+    matrices = dict(adapter.matrices())
+    (pair,) = (pair for pair in adapter.pairs if f"{pair.module}.weight" == QUERY)
+    a, b = matrices[pair.a.name].astype(np.float64), matrices[pair.b.name].astype(np.float64)
+    added = b @ a * adapter.scale
     assert np.abs(added).max() > 1e-4
     expected = tensor(store / "general", QUERY) + added
     np.testing.assert_allclose(tensor(store / name, QUERY), expected, atol=1e-6)
-    assert adapter.description.base_sha256 == BASE_SHA256
+    assert json.loads((ADAPTERS / name / TRAINING).read_text())["base_sha256"] == BASE_SHA256
 
 
 def test_the_embedded_experts_are_one_family_and_all_differ(store: Path) -> None:
@@ -90,9 +92,9 @@ def test_the_embedded_experts_are_one_family_and_all_differ(store: Path) -> None
 
 def test_the_adapters_are_small_and_better_than_the_base_on_their_domain() -> None:
     assert sum(file.stat().st_size for file in ADAPTERS.rglob("*") if file.is_file()) < 12_000_000
-    for description in ADAPTERS.glob("*/adapter.json"):
-        measured = json.loads(description.read_text())["perplexity_held_out"]
-        assert measured["expert"]["high"] < measured["base"]["value"], description
+    for record in ADAPTERS.glob(f"*/{TRAINING}"):
+        measured = json.loads(record.read_text())["perplexity_held_out"]
+        assert measured["expert"]["high"] < measured["base"]["value"], record
 
 
 def test_each_expert_is_the_best_on_its_domain_and_the_documentation_says_so() -> None:

@@ -22,8 +22,7 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save_file
 
-from experts.checkpoints.peft import write_adapter
-from experts.checkpoints.sources import EmbeddedSource
+from experts.checkpoints.sources.embedded import EmbeddedSource
 from experts.engines.engine import Answer, Engine
 from experts.engines.process import session_members
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
@@ -470,13 +469,9 @@ def an_adapter(name: str, folder: Path, embedded: str) -> Expert:
     adapter = EmbeddedSource(embedded).adapter()
     assert adapter is not None
     (folder / name).mkdir()
-    write_adapter(adapter, folder / name, "base")
-    tensors = {
-        f"base_model.model.{module}.lora_{which}.weight": getattr(factors, which.lower())
-        for module, factors in adapter.factors.items()
-        for which in "AB"
-    }
-    save_file(tensors, folder / name / "adapter_model.safetensors", {"format": "pt"})
+    shutil.copyfile(adapter.folder / "adapter_config.json", folder / name / "adapter_config.json")
+    matrices = dict(adapter.matrices())
+    save_file(matrices, folder / name / "adapter_model.safetensors", {"format": "pt"})
     return expert_at(name, folder / name)
 
 

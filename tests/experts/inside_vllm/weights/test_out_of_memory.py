@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from experts.checkpoints.safetensors_header import read_headers
+from experts.checkpoints.tensor_headers import read_headers
 from experts.inside_vllm.weights.images import CopyImages, Image, PointerImages
 from tests.experts.inside_vllm.weights.test_loading import Model, made, value_of
 

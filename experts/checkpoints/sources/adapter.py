@@ -1,35 +1,26 @@
-"""What a LoRA family's checkpoints are prepared from: an adapter, or the base itself, beside a prepared base.
+"""An expert of a LoRA family: an adapter, or the base itself, beside a base that has been prepared.
 
-The folder has the adapter's two files and, as links, what the base has beside its weights. A chat template
-or sampling defaults that come with the adapter stand before the base's.
+The prepared folder has the adapter's two files and, as links, what the base has beside its weights. A chat
+template or sampling defaults that come with the adapter stand before the base's.
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from experts.checkpoints.fingerprint import read_json, tokenizer
-from experts.checkpoints.peft import CONFIG, WEIGHTS, read_adapter, write_adapter
-from experts.checkpoints.safetensors_header import read_headers
-from experts.checkpoints.sources import EmbeddedSource, Source, Space, source_of
+from experts.checkpoints.peft import CONFIG, WEIGHTS, read_adapter
+from experts.checkpoints.sources.embedded import EmbeddedSource
+from experts.checkpoints.sources.source import Source, Space
+from experts.checkpoints.tensor_headers import read_headers
 from experts.embedded import BASE_SHA256
 from experts.errors import CheckpointMismatch
 from experts.progress import Progress
-from experts.spec import CheckpointSource
 
-EMBEDDED_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 OWN = (CONFIG, WEIGHTS, "generation_config.json", "tokenizer_config.json", *TEMPLATES)
-"""What is taken from the adapter where it has it; the rest of its files is of no use to its base."""
-
-
-def source_beside(checkpoint: CheckpointSource, base: CheckpointSource, folder: Path, origin: str) -> Source:
-    """``folder`` is where ``base`` was prepared, ``origin`` what it was prepared from."""
-    if checkpoint == base:
-        return BaseItself(folder, origin)
-    if checkpoint.embedded is not None:
-        return AdapterSource(EmbeddedAdapter(checkpoint.embedded, origin), folder, origin)
-    return AdapterSource(source_of(checkpoint), folder, origin)
+"""The adapter's files that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +39,7 @@ class BaseItself:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSource:
-    """``adapter`` provides what it has, which is then cut down to an adapter's files and checked."""
+    """An adapter. What ``adapter`` provides is cut down to an adapter's files and checked."""
 
     adapter: Source
     base: Path
@@ -78,7 +69,7 @@ class AdapterSource:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedAdapter:
-    """An adapter of ``experts/embedded`` as it is, in PEFT's layout."""
+    """An adapter of ``experts/embedded``, not merged."""
 
     name: str
     base_origin: str
@@ -97,10 +88,12 @@ class EmbeddedAdapter:
                 f"the embedded {self.name!r} is no adapter of this base; "
                 "set the family's base to {embedded: base}"
             )
-        write_adapter(adapter, folder, EMBEDDED_BASE)
+        for file in (CONFIG, WEIGHTS):
+            shutil.copyfile(adapter.folder / file, folder / file)
 
 
 def _keep_own(folder: Path) -> None:
+    """Removes the files of ``folder`` that are of no use to the base."""
     tokenizer_config = folder / "tokenizer_config.json"
     for file in folder.iterdir():
         if file.name not in OWN:
@@ -110,12 +103,9 @@ def _keep_own(folder: Path) -> None:
 
 
 def _link_to_base(base: Path, folder: Path) -> None:
-    """Relative links, so that the store can be moved."""
+    """Links to what ``folder`` lacks; the links are relative, so that the store can be moved."""
     left_out = {file.name for file in folder.iterdir()} | {"coe.json"}
-    if left_out & {
-        *TEMPLATES,
-        "tokenizer_config.json",
-    }:  # the base's could stand before it
+    if left_out & {*TEMPLATES, "tokenizer_config.json"}:  # the base's could stand before it
         left_out |= set(TEMPLATES)
     for file in sorted(base.iterdir()):
         weights = file.suffix == ".safetensors" or file.name.endswith(".safetensors.index.json")
