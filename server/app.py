@@ -26,6 +26,7 @@ import server.routes.monitoring
 import server.routes.stored_responses
 import server.routes.usage
 from memory_tiers.errors import TiersError
+from server.compose import Running
 from server.error_table import error_response
 from server.errors import BadRequest, GatewayError
 from server.reload.reload import Reload
@@ -53,10 +54,13 @@ QUICK = {
 """Those that a model answers, for ``server.transport.fast_path``."""
 
 
-def create_app(services: Services, reload: Reload) -> FastAPI:
-    """The gateway over running ``services``, which the caller starts and ends, and their ``reload``. What
+def create_app(gateway: Running, reload: Reload) -> FastAPI:
+    """The application of a running ``gateway``, which the caller starts and ends, and its ``reload``. What
     ``create_admin_app`` has is part of it unless that has a listener of its own."""
+    services = gateway.services
     app = client_paths(services.version, operators=services.settings.server.admin_port is None)
+    app.state.responses = gateway.responses
+    app.state.batches = gateway.batches
     return _over(app, services, reload)
 
 

@@ -15,11 +15,11 @@ from starlette.types import ASGIApp
 
 from experts.errors import EngineError
 from server.app import QUICK, create_admin_app, create_app, with_cors
-from server.batches.service import batching
+from server.compose import Running, running
 from server.config.settings import Settings
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
-from server.services import Services, running
+from server.services import Services
 from server.transport.admission_gate import Gate
 from server.transport.connection import Connection
 from server.transport.fast_path import Front
@@ -56,9 +56,10 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_over(services: Services, reload: Reload, certificate: Certificate | None = None) -> Server:
+def server_over(gateway: Running, reload: Reload, certificate: Certificate | None = None) -> Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
-    gate = Gate(Front(create_app(services, reload), QUICK), services.settings.server.limits)
+    services = gateway.services
+    gate = Gate(Front(create_app(gateway, reload), QUICK), services.settings.server.limits)
     return _server(with_cors(gate, services.settings.server.cors_origins), gate, services, certificate)
 
 
@@ -124,9 +125,10 @@ async def serve(read: Callable[[], Settings]) -> None:
         certificate = certificate_of(settings.server)
         listener = listen(settings.server.host, settings.server.port)
         with contextlib.closing(listener), operators_listener(settings.server) as operators:
-            async with running(settings) as services, batching(services):
+            async with running(settings) as gateway:
+                services = gateway.services
                 reload = Reload(services, read, certificate)
-                server = server_over(services, reload, certificate)
+                server = server_over(gateway, reload, certificate)
                 async with operators_served(services, reload, operators, certificate):
                     with _signals(server):
                         await _serve(server, listener, services, _reload_at(hangup, reload))

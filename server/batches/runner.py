@@ -28,14 +28,15 @@ from server.openai.chat import Chat
 from server.openai.completions import Completions
 from server.openai.embeddings import Embeddings
 from server.responses.responses import Responses
+from server.responses.stored_responses import StoredResponses
 from server.services import Services
 from server.transport.body_limits import check_messages
 
-ENDPOINTS: Mapping[str, Callable[[Services, str], Dialect]] = {
-    "/v1/chat/completions": lambda services, owner: Chat(),
-    "/v1/completions": lambda services, owner: Completions(),
-    "/v1/embeddings": lambda services, owner: Embeddings(),
-    "/v1/responses": lambda services, owner: Responses(services, {}, owner=owner),
+ENDPOINTS: Mapping[str, Callable[[Services, StoredResponses, str], Dialect]] = {
+    "/v1/chat/completions": lambda services, stored, owner: Chat(),
+    "/v1/completions": lambda services, stored, owner: Completions(),
+    "/v1/embeddings": lambda services, stored, owner: Embeddings(),
+    "/v1/responses": lambda services, stored, owner: Responses(services, stored, {}, owner=owner),
 }
 """To what speaks them for one request of an owner."""
 PAUSE_S = 1.0
@@ -49,9 +50,12 @@ log = logging.getLogger("coe.batches")
 class BatchLine:
     """Of one endpoint and owner. What goes wrong is an answer too: nothing is raised but cancellation."""
 
-    def __init__(self, services: Services, endpoint: str, owner: str, key: str) -> None:
+    def __init__(
+        self, services: Services, stored: StoredResponses, endpoint: str, owner: str, key: str
+    ) -> None:
         """``key``: its name."""
         self._services = services
+        self._stored = stored
         self._endpoint = endpoint
         self._owner = owner
         self._key = key
@@ -85,7 +89,7 @@ class BatchLine:
         return answer
 
     def _walk(self) -> "_Walk":
-        return _Walk(self._services, ENDPOINTS[self._endpoint](self._services, self._owner))
+        return _Walk(self._services, ENDPOINTS[self._endpoint](self._services, self._stored, self._owner))
 
     async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
         request = await walk.read(body, self._key)

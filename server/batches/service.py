@@ -18,6 +18,7 @@ from server.batches.schedule import Rounds
 from server.batches.upload import Uploaded, receive
 from server.config.batches import BatchesConfig
 from server.errors import BadRequest, TooManyBatches
+from server.responses.stored_responses import StoredResponses
 from server.services import Services
 
 log = logging.getLogger("coe.batches")
@@ -39,11 +40,13 @@ class Batches:
         config: BatchesConfig,
         archive: Archive,
         services: Services,
+        responses: StoredResponses,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.archive = archive
         self._services = services
+        self._responses = responses
         self._clock = clock
         self._rounds = Rounds(config.concurrency, self._tiers, self._calm)
         self._jobs: dict[str, BatchJob] = {}
@@ -135,7 +138,7 @@ class Batches:
         job = BatchJob(
             record,
             self.archive,
-            BatchLine(self._services, record.endpoint, record.owner, record.key),
+            BatchLine(self._services, self._responses, record.endpoint, record.owner, record.key),
             self._rounds,
             self._clock,
             most=self.config.max_requests,
@@ -206,19 +209,19 @@ def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def batching(services: Services) -> AsyncIterator[None]:
-    """Files and batches are served meanwhile, if they are configured. Raises SettingsError, DatabaseError."""
-    config = services.settings.batches
+async def batching(
+    config: BatchesConfig | None, services: Services, responses: StoredResponses
+) -> AsyncIterator[Batches | None]:
+    """Files and batches are served meanwhile; None if they are off. Raises SettingsError, DatabaseError."""
     if config is None:
-        yield
+        yield None
         return
     archive = await asyncio.to_thread(Archive, config)
     try:
-        batches = Batches(config, archive, services)
-        services.batches = batches
+        batches = Batches(config, archive, services, responses)
         try:
             await batches.start()
-            yield
+            yield batches
         finally:
             await batches.close()
     finally:

@@ -28,6 +28,7 @@ from server.responses.from_chat import Answering
 from server.responses.items import Item, input_items, reference
 from server.responses.request import Asked, chat_request, echo, read_asked
 from server.responses.store import KeptResponse
+from server.responses.stored_responses import StoredResponses
 from server.responses.tools import Tools
 from server.services import Services
 
@@ -59,6 +60,7 @@ class Responses:
     def __init__(
         self,
         services: Services,
+        stored: StoredResponses,
         headers: Mapping[str, str],
         run: KeptResponse | None = None,
         owner: str = "",
@@ -67,6 +69,7 @@ class Responses:
         """``owner``: of a request that comes without its client's key; empty: by ``headers``. ``journal``: of
         a ``run`` that is streamed; its first events are there."""
         self._services = services
+        self._stored = stored
         self._headers = headers
         self._owner = owner
         self._runs = run is not None
@@ -93,9 +96,7 @@ class Responses:
         earlier: Sequence[Item] = ()
         if asked.previous_response_id is not None:
             most = int(self._services.settings.server.max_body)
-            earlier = await self._services.responses.conversation(
-                self._owner, asked.previous_response_id, most
-            )
+            earlier = await self._stored.kept.conversation(self._owner, asked.previous_response_id, most)
         return chat_request(asked, self._tools, earlier, self._items)
 
     async def here(self, request: ModelRequest, services: Services) -> bytes | AsyncIterator[bytes] | None:
@@ -175,7 +176,7 @@ class Responses:
     async def _item(self, id: str) -> Item:
         """An item's id says which response it is of."""
         try:
-            kept = await self._services.responses.find(self._owner, f"resp_{id.partition('_')[2][:32]}")
+            kept = await self._stored.kept.find(self._owner, f"resp_{id.partition('_')[2][:32]}")
         except UnknownResponse:
             found: list[Item] = []
         else:
@@ -209,27 +210,27 @@ class Responses:
         if not self._asked.kept:
             return
         try:
-            await self._services.responses.keep(self._kept(answering.response))
+            await self._stored.kept.keep(self._kept(answering.response))
         except ResponsesUnavailable:  # the log has why
             answering.response["store"] = False
 
     async def _queue(self, request: ModelRequest) -> bytes | AsyncIterator[bytes]:
         """Begins the run, and says so, or follows it where the client asks for a stream."""
-        services, exchange = self._services, self.exchange
+        stored, exchange = self._stored, self.exchange
         assert exchange is not None
         response = self._response(request.model, request.body)
         kept, queued = self._kept(response), response | {"status": "queued"}
-        journal = services.journals.open(self._id) if self._asked.stream else None
+        journal = stored.journals.open(self._id) if self._asked.stream else None
         if journal is not None:
             journal.write(sse(Answering(queued).queue()))
         try:
-            services.background.start(self._id, lambda: _run(exchange, self._raw, kept, journal))
-            await services.responses.keep(kept)
+            stored.background.start(self._id, lambda: _run(exchange, stored, self._raw, kept, journal))
+            await stored.kept.keep(kept)
         except BaseException:  # also a client that left: it has not heard the id
-            await services.background.cancel(self._id)
-            services.journals.drop(self._id)
+            await stored.background.cancel(self._id)
+            stored.journals.drop(self._id)
             with contextlib.suppress(UnknownResponse, ResponsesUnavailable):
-                await services.responses.delete(self._owner, self._id)
+                await stored.kept.delete(self._owner, self._id)
             raise
         if journal is None:
             return orjson.dumps(queued)
@@ -239,15 +240,17 @@ class Responses:
 
 async def create_response(request: Request) -> Response:
     """``POST /v1/responses``."""
-    dialect = Responses(request.app.state.services, request.headers)
+    state = request.app.state
+    dialect = Responses(state.services, state.responses, request.headers)
     dialect.exchange = Exchange(request, dialect)
     return dialect.exchange
 
 
-async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse, journal: Journal | None) -> None:
+async def _run(
+    exchange: Exchange, stored: StoredResponses, raw: bytes, kept: KeptResponse, journal: Journal | None
+) -> None:
     """Makes the response, and keeps how it ended. ``journal``: of one that is streamed."""
-    services = exchange.services
-    dialect = Responses(services, exchange.request.headers, kept, journal=journal)
+    dialect = Responses(exchange.services, stored, exchange.request.headers, kept, journal=journal)
 
     async def hear(message: Message) -> None:
         if journal is not None and message.get("body"):
@@ -259,12 +262,12 @@ async def _run(exchange: Exchange, raw: bytes, kept: KeptResponse, journal: Jour
             answering = dialect.failed(kept)
             events = sse(answering.fail(dialect.failure))
             try:
-                await services.responses.keep(replace(kept, response=answering.response))
+                await stored.kept.keep(replace(kept, response=answering.response))
             finally:
                 if journal is not None:
                     journal.write(events)
     finally:
-        services.journals.end(kept.id)
+        stored.journals.end(kept.id)
 
 
 def _renamed(failure: Failure) -> Failure:

@@ -49,8 +49,9 @@ class Owner:
         """Raises Unauthorized, BatchesOff."""
         services: Services = request.app.state.services
         key = services.keys.check(authorization_of(request.headers))
-        if services.batches is None:
+        batches: Batches | None = request.app.state.batches
+        if batches is None:
             raise BatchesOff(
                 "No files and batches are taken here: the configuration has no section 'batches'."
             )
-        return cls(owner_of(key, request.headers), key.name, services.batches)
+        return cls(owner_of(key, request.headers), key.name, batches)

@@ -1,7 +1,6 @@
 """Kept responses: retrieved, cancelled, deleted, and what they were asked."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,7 +13,8 @@ from server.errors import BadRequest, EventsGone
 from server.responses.event_journal import Following
 from server.responses.events import error_event
 from server.responses.items import Item
-from server.responses.store import KeptResponse, ended
+from server.responses.store import KeptResponse
+from server.responses.stored_responses import StoredResponses
 from server.services import Services
 from server.transport.streaming import SSE_HEADERS
 
@@ -30,12 +30,12 @@ async def retrieve(
 ) -> Response:
     """One that this key made, or with ``stream`` its events, if it was streamed from the background: all, or
     those ``starting_after`` a number, and what comes."""
-    services, owner = _asking(request)
-    kept = await services.responses.find(owner, response_id)
+    stored, owner = _asking(request)
+    kept = await stored.kept.find(owner, response_id)
     if not stream:
         return JSONResponse(kept.response)
     number = 0 if starting_after is None else starting_after + 1
-    following = Following(services.journals.find(response_id), number)
+    following = Following(stored.journals.find(response_id), number)
     return StreamingResponse(_events(following), headers=SSE_HEADERS)
 
 
@@ -43,28 +43,15 @@ async def retrieve(
 async def cancel(request: Request, response_id: str) -> Response:
     """One made in the background; another is cancelled by closing its connection. One that has ended stays as
     it is."""
-    services, owner = _asking(request)
-    kept = await services.responses.find(owner, response_id)
-    if not kept.response["background"]:
-        raise BadRequest("Only a response made with 'background' true is cancelled.")
-    if kept.running:
-        await services.background.cancel(response_id)
-        kept = await services.responses.find(owner, response_id)
-    if kept.running:
-        kept = replace(kept, response=ended(kept.response, "cancelled"))
-        await services.responses.keep(kept)
-    return JSONResponse(kept.response)
+    stored, owner = _asking(request)
+    return JSONResponse((await stored.cancel(owner, response_id)).response)
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete(request: Request, response_id: str) -> Response:
     """For ever. If it is being made, that ends. No conversation goes on from it any more."""
-    services, owner = _asking(request)
-    kept = await services.responses.find(owner, response_id)
-    if kept.running:
-        await services.background.cancel(response_id)
-    services.journals.drop(response_id)
-    await services.responses.delete(owner, response_id)
+    stored, owner = _asking(request)
+    await stored.delete(owner, response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -77,8 +64,8 @@ async def list_input_items(
     after: str | None = None,
 ) -> Response:
     """Its own; those of the responses before it are theirs."""
-    services, owner = _asking(request)
-    items = _shown(await services.responses.find(owner, response_id))
+    stored, owner = _asking(request)
+    items = _shown(await stored.kept.find(owner, response_id))
     if order == "desc":
         items.reverse()
     ids = [item["id"] for item in items]
@@ -100,11 +87,11 @@ async def _events(following: Following) -> AsyncIterator[bytes]:
         yield error_event(failure_of(error), following.next)
 
 
-def _asking(request: Request) -> tuple[Services, str]:
+def _asking(request: Request) -> tuple[StoredResponses, str]:
     """And whose responses are asked for. Raises Unauthorized."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
-    return services, owner_of(key, request.headers)
+    return request.app.state.responses, owner_of(key, request.headers)
 
 
 _PREFIX = {

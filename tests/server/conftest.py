@@ -17,11 +17,13 @@ from safetensors.numpy import save_file
 
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
-from server.batches.service import batching
+from server.batches.service import Batches
+from server.compose import running
 from server.config.settings import Settings, load
 from server.reload.reload import Reload
+from server.responses.stored_responses import StoredResponses
 from server.serve import Server, server_over
-from server.services import Services, running
+from server.services import Services
 from server.transport.sockets import listen
 from server.transport.tls import certificate_of
 
@@ -34,6 +36,8 @@ class Gateway:
     """A running gateway and a client for it."""
 
     services: Services
+    responses: StoredResponses
+    batches: Batches | None
     reload: Reload
     url: str
     http: httpx.AsyncClient
@@ -127,17 +131,16 @@ def serving() -> Serving:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with (
-                running(settings) as services,
-                batching(services),
+                running(settings) as made,
                 httpx.AsyncClient(base_url=url, timeout=30) as http,
             ):
-                certificate = certificate_of(settings.server)
+                services, certificate = made.services, certificate_of(settings.server)
                 reload = Reload(services, read or (lambda: settings), certificate)
-                server = server_over(services, reload, certificate)
+                server = server_over(made, reload, certificate)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, reload, url, http, server)
+                    yield Gateway(services, made.responses, made.batches, reload, url, http, server)
                 finally:
                     server.should_exit = True
                     await serving_task

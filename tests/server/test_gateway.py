@@ -12,8 +12,8 @@ from pydantic import ByteSize, SecretStr
 
 from memory_tiers.driver.host_store import PREFIX
 from memory_tiers.errors import BudgetTooSmall
+from server.compose import running
 from server.config.settings import Settings
-from server.services import running
 from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until
 
 

@@ -87,7 +87,7 @@ async def test_a_key_keeps_its_files_when_its_secret_changes_and_nothing_runs_fo
     async with serving(gone) as gateway, client_of(gateway.url, "another") as client:
         with pytest.raises(openai.NotFoundError):
             await client.batches.retrieve(id)
-        batches = gateway.services.batches
+        batches = gateway.batches
         assert batches is not None
         while await batches.archive.do(batches.archive.store.unfinished):
             pass

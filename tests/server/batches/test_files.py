@@ -116,8 +116,8 @@ async def test_a_bad_form_is_refused_and_leaves_nothing(
         answer = await sent(gateway, content)
         assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
         assert contents_of(tmp_path) == []
-        assert gateway.services.batches is not None
-        assert gateway.services.batches.archive.spool.used_bytes == 0
+        assert gateway.batches is not None
+        assert gateway.batches.archive.spool.used_bytes == 0
         assert (await sent(gateway, form(PURPOSE, FILE))).status_code == 200
 
 

@@ -20,6 +20,7 @@ from router.composition import Choice
 from router.data.dataset import read_examples
 from router.decision import Decision
 from server.cli.main import main
+from server.compose import running
 from server.config.api_keys import KeyConfig
 from server.config.feedback import DAY_S, FeedbackConfig
 from server.config.settings import Settings, SettingsError, load
@@ -30,7 +31,6 @@ from server.feedback.store import FeedbackStore
 from server.metrics.feedback import FeedbackMetrics
 from server.reload.plan import check_reloadable
 from server.routing.routing import Route
-from server.services import running
 from server.storage.errors import DatabaseUnreadable
 from tests.server.conftest import Gateway, Serving, changed, until
 from tests.server.metrics.test_metrics import scraped

@@ -322,7 +322,7 @@ async def test_a_stream_whose_engine_dies_ends_with_a_response_that_failed(
 
 async def scripted(gateway: Gateway, *pieces: bytes) -> list[dict[str, Any]]:
     """The events of a stream whose engine answers ``pieces``, and its comments as they are."""
-    dialect = Responses(gateway.services, {})
+    dialect = Responses(gateway.services, gateway.responses, {})
     request = await dialect.read(b'{"model": "law", "input": "hello", "stream": true}')
     dialect.engine_body(request, gateway.services.experts["law"])
 
@@ -443,4 +443,4 @@ async def test_a_shutdown_does_not_wait_for_the_background_longer_than_it_drains
 async def test_an_answer_too_long_to_be_read_at_once_is_refused(settings: Settings, serving: Serving) -> None:
     async with serving(settings) as gateway:
         with pytest.raises(BadRequest, match="'top_logprobs'"):
-            await Responses(gateway.services, {}).whole(b" " * (LONGEST + 1))
+            await Responses(gateway.services, gateway.responses, {}).whole(b" " * (LONGEST + 1))

@@ -103,7 +103,7 @@ async def test_whose_it_is_not_hears_nothing(settings: Settings, serving: Servin
             await client.responses.delete(id)
             with pytest.raises(openai.NotFoundError):
                 await rejoined(client, id, None)
-        assert gateway.services.journals.bytes == 0
+        assert gateway.responses.journals.bytes == 0
 
 
 async def test_who_cancels_ends_the_stream(settings: Settings, serving: Serving) -> None:
@@ -140,7 +140,7 @@ async def test_one_that_fails_before_it_begins_says_so(settings: Settings, servi
         assert await client.responses.retrieve(events[0].response.id) == events[-1].response
         refused = await ask(gateway, model="nobody")
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
-    assert not gateway.services.journals.bytes
+    assert not gateway.responses.journals.bytes
 
 
 async def test_what_was_not_streamed_has_no_events(settings: Settings, serving: Serving) -> None:
@@ -168,15 +168,15 @@ async def test_more_events_than_are_kept_are_told_to_who_fell_behind(
         kept = await client.responses.retrieve(id)
         assert kept.usage is not None
         assert kept.usage.output_tokens == 500
-        assert gateway.services.journals.bytes <= 20_000
+        assert gateway.responses.journals.bytes <= 20_000
 
 
 async def test_a_background_that_is_full_keeps_no_events(settings: Settings, serving: Serving) -> None:
     slow = limited(simulated(settings, tokens_per_s=1), max_background=1)
     async with serving(slow) as gateway, client_of(gateway) as client:
         id, _ = await left(client, "response.queued")
-        kept = gateway.services.journals.bytes
+        kept = gateway.responses.journals.bytes
         refused = await ask(gateway)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_in_background")
-        assert gateway.services.journals.bytes <= kept + 10_000
+        assert gateway.responses.journals.bytes <= kept + 10_000
         await client.responses.cancel(id)
