@@ -44,7 +44,7 @@ from server.routes.schemas import (
 )
 from server.services import Services
 
-QUICK = {
+FAST_ENDPOINTS = {
     "/v1/chat/completions": server.openai.chat.chat_completions,
     "/v1/completions": server.openai.completions.completions,
     "/v1/messages": server.anthropic.messages.messages,

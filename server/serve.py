@@ -14,15 +14,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from experts.errors import EngineError
-from server.app import QUICK, create_admin_app, create_app, with_cors
+from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
 from server.compose import Running, running
 from server.config.settings import Settings
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
 from server.services import Services
-from server.transport.admission_gate import Gate
+from server.transport.admission_gate import AdmissionGate
 from server.transport.connection import Connection
-from server.transport.fast_path import Front
+from server.transport.fast_path import FastPath
 from server.transport.sockets import listen, operators_listener
 from server.transport.tls import Certificate, certificate_of
 
@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
     """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
     and says 503 to whoever comes."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, gate: AdmissionGate, services: Services) -> None:
         super().__init__(config)
         self._gate = gate
         self._services = services
@@ -59,7 +59,9 @@ class Server(uvicorn.Server):
 def server_over(gateway: Running, reload: Reload, certificate: Certificate | None = None) -> Server:
     """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
     services = gateway.services
-    gate = Gate(Front(create_app(gateway, reload), QUICK), services.settings.server.limits)
+    gate = AdmissionGate(
+        FastPath(create_app(gateway, reload), FAST_ENDPOINTS), services.settings.server.limits
+    )
     return _server(with_cors(gate, services.settings.server.cors_origins), gate, services, certificate)
 
 
@@ -74,7 +76,7 @@ async def operators_served(
     if listener is None:
         yield
         return
-    gate = Gate(create_admin_app(services, reload), services.settings.server.limits)
+    gate = AdmissionGate(create_admin_app(services, reload), services.settings.server.limits)
     server = _server(gate, gate, services, certificate)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
@@ -86,7 +88,7 @@ async def operators_served(
         await serving
 
 
-def _server(app: ASGIApp, gate: Gate, services: Services, certificate: Certificate | None) -> Server:
+def _server(app: ASGIApp, gate: AdmissionGate, services: Services, certificate: Certificate | None) -> Server:
     limits = services.settings.server.limits
     config = uvicorn.Config(
         app,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from memory_tiers.events import Priority
-from server.access.usage import Place, Spent, Wanted
+from server.access.usage import Place, Spent, UsageQuery
 from server.config.api_keys import Hashed, Key, KeyRing, Limits, digest_of, shown
 from server.storage.database import Database, Schema
 from server.storage.errors import NameTaken, NotKept
@@ -193,7 +193,7 @@ class AccountStore:
                     spent.cached_tokens,
                 )
 
-    def usage(self, wanted: Wanted) -> Iterator[tuple[Place, Spent]]:
+    def usage(self, wanted: UsageQuery) -> Iterator[tuple[Place, Spent]]:
         """In the order of day, key and expert."""
         rows = self._database.rows(
             "SELECT * FROM usage WHERE (?1 IS NULL OR day >= ?1) AND (?2 IS NULL OR day <= ?2) "

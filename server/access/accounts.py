@@ -16,7 +16,7 @@ from pathlib import Path
 
 from server.access.account_store import AccountStore
 from server.access.rate_limits import DAY_S
-from server.access.usage import Place, Spent, UsageRow, Wanted
+from server.access.usage import Place, Spent, UsageQuery, UsageRow
 from server.config.api_keys import KeyRing
 from server.errors import UsageUnavailable
 from server.storage.errors import DatabaseError
@@ -72,7 +72,7 @@ class Accounts:
             before = self._pending.get(place)
             self._pending[place] = spent if before is None else before + spent
 
-    async def usage(self, wanted: Wanted) -> list[UsageRow]:
+    async def usage(self, wanted: UsageQuery) -> list[UsageRow]:
         """With all that was noted. Raises UsageUnavailable."""
         try:
             return await asyncio.to_thread(self._usage, wanted)
@@ -85,7 +85,7 @@ class Accounts:
         self._writer.join()
         self._store.close()
 
-    def _usage(self, wanted: Wanted) -> list[UsageRow]:
+    def _usage(self, wanted: UsageQuery) -> list[UsageRow]:
         with self._store_lock:
             self._write()
             return [UsageRow.of(place, spent) for place, spent in self._store.usage(wanted)]

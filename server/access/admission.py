@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from memory_tiers.events import Priority
 from server.access.accounts import Accounts
 from server.access.limit_headers import duration
-from server.access.rate_limits import Allowance, Instant, Refusal, Remaining, Reservation
-from server.access.token_estimate import Need
+from server.access.rate_limits import Instant, RateLimits, Refusal, Remaining, Reservation
+from server.access.token_estimate import TokenEstimate
 from server.access.usage import NO_EXPERT, Place, Spent
 from server.config.api_keys import Key
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
@@ -24,19 +24,19 @@ class Admissions:
     def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
         self._accounts = accounts
         self._clock = clock
-        self._allowances: dict[str, Allowance] = {}
+        self._rate_limits: dict[str, RateLimits] = {}
 
     def __repr__(self) -> str:
-        return f"<Admissions {self._allowances}>"
+        return f"<Admissions {self._rate_limits}>"
 
     def of(self, key: Key, *, offline: bool = False) -> "Admission":
         """For one request of ``key``. ``offline``: nobody waits for it, and of the limits only the day's
         tokens are its."""
-        allowance = self._allowances.get(key.name)
-        if allowance is None:
+        rate_limits = self._rate_limits.get(key.name)
+        if rate_limits is None:
             used = self._accounts.used.get(key.name, 0)
-            allowance = self._allowances[key.name] = Allowance(self._accounts.started, used)
-        return Admission(key, allowance, self._accounts.note, self._clock, offline)
+            rate_limits = self._rate_limits[key.name] = RateLimits(self._accounts.started, used)
+        return Admission(key, rate_limits, self._accounts.note, self._clock, offline)
 
 
 @dataclass(slots=True)
@@ -44,15 +44,15 @@ class Admission:
     """One request: ``enter`` it once it is read, ``settle`` it at its end, whatever that is."""
 
     key: Key
-    _allowance: Allowance
+    _rate_limits: RateLimits
     _note: Callable[[Place, Spent], None]
     _clock: Callable[[], Instant]
     _offline: bool = False
-    _need: Need | None = None
+    _need: TokenEstimate | None = None
     _reservation: Reservation | None = None
     _settled: bool = False
 
-    def enter(self, model: str, need: Need) -> None:
+    def enter(self, model: str, need: TokenEstimate) -> None:
         """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
         TooManyRequests, TooManyTokens, OverBudget. Once it is in, it is not asked again."""
         if self._reservation is not None:
@@ -62,7 +62,7 @@ class Admission:
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
         tokens = need.prompt_tokens + need.answer_tokens() if counted else 0
-        admit = self._allowance.admit_offline if self._offline else self._allowance.admit
+        admit = self._rate_limits.admit_offline if self._offline else self._rate_limits.admit
         decided = admit(limits, self._clock(), tokens)
         if isinstance(decided, Refusal):
             raise refused(decided, self.key)
@@ -73,7 +73,7 @@ class Admission:
 
     def remaining(self) -> Remaining:
         """Of the key's limits, now."""
-        return self._allowance.remaining(self.key.limits, self._clock())
+        return self._rate_limits.remaining(self.key.limits, self._clock())
 
     def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
         """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
@@ -85,7 +85,7 @@ class Admission:
         if used.completion_tokens and not prompt_tokens and self._need is not None:
             prompt_tokens = self._need.prompt_tokens
         if came is not None:
-            self._allowance.settle(came, now, prompt_tokens + used.completion_tokens)
+            self._rate_limits.settle(came, now, prompt_tokens + used.completion_tokens)
         day = now.day if came is None else came.at.day
         spent = Spent(1, int(failed), prompt_tokens, used.completion_tokens, used.cached_tokens)
         self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)

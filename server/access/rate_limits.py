@@ -126,7 +126,7 @@ class Remaining:
     of: Mapping[Literal["requests", "tokens"], Left]
 
 
-class Allowance:
+class RateLimits:
     """Of one key. It counts whether there are limits or not, as they may come while it serves."""
 
     def __init__(self, day: int = 0, tokens: int = 0) -> None:
@@ -139,7 +139,7 @@ class Allowance:
 
     def __repr__(self) -> str:
         return (
-            f"<Allowance {self._open} open, requests {self._requests!r}, tokens {self._tokens!r}, "
+            f"<RateLimits {self._open} open, requests {self._requests!r}, tokens {self._tokens!r}, "
             f"{self._day_tokens} tokens on day {self._day}>"
         )
 

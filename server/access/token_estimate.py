@@ -16,14 +16,14 @@ _LONGEST = 1_000_000
 
 
 @dataclass(frozen=True)
-class Need:
+class TokenEstimate:
     """``prompt_tokens``: those that there are at least, counted when they are asked for first.
     ``answer_tokens``: as many as there may be. ``request``: None where no expert computes for it."""
 
     request: ModelRequest | None
 
     @classmethod
-    async def of(cls, request: ModelRequest, workers: Workers) -> "Need":
+    async def of(cls, request: ModelRequest, workers: Workers) -> "TokenEstimate":
         """What takes long to count is counted beside the event loop."""
         need = cls(request)
         if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
@@ -38,7 +38,7 @@ class Need:
         return 0 if self.request is None else _answers(self.request) * _answer(self.request)
 
 
-NOTHING = Need(None)
+NO_TOKENS = TokenEstimate(None)
 """Of a request for which no expert computes."""
 
 

@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class UsageQuery:
     """Which rows; None: no matter. Both days are among them."""
 
     since: int | None = None

@@ -14,7 +14,7 @@ from server.access.limit_headers import anthropic
 from server.access.rate_limits import Remaining
 from server.anthropic.errors import error_body, error_event
 from server.anthropic.from_chat import MessageStream, message
-from server.anthropic.request import MessageAsked, MessagesAsked, asked
+from server.anthropic.request import ConversationRequest, MessagesRequest, asked
 from server.anthropic.to_chat import chat_request, conversation
 from server.error_table import Failure
 from server.exchange.exchange import Exchange
@@ -49,7 +49,7 @@ class Messages(_Anthropic):
 
     async def read(self, raw: bytes) -> ModelRequest:
         body = parse_object(raw, "'model', 'messages' and 'max_tokens'")
-        return chat_of(chat_request(asked(MessageAsked, body)))
+        return chat_of(chat_request(asked(MessagesRequest, body)))
 
     def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
         return engine_chat(request, expert)
@@ -78,7 +78,7 @@ class CountTokens(_Anthropic):
     any_of_family = True
 
     async def read(self, raw: bytes) -> ModelRequest:
-        body = conversation(asked(MessagesAsked, parse_object(raw, "'model' and 'messages'")))
+        body = conversation(asked(ConversationRequest, parse_object(raw, "'model' and 'messages'")))
         request = chat_of(body)
         return ModelRequest(request.model, request.messages, stream=False, body=body, any_length=True)
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from server.errors import BadRequest, GatewayError, NotCapable
 
-Asked = TypeVar("Asked", bound="MessagesAsked")
+Asked = TypeVar("Asked", bound="ConversationRequest")
 _IGNORED = {"cache_control", "container", "context_management", "diagnostics", "inference_geo"} | {
     "service_tier", "speed", "user_profile_id", "workspace_id",
 }  # fmt: skip
@@ -136,7 +136,7 @@ class Metadata(_Sent):
     user_id: str | None = None
 
 
-class MessagesAsked(_Sent):
+class ConversationRequest(_Sent):
     """What asking for a message and counting its tokens share."""
 
     model: str
@@ -163,7 +163,7 @@ class MessagesAsked(_Sent):
         return tools
 
 
-class MessageAsked(MessagesAsked):
+class MessagesRequest(ConversationRequest):
     """``POST /v1/messages``. Fields that it has not are extras for the engine."""
 
     model_config = ConfigDict(extra="allow")

@@ -9,9 +9,9 @@ import orjson
 from server.anthropic.request import (
     AssistantBlock,
     AssistantMessage,
+    ConversationRequest,
     Image,
-    MessageAsked,
-    MessagesAsked,
+    MessagesRequest,
     SystemMessage,
     Text,
     Thinking,
@@ -31,7 +31,7 @@ and no prefix would ever be found again."""
 _THINKS = {"enabled": True, "adaptive": True, "disabled": False}
 
 
-def chat_request(sent: MessageAsked) -> Json:
+def chat_request(sent: MessagesRequest) -> Json:
     """The body of a chat completion. Raises BadRequest naming the field."""
     if sent.extras.get("n", 1) != 1:
         raise BadRequest("n: a message is one answer; leave it out.", "n")
@@ -58,7 +58,7 @@ def chat_request(sent: MessageAsked) -> Json:
     return body
 
 
-def conversation(sent: MessagesAsked) -> Json:
+def conversation(sent: ConversationRequest) -> Json:
     """The fields that make the prompt, of a chat completion as of tokenize. Raises BadRequest naming the
     field."""
     first = SystemMessage(role="system", content=sent.system)

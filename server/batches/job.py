@@ -10,8 +10,8 @@ from functools import partial
 
 from server.batches.archive import Archive
 from server.batches.input_file import Checked, Line, body_at, check
-from server.batches.output_file import Answer, AnswerFile, Written, unanswered
-from server.batches.records import BatchRecord, Counts, FileRecord, LineError, Outcome, Tokens
+from server.batches.output_file import AnsweredRequest, AnswerFile, Written, unanswered
+from server.batches.records import BatchRecord, EndStatus, FileRecord, LineError, RequestCounts, Tokens
 from server.batches.runner import BatchLine
 from server.batches.schedule import Rounds, Work
 from server.errors import SpoolFull, UnknownFile
@@ -116,7 +116,7 @@ class BatchJob:
         if self._record.status == "cancelling":  # meanwhile
             self.cancel()
 
-    async def _answer_all(self) -> Outcome:
+    async def _answer_all(self) -> EndStatus:
         """Raises SpoolFull, BatchesUnavailable, OSError."""
         if not self._left:
             return "completed"
@@ -144,7 +144,7 @@ class BatchJob:
         for line in [*self._left.values()]:
             body = await asyncio.to_thread(body_at, self._input, line)
             expert = await self._line.route(body)
-            if isinstance(expert, Answer):
+            if isinstance(expert, AnsweredRequest):
                 await self._keep(line, expert)
             else:
                 routed[expert].append(partial(self._answer, line, expert))
@@ -171,7 +171,7 @@ class BatchJob:
             if not self._under_way:
                 self._none_under_way.set()
 
-    async def _keep(self, line: Line, answer: Answer) -> None:
+    async def _keep(self, line: Line, answer: AnsweredRequest) -> None:
         """Raises SpoolFull, BatchesUnavailable."""
 
         def keep() -> BatchRecord:
@@ -191,7 +191,7 @@ class BatchJob:
         if not self._left:
             self._all_answered.set()
 
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, outcome: EndStatus) -> None:
         """Raises SpoolFull, BatchesUnavailable."""
         await self._change(lambda record: record.finalizing(self._now()))
         if outcome in WHY_UNANSWERED:
@@ -209,7 +209,7 @@ class BatchJob:
             )
         )
 
-    async def _end(self, outcome: Outcome, errors: tuple[LineError, ...] = ()) -> None:
+    async def _end(self, outcome: EndStatus, errors: tuple[LineError, ...] = ()) -> None:
         """Its files are there for its owner from now on. Raises BatchesUnavailable."""
 
         def end() -> BatchRecord:
@@ -268,6 +268,6 @@ class BatchJob:
         return int(self._clock())
 
 
-def _counted(total: int, written: Sequence[Written], failed: Sequence[Written]) -> Counts:
+def _counted(total: int, written: Sequence[Written], failed: Sequence[Written]) -> RequestCounts:
     tokens = sum((line.tokens for line in written), Tokens())
-    return Counts(total, len(written), len(failed), tokens)
+    return RequestCounts(total, len(written), len(failed), tokens)

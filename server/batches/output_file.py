@@ -15,7 +15,7 @@ _HEAD = re.compile(rb'\{"id":"batch_req_[0-9a-f]+","custom_id":("(?:[^"\\]|\\.)*
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnsweredRequest:
     """What an endpoint answered to one request of a batch. ``body``: a JSON object, which is passed on as it
     is: to parse a long one would hold up the event loop, also from another thread."""
 

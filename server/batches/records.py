@@ -17,7 +17,7 @@ Status = Literal[
     "cancelling",
     "cancelled",
 ]
-Outcome = Literal["completed", "expired", "cancelled", "failed"]
+EndStatus = Literal["completed", "expired", "cancelled", "failed"]
 """The statuses that a batch ends in."""
 
 
@@ -77,7 +77,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class RequestCounts:
     """Of a batch's requests. ``total`` is 0 until its file was read."""
 
     total: int = 0
@@ -85,7 +85,7 @@ class Counts:
     failed: int = 0
     tokens: Tokens = Tokens()
 
-    def and_one(self, *, completed: bool, tokens: Tokens) -> "Counts":
+    def and_one(self, *, completed: bool, tokens: Tokens) -> "RequestCounts":
         return replace(
             self,
             completed=self.completed + completed,
@@ -127,7 +127,7 @@ class BatchRecord:
     error_file_id: str | None = None
     errors: tuple[LineError, ...] = ()
     model: str | None = None
-    counts: Counts = Counts()
+    counts: RequestCounts = RequestCounts()
 
     @property
     def has_ended(self) -> bool:
@@ -137,7 +137,7 @@ class BatchRecord:
     def ended_at(self) -> int | None:
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
-    def begun(self, at: int, model: str | None, counts: Counts) -> "BatchRecord":
+    def begun(self, at: int, model: str | None, counts: RequestCounts) -> "BatchRecord":
         """Its file was read. ``counts``: also of what an earlier process has answered."""
         if self.status == "validating":
             return replace(self, status="in_progress", in_progress_at=at, model=model, counts=counts)
@@ -159,7 +159,7 @@ class BatchRecord:
     def ended(
         self,
         at: int,
-        outcome: Outcome,
+        outcome: EndStatus,
         errors: tuple[LineError, ...] = (),
         files: Collection[str] = (),
     ) -> "BatchRecord":

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from server.access.admission import Admission, check_model
-from server.access.token_estimate import Need
+from server.access.token_estimate import TokenEstimate
 from server.access.usage import Spent
-from server.batches.output_file import Answer
+from server.batches.output_file import AnsweredRequest
 from server.batches.records import Tokens
 from server.error_table import Failure, failure_of, rendering_of
 from server.errors import BadRequest, BreakerOpen, Unauthorized
@@ -60,7 +60,7 @@ class BatchLine:
         self._owner = owner
         self._key = key
 
-    async def route(self, body: bytes) -> str | Answer:
+    async def route(self, body: bytes) -> str | AnsweredRequest:
         """The expert that shall answer, or the answer where none is needed or none can."""
         walk = self._walk()
         try:
@@ -76,10 +76,10 @@ class BatchLine:
         walk.settle("", answer)
         return answer
 
-    async def answer(self, body: bytes, expert: str) -> Answer:
+    async def answer(self, body: bytes, expert: str) -> AnsweredRequest:
         """``expert``: as it was routed."""
         walk = self._walk()
-        answer: Answer | None = None
+        answer: AnsweredRequest | None = None
         try:
             answer = await self._answer(walk, body, expert)
         except Exception as error:
@@ -91,14 +91,14 @@ class BatchLine:
     def _walk(self) -> "_Walk":
         return _Walk(self._services, ENDPOINTS[self._endpoint](self._services, self._stored, self._owner))
 
-    async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> Answer:
+    async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> AnsweredRequest:
         request = await walk.read(body, self._key)
         await walk.enter(request)
         known = self._services.experts.get(expert)  # a reload may have taken it away since
         chosen = (await self._services.route(request)).expert if known is None else known
         return await self._run(walk, request, chosen)
 
-    async def _run(self, walk: "_Walk", request: ModelRequest, expert: Expert) -> Answer:
+    async def _run(self, walk: "_Walk", request: ModelRequest, expert: Expert) -> AnsweredRequest:
         """Raises BreakerOpen, LeaseRejected, EngineError."""
         tiers, breakers, dialect = self._services.tiers, self._services.breakers, walk.dialect
         path, body = dialect.engine_path, dialect.engine_body(request, expert)
@@ -148,7 +148,7 @@ class _Walk:
     async def enter(self, request: ModelRequest) -> None:
         """Reserves what it may use of its key's day. Raises OverBudget."""
         assert self._admission is not None
-        need = await Need.of(request, self._services.workers)
+        need = await TokenEstimate.of(request, self._services.workers)
         self._admission.enter(self._services.catalog.name_of(request.model), need)
 
     def counted(self, body: bytes) -> bytes:
@@ -156,17 +156,17 @@ class _Walk:
         self._tokens = Tokens.of(usage_in(body))
         return body
 
-    def answered(self, body: bytes) -> Answer:
-        return Answer(200, self._id, body, self._tokens)
+    def answered(self, body: bytes) -> AnsweredRequest:
+        return AnsweredRequest(200, self._id, body, self._tokens)
 
-    def failed(self, failure: Failure, error: Exception | None = None) -> Answer:
+    def failed(self, failure: Failure, error: Exception | None = None) -> AnsweredRequest:
         if failure.status == 500:
             log.error("request %s failed", self._id, exc_info=error)
         elif error is not None and rendering_of(error).message is not None:
             log.warning("request %s: %s", self._id, error)
-        return Answer(failure.status, self._id, self.dialect.error_body(failure), Tokens())
+        return AnsweredRequest(failure.status, self._id, self.dialect.error_body(failure), Tokens())
 
-    def settle(self, expert: str, answer: Answer | None) -> None:
+    def settle(self, expert: str, answer: AnsweredRequest | None) -> None:
         """Counts it. ``expert``: empty if it had none. ``answer``: None if nobody waits for it any more."""
         tokens = self._tokens
         seconds, outcome = (

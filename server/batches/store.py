@@ -51,7 +51,7 @@ Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageQuery:
     """One page of a list. ``after``: the id that the page before it ended with."""
 
     limit: int
@@ -93,7 +93,7 @@ class BatchStore:
         with self._transaction():
             return self._file_of(owner, id)
 
-    def files(self, owner: str, asked: Asked) -> Page[FileRecord]:
+    def files(self, owner: str, asked: PageQuery) -> Page[FileRecord]:
         """Raises BadRequest where ``after`` is none of them."""
         condition, values = ("AND purpose = ?", [asked.purpose]) if asked.purpose else ("", [])
         with self._transaction():
@@ -142,7 +142,7 @@ class BatchStore:
         with self._transaction():
             return self._batch_of(owner, id)
 
-    def batches(self, owner: str, asked: Asked) -> Page[BatchRecord]:
+    def batches(self, owner: str, asked: PageQuery) -> Page[BatchRecord]:
         """Raises BadRequest where ``after`` is none of them."""
         with self._transaction():
             rows = self._page("batches", "record", owner, asked)
@@ -202,7 +202,7 @@ class BatchStore:
         table: str,
         columns: str,
         owner: str,
-        asked: Asked,
+        asked: PageQuery,
         condition: str = "",
         values: Sequence[str] = (),
     ) -> list[tuple[Any, ...]]:

@@ -14,7 +14,7 @@ from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
 from server.config.feedback import DAY_S
 from server.config.settings import SettingsError, load
-from server.feedback.export import Counts, counts_of, example_of
+from server.feedback.export import ExportCounts, counts_of, example_of
 from server.feedback.store import FeedbackStore
 from server.storage.errors import NotKept
 
@@ -115,7 +115,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
-def _table(counts: Counts) -> Table:
+def _table(counts: ExportCounts) -> Table:
     table = Table("category", "expert", "decisions", "uncertain", "scored", "mean score", "corrected")
     for row in counts.rows:
         score = "-" if row.score is None else f"{row.score:.2f}"

@@ -11,14 +11,14 @@ from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
 from server.operator_api import OperatorError, Reloaded, Snapshot, Verb
 
-PATIENCE_S = 10.0
+RETRY_PAUSES_S = 10.0
 """For one answer."""
 RELOAD_PATIENCE_S = 600.0
 """For a reload, which reads what belongs to every expert and router."""
 KEPT_S = 2.0
 """A connection, unused: less than the server keeps it, which would close it under a request."""
 
-Answer = TypeVar("Answer")
+Model = TypeVar("Model")
 
 
 class _ErrorDetail(BaseModel):
@@ -72,10 +72,10 @@ class OperatorClient:
         self,
         method: str,
         path: str,
-        answer: TypeAdapter[Answer],
+        answer: TypeAdapter[Model],
         body: dict[str, str] | None = None,
-        patience_s: float = PATIENCE_S,
-    ) -> Answer:
+        patience_s: float = RETRY_PAUSES_S,
+    ) -> Model:
         try:
             response = self._http.request(method, self._url + path, json=body, timeout=patience_s)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:

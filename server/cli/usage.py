@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from server.access.account_store import opened
-from server.access.usage import Usage, UsageRow, Wanted, day_of
+from server.access.usage import Usage, UsageQuery, UsageRow, day_of
 from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
 from server.config.settings import SettingsError, load
@@ -22,7 +22,7 @@ def add_to(parent: Parent) -> None:
 
 
 def usage(options: argparse.Namespace) -> int:
-    wanted = Wanted(
+    wanted = UsageQuery(
         _day(options.since, "--since"), _day(options.until, "--until"), options.key, options.expert
     )
     with opened(load(options.config).accounts.file, create=False) as store:

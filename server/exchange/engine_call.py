@@ -14,7 +14,7 @@ from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
 from server.resilience.circuit_breakers import Attempt, Breakers
 
-PATIENCE_S = (0.1, 0.4, 1.0, 2.0, 4.0)
+RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before trying again work that an engine lost before anything of it reached the client."""
 
 
@@ -67,7 +67,7 @@ async def begin(
     Nothing has reached the client yet, so an engine that goes away meanwhile costs time and no answer: the
     work is done again after its restart. Raises BreakerOpen, LeaseRejected, EngineError.
     """
-    for pause in (*PATIENCE_S, None):
+    for pause in (*RETRY_PAUSES_S, None):
         attempt = breakers.enter(expert)
         try:
             lease = await tiers.lease(expert.name, fail_fast=fail_fast, priority=priority)

@@ -13,7 +13,7 @@ from memory_tiers.events import Priority
 from server.access.admission import Admission
 from server.access.auth import authorization_of
 from server.access.owner import owner_of
-from server.access.token_estimate import NOTHING, Need
+from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.config.api_keys import PRIORITIES
 from server.error_table import Failure, failure_of, rendering_of, retry_after
 from server.errors import BadRequest, GatewayError
@@ -22,16 +22,16 @@ from server.exchange.dialect import Dialect
 from server.exchange.engine_call import Begun, begin
 from server.exchange.engine_errors import engine_failure
 from server.exchange.keep_alive import KeepAlive, comment
-from server.exchange.token_counter import Tally
+from server.exchange.token_counter import TokenCounter
 from server.feedback.recorder import Recorded
 from server.model_request import ModelRequest
 from server.resilience.circuit_breakers import broken_by
 from server.resilience.stall_timeout import unstalled
-from server.resilience.timeouts import Patience, deadline
+from server.resilience.timeouts import Timeouts, deadline
 from server.routing.routing import Route, Routed
 from server.services import Services
 from server.transport.body_limits import check_messages, read_json
-from server.transport.disconnect import DEPARTURE, Departure, while_connected
+from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.request_id import REQUEST_ID
 from server.transport.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start
 
@@ -48,7 +48,7 @@ class Exchange(Response):
         self.services: Services = request.app.state.services
         self.request = request
         self.dialect = dialect
-        self.tally = Tally()
+        self.token_counter = TokenCounter()
         self.admission: Admission | None = None  # until its key is known
         self.model = ""
         self.status = 0  # not zero once headers are out
@@ -58,14 +58,14 @@ class Exchange(Response):
         self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the headers
         self.headers_out: dict[str, str] = {}
         self.recorded: Recorded | None = None
-        self.departure: Departure = request.scope[DEPARTURE]
+        self.disconnect: Disconnect = request.scope[DISCONNECT]
         self.background = None  # read by FastAPI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stayed = False
         try:
             raw = await self._admit(send)
-            stayed = raw is None or await while_connected(self._answer(raw, send), self.departure)
+            stayed = raw is None or await while_connected(self._answer(raw, send), self.disconnect)
         except ClientDisconnect:
             pass  # while it sent its body
         finally:
@@ -83,7 +83,7 @@ class Exchange(Response):
 
     async def _answer(self, raw: bytes, send: Send) -> None:
         try:
-            patience = Patience.of(self.headers_in, self.services.settings.server)
+            patience = Timeouts.of(self.headers_in, self.services.settings.server)
             async with deadline(patience.timeout_s, time.monotonic() - self.began):
                 await self._line(raw, send, patience.keep_alive_s)
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
@@ -101,7 +101,7 @@ class Exchange(Response):
         priority = await self._enter(request)
         here = await self.dialect.here(request, self.services)
         if isinstance(here, bytes):
-            await self._send(send, 200, self.tally.whole(here))
+            await self._send(send, 200, self.token_counter.whole(here))
             return
         if here is not None:
             await self._start_stream(send)
@@ -122,7 +122,11 @@ class Exchange(Response):
         """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
         assert self.admission is not None
         priority = self.admission.priority(_priority(self.headers_in))
-        need = NOTHING if self.dialect.any_of_family else await Need.of(request, self.services.workers)
+        need = (
+            NO_TOKENS
+            if self.dialect.any_of_family
+            else await TokenEstimate.of(request, self.services.workers)
+        )
         self.admission.enter(self.services.catalog.name_of(request.model), need)
         self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
         return priority
@@ -182,7 +186,7 @@ class Exchange(Response):
         elif request.stream:
             await self._stream(send, begun, keep_usage=request.wants_usage)
         else:
-            await self._send(send, status, await self.dialect.whole(self.tally.whole(begun.head)))
+            await self._send(send, status, await self.dialect.whole(self.token_counter.whole(begun.head)))
 
     def _leased(self, expert: Expert) -> Expert:
         """``expert``, or who answers like it without being brought to the device."""
@@ -200,7 +204,7 @@ class Exchange(Response):
         events, limit_s = begun.events(), self.services.settings.server.stall_timeout_s
         if limit_s:
             events = unstalled(events, limit_s)
-        await send_chunks(send, self.dialect.stream(self.tally.stream(events, keep=keep_usage)))
+        await send_chunks(send, self.dialect.stream(self.token_counter.stream(events, keep=keep_usage)))
         await send_end(send)
 
     async def _start_stream(self, send: Send) -> None:
@@ -237,7 +241,7 @@ class Exchange(Response):
     def _record(self, outcome: str) -> None:
         seconds = time.monotonic() - self.began
         if self.admission is not None:
-            self.admission.settle(self.expert, self.tally.spent, failed=self.status >= 400)
+            self.admission.settle(self.expert, self.token_counter.spent, failed=self.status >= 400)
         self.services.metrics.request_done(self.expert, outcome, seconds)
         if self.recorded is not None:
             self.recorded.ended(outcome)

@@ -18,7 +18,7 @@ _DATA = b"data: "
 _JSON = json.JSONDecoder()
 
 
-class Tally:
+class TokenCounter:
     """``prompt_tokens``, ``completion_tokens`` and ``cached_tokens``, as the engine counted them. If the
     answer was cut off before it did, ``completion_tokens`` are the events that came; ``exact`` is False."""
 
@@ -29,7 +29,8 @@ class Tally:
         self.exact = False
 
     def __repr__(self) -> str:
-        return f"<Tally {self.prompt_tokens} + {self.completion_tokens}{'' if self.exact else ', cut off'}>"
+        cut = "" if self.exact else ", cut off"
+        return f"<TokenCounter {self.prompt_tokens} + {self.completion_tokens}{cut}>"
 
     @property
     def spent(self) -> Spent:

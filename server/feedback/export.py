@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ExportCounts:
     """``first`` and ``last``: seconds since 1970. ``texts``: decisions whose prompt's text is kept."""
 
     decisions: int
@@ -48,13 +48,13 @@ class Counts:
     rows: tuple[Row, ...]
 
 
-def counts_of(kept: Iterable[Kept]) -> Counts:
+def counts_of(kept: Iterable[Kept]) -> ExportCounts:
     """``kept`` in the order of time."""
     everything = list(kept)
     groups: dict[tuple[str, str], list[Kept]] = {}
     for each in everything:
         groups.setdefault((each.category, each.expert), []).append(each)
-    return Counts(
+    return ExportCounts(
         decisions=len(everything),
         first=everything[0].at if everything else None,
         last=everything[-1].at if everything else None,

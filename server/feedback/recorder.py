@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from router.data.redaction import Redaction, shortened
 from server.config.feedback import DAY_S, FeedbackConfig
 from server.errors import FeedbackUnavailable
-from server.feedback.records import Asked, Decided, Ended, Said
+from server.feedback.records import Decided, Ended, FeedbackKey, Said
 from server.feedback.store import FeedbackStore
 from server.metrics.feedback import FeedbackMetrics, Reason
 from server.routing.routing import Route
@@ -79,9 +79,9 @@ class Feedback:
         assert decision is not None
         if self._draw() >= self._config.sample:
             return None
-        asked = self._asked(request_id, owner)
+        key = self._key(request_id, owner)
         what = Decided(
-            asked,
+            key,
             at=self._clock(),
             composition=composition,
             category=decision.category,
@@ -91,16 +91,16 @@ class Feedback:
             expert=decision.expert,
             prompt=shortened(route.prompt),
         )
-        return Recorded(self, asked) if self._put(_Item(what)) else None
+        return Recorded(self, key) if self._put(_Item(what)) else None
 
-    def ended(self, asked: Asked, outcome: str) -> None:
+    def ended(self, key: FeedbackKey, outcome: str) -> None:
         """``outcome``: HTTP status, or client_left."""
-        self._put(_Item(Ended(asked, outcome)))
+        self._put(_Item(Ended(key, outcome)))
 
     async def said(self, request_id: str, owner: str, score: float | None, correction: str | None) -> bool:
         """Whether a decision of this owner's request is kept, and so is this. Raises FeedbackUnavailable."""
         known: Future[bool | None] = Future()
-        said = Said(self._asked(request_id, owner), score, correction)
+        said = Said(self._key(request_id, owner), score, correction)
         answer = await asyncio.wrap_future(known) if self._put(_Item(said, known)) else None
         if answer is None:
             raise FeedbackUnavailable(
@@ -113,8 +113,8 @@ class Feedback:
         self._writer.join()
         self._store.close()
 
-    def _asked(self, request_id: str, owner: str) -> Asked:
-        return Asked(request_id, self._store.client_of(owner))
+    def _key(self, request_id: str, owner: str) -> FeedbackKey:
+        return FeedbackKey(request_id, self._store.client_of(owner))
 
     def _put(self, item: _Item) -> bool:
         try:
@@ -206,11 +206,11 @@ class Recorded:
     """A decision that is kept, until its request has ended."""
 
     feedback: Feedback
-    asked: Asked
+    key: FeedbackKey
 
     def ended(self, outcome: str) -> None:
         """``outcome``: HTTP status, or client_left."""
-        self.feedback.ended(self.asked, outcome)
+        self.feedback.ended(self.key, outcome)
 
 
 @asynccontextmanager

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Who asked: a request's id, and the hash of its owner (see ``owner_of``)."""
+class FeedbackKey:
+    """The request that feedback is about: its id, and the hash of its owner (see ``owner_of``)."""
 
     id: str
     client: bytes
@@ -15,7 +15,7 @@ class Asked:
 class Decided:
     """``at``: seconds since 1970. ``prompt``: what the router read."""
 
-    asked: Asked
+    key: FeedbackKey
     at: float
     composition: str
     category: str
@@ -30,7 +30,7 @@ class Decided:
 class Ended:
     """``outcome``: HTTP status, or client_left."""
 
-    asked: Asked
+    key: FeedbackKey
     outcome: str
 
 
@@ -38,7 +38,7 @@ class Ended:
 class Said:
     """What a client says of an answer: a score from 0 to 1, a better category, or both."""
 
-    asked: Asked
+    key: FeedbackKey
     score: float | None
     correction: str | None
 

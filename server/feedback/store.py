@@ -49,17 +49,17 @@ class FeedbackStore:
             return [self._write(item, text) for item in items]
 
     def _write(self, item: Decided | Ended | Said, text: bool) -> bool:
-        asked = (item.asked.client, item.asked.id)
+        key = (item.key.client, item.key.id)
         match item:
             case Decided():
                 decision = (item.category, item.cluster, item.confidence, item.uncertain, item.expert)
                 prompt = (item.prompt if text else None, self.digest_of(item.prompt))
-                return self._changed(_INSERT, *asked, item.at, item.composition, *decision, *prompt) > 0
+                return self._changed(_INSERT, *key, item.at, item.composition, *decision, *prompt) > 0
             case Ended():
-                return self._changed(f"UPDATE decisions SET outcome = ? {_OF}", item.outcome, *asked) > 0
+                return self._changed(f"UPDATE decisions SET outcome = ? {_OF}", item.outcome, *key) > 0
             case Said():
                 statement = f"UPDATE decisions SET score = ?, correction = ? {_OF}"
-                return self._changed(statement, item.score, item.correction, *asked) > 0
+                return self._changed(statement, item.score, item.correction, *key) > 0
 
     def trim(self, oldest: float, max_bytes: int) -> None:
         """Deletes what is older than ``oldest``, in seconds since 1970, and then the oldest until what is

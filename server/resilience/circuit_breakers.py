@@ -136,7 +136,7 @@ class Attempt:
         self.engine.ended(self.engine_number)
 
     def over(self, error: BaseException | None) -> None:
-        """In another way: a client's own time-out, departure or mistake says nothing about the expert."""
+        """In another way: a client's own time-out, disconnect or mistake says nothing about the expert."""
         part = blamed(error)
         if part is None:
             self._left()

@@ -11,7 +11,7 @@ from server.errors import BadRequest, RequestTimeout
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """In seconds. ``timeout_s``: for the end of the answer; None: as long as it takes. ``keep_alive_s``: for
     a sign of life before the answer begins; 0: it needs none."""
 
@@ -19,7 +19,7 @@ class Patience:
     keep_alive_s: float
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], config: ServerConfig) -> "Patience":
+    def of(cls, headers: Mapping[str, str], config: ServerConfig) -> "Timeouts":
         """Raises BadRequest."""
         given, given_keep_alive = headers.get("x-coe-timeout-s"), headers.get("x-coe-keep-alive-s")
         if given is None and given_keep_alive is None:

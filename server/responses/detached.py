@@ -5,7 +5,7 @@ from starlette.types import Send
 
 from server.exchange.dialect import Dialect
 from server.exchange.exchange import Exchange
-from server.transport.disconnect import Departure
+from server.transport.disconnect import Disconnect
 
 
 class Detached(Exchange):
@@ -15,7 +15,7 @@ class Detached(Exchange):
     def __init__(self, exchange: Exchange, raw: bytes, dialect: Dialect, hear: Send) -> None:
         """``raw``: the body that ``exchange`` read. ``hear``: gets the answer."""
         super().__init__(Request(exchange.request.scope), dialect)
-        self.departure = Departure()  # that never comes
+        self.disconnect = Disconnect()  # that never comes
         self.headers_out = dict(exchange.headers_out)
         self.admission, exchange.admission = exchange.admission, None
         self._raw = raw

@@ -51,7 +51,7 @@ _Key = Annotated[str, Field(max_length=64)]
 _Value = Annotated[str, Field(max_length=512)]
 
 
-class Asked(_Wire):
+class ResponsesRequest(_Wire):
     """OpenAI's request. What it does not name is the engine's to take or refuse."""
 
     model: str
@@ -89,7 +89,7 @@ class Asked(_Wire):
         return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
 
 
-def read_asked(raw: bytes) -> Asked:
+def read_request(raw: bytes) -> ResponsesRequest:
     """Raises BadRequest and NotCapable naming the field."""
     body = parse_object(raw, "'model' and 'input'")
     check_owned(body)
@@ -100,7 +100,7 @@ def read_asked(raw: bytes) -> Asked:
         if body.get(field):
             raise NotCapable(f"{field!r} is not served here: {why}.", field)
     try:
-        asked = Asked.model_validate(body)
+        asked = ResponsesRequest.model_validate(body)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         nested = problem["loc"][0] in ("text", "reasoning", "metadata")
@@ -113,7 +113,9 @@ def read_asked(raw: bytes) -> Asked:
     return asked
 
 
-def chat_request(asked: Asked, tools: Tools, earlier: Sequence[Item], items: Sequence[Item]) -> ModelRequest:
+def chat_request(
+    asked: ResponsesRequest, tools: Tools, earlier: Sequence[Item], items: Sequence[Item]
+) -> ModelRequest:
     """``earlier``: what ``previous_response_id`` stands for. ``items``: those of ``input``. Raises
     BadRequest."""
     transcript = Transcript(asked.instructions)
@@ -150,7 +152,7 @@ def chat_request(asked: Asked, tools: Tools, earlier: Sequence[Item], items: Seq
     return chat_of(body)
 
 
-def echo(asked: Asked, tools: Tools, engine_body: Mapping[str, Any]) -> dict[str, Any]:
+def echo(asked: ResponsesRequest, tools: Tools, engine_body: Mapping[str, Any]) -> dict[str, Any]:
     """What a response says of its request. ``engine_body``: with the expert's own defaults."""
     text = {} if asked.text is None else asked.text.model_dump(exclude_none=True)
     reasoning = {} if asked.reasoning is None else asked.reasoning.model_dump()

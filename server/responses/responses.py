@@ -26,7 +26,7 @@ from server.responses.event_journal import Following, Journal
 from server.responses.events import error_event, sse
 from server.responses.from_chat import Answering
 from server.responses.items import Item, input_items, reference
-from server.responses.request import Asked, chat_request, echo, read_asked
+from server.responses.request import ResponsesRequest, chat_request, echo, read_request
 from server.responses.store import KeptResponse
 from server.responses.stored_responses import StoredResponses
 from server.responses.tools import Tools
@@ -76,7 +76,7 @@ class Responses:
         self._id = f"resp_{uuid.uuid4().hex}" if run is None else run.id
         self._created_at = int(time.time()) if run is None else run.response["created_at"]
         self._raw = b""
-        self._asked: Asked
+        self._asked: ResponsesRequest
         self._tools: Tools
         self._items: Sequence[Item] = ()
         self._answering: Answering | None = None
@@ -90,7 +90,7 @@ class Responses:
         headers = self._headers
         if not self._owner:
             self._owner = owner_of(self._services.keys.check(authorization_of(headers)), headers)
-        asked = self._asked = read_asked(raw)
+        asked = self._asked = read_request(raw)
         self._tools = Tools.of(asked.tools, asked.tool_choice)
         self._items = await self._resolved(input_items(asked.input))
         earlier: Sequence[Item] = ()

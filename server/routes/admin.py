@@ -13,7 +13,7 @@ from server.errors import UnknownModel
 from server.operator_api import Demotion, Destination, Reloaded, Snapshot
 from server.reload.reload import Reload
 from server.services import Services
-from server.transport.json_body import described, read_model
+from server.transport.json_body import body_schema, read_model
 
 
 async def _operator(request: Request) -> TierManager:
@@ -53,7 +53,7 @@ async def load(name: str, tiers: Tiers) -> ExpertStatus:
 
 
 @router.post(
-    "/experts/{name:path}/demote", status_code=202, openapi_extra=described(Demotion, required=False)
+    "/experts/{name:path}/demote", status_code=202, openapi_extra=body_schema(Demotion, required=False)
 )
 async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
     """Take it down to ``host`` or ``disk`` once nobody uses it."""
@@ -62,7 +62,7 @@ async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
 
 
 @router.post(
-    "/experts/{name:path}/move", status_code=202, openapi_extra=described(Destination, required=True)
+    "/experts/{name:path}/move", status_code=202, openapi_extra=body_schema(Destination, required=True)
 )
 async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
     """Bring it, or take it down, to the tier given."""

@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from server.batches.records import BatchRecord
 from server.batches.runner import ENDPOINTS
 from server.errors import BadRequest
-from server.routes.pages import Owner, asked, listed
-from server.transport.json_body import described, read_model
+from server.routes.pages import Owner, listed, page_query
+from server.transport.json_body import body_schema, read_model
 
 MOST_SENT = 2**17
 """Bytes; metadata may have 16 values of 512 characters."""
@@ -40,7 +40,7 @@ class BatchSent(BaseModel):
     output_expires_after: ExpiresAfter | None = None
 
 
-@router.post("", openapi_extra=described(BatchSent, required=True))
+@router.post("", openapi_extra=body_schema(BatchSent, required=True))
 async def create(request: Request) -> Response:
     """Have the requests of an uploaded file answered within a day."""
     owner = Owner.of(request)
@@ -57,9 +57,9 @@ async def create(request: Request) -> Response:
 @router.get("")
 async def batches(request: Request) -> Response:
     """The client's batches, the newest first."""
-    owner, page_asked = Owner.of(request), asked(request, most=100, default=20)
+    owner, query = Owner.of(request), page_query(request, most=100, default=20)
     archive = owner.batches.archive
-    page = await archive.do(lambda: archive.store.batches(owner.id, page_asked))
+    page = await archive.do(lambda: archive.store.batches(owner.id, query))
     return JSONResponse(listed([_shown(batch) for batch in page.entries], has_more=page.has_more))
 
 

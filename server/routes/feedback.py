@@ -9,7 +9,7 @@ from server.access.auth import authorization_of
 from server.access.owner import owner_of
 from server.errors import BadRequest, FeedbackOff, UnknownRequest
 from server.services import Services
-from server.transport.json_body import described, read_model
+from server.transport.json_body import body_schema, read_model
 
 router = APIRouter(prefix="/v1/coe")
 
@@ -45,7 +45,7 @@ class FeedbackTaken(BaseModel):
     category: str | None
 
 
-@router.post("/feedback", openapi_extra=described(FeedbackSent, required=True))
+@router.post("/feedback", openapi_extra=body_schema(FeedbackSent, required=True))
 async def feedback(request: Request) -> FeedbackTaken:
     """Say how good an answer was, or which category would have been right."""
     services: Services = request.app.state.services

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Send
 
 from server.batches.records import FileRecord
-from server.routes.pages import Owner, asked, listed
+from server.routes.pages import Owner, listed, page_query
 
 PIECE = 256 * 2**10
 """Bytes of a file that are read at once."""
@@ -39,9 +39,9 @@ async def upload(request: Request) -> Response:
 @router.get("")
 async def files(request: Request) -> Response:
     """The client's files, the newest first unless ``order`` is asc."""
-    owner, page_asked = Owner.of(request), asked(request, most=10_000, default=10_000)
+    owner, query = Owner.of(request), page_query(request, most=10_000, default=10_000)
     archive = owner.batches.archive
-    page = await archive.do(lambda: archive.store.files(owner.id, page_asked))
+    page = await archive.do(lambda: archive.store.files(owner.id, query))
     return JSONResponse(listed([_shown(file) for file in page.entries], has_more=page.has_more))
 
 

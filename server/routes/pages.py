@@ -9,12 +9,12 @@ from starlette.requests import Request
 from server.access.auth import authorization_of
 from server.access.owner import owner_of
 from server.batches.service import Batches
-from server.batches.store import Asked
+from server.batches.store import PageQuery
 from server.errors import BadRequest, BatchesOff
 from server.services import Services
 
 
-def asked(request: Request, *, most: int, default: int) -> Asked:
+def page_query(request: Request, *, most: int, default: int) -> PageQuery:
     """By the query's ``limit``, ``after``, ``order`` and ``purpose``. Raises BadRequest."""
     query = request.query_params
     limit, order = query.get("limit", str(default)), query.get("order", "desc")
@@ -23,7 +23,7 @@ def asked(request: Request, *, most: int, default: int) -> Asked:
     if order not in ("asc", "desc"):
         raise BadRequest("'order' must be asc or desc.", "order")
     known = cast(Literal["asc", "desc"], order)
-    return Asked(int(limit), query.get("after"), known, query.get("purpose"))
+    return PageQuery(int(limit), query.get("after"), known, query.get("purpose"))
 
 
 def listed(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:

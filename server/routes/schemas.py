@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from server.transport.json_body import described
+from server.transport.json_body import body_schema
 from server.transport.streaming import SSE
 
 Message = Annotated[
@@ -152,7 +152,7 @@ def _passing(
         event = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
         content[SSE.partition(";")[0]] = {"schema": event}
     answer = {"description": "An expert's answer, or the router's.", "content": content}
-    return {"openapi_extra": described(model, required=True), "responses": {200: answer, **errors}}
+    return {"openapi_extra": body_schema(model, required=True), "responses": {200: answer, **errors}}
 
 
 CHAT = _passing(ChatSent, streams=True)
@@ -163,4 +163,4 @@ COUNT_TOKENS = _passing(TokensCounted, _ANTHROPIC)
 EMBEDDINGS = _passing(EmbeddingsSent)
 TOKENIZE = _passing(TokenizeSent)
 DETOKENIZE = _passing(DetokenizeSent)
-ROUTE: Mapping[str, Any] = {"openapi_extra": described(ChatSent, required=True)}
+ROUTE: Mapping[str, Any] = {"openapi_extra": body_schema(ChatSent, required=True)}

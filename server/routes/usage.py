@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 
 from server.access.auth import authorization_of, check_operator, is_operator
-from server.access.usage import Usage, Wanted, day_of
+from server.access.usage import Usage, UsageQuery, day_of
 from server.errors import BadRequest
 from server.services import Services
 
@@ -15,11 +15,11 @@ admin_router = APIRouter(prefix="/v1/coe")
 """The same on a listener of the operators' own."""
 
 
-def _wanted(
+def _usage_query(
     since: str | None = None, until: str | None = None, key: str | None = None, expert: str | None = None
-) -> Wanted:
+) -> UsageQuery:
     """Raises BadRequest."""
-    return Wanted(_day(since, "since"), _day(until, "until"), key, expert)
+    return UsageQuery(_day(since, "since"), _day(until, "until"), key, expert)
 
 
 def _day(text: str | None, param: str) -> int | None:
@@ -29,23 +29,23 @@ def _day(text: str | None, param: str) -> int | None:
         raise BadRequest(f"'{param}' must be a date such as 2026-01-31.", param) from error
 
 
-Asked = Annotated[Wanted, Depends(_wanted)]
+UsageParameters = Annotated[UsageQuery, Depends(_usage_query)]
 
 
 @router.get("/usage")
-async def usage(request: Request, wanted: Asked) -> Usage:
+async def usage(request: Request, query: UsageParameters) -> Usage:
     """Requests and tokens by day (UTC), key and expert; ``since`` and ``until`` are days, both among them."""
     services: Services = request.app.state.services
     config = services.settings.server
     if config.admin_port is not None or not is_operator(request, config):
         own = services.keys.check(authorization_of(request.headers)).name
-        wanted = dataclasses.replace(wanted, key=own)
-    return Usage(rows=tuple(await services.accounts.usage(wanted)))
+        query = dataclasses.replace(query, key=own)
+    return Usage(rows=tuple(await services.accounts.usage(query)))
 
 
 @admin_router.get("/usage")
-async def all_usage(request: Request, wanted: Asked) -> Usage:
+async def all_usage(request: Request, query: UsageParameters) -> Usage:
     """The same of every key, or of one."""
     services: Services = request.app.state.services
     check_operator(request, services.settings.server, services.keys)
-    return Usage(rows=tuple(await services.accounts.usage(wanted)))
+    return Usage(rows=tuple(await services.accounts.usage(query)))

@@ -13,12 +13,12 @@ WATCHED = frozenset({"/health", "/ready", "/metrics"})
 """Paths that say how the gateway is: answered however much is under way."""
 
 LATER = "The gateway is shutting down; try again in a moment."
-GATE = "coe.gate"
+ADMISSION_GATE = "coe.admission_gate"
 """Where a request's scope has the gate it came through."""
 _HELD = "coe.held"
 
 
-class Gate:
+class AdmissionGate:
     """An ASGI application around another. ``draining``: what comes is told 503."""
 
     def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
@@ -40,7 +40,7 @@ class Gate:
             )
         else:
             self._under_way += 1
-            scope[GATE], scope[_HELD] = self, 0
+            scope[ADMISSION_GATE], scope[_HELD] = self, 0
             try:
                 await self._app(scope, receive, send)
             finally:
@@ -68,7 +68,8 @@ class Gate:
         self._empty.set()
 
     def __repr__(self) -> str:
-        return f"<Gate [under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}]>"
+        state = f"under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}"
+        return f"<AdmissionGate [{state}]>"
 
 
 def _refusal(error: GatewayError) -> ASGIApp:

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from server.config.settings import ServerConfig
 from server.errors import BadRequest, TooLarge
 from server.model_request import ModelRequest
-from server.transport.admission_gate import GATE, Gate
+from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.media_hosts import check_media
 
 _PARSER_DEPTH = 1024
@@ -23,7 +23,7 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise BadRequest("The content-length header is not a number.")
     if int(declared) > limit:
         raise TooLarge(f"The body has {declared} bytes; at most {limit} are taken.")
-    gate: Gate = request.scope[GATE]
+    gate: AdmissionGate = request.scope[ADMISSION_GATE]
     parts, size, more = [], 0, True
     while more:
         message = await request.receive()

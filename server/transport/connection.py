@@ -21,7 +21,7 @@ from server.errors import (
     TooSlow,
     UrlTooLong,
 )
-from server.transport.disconnect import DEPARTURE, Departure
+from server.transport.disconnect import DISCONNECT, Disconnect
 from server.transport.request_id import HEADER, REQUEST_ID, request_id
 from server.transport.response_cycle import Cycle
 
@@ -56,7 +56,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None  # for what is being read
         self._stall: asyncio.TimerHandle | None = None
-        self._departure = Departure()  # of who asked what is read or answered
+        self._disconnect = Disconnect()  # of who asked what is read or answered
 
     @property
     def _answering(self) -> bool:
@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
             self._stall.cancel()
         super().connection_lost(exc)
         if self._answering:
-            self._departure.notice()
+            self._disconnect.notice()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         self._reading = "body"
         self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
-        self._departure = self.scope[DEPARTURE] = Departure()  # type: ignore[literal-required]
+        self._disconnect = self.scope[DISCONNECT] = Disconnect()  # type: ignore[literal-required]
         self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
         self._start_asgi_task(self.cycle, self.app)
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Coroutine
 
-DEPARTURE = "coe.departure"
+DISCONNECT = "coe.disconnect"
 """Where a request's scope has its client's."""
 
 
-class Departure:
+class Disconnect:
     """Of a client, whose connection notices it: then who works for it is cancelled."""
 
     def __init__(self) -> None:
@@ -20,26 +20,26 @@ class Departure:
             self.working.cancel()
 
     def __repr__(self) -> str:
-        return f"<Departure{' noticed' if self.noticed else ''}>"
+        return f"<Disconnect{' noticed' if self.noticed else ''}>"
 
 
-async def while_connected(work: Coroutine[None, None, None], departure: Departure) -> bool:
+async def while_connected(work: Coroutine[None, None, None], disconnect: Disconnect) -> bool:
     """Runs ``work`` to its end and returns True, or cancels it when the client leaves and returns False.
 
     Whatever ``work`` holds is given back by its own ``finally`` before this returns, also when the caller
     itself is cancelled.
     """
-    if departure.noticed:
+    if disconnect.noticed:
         work.close()
         return False
-    working = departure.working = asyncio.current_task()
+    working = disconnect.working = asyncio.current_task()
     assert working is not None, "in a task"
     try:
         await work
     except asyncio.CancelledError:
-        if not departure.noticed or working.uncancel() > 0:  # the caller was cancelled too
+        if not disconnect.noticed or working.uncancel() > 0:  # the caller was cancelled too
             raise
         return False
     finally:
-        departure.working = None
+        disconnect.working = None
     return True

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Front:
+class FastPath:
     """Calls ``quick[path]`` for a POST, and ``app`` for anything else. ``app`` serves the quick ones too, and
     describes them: it only takes longer. They need nothing of it but its state: no path parameters, no
     dependencies, and their errors they answer themselves."""
@@ -27,22 +27,22 @@ class Front:
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app
-        response = await endpoint(QuickRequest(scope, receive))
+        response = await endpoint(FastRequest(scope, receive))
         await response(scope, receive, send)
 
     def __repr__(self) -> str:
-        return f"<Front of {', '.join(self._quick)}>"
+        return f"<FastPath of {', '.join(self._quick)}>"
 
 
-class QuickRequest(Request):
+class FastRequest(Request):
     """A request whose headers are looked up, where starlette's walks through all of them each time."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(scope, receive)
-        self._headers = QuickHeaders(scope)  # what its property gives, if it is there
+        self._headers = FastHeaders(scope)  # what its property gives, if it is there
 
 
-class QuickHeaders(Headers):
+class FastHeaders(Headers):
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope=scope)
         # Of several of one name the first counts, as with starlette.

@@ -27,7 +27,7 @@ async def read_model(request: Request, model: type[Sent], most: int = MOST) -> S
         raise BadRequest(f"{field or 'The body'}: {message}.", field or None) from error
 
 
-def described(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+def body_schema(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
     """For ``openapi_extra``. FastAPI would read a body of any size, before it asks who sends it."""
     tree = model.model_json_schema()
     content = {"application/json": {"schema": _whole(tree, tree.pop("$defs", {}))}}

@@ -20,17 +20,17 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OrderOutcome:
     """``carried_out``: the expert is where the order sends it. ``text``: one line for people."""
 
     carried_out: bool
     text: str
 
 
-def outcome(order: Order, status: ExpertStatus | None) -> Outcome | None:
+def outcome(order: Order, status: ExpertStatus | None) -> OrderOutcome | None:
     """None: it is not settled yet."""
     if status is None:
-        return Outcome(False, f"there is no expert {order.expert} any more")
+        return OrderOutcome(False, f"there is no expert {order.expert} any more")
     match order.verb:
         case "unpin":
             return _there(status)
@@ -45,33 +45,37 @@ def outcome(order: Order, status: ExpertStatus | None) -> Outcome | None:
             assert_never(order.verb)
 
 
-def _of_pin(status: ExpertStatus) -> Outcome | None:
+def _of_pin(status: ExpertStatus) -> OrderOutcome | None:
     if not status.pinned:
-        return Outcome(False, f"{status.expert} was unpinned by another order")
+        return OrderOutcome(False, f"{status.expert} was unpinned by another order")
     if status.device == "present":
         return _there(status)
-    return Outcome(False, status.failure) if status.failure else None
+    return OrderOutcome(False, status.failure) if status.failure else None
 
 
-def _of_move(tier: Tier, status: ExpertStatus) -> Outcome | None:
+def _of_move(tier: Tier, status: ExpertStatus) -> OrderOutcome | None:
     name = status.expert
     if tier == "device" and status.tier == "device":
         return _there(status)
     if status.ordered == tier:
         return None
     if status.ordered is not None:
-        return Outcome(False, f"another order sends {name} to {status.ordered}")
+        return OrderOutcome(False, f"another order sends {name} to {status.ordered}")
     if status.failure:
-        return Outcome(False, status.failure)
+        return OrderOutcome(False, status.failure)
     if tier == "device":
-        return Outcome(False, f"{name} is on {status.tier}: its load was cancelled, or it has left again")
+        return OrderOutcome(
+            False, f"{name} is on {status.tier}: its load was cancelled, or it has left again"
+        )
     if HEIGHT[status.tier] > HEIGHT[tier]:
-        return Outcome(False, f"{name} is on {status.tier}: somebody has asked for it, or it cannot leave")
+        return OrderOutcome(
+            False, f"{name} is on {status.tier}: somebody has asked for it, or it cannot leave"
+        )
     return _there(status)
 
 
-def _there(status: ExpertStatus) -> Outcome:
-    return Outcome(True, f"{status.expert} is on {status.tier}{', pinned' if status.pinned else ''}")
+def _there(status: ExpertStatus) -> OrderOutcome:
+    return OrderOutcome(True, f"{status.expert} is on {status.tier}{', pinned' if status.pinned else ''}")
 
 
 def stage(status: ExpertStatus, move: MoveProgress | None) -> str:

@@ -13,7 +13,7 @@ from memory_tiers.tiers import Tier
 from server.cli.arguments import Parent, add_operator_verb, number
 from server.cli.operator_client import OperatorClient
 from server.cli.progress import Bars
-from server.cli.tiers.order_outcome import Order, Outcome, outcome, stage
+from server.cli.tiers.order_outcome import Order, OrderOutcome, outcome, stage
 from server.cli.tiers.tables import console, line, tables
 from server.config.settings import ServerConfig, SettingsError, load
 from server.operator_api import OperatorError, Verb
@@ -136,7 +136,7 @@ def _give(verb: Verb, options: argparse.Namespace, tier: Tier | None = None) -> 
     return 0
 
 
-def _follow(order: Order, client: OperatorClient) -> Outcome:
+def _follow(order: Order, client: OperatorClient) -> OrderOutcome:
     """Shows its progress until it is settled."""
     pause, most = PAUSES_S
     with Bars() as bars:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from server.access.account_store import AccountStore
-from server.access.usage import Place, Spent, Wanted
+from server.access.usage import Place, Spent, UsageQuery
 from server.config.api_keys import Key, Limits, digest_of, new_secret, shown
 from server.storage.errors import NameTaken, NotKept
 
@@ -89,14 +89,14 @@ def test_usage_adds_up_in_one_row_a_day_a_key_and_an_expert(store: AccountStore)
     for _ in range(3):
         store.add({Place(1, "a", "law"): spent, Place(2, "a", "law"): spent, Place(1, "b", "-"): spent})
     store.add({Place(1, "a", "math"): Spent(requests=1, errors=1)})
-    assert dict(store.usage(Wanted())) == {
+    assert dict(store.usage(UsageQuery())) == {
         Place(1, "a", "law"): Spent(3, 0, 30, 15, 6),
         Place(1, "a", "math"): Spent(1, 1),
         Place(1, "b", "-"): Spent(3, 0, 30, 15, 6),
         Place(2, "a", "law"): Spent(3, 0, 30, 15, 6),
     }
-    assert [place.key for place, _ in store.usage(Wanted(since=1, until=1, key="b"))] == ["b"]
-    assert [place.expert for place, _ in store.usage(Wanted(expert="math"))] == ["math"]
+    assert [place.key for place, _ in store.usage(UsageQuery(since=1, until=1, key="b"))] == ["b"]
+    assert [place.expert for place, _ in store.usage(UsageQuery(expert="math"))] == ["math"]
     assert store.tokens_of(1) == {"a": 45, "b": 45}
     store.forget_before(2)
-    assert [place.day for place, _ in store.usage(Wanted())] == [2]
+    assert [place.day for place, _ in store.usage(UsageQuery())] == [2]

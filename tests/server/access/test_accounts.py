@@ -15,7 +15,7 @@ import pytest
 
 from server.access.account_store import AccountStore
 from server.access.accounts import Accounts, accounting
-from server.access.usage import Place, Spent, Wanted
+from server.access.usage import Place, Spent, UsageQuery
 from server.config.api_keys import Key, digest_of, new_secret
 
 ONE = Spent(requests=1, prompt_tokens=3, completion_tokens=2)
@@ -45,7 +45,7 @@ def until(condition: Callable[[], bool]) -> None:
 def kept(file: Path) -> dict[Place, Spent]:
     store = AccountStore.open(file, create=True)
     try:
-        return dict(store.usage(Wanted()))
+        return dict(store.usage(UsageQuery()))
     finally:
         store.close()
 
@@ -87,7 +87,7 @@ async def test_what_was_noted_is_in_the_answer_and_after_closing_in_the_file(fil
     async with accounting(file, keep_days=2) as accounts:
         for _ in range(3):
             accounts.note(HERE, ONE)
-        (row,) = await accounts.usage(Wanted())
+        (row,) = await accounts.usage(UsageQuery())
         assert (row.requests, row.prompt_tokens, row.completion_tokens) == (3, 9, 6)
         accounts.note(HERE, ONE)
     assert kept(file) == {HERE: ONE + ONE + ONE + ONE}

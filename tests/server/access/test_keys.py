@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from memory_tiers.events import Priority
 from server.access.account_store import AccountStore
 from server.access.limit_headers import duration
-from server.access.usage import Wanted
+from server.access.usage import UsageQuery
 from server.cli.main import main
 from server.config.api_keys import Key, KeyConfig, Limits, digest_of, new_secret
 from server.config.settings import Settings, SettingsError, load
@@ -197,7 +197,7 @@ async def test_at_once_are_as_many_as_a_key_may_and_who_leaves_makes_room(
 
 
 async def nothing_is_open(gateway: Gateway) -> None:
-    await until(lambda: "<Allowance 0 open" in repr(gateway.services.admissions))
+    await until(lambda: "<RateLimits 0 open" in repr(gateway.services.admissions))
 
 
 async def test_who_leaves_while_it_waits_for_a_load_gets_all_back_but_the_request(
@@ -485,6 +485,6 @@ async def test_the_command_serves_operators_on_their_port_and_writes_usage_as_it
             process.kill()
             await process.wait()
     store = AccountStore.open(settings.accounts.file, create=False)
-    ((place, spent),) = store.usage(Wanted())
+    ((place, spent),) = store.usage(UsageQuery())
     store.close()
     assert (place.key, place.expert, spent.requests) == ("anonymous", "law", 1)

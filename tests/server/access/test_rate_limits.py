@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from server.access.rate_limits import DAY_S, WINDOW_S, Allowance, Instant, Refusal, Reservation, Window
+from server.access.rate_limits import DAY_S, WINDOW_S, Instant, RateLimits, Refusal, Reservation, Window
 from server.config.api_keys import Limits
 
 MIDNIGHT = 20_000 * DAY_S
@@ -36,7 +36,7 @@ class AnyTraffic(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.steady = 1000.0
-        self.allowance = Allowance()
+        self.rate_limits = RateLimits()
         self.requests: list[Request] = []
         self.under_way = 0
 
@@ -50,7 +50,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @rule(target=open, tokens=st.integers(0, 120))
     def one_comes(self, tokens: int) -> object:
-        decided = self.allowance.admit(LIMITS, self.now, tokens)
+        decided = self.rate_limits.admit(LIMITS, self.now, tokens)
         if isinstance(decided, Refusal):
             assert self.would_be_over(tokens), decided
             return multiple()
@@ -62,7 +62,7 @@ class AnyTraffic(RuleBasedStateMachine):
     @rule(request=consumes(open), share=st.floats(0, 1))
     def one_ends(self, request: Request, share: float) -> None:
         request.charged = int(share * request.reservation.tokens)
-        self.allowance.settle(request.reservation, self.now, request.charged)
+        self.rate_limits.settle(request.reservation, self.now, request.charged)
         self.under_way -= 1
 
     def would_be_over(self, tokens: int) -> bool:
@@ -89,11 +89,11 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @invariant()
     def what_is_open_is_what_has_not_ended(self) -> None:
-        assert self.allowance.open == self.under_way <= 3
+        assert self.rate_limits.open == self.under_way <= 3
 
     def teardown(self) -> None:
         self.steady += WINDOW_S + 1
-        requests, tokens = (*self.allowance.remaining(LIMITS, self.now).of.values(),)
+        requests, tokens = (*self.rate_limits.remaining(LIMITS, self.now).of.values(),)
         assert requests is not None
         assert tokens is not None
         assert (requests.remaining, requests.reset_s) == (5, 0)
@@ -108,16 +108,18 @@ def test_who_waits_as_told_is_let_in_and_who_comes_earlier_is_not(
     traffic: list[tuple[float, int]], limit: int
 ) -> None:
     limits = Limits(tokens_per_minute=limit)
-    allowance, now = Allowance(), 7.25
+    rate_limits, now = RateLimits(), 7.25
     for pause, tokens in traffic:
         now += pause
-        decided = allowance.admit(limits, at(now), tokens)
+        decided = rate_limits.admit(limits, at(now), tokens)
         if isinstance(decided, Refusal):
             assert decided.retry_after_s is not None
             assert 0 < decided.retry_after_s <= WINDOW_S + 1
-            assert isinstance(allowance.admit(limits, at(now + 0.9 * decided.retry_after_s), tokens), Refusal)
+            assert isinstance(
+                rate_limits.admit(limits, at(now + 0.9 * decided.retry_after_s), tokens), Refusal
+            )
             now += decided.retry_after_s
-            decided = allowance.admit(limits, at(now), tokens)
+            decided = rate_limits.admit(limits, at(now), tokens)
         assert isinstance(decided, Reservation)
 
 
@@ -130,15 +132,15 @@ def test_a_window_keeps_no_more_than_a_number_a_second() -> None:
 
 
 def test_what_is_used_beyond_what_was_reserved_is_charged_when_it_ends() -> None:
-    allowance = Allowance()
-    reservation = admitted(allowance, at(0), 10)
-    allowance.settle(reservation, at(100), 130)
-    refusal = allowance.admit(LIMITS, at(101), 1)
+    rate_limits = RateLimits()
+    reservation = admitted(rate_limits, at(0), 10)
+    rate_limits.settle(reservation, at(100), 130)
+    refusal = rate_limits.admit(LIMITS, at(101), 1)
     assert refusal == Refusal("tokens", most=100, used=120, asked=1, retry_after_s=60.0)
 
 
-def admitted(allowance: Allowance, now: Instant, tokens: int = 1) -> Reservation:
-    decided = allowance.admit(LIMITS, now, tokens)
+def admitted(rate_limits: RateLimits, now: Instant, tokens: int = 1) -> Reservation:
+    decided = rate_limits.admit(LIMITS, now, tokens)
     assert isinstance(decided, Reservation)
     return decided
 
@@ -155,62 +157,62 @@ def admitted(allowance: Allowance, now: Instant, tokens: int = 1) -> Reservation
     ],
 )
 def test_a_refusal_says_which_limit_and_when_to_come_again(limits: Limits, refusal: Refusal) -> None:
-    allowance = Allowance()
-    admitted(allowance, at(0.25), 50)
-    assert allowance.admit(limits, at(0.25), 50) == refusal
+    rate_limits = RateLimits()
+    admitted(rate_limits, at(0.25), 50)
+    assert rate_limits.admit(limits, at(0.25), 50) == refusal
 
 
 def test_who_is_refused_is_charged_nothing() -> None:
-    allowance = Allowance()
+    rate_limits = RateLimits()
     for _ in range(5):
-        assert isinstance(allowance.admit(LIMITS, at(0), 101), Refusal)
-    before = repr(Allowance())
-    assert repr(allowance).split(" on day")[0] == before.split(" on day")[0]
+        assert isinstance(rate_limits.admit(LIMITS, at(0), 101), Refusal)
+    before = repr(RateLimits())
+    assert repr(rate_limits).split(" on day")[0] == before.split(" on day")[0]
 
 
 def test_what_nobody_waits_for_counts_for_the_day_alone() -> None:
-    allowance = Allowance()
+    rate_limits = RateLimits()
     limits = Limits(requests_per_minute=1, tokens_per_minute=10, concurrent_requests=1, tokens_per_day=100)
-    offline = allowance.admit_offline(limits, at(0), 80)
+    offline = rate_limits.admit_offline(limits, at(0), 80)
     assert isinstance(offline, Reservation)
-    online = allowance.admit(limits, at(0), 10)
+    online = rate_limits.admit(limits, at(0), 10)
     assert isinstance(online, Reservation)
-    assert allowance.admit_offline(limits, at(0), 11) == Refusal("day", 100, 90, 11, DAY_S)
-    allowance.settle(offline, at(1), 85)
-    allowance.settle(online, at(1), 10)
-    assert allowance.open == 0
-    assert isinstance(allowance.admit_offline(limits, at(2), 6), Refusal)
-    assert isinstance(allowance.admit_offline(limits, at(2), 5), Reservation)
+    assert rate_limits.admit_offline(limits, at(0), 11) == Refusal("day", 100, 90, 11, DAY_S)
+    rate_limits.settle(offline, at(1), 85)
+    rate_limits.settle(online, at(1), 10)
+    assert rate_limits.open == 0
+    assert isinstance(rate_limits.admit_offline(limits, at(2), 6), Refusal)
+    assert isinstance(rate_limits.admit_offline(limits, at(2), 5), Reservation)
 
 
 def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:
-    allowance = Allowance(at(0).day, 390)
+    rate_limits = RateLimits(at(0).day, 390)
     limits = Limits(tokens_per_day=400)
-    assert isinstance(allowance.admit(limits, at(0), 11), Refusal)
-    left = allowance.remaining(limits, at(DAY_S - 60.0)).of["tokens"]
+    assert isinstance(rate_limits.admit(limits, at(0), 11), Refusal)
+    left = rate_limits.remaining(limits, at(DAY_S - 60.0)).of["tokens"]
     assert (left.limit, left.remaining, left.reset_s) == (400, 10, 60.0)
-    assert isinstance(allowance.admit(limits, at(DAY_S), 400), Reservation)
+    assert isinstance(rate_limits.admit(limits, at(DAY_S), 400), Reservation)
 
 
 def test_a_clock_that_is_set_back_over_midnight_gives_nothing_back() -> None:
-    allowance = Allowance()
+    rate_limits = RateLimits()
     limits = Limits(tokens_per_day=400)
-    reservation = allowance.admit(limits, at(10), 400)
+    reservation = rate_limits.admit(limits, at(10), 400)
     assert isinstance(reservation, Reservation)
     before_midnight = at(11, MIDNIGHT - 60)
-    assert isinstance(allowance.admit(limits, before_midnight, 1), Refusal)
-    allowance.settle(reservation, before_midnight, 399)
-    assert isinstance(allowance.admit(limits, before_midnight, 1), Reservation)
+    assert isinstance(rate_limits.admit(limits, before_midnight, 1), Refusal)
+    rate_limits.settle(reservation, before_midnight, 399)
+    assert isinstance(rate_limits.admit(limits, before_midnight, 1), Reservation)
 
 
 def test_what_came_yesterday_is_not_of_today_however_late_it_ends() -> None:
-    allowance = Allowance()
+    rate_limits = RateLimits()
     limits = Limits(tokens_per_day=400)
-    reservation = allowance.admit(limits, at(DAY_S - 1), 300)
+    reservation = rate_limits.admit(limits, at(DAY_S - 1), 300)
     assert isinstance(reservation, Reservation)
-    today = allowance.admit(limits, at(DAY_S + 1), 400)
+    today = rate_limits.admit(limits, at(DAY_S + 1), 400)
     assert isinstance(today, Reservation)
-    allowance.settle(reservation, at(DAY_S + 2), 20)
-    allowance.settle(today, at(DAY_S + 3), 100)
-    left = allowance.remaining(limits, at(DAY_S + 4)).of["tokens"]
+    rate_limits.settle(reservation, at(DAY_S + 2), 20)
+    rate_limits.settle(today, at(DAY_S + 3), 100)
+    left = rate_limits.remaining(limits, at(DAY_S + 4)).of["tokens"]
     assert left.remaining == 300

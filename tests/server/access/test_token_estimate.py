@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from server.access.token_estimate import UNSAID_ANSWER, Need
+from server.access.token_estimate import UNSAID_ANSWER, TokenEstimate
 from server.model_request import ModelRequest
 
 
@@ -25,19 +25,19 @@ from server.model_request import ModelRequest
 def test_an_answer_needs_what_it_may_be_long_for_each_that_is_asked_for(
     body: dict[str, Any], tokens: int
 ) -> None:
-    assert Need(ModelRequest("law", (), False, body)).answer_tokens() == tokens
+    assert TokenEstimate(ModelRequest("law", (), False, body)).answer_tokens() == tokens
 
 
 def test_a_prompt_needs_its_words_at_least_wherever_they_are() -> None:
     message = {"role": "user", "content": "one two three"}
     chat = ModelRequest("law", (message,), False, {"prompt": ""})
-    assert Need(chat).prompt_tokens == 3
+    assert TokenEstimate(chat).prompt_tokens == 3
     several = ModelRequest("law", (message,), False, {"prompt": ["one two three", "four"]})
-    assert Need(several).prompt_tokens == 4
+    assert TokenEstimate(several).prompt_tokens == 4
     counted = [
         ModelRequest("e5", (), False, {"input": given}, any_length=True)
         for given in ([7, 8, 9], [[7], [8, 9]])
     ]
-    assert [Need(request).prompt_tokens for request in counted] == [3, 3]
+    assert [TokenEstimate(request).prompt_tokens for request in counted] == [3, 3]
     embedded = ModelRequest("coe", (), False, {"input": ["one two", "three"]}, any_length=True)
-    assert (Need(embedded).prompt_tokens, Need(embedded).answer_tokens()) == (3, 0)
+    assert (TokenEstimate(embedded).prompt_tokens, TokenEstimate(embedded).answer_tokens()) == (3, 0)

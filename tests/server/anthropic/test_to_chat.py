@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from server.anthropic.messages import CountTokens, Messages
-from server.anthropic.request import MessageAsked, asked
+from server.anthropic.request import MessagesRequest, asked
 from server.anthropic.to_chat import chat_request
 from server.errors import BadRequest, NotCapable
 from tests.server.openai.test_model_request import EXPERT
@@ -30,7 +30,7 @@ def sent(**fields: Any) -> dict[str, Any]:
 
 
 def chat(**fields: Any) -> dict[str, Any]:
-    return chat_request(asked(MessageAsked, sent(**fields)))
+    return chat_request(asked(MessagesRequest, sent(**fields)))
 
 
 def said(*messages: Any, **fields: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import orjson
 
 from server.batches.file_store import Spool
 from server.batches.input_file import MOST_ERRORS, body_at, check
-from server.batches.output_file import Answer, AnswerFile, unanswered
+from server.batches.output_file import AnsweredRequest, AnswerFile, unanswered
 from server.batches.records import Tokens
 from tests.server.batches.batch_client import CHAT, jsonl, request
 
@@ -41,7 +41,10 @@ def test_no_more_errors_are_told_than_anybody_reads() -> None:
 
 def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path: Path) -> None:
     body = b'{"usage":{"prompt_tokens":2,"completion_tokens":3}}'
-    lines = [Answer(200, "r", body, Tokens()).line("one"), unanswered("two", "batch_expired", "too late")]
+    lines = [
+        AnsweredRequest(200, "r", body, Tokens()).line("one"),
+        unanswered("two", "batch_expired", "too late"),
+    ]
     spool = Spool(tmp_path, 2**20)
     for cut in range(sum(map(len, lines)) + 1):
         spool.remove("answers")
@@ -60,7 +63,7 @@ def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path:
 
 
 def test_an_answer_is_written_as_it_came_on_one_line() -> None:
-    line = Answer(200, "r", b'{"data": [1.50],\r\n "usage":null}', Tokens()).line('"one"')
+    line = AnsweredRequest(200, "r", b'{"data": [1.50],\r\n "usage":null}', Tokens()).line('"one"')
     assert b'"body":{"data": [1.50],   "usage":null}},"error":null}\n' in line
     assert line.count(b"\n") == 1
     read = orjson.loads(line)
@@ -81,7 +84,7 @@ def test_what_was_written_is_told_from_what_a_power_cut_left(tmp_path: Path) -> 
             "tools": [{"parameters": {"properties": {"usage": {"input_tokens": 9}}}}],
         }
     )
-    line = Answer(200, "r", body, Tokens()).line("ünd " * 128)
+    line = AnsweredRequest(200, "r", body, Tokens()).line("ünd " * 128)
     spool = Spool(tmp_path, 2**20)
     spool.take(3 * len(line))
     unwritten = line[:300] + bytes(len(line) - 302) + b"}\n"

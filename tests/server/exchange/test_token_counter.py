@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from experts.errors import EngineLost
-from server.exchange.token_counter import Tally
+from server.exchange.token_counter import TokenCounter
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 
@@ -21,12 +21,12 @@ LAST = event(choices=[], usage=USAGE)
 DONE = b"data: [DONE]\n\n"
 
 
-async def passed(tally: Tally, *chunks: bytes, keep: bool = False) -> bytes:
+async def passed(token_counter: TokenCounter, *chunks: bytes, keep: bool = False) -> bytes:
     async def come() -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
 
-    return b"".join([chunk async for chunk in tally.stream(come(), keep=keep)])
+    return b"".join([chunk async for chunk in token_counter.stream(come(), keep=keep)])
 
 
 @pytest.mark.parametrize(
@@ -34,20 +34,24 @@ async def passed(tally: Tally, *chunks: bytes, keep: bool = False) -> bytes:
 )
 @pytest.mark.parametrize("keep", [True, False])
 async def test_the_usage_is_read_and_left_out_unless_asked_for(chunks: tuple[bytes, ...], keep: bool) -> None:
-    tally = Tally()
-    seen = await passed(tally, *chunks, keep=keep)
+    token_counter = TokenCounter()
+    seen = await passed(token_counter, *chunks, keep=keep)
     assert seen == TEXT + TEXT + (LAST if keep else b"") + DONE
-    assert (tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens) == (7, 3, 4)
-    assert tally.exact
+    assert (token_counter.prompt_tokens, token_counter.completion_tokens, token_counter.cached_tokens) == (
+        7,
+        3,
+        4,
+    )
+    assert token_counter.exact
 
 
 async def test_usage_that_comes_with_every_event_passes() -> None:
     with_usage = event(
         choices=[{"delta": {"content": "a"}}], usage={"prompt_tokens": 7, "completion_tokens": 1}
     )
-    tally = Tally()
-    assert await passed(tally, with_usage, LAST, DONE) == with_usage + DONE
-    assert tally.completion_tokens == 3
+    token_counter = TokenCounter()
+    assert await passed(token_counter, with_usage, LAST, DONE) == with_usage + DONE
+    assert token_counter.completion_tokens == 3
 
 
 ENDS = event(choices=[{"delta": {}, "finish_reason": "stop"}])
@@ -67,19 +71,21 @@ LAST_MARKED = event(choices=[], usage=USAGE, system_fingerprint="f1")
 async def test_the_fingerprint_of_an_event_that_is_left_out_goes_to_the_one_before(
     chunks: tuple[bytes, ...],
 ) -> None:
-    assert await passed(Tally(), *chunks) == TEXT + MARKED + DONE
-    assert await passed(Tally(), *chunks, keep=True) == b"".join(chunks)
+    assert await passed(TokenCounter(), *chunks) == TEXT + MARKED + DONE
+    assert await passed(TokenCounter(), *chunks, keep=True) == b"".join(chunks)
 
 
 async def test_of_several_choices_the_one_that_ends_last_takes_the_fingerprint() -> None:
-    assert await passed(Tally(), ENDS, TEXT, ENDS, ENDS, LAST_MARKED, DONE) == (
+    assert await passed(TokenCounter(), ENDS, TEXT, ENDS, ENDS, LAST_MARKED, DONE) == (
         ENDS + TEXT + ENDS + MARKED + DONE
     )
 
 
 async def test_an_answer_cut_off_where_it_ends_is_passed_whole() -> None:
-    assert await passed(Tally(), TEXT, ENDS) == TEXT + ENDS
-    assert await passed(Tally(), TEXT, ENDS, LAST, DONE) == TEXT + ENDS + DONE  # vLLM says no fingerprint
+    assert await passed(TokenCounter(), TEXT, ENDS) == TEXT + ENDS
+    assert (
+        await passed(TokenCounter(), TEXT, ENDS, LAST, DONE) == TEXT + ENDS + DONE
+    )  # vLLM says no fingerprint
 
 
 @pytest.mark.parametrize("error", [EngineLost, asyncio.CancelledError])
@@ -91,27 +97,31 @@ async def test_the_piece_that_waits_for_the_fingerprint_comes_before_an_error(
         yield ENDS
         raise error
 
-    passing = Tally().stream(come(), keep=False)
+    passing = TokenCounter().stream(come(), keep=False)
     assert [await anext(passing), await anext(passing)] == [TEXT, ENDS]
     with pytest.raises(error):
         await anext(passing)
 
 
 async def test_an_answer_cut_off_has_as_many_tokens_as_came() -> None:
-    tally = Tally()
-    await passed(tally, TEXT, TEXT + TEXT)
-    assert (tally.completion_tokens, tally.exact) == (3, False)
+    token_counter = TokenCounter()
+    await passed(token_counter, TEXT, TEXT + TEXT)
+    assert (token_counter.completion_tokens, token_counter.exact) == (3, False)
 
 
 def test_a_whole_answer_is_counted_and_given_back() -> None:
     body = orjson.dumps({"choices": [], "usage": USAGE})
-    tally = Tally()
-    assert tally.whole(body) is body
-    assert (tally.prompt_tokens, tally.completion_tokens, tally.cached_tokens) == (7, 3, 4)
+    token_counter = TokenCounter()
+    assert token_counter.whole(body) is body
+    assert (token_counter.prompt_tokens, token_counter.completion_tokens, token_counter.cached_tokens) == (
+        7,
+        3,
+        4,
+    )
 
 
 @pytest.mark.parametrize("body", [b'{"count":3}', b'{"usage":{}}', b'{"usage":{"prompt_tokens":null}}'])
 def test_an_answer_without_counts_has_none(body: bytes) -> None:
-    tally = Tally()
-    tally.whole(body)
-    assert tally.completion_tokens == 0
+    token_counter = TokenCounter()
+    token_counter.whole(body)
+    assert token_counter.completion_tokens == 0

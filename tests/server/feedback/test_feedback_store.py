@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.feedback.export import counts_of, example_of
-from server.feedback.records import Asked, Decided, Ended, Kept, Said
+from server.feedback.records import Decided, Ended, FeedbackKey, Kept, Said
 from server.feedback.store import FeedbackStore
 from server.storage.errors import DatabaseError
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[FeedbackStore]:
 def decided(
     request_id: str = "r", *, client: bytes = b"c", at: float = 1000.0, prompt: str = "hello"
 ) -> Decided:
-    return Decided(Asked(request_id, client), at, "coe", "law", "law/2", 0.9, False, "law", prompt)
+    return Decided(FeedbackKey(request_id, client), at, "coe", "law", "law/2", 0.9, False, "law", prompt)
 
 
 def kept(store: FeedbackStore) -> list[Kept]:
@@ -33,12 +33,12 @@ def kept(store: FeedbackStore) -> list[Kept]:
 
 
 def test_a_decision_its_end_and_what_is_said_of_it_are_one_row(store: FeedbackStore) -> None:
-    asked = decided().asked
+    key = decided().key
     items: list[Decided | Ended | Said] = [
         decided(),
-        Ended(asked, "200"),
-        Said(asked, 0.5, None),
-        Said(asked, 1.0, "math"),
+        Ended(key, "200"),
+        Said(key, 0.5, None),
+        Said(key, 1.0, "math"),
     ]
     assert store.write(items, text=True) == [True] * 4
     (row,) = kept(store)
@@ -49,7 +49,7 @@ def test_a_decision_its_end_and_what_is_said_of_it_are_one_row(store: FeedbackSt
 def test_a_request_is_known_by_its_id_and_its_client(store: FeedbackStore) -> None:
     store.write([decided(), decided(client=b"other", prompt="theirs")], text=True)
     assert store.write(
-        [Said(Asked("r", b"nobody"), 1.0, None), Said(Asked("r", b"c"), 1.0, None)], text=True
+        [Said(FeedbackKey("r", b"nobody"), 1.0, None), Said(FeedbackKey("r", b"c"), 1.0, None)], text=True
     ) == [
         False,
         True,
@@ -59,7 +59,7 @@ def test_a_request_is_known_by_its_id_and_its_client(store: FeedbackStore) -> No
 
 
 def test_a_later_decision_of_the_same_request_replaces_it_and_what_was_said(store: FeedbackStore) -> None:
-    store.write([decided(), Said(decided().asked, 1.0, None), decided(prompt="again")], text=True)
+    store.write([decided(), Said(decided().key, 1.0, None), decided(prompt="again")], text=True)
     assert [(row.prompt, row.score) for row in kept(store)] == [("again", None)]
 
 

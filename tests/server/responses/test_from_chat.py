@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from server.error_table import Failure
 from server.responses.from_chat import Answering, Event
-from server.responses.request import echo, read_asked
+from server.responses.request import echo, read_request
 from server.responses.tools import Tools
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
@@ -29,7 +29,7 @@ RUN = {"type": "custom", "name": "run"}
 
 
 def created() -> dict[str, Any]:
-    asked = read_asked(b'{"model": "law", "input": "hello"}')
+    asked = read_request(b'{"model": "law", "input": "hello"}')
     head = {"id": f"resp_{'0' * 32}", "object": "response", "created_at": 1, "completed_at": None}
     state: dict[str, Any] = {
         "status": "in_progress",

@@ -8,7 +8,7 @@ import pytest
 from server.errors import BadRequest, GatewayError, NotCapable
 from server.model_request import ModelRequest
 from server.responses.items import input_items
-from server.responses.request import chat_request, read_asked
+from server.responses.request import chat_request, read_request
 from server.responses.tools import Tools
 
 RUN = {"type": "custom", "name": "run", "description": "Runs Python."}
@@ -17,7 +17,7 @@ LOOK = {"type": "function", "name": "look", "description": "Looks.", "parameters
 
 
 def chat_of(earlier: list[Any] | None = None, **fields: Any) -> ModelRequest:
-    asked = read_asked(json.dumps({"model": "law", "input": "hello"} | fields).encode())
+    asked = read_request(json.dumps({"model": "law", "input": "hello"} | fields).encode())
     tools = Tools.of(asked.tools, asked.tool_choice)
     return chat_request(asked, tools, input_items(earlier), input_items(asked.input))
 

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from experts.spec import Capability, Expert, FamilyConfig, Generation
-from server.access.token_estimate import Need
+from server.access.token_estimate import TokenEstimate
 from server.config.settings import Settings
 from server.errors import ContextTooLong, NotCapable
 from server.model_request import ModelRequest
@@ -154,10 +154,13 @@ async def test_the_tokens_of_a_long_text_are_counted_beside_the_event_loop() -> 
         routing = Routing({}, {"law": expert("law")}, {"small": LONG - 1}, lambda *_: None, workers)
         busy = [asyncio.create_task(workers.decide(lambda: go_on.wait(30))) for _ in range(workers.threads)]
         await asyncio.sleep(0)
-        route, need = asyncio.create_task(routing.route(long)), asyncio.create_task(Need.of(long, workers))
+        route, need = (
+            asyncio.create_task(routing.route(long)),
+            asyncio.create_task(TokenEstimate.of(long, workers)),
+        )
         await asyncio.sleep(0)
         assert (await routing.route(short)).expert == "law"
-        assert (await Need.of(short, workers)).prompt_tokens == 1
+        assert (await TokenEstimate.of(short, workers)).prompt_tokens == 1
         assert not route.done()
         assert not need.done()
         go_on.set()

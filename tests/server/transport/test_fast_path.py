@@ -4,11 +4,11 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.routing import Route
 
-from server.app import QUICK, create_app
+from server.app import FAST_ENDPOINTS, create_app
 from server.compose import Running
 from server.config.settings import Settings
 from server.reload.reload import Reload
-from server.transport.fast_path import QuickHeaders
+from server.transport.fast_path import FastHeaders
 from tests.server.conftest import Serving, chat
 
 RAW = [(b"host", b"a"), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"x-latin", b"\xe9")]
@@ -16,7 +16,7 @@ RAW = [(b"host", b"a"), (b"x-twice", b"1"), (b"x-twice", b"2"), (b"x-latin", b"\
 
 @pytest.mark.parametrize("name", ["host", "Host", "x-twice", "x-latin", "x-none"])
 def test_a_header_is_what_starlette_says_it_is(name: str) -> None:
-    quick, starlettes = QuickHeaders({"headers": RAW}), Headers(raw=RAW)
+    quick, starlettes = FastHeaders({"headers": RAW}), Headers(raw=RAW)
     assert quick.get(name) == starlettes.get(name)
     assert (name in quick) == (name in starlettes)
     assert quick.get(name, "else") == starlettes.get(name, "else")
@@ -31,7 +31,7 @@ async def test_every_quick_path_is_served_and_described_by_the_application_too(
             Running(gateway.services, gateway.responses, gateway.batches),
             Reload(gateway.services, lambda: settings),
         )
-        for path, endpoint in QUICK.items():
+        for path, endpoint in FAST_ENDPOINTS.items():
             assert "post" in app.openapi()["paths"][path]
             routes = [route for route in app.routes if isinstance(route, Route) and route.path == path]
             assert endpoint in [route.endpoint for route in routes if "POST" in (route.methods or ())]
