@@ -105,4 +105,4 @@ class Services:
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
         breakers = {name: self.breakers.is_open(expert) for name, expert in self.experts.items()}
-        return self.metrics.text(self.tiers, statistics, breakers)
+        return await self.metrics.text(self.tiers, statistics, breakers)

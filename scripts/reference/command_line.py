@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 from server.cli.main import parser
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 SHARED = ("config", "url")
 """Options that many verbs have; the head of the page explains them once."""
 
@@ -78,6 +80,8 @@ def _spelled(action: argparse.Action) -> str:
 
 def _default(action: argparse.Action) -> str:
     value = action.default
+    if isinstance(value, Path) and value.is_relative_to(CHECKOUT):
+        value = value.relative_to(CHECKOUT)
     if value is None or isinstance(value, bool) or value == argparse.SUPPRESS or value == []:
         return ""
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from experts.engines.engine import EngineStatistics
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
 from router.composition import RoutedBy
 from router.decision import Decision
+from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
+from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import TierSnapshot
 from server.metrics.tiers import SECONDS, TierMetrics
 
@@ -22,55 +24,63 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._requests = Counter(
-            "coe_requests", "Requests ended, by HTTP status or client_left", ["expert", "outcome"],
+            "coe_requests",
+            "Requests ended, by HTTP status or client_left; no expert where none was chosen",
+            ["expert", "outcome"],
             registry=registry,
-        )  # fmt: skip
+        )
         self._request_seconds = Histogram(
             "coe_request_seconds", "From request to last byte", ["expert"], buckets=SECONDS, registry=registry
         )
         self._first_bytes = Histogram(
-            "coe_first_bytes_seconds", "From request to the engine's first bytes", ["expert"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self._decisions = Counter(
-            "coe_route_decisions", "Routed prompts", ["composition", "category", "expert", "uncertain", "by"],
+            "coe_first_bytes_seconds",
+            "From request to the engine's first bytes",
+            ["expert"],
+            buckets=SECONDS,
             registry=registry,
-        )  # fmt: skip
-        self._route_seconds = Histogram(
-            "coe_route_seconds", "Seconds one decision takes", ["composition"], buckets=SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        # What each request counts: looked up once.
-        self._requests_of, self._first_bytes_of = (
-            cache(self._requests.labels),
-            cache(self._first_bytes.labels),
         )
-        self._request_seconds_of = cache(self._request_seconds.labels)
-        self._breaker_open = Gauge(
-            "coe_breaker_open", "1 while an expert or its engine failed too often to be asked", ["expert"],
+        self._decisions = Counter(
+            "coe_route_decisions",
+            "Prompts that a router decided; by says what chose the expert, as x-coe-routed-by does",
+            ["composition", "category", "expert", "uncertain", "by"],
             registry=registry,
-        )  # fmt: skip
+        )
+        self._route_seconds = Histogram(
+            "coe_route_seconds",
+            "Seconds of one routing decision",
+            ["composition"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        # What each request counts: looked up once.
+        self._requests_of = cache(self._requests.labels)
+        self._breaker_open = Gauge(
+            "coe_breaker_open",
+            "1 while the expert, or its engine, is not asked because it failed too often",
+            ["expert"],
+            registry=registry,
+        )
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None:
         self._requests_of(expert, outcome).inc()
-        self._request_seconds_of(expert).observe(seconds)
+        self._request_seconds.observe(seconds, expert)
 
     def first_bytes(self, expert: str, seconds: float) -> None:
-        self._first_bytes_of(expert).observe(seconds)
+        self._first_bytes.observe(seconds, expert)
 
     def decided(self, composition: str, decision: Decision, by: RoutedBy) -> None:
         uncertain = str(decision.uncertain).lower()
         self._decisions.labels(composition, decision.category, decision.expert, uncertain, by).inc()
-        self._route_seconds.labels(composition).observe(decision.seconds)
+        self._route_seconds.observe(decision.seconds, composition)
 
     def observe(self, observation: Observation) -> None:
         """Counts what the tier manager saw."""
         self._tiers.observe(observation)
 
-    def text(
+    async def text(
         self,
         tiers: TierManager,
         statistics: Mapping[str, EngineStatistics],
@@ -82,4 +92,4 @@ class Metrics:
         self._breaker_open.clear()
         for expert, is_open in breakers.items():
             self._breaker_open.labels(expert).set(is_open)
-        return generate_latest(self._registry)
+        return await exposition(self._registry)

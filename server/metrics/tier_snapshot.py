@@ -1,111 +1,175 @@
-"""Prometheus series of how the tiers and engines are now, taken when somebody scrapes them."""
+"""Prometheus series of how the tiers and engines are now, collected when they are scraped."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from experts.engines.engine import EngineState, EngineStatistics
 from memory_tiers.driver.manager import TierManager
+from memory_tiers.status import EngineStatus, ExpertStatus, MoveProgress, TierStatus
 from server.metrics.tiers import TIERS
 
 ENGINE_STATES: tuple[EngineState, ...] = get_args(EngineState)
+MOVING_DONE = (
+    "Share of a move that is done, from 0 to 1: of its bytes from disk to the host, else of the time that "
+    "such moves took before, at most 0.99; absent where none was measured"
+)
+MOVING = ("expert", "from_tier", "to_tier", "reason")
+Labels = tuple[str, ...]
 
 
 class Followed:
-    """A counter that follows a count kept elsewhere. A count smaller than before began anew at zero."""
+    """Counts that are kept elsewhere, by labels. One that is smaller than before began anew at zero."""
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self._seen: dict[tuple[str, ...], float] = {}
+    def __init__(self) -> None:
+        self.totals: dict[Labels, float] = {}
+        self._seen: dict[Labels, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Followed {self._seen}>"
+        return f"<Followed {self.totals}>"
 
     def follow(self, count: float, *labels: str) -> None:
         """It is ``count`` now."""
         before = self._seen.get(labels, 0.0)
-        self._counter.labels(*labels).inc(count - before if count >= before else count)
+        more = count - before if count >= before else count
+        self.totals[labels] = self.totals.get(labels, 0.0) + more
         self._seen[labels] = count
 
 
-class TierSnapshot:
-    """Gauges have the experts and families that are configured now, and no others."""
+class TierSnapshot(Collector):
+    """Has the experts and families that were configured when it was taken, and no others."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(name, meaning, labels, registry=registry)
+        self._usage: tuple[TierStatus, ...] = ()
+        self._experts: tuple[ExpertStatus, ...] = ()
+        self._moves: Mapping[Labels, MoveProgress] = {}
+        self._engines: tuple[EngineStatus, ...] = ()
+        self._running: Mapping[Labels, int] = {}
+        self._switches = Followed()
+        self._switch_seconds = Followed()
+        self._busy_seconds = Followed()
+        self._bound_hits = Followed()
+        self._prefetches = Followed()
+        registry.register(self)
 
-        def followed(name: str, meaning: str, *labels: str) -> Followed:
-            return Followed(Counter(name, meaning, labels, registry=registry))
-
-        moving = ("expert", "from_tier", "to_tier", "reason")
-        self._used = gauge("coe_tier_used_bytes", "Bytes charged to a tier", "tier")
-        self._reserved = gauge("coe_tier_reserved_bytes", "The part that is still on its way", "tier")
-        self._capacity = gauge("coe_tier_capacity_bytes", "Budget of a tier", "tier")
-        self._expert_tier = gauge(
-            "coe_expert_tier", "1 at the fastest tier that holds the expert", "expert", "tier"
-        )
-        self._leases = gauge("coe_leases", "Leases held now", "expert")
-        self._waiting = gauge("coe_waiting", "Tickets that wait now", "expert")
-        self._moving_seconds = gauge("coe_moving_seconds", "Seconds since a move under way began", *moving)
-        self._moving_done = gauge("coe_moving_done", "How much of it is done, from 0 to 1", *moving)
-        self._engine_state = gauge("coe_engine_state", "1 at the state", "family", "state")
-        self._running = gauge("coe_engine_requests", "Requests the engine holds", "family")
-        self._switches = followed("coe_engine_switches", "Switches between experts", "family")
-        self._switch_seconds = followed("coe_engine_switch_seconds", "Seconds of those", "family")
-        self._busy_seconds = followed("coe_engine_busy_seconds", "Seconds of steps and switches", "family")
-        self._bound_hits = followed("coe_wait_bound_hits", "How often max_wait_s was waited", "family")
-        self._prefetches = followed(
-            "coe_prefetches", "Prefetched copies that were used, or left unused", "tier", "outcome"
-        )
+    def __repr__(self) -> str:
+        return f"<TierSnapshot of {len(self._experts)} experts, {len(self._engines)} engines>"
 
     def take(self, tiers: TierManager, statistics: Mapping[str, EngineStatistics]) -> None:
         """``statistics``: of the engines that answer."""
-        self._take_tiers(tiers)
-        self._take_experts(tiers)
-        self._take_moves(tiers)
-        self._take_engines(tiers, statistics)
-
-    def _take_tiers(self, tiers: TierManager) -> None:
-        for usage in tiers.usage():
-            self._used.labels(usage.tier).set(usage.used_bytes)
-            self._reserved.labels(usage.tier).set(usage.reserved_bytes)
-            if usage.capacity_bytes is not None:
-                self._capacity.labels(usage.tier).set(usage.capacity_bytes)
+        self._usage, self._experts = tiers.usage(), tiers.status()
+        self._moves = {
+            (move.expert, move.source, move.target, move.reason): move for move in tiers.progress()
+        }
+        self._engines = tiers.readiness.engines
+        self._running = {(family,): counted.running for family, counted in statistics.items()}
+        for family, counted in statistics.items():
+            self._switches.follow(counted.switches, family)
+            self._switch_seconds.follow(counted.switch_seconds, family)
+            if counted.busy_seconds is not None:
+                self._busy_seconds.follow(counted.busy_seconds, family)
+        for engine in self._engines:
+            self._bound_hits.follow(engine.bound_hits, engine.family)
         prefetches = tiers.tally().prefetches
         for tier in ("device", "host"):
             for outcome in ("used", "wasted"):
                 self._prefetches.follow(prefetches.get((tier, outcome), 0), tier, outcome)
 
-    def _take_experts(self, tiers: TierManager) -> None:
-        for gauge in (self._expert_tier, self._leases, self._waiting):
-            gauge.clear()
-        for status in tiers.status():
-            self._leases.labels(status.expert).set(status.leases)
-            self._waiting.labels(status.expert).set(status.waiting)
-            for tier in TIERS:
-                self._expert_tier.labels(status.expert, tier).set(status.tier == tier)
+    def collect(self) -> Iterator[Metric]:
+        yield from self._tier_families()
+        yield from self._move_families()
+        yield from self._engine_families()
 
-    def _take_moves(self, tiers: TierManager) -> None:
-        self._moving_seconds.clear()
-        self._moving_done.clear()
-        for move in tiers.progress():
-            labels = (move.expert, move.source, move.target, move.reason)
-            self._moving_seconds.labels(*labels).set(move.seconds)
-            if move.done is not None:
-                self._moving_done.labels(*labels).set(move.done)
+    def _tier_families(self) -> Iterator[Metric]:
+        tier, expert = ("tier",), ("expert",)
+        used = [((each.tier,), each.used_bytes) for each in self._usage]
+        yield _gauge("coe_tier_used_bytes", "Bytes charged to a tier", tier, used)
+        reserved = [((each.tier,), each.reserved_bytes) for each in self._usage]
+        yield _gauge(
+            "coe_tier_reserved_bytes",
+            "The part of the charged bytes that is still on its way",
+            tier,
+            reserved,
+        )
+        capacity = [
+            ((each.tier,), each.capacity_bytes) for each in self._usage if each.capacity_bytes is not None
+        ]
+        yield _gauge(
+            "coe_tier_capacity_bytes", "Budget of a tier; absent where there is none", tier, capacity
+        )
+        tiers = [((each.expert, tier), each.tier == tier) for each in self._experts for tier in TIERS]
+        meaning = "1 at the fastest tier that holds the expert, 0 at the others"
+        yield _gauge("coe_expert_tier", meaning, ("expert", "tier"), tiers)
+        leases = [((each.expert,), each.leases) for each in self._experts]
+        yield _gauge("coe_leases", "Leases held now", expert, leases)
+        waiting = [((each.expert,), each.waiting) for each in self._experts]
+        yield _gauge("coe_waiting", "Tickets that wait now", expert, waiting)
 
-    def _take_engines(self, tiers: TierManager, statistics: Mapping[str, EngineStatistics]) -> None:
-        self._engine_state.clear()
-        self._running.clear()
-        for engine in tiers.readiness.engines:
-            self._bound_hits.follow(engine.bound_hits, engine.family)
-            for state in ENGINE_STATES:
-                self._engine_state.labels(engine.family, state).set(engine.state == state)
-        for family, counted in statistics.items():
-            self._running.labels(family).set(counted.running)
-            self._switches.follow(counted.switches, family)
-            self._switch_seconds.follow(counted.switch_seconds, family)
-            if counted.busy_seconds is not None:
-                self._busy_seconds.follow(counted.busy_seconds, family)
+    def _move_families(self) -> Iterator[Metric]:
+        seconds = [(labels, move.seconds) for labels, move in self._moves.items()]
+        yield _gauge(
+            "coe_moving_seconds", "Seconds since a move began; only while it is under way", MOVING, seconds
+        )
+        done = [(labels, move.done) for labels, move in self._moves.items() if move.done is not None]
+        yield _gauge("coe_moving_done", MOVING_DONE, MOVING, done)
+
+    def _engine_families(self) -> Iterator[Metric]:
+        family = ("family",)
+        states = [
+            ((engine.family, state), engine.state == state)
+            for engine in self._engines
+            for state in ENGINE_STATES
+        ]
+        yield _gauge(
+            "coe_engine_state",
+            "1 at stopped, starting, ready or dead, 0 at the others",
+            ("family", "state"),
+            states,
+        )
+        yield _gauge(
+            "coe_engine_requests",
+            "Requests the engine holds; absent while it does not answer",
+            family,
+            self._running.items(),
+        )
+        for name, meaning, counts in (
+            ("coe_engine_switches", "Switches from one expert to another", self._switches),
+            (
+                "coe_engine_switch_seconds",
+                "Seconds of switches from one expert to another",
+                self._switch_seconds,
+            ),
+            (
+                "coe_engine_busy_seconds",
+                "Seconds of all steps, switches included; absent for plain vLLM",
+                self._busy_seconds,
+            ),
+            (
+                "coe_wait_bound_hits",
+                "Waits of tiers.max_wait_s for an expert, which then came first",
+                self._bound_hits,
+            ),
+        ):
+            yield _counter(name, meaning, family, counts)
+        meaning = "Prefetched copies that were used, or that left unused: wasted"
+        yield _counter("coe_prefetches", meaning, ("tier", "outcome"), self._prefetches)
+
+
+def _gauge(
+    name: str, meaning: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float]]
+) -> Metric:
+    family = GaugeMetricFamily(name, meaning, labels=labels)
+    for each, value in values:
+        family.add_metric(each, value)
+    return family
+
+
+def _counter(name: str, meaning: str, labels: Sequence[str], counts: Followed) -> Metric:
+    family = CounterMetricFamily(name, meaning, labels=labels)
+    for each, total in counts.totals.items():
+        family.add_metric(each, total)
+    return family

@@ -4,7 +4,7 @@ import itertools
 from functools import cache
 from typing import assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
 from memory_tiers.events import MoveReason
 from memory_tiers.observations import (
@@ -17,89 +17,110 @@ from memory_tiers.observations import (
     TicketEnded,
 )
 from memory_tiers.tiers import Tier
+from server.metrics.histogram import Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 AGES = (1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400)
 BYTES = (1e6, 4e6, 16e6, 64e6, 250e6, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 64e9)
 TIERS: tuple[Tier, ...] = get_args(Tier)
-UP: tuple[MoveReason, ...] = ("ticket", "preload", "prefetch", "operator")
 DOWN: tuple[MoveReason, ...] = ("eviction", "over_budget", "idle", "removed", "unusable", "operator")
 PATHS: dict[Tier, str] = {"device": "hot", "host": "warm", "disk": "cold"}
 
 
 class TierMetrics:
-    """Series whose labels are closed sets exist from the start, so that rates do."""
+    """Counters whose labels are closed sets exist from the start, so that rates do; histograms, which are
+    twenty lines each, from the first observation on."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         move = ["from_tier", "to_tier", "reason", "outcome"]
         self._move_seconds = Histogram(
-            "coe_move_seconds", "Seconds of one move", move, buckets=SECONDS, registry=registry
+            "coe_move_seconds",
+            "Seconds of one move of an expert between tiers",
+            move,
+            buckets=SECONDS,
+            registry=registry,
         )
         self._move_bytes = Histogram(
-            "coe_move_bytes", "Bytes of one move", move, buckets=BYTES, registry=registry
+            "coe_move_bytes",
+            "Bytes moved, or given back by a move down; 0 unless done",
+            move,
+            buckets=BYTES,
+            registry=registry,
         )
         self._evictions = Counter(
-            "coe_evictions", "Copies that left a tier, by why", ["tier", "reason"], registry=registry
+            "coe_evictions", "Copies that left the device or the host", ["tier", "reason"], registry=registry
         )
         self._ages = Histogram(
-            "coe_eviction_age_seconds", "How long what left a tier had been there", ["tier", "reason"],
-            buckets=AGES, registry=registry,
-        )  # fmt: skip
+            "coe_eviction_age_seconds",
+            "Seconds that a copy had been in the tier that it left",
+            ["tier", "reason"],
+            buckets=AGES,
+            registry=registry,
+        )
         self._hits = Counter(
-            "coe_tier_hits", "Leases, by where the expert was when it was asked for", ["tier"],
+            "coe_tier_hits",
+            "Leases by the tier where the expert was when it was asked for",
+            ["tier"],
             registry=registry,
-        )  # fmt: skip
+        )
         self._actuations = Counter(
-            "coe_actuations", "Leases, by the expert and its way: hot, warm, cold", ["expert", "path"],
+            "coe_actuations",
+            "Leases by expert: hot on the device, warm on the host, cold on disk",
+            ["expert", "path"],
             registry=registry,
-        )  # fmt: skip
+        )
         self._queue_seconds = Histogram(
-            "coe_lease_wait_seconds", "From ticket to lease, by where the expert was", ["expert", "tier"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
+            "coe_lease_wait_seconds",
+            "From ticket to lease; tier: where the expert was when it was asked for",
+            ["expert", "tier"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._lease_seconds = Histogram(
-            "coe_lease_seconds", "From grant to release", ["expert"], buckets=SECONDS, registry=registry
+            "coe_lease_seconds",
+            "From a lease's grant to its release",
+            ["expert"],
+            buckets=SECONDS,
+            registry=registry,
         )
         self._tickets = Counter(
-            "coe_tickets", "Tickets ended, by outcome", ["expert", "outcome"], registry=registry
+            "coe_tickets",
+            "Tickets ended: granted, cancelled (the client left), broken, or why rejected",
+            ["expert", "outcome"],
+            registry=registry,
         )
         self._start_seconds = Histogram(
-            "coe_engine_start_seconds", "Seconds of one start of an engine", ["family", "outcome"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
-        self._deaths = Counter("coe_engine_deaths", "Engines that died", ["family"], registry=registry)
+            "coe_engine_start_seconds",
+            "Seconds of one start of an engine, done or failed",
+            ["family", "outcome"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._deaths = Counter(
+            "coe_engine_deaths", "Engines that died after they had started", ["family"], registry=registry
+        )
         # What each request counts: looked up once.
         self._hits_of, self._actuations_of = cache(self._hits.labels), cache(self._actuations.labels)
-        self._queue_seconds_of = cache(self._queue_seconds.labels)
-        self._lease_seconds_of, self._tickets_of = (
-            cache(self._lease_seconds.labels),
-            cache(self._tickets.labels),
-        )
+        self._tickets_of = cache(self._tickets.labels)
         self._starting: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
         for tier in TIERS:
             self._hits.labels(tier)
-        up = itertools.product([("disk", "host"), ("host", "device"), ("disk", "device")], UP)
-        down = itertools.product([("device", "host"), ("device", "disk"), ("host", "disk")], DOWN)
-        for ((source, target), reason), outcome in itertools.product([*up, *down], ("done", "failed")):
-            self._move_seconds.labels(source, target, reason, outcome)
-            self._move_bytes.labels(source, target, reason, outcome)
         for left in itertools.product(("device", "host"), DOWN):
             self._evictions.labels(*left)
-            self._ages.labels(*left)
 
     def observe(self, observation: Observation) -> None:
         """Counts what the tier manager saw."""
         match observation:
             case LeaseGranted(expert, tier, seconds):  # first what comes with each request
-                self._queue_seconds_of(expert, tier).observe(seconds)
+                self._queue_seconds.observe(seconds, expert, tier)
                 self._hits_of(tier).inc()
                 self._actuations_of(expert, PATHS[tier]).inc()
                 self._tickets_of(expert, "granted").inc()
             case LeaseEnded(expert, seconds):
-                self._lease_seconds_of(expert).observe(seconds)
+                self._lease_seconds.observe(seconds, expert)
             case MoveDone():
                 self._moved(observation)
             case Displaced(_, reason, age_s):
@@ -113,14 +134,14 @@ class TierMetrics:
 
     def _moved(self, move: MoveDone) -> None:
         labels = (move.source, move.target, move.reason, move.outcome)
-        self._move_seconds.labels(*labels).observe(move.seconds)
-        self._move_bytes.labels(*labels).observe(move.bytes)
+        self._move_seconds.observe(move.seconds, *labels)
+        self._move_bytes.observe(move.bytes, *labels)
         if move.outcome == "done" and move.age_s is not None:
             self._left(move.source, move.reason, move.age_s)
 
     def _left(self, tier: Tier, reason: MoveReason, age_s: float) -> None:
         self._evictions.labels(tier, reason).inc()
-        self._ages.labels(tier, reason).observe(age_s)
+        self._ages.observe(age_s, tier, reason)
 
     def _engine_changed(self, change: EngineChanged) -> None:
         family = change.family
@@ -130,9 +151,9 @@ class TierMetrics:
             case "starting":
                 self._starting.add(family)
             case "ready":
-                self._start_seconds.labels(family, "done").observe(change.seconds)
+                self._start_seconds.observe(change.seconds, family, "done")
             case "dead" if starting:
-                self._start_seconds.labels(family, "failed").observe(change.seconds)
+                self._start_seconds.observe(change.seconds, family, "failed")
             case "dead":
                 deaths.inc()
             case "stopped":

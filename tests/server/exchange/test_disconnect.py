@@ -47,12 +47,18 @@ async def nothing_is_left(gateway: Gateway, *, clients: int = 1) -> None:
     """Of that many clients that left."""
     counts = gateway.services.tiers.counts
     await until(lambda: (counts().waiting, counts().leases, gateway.engine.running) == (0, 0, 0))
-    await until(lambda: left(gateway) == clients)
+    await until_left(gateway, clients)
     assert (await gateway.post(model="general", max_tokens=1)).status_code == 200
 
 
-def left(gateway: Gateway) -> int:
-    text = gateway.services.metrics.text(gateway.services.tiers, {}, {}).decode()
+async def until_left(gateway: Gateway, clients: int) -> None:
+    async with asyncio.timeout(30):
+        while await left(gateway) != clients:  # noqa: ASYNC110  the gateway tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def left(gateway: Gateway) -> int:
+    text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {})).decode()
     lines = [line for line in text.splitlines() if line.startswith("coe_requests_total{")]
     return sum(int(float(line.split()[-1])) for line in lines if 'outcome="client_left"' in line)
 
@@ -138,7 +144,8 @@ async def test_before_the_first_token(serving: Serving, settings: Settings, path
         async with caller(gateway, path, model="general", stream=stream):
             await until(lambda: gateway.engine.running == 1)
         await until(lambda: gateway.services.tiers.counts().leases == 0)
-        await until(lambda: gateway.engine.running == 0 and left(gateway) == 1)
+        await until(lambda: gateway.engine.running == 0)
+        await until_left(gateway, 1)
 
 
 @every_endpoint

@@ -1,24 +1,27 @@
 """What /metrics, /v1/models and the log say of the tiers, over a real socket, and that it is documented."""
 
 import asyncio
+import itertools
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
+import prometheus_client
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ByteSize
 
-from memory_tiers.events import MoveReason
 from memory_tiers.status import OpenCounts
 from server.config.settings import Settings
+from server.metrics.exposition import AT_A_TIME, exposition
 from server.metrics.gateway import Metrics
+from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import Followed
-from server.metrics.tiers import DOWN, UP
 from server.routes.models import entries
 from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated
 
@@ -269,7 +272,7 @@ async def test_how_far_a_move_is_follows_from_those_before(serving: Serving, set
         await gateway.post(model="law")
         asking = asyncio.create_task(gateway.post(model="math"))
         await loading(gateway)
-        text = gateway.services.metrics.text(gateway.services.tiers, {}, {}).decode()
+        text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {})).decode()
         assert (await asking).status_code == 200
         await at_rest(gateway)
         after = await scraped(gateway)
@@ -311,13 +314,11 @@ async def test_counters_of_an_engine_go_on_after_it_died(serving: Serving, setti
 
 
 def test_a_count_that_became_smaller_began_anew() -> None:
-    registry = CollectorRegistry()
-    followed = Followed(Counter("coe_example", "", ["family"], registry=registry))
+    followed = Followed()
     for count in (5, 7, 7, 2):
         followed.follow(count, "a")
     followed.follow(1, "b")
-    assert registry.get_sample_value("coe_example_total", {"family": "a"}) == 9
-    assert registry.get_sample_value("coe_example_total", {"family": "b"}) == 1
+    assert followed.totals == {("a",): 9, ("b",): 1}
 
 
 async def test_gauges_of_what_is_not_configured_any_more_are_gone(
@@ -331,7 +332,7 @@ async def test_gauges_of_what_is_not_configured_any_more_are_gone(
     async with serving(settings) as gateway, serving(later) as other:
         before = await scraped(gateway)
         running = {"new": await other.services.engines["new"].statistics()}
-        after = Scrape.of(gateway.services.metrics.text(other.services.tiers, running, {}).decode())
+        after = Scrape.of((await gateway.services.metrics.text(other.services.tiers, running, {})).decode())
     for name in ("coe_expert_tier", "coe_leases", "coe_waiting"):
         assert before.values(name, "expert") == {*EXPERTS}
         assert after.values(name, "expert") == {*EXPERTS} - {"law"}
@@ -340,22 +341,86 @@ async def test_gauges_of_what_is_not_configured_any_more_are_gone(
         assert after.values(name, "family") == {"new"}
 
 
-async def test_series_of_closed_sets_exist_from_the_start(serving: Serving, settings: Settings) -> None:
+async def test_counters_of_closed_sets_exist_from_the_start(serving: Serving, settings: Settings) -> None:
     async with serving(settings) as gateway:
         seen = await scraped(gateway)
-    failed = {"from_tier": "host", "to_tier": "device", "reason": "prefetch", "outcome": "failed"}
-    assert seen("coe_move_seconds_count", **failed) == 0
     assert seen("coe_evictions_total", tier="host", reason="eviction") == 0
-    assert seen("coe_eviction_age_seconds_bucket", tier="device", reason="eviction", le="60.0") == 0
     assert seen("coe_prefetches_total", tier="device", outcome="used") == 0
     assert seen("coe_tier_hits_total", tier="device") == 0
     assert seen("coe_wait_bound_hits_total", family="small") == 0
 
 
-def test_every_reason_of_a_move_is_known_to_go_up_or_down() -> None:
-    assert {*UP, *DOWN} == {*get_args(MoveReason)}
+async def test_a_histogram_has_no_series_before_its_first_observation(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        for _ in range(2):
+            assert (await gateway.post(model="law")).status_code == 200
+        text = (await gateway.http.get("/metrics")).text
+        families = text_string_to_metric_families(text)
+        counts = [
+            s for f in families for s in f.samples if f.type == "histogram" and s.name.endswith("_count")
+        ]
+        assert counts
+        assert [sample for sample in counts if not sample.value] == []
+        assert "_created" not in text
 
 
+async def test_a_gateway_with_five_experts_begins_with_less_than_300_lines(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        assert len((await gateway.http.get("/metrics")).text.splitlines()) < 300
+
+
+async def test_scrapes_let_others_have_their_turn() -> None:
+    """Whatever there is to say: no more than so many lines come without a turn for streams between them."""
+    registry = CollectorRegistry()
+    many = Histogram("coe_many", "Many", ["expert", "tier"], buckets=(1, 2, 5, 10, 20, 50), registry=registry)
+    for expert, tier in itertools.product(range(150), ("device", "host", "disk")):
+        many.observe(3, f"expert-{expert}", tier)
+    turns = 0
+
+    async def stream() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    streaming = asyncio.create_task(stream())
+    text = await exposition(registry)
+    streaming.cancel()
+    assert text.count(b"\n") == 2 + 450 * 9
+    assert text.count(b"# ") == 2
+    assert turns >= text.count(b"\n") / AT_A_TIME
+
+
+async def test_the_text_is_the_librarys_but_for_when_series_were_made() -> None:
+    registry = CollectorRegistry()
+    counter = Counter("coe_counted", 'Counts "a\\b"\nand more', ["name"], registry=registry)
+    counter.labels('a "quoted" \\ name\nof two lines').inc(1e9)
+    Gauge("coe_level", "Without labels", registry=registry).set(float("inf"))
+    seconds = Histogram("coe_s", "Seconds", ["b", "a"], buckets=(0.5, 1, 100000000), registry=registry)
+    for value in (0.5, 0.7, 1, 3, 1e10):
+        seconds.observe(value, "x", "y")
+    expected = [line for line in generate_latest(registry).decode().splitlines() if "_created" not in line]
+    assert (await exposition(registry)).decode().splitlines() == expected
+
+
+def test_a_histogram_counts_as_the_librarys_does() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine = Histogram("coe_s", "Seconds", ["a"], buckets=(0.5, 1, 5), registry=ours)
+    other = prometheus_client.Histogram("coe_s", "Seconds", ["a"], buckets=(0.5, 1, 5), registry=theirs)
+    for value in (0, 0.5, 0.50001, 1, 4.9, 5, 5.1, 1e9):
+        mine.observe(value, "x")
+        other.labels("x").observe(value)
+    expected = [s for f in theirs.collect() for s in f.samples if not s.name.endswith("_created")]
+    assert {(s.name, *s.labels.items(), s.value) for f in ours.collect() for s in f.samples} == {
+        (s.name, *s.labels.items(), s.value) for s in expected
+    }
+
+
+LABELLED = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `(coe_\w+)` \| (\w+) \| ([^|]*) \|", re.MULTILINE)
 
@@ -364,12 +429,13 @@ def series() -> dict[str, tuple[str, list[str]]]:
     """Every series as PromQL names it, with its kind and its labels."""
     registry = CollectorRegistry()
     Metrics(registry)
-    found = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for metric in registry.collect():
-        collector = registry._names_to_collectors[metric.name]
-        assert isinstance(collector, MetricWrapperBase)
+        labelled = registry._names_to_collectors.get(metric.name, metric)
+        assert isinstance(labelled, MetricWrapperBase | LABELLED)
         name = metric.name + ("_total" if metric.type == "counter" else "")
-        found[name] = (metric.type, [*collector._labelnames])
+        assert name not in found
+        found[name] = (metric.type, [*labelled._labelnames])
     return found
 
 
