@@ -1,0 +1,45 @@
+"""Plays seeds, or one again: ``python -m tests.simulation --seeds 0 1000`` or ``--seed 17``."""
+
+import argparse
+import sys
+import time
+import traceback
+
+from tests.simulation import clock
+
+clock.install()
+
+from tests.simulation.world import run  # noqa: E402  the clock comes before what asks for it
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seed", type=int, help="one run, with its trace")
+    which.add_argument(
+        "--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="all from FIRST below END"
+    )
+    options = parser.parse_args()
+    if options.seed is not None:
+        report = run(options.seed)
+        print(report.scenario, *report.trace, sep="\n")
+        return 0
+    failed = []
+    began = time.perf_counter()
+    for seed in range(*options.seeds):
+        try:
+            run(seed)
+        except Exception as error:
+            failed.append(seed)
+            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+            if len(failed) == 1:
+                traceback.print_exc()
+    runs = options.seeds[1] - options.seeds[0]
+    print(f"{runs} seeds, {len(failed)} failed, {time.perf_counter() - began:.1f} s")
+    if failed:
+        print("play one again with: python -m tests.simulation --seed", failed[0])
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
