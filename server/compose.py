@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -25,7 +25,7 @@ from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
 from server.batches.service import Batches, batching
 from server.config.settings import Settings
-from server.engine_factory import engine_of
+from server.engine_factory import EngineFactory, engine_of
 from server.feedback.recorder import Feedback, recording
 from server.metrics.gateway import Metrics
 from server.resilience.circuit_breakers import Breakers
@@ -48,8 +48,14 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Starts everything; engines become ready in the background, and requests wait for them.
+async def running(
+    settings: Settings,
+    *,
+    engine_of: EngineFactory = engine_of,
+    host_store: Callable[[], HostStore] = HostStore,
+) -> AsyncIterator[Running]:
+    """Starts everything; engines become ready in the background, and requests wait for them. Simulations
+    bring engines and a host store of their own.
 
     Leaving drains for at most ``server.drain_s`` and leaves no process, socket or shared memory.
     Raises CheckpointError, RouterError, TiersError, DatabaseError, SettingsError before anything is started.
@@ -59,7 +65,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
         storing_responses(settings.responses) as responses,
-        _started(settings, metrics, feedback, accounts) as services,
+        _started(settings, metrics, feedback, accounts, engine_of, host_store) as services,
         batching(settings.batches, services, responses) as batches,
     ):
         yield Running(services, responses, batches)
@@ -71,10 +77,12 @@ async def _started(
     metrics: Metrics,
     feedback: Feedback | None,
     accounts: Accounts,
+    engine_of: EngineFactory,
+    host_store: Callable[[], HostStore],
 ) -> AsyncIterator[Services]:
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
-        tiers = await _tiers(settings, catalog.experts, metrics)
+        tiers = await _tiers(settings, catalog.experts, metrics, engine_of, host_store())
         await tiers.start()
         try:
             yield Services(
@@ -93,14 +101,19 @@ async def _started(
             await tiers.close(settings.server.drain_s)
 
 
-async def _tiers(settings: Settings, experts: Mapping[str, Expert], metrics: Metrics) -> TierManager:
-    """Not started. Raises TiersError."""
+async def _tiers(
+    settings: Settings,
+    experts: Mapping[str, Expert],
+    metrics: Metrics,
+    engine_of: EngineFactory,
+    host: HostStore,
+) -> TierManager:
+    """Makes the tier manager, not started. Raises TiersError."""
     engines = {
         family: engine_of(family, settings, experts.values())
         for family in settings.families
         if any(expert.family == family for expert in experts.values())
     }
-    host = HostStore()
     try:
         budgets = await asyncio.to_thread(_budgets, settings, experts, engines, host)
         return TierManager(budgets, list(experts.values()), engines, host, metrics.observe)

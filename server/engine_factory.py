@@ -1,6 +1,6 @@
 """The engine of each family, by its mode."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from experts.checkpoints.prepared import base_name
 from experts.engines.engine import Engine
@@ -10,6 +10,9 @@ from experts.spec import Expert
 from experts.vllm.lora import LoraEngine
 from experts.vllm.modes import full_weights_engine
 from server.config.settings import Settings
+
+EngineFactory = Callable[[str, Settings, Iterable[Expert]], Engine]
+"""Makes the engine of a family: its name, the settings, and all experts."""
 
 
 def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Engine:

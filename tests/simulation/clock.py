@@ -1,6 +1,6 @@
-"""The clock of a simulated process: everything that asks Python for the time is told that of the run under way.
+"""The clock of a simulated process: who asks Python for the time is told that of the run under way.
 
-``install`` comes before the gateway is imported, since defaults such as ``clock=time.monotonic`` are read then.
+``install`` comes before the gateway is imported: defaults such as ``clock=time.monotonic`` are read then.
 Threads that wait do so by the machine's time.
 """
 

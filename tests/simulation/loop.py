@@ -54,7 +54,7 @@ class SeededLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.virtual.now
 
-    def run_in_executor(  # type: ignore[override]
+    def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], Any], *args: *Arguments
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self.create_future()

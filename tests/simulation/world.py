@@ -7,11 +7,11 @@ import logging
 import random
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import numpy as np
@@ -19,17 +19,18 @@ import yaml
 from safetensors.numpy import save_file
 
 import memory_tiers.driver.manager
-import server.services
 from experts.checkpoints.prepare import prepare
 from experts.simulated.answer import SimulatedAnswer
+from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.errors import TiersError
-from server.access.account_store import Wanted
+from server.access.usage import Wanted
+from server.compose import running
 from server.config.settings import Settings, load
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
 from server.serve import Server, server_over
-from server.services import Services, running
+from server.services import Services
 from tests.simulation import clock
 from tests.simulation.client import Client, Wrong
 from tests.simulation.faulty import FaultyDisk, FaultyEngine
@@ -65,6 +66,12 @@ class World:
     disk: FaultyDisk
     folder: Path
     refuse_reload: bool = False
+
+    @property
+    def protocol(self) -> Callable[..., asyncio.Protocol]:
+        """Makes what a connection of the gateway speaks."""
+        made: Any = self.server.config.http_protocol_class
+        return cast("Callable[..., asyncio.Protocol]", made)
 
 
 def run(seed: int) -> Report:
@@ -121,7 +128,7 @@ async def _play(
 
 async def _client(world: World, client: Client, trace: list[str]) -> None:
     await asyncio.sleep(client.ask.at)
-    protocol = world.server.config.http_protocol_class(  # type: ignore[operator]
+    protocol = world.protocol(
         config=world.server.config, server_state=world.server.server_state, app_state={}, _loop=world.loop
     )
     await client.run(Wire.to(world.loop, protocol))
@@ -176,7 +183,7 @@ async def _check_answer(client: Client) -> None:
     answer, ask = client.answer, client.ask
     if answer.status != 200:
         return
-    expert = answer.headers["x-coe-expert"] if "x-coe-expert" in answer.headers else ask.model
+    expert = answer.headers.get("x-coe-expert", ask.model)
     if answer.error is None or answer.text:
         expected = await _text_of(expert, ask)
         whole = answer.error is None
@@ -247,26 +254,22 @@ async def _serving(
     engines: list[FaultyEngine] = []
     disk = FaultyDisk()
 
-    def engine_of(family: str, settings: Settings, experts: object) -> FaultyEngine:
+    def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> FaultyEngine:
         engines.append(FaultyEngine(family, settings.families[family].simulation))
         return engines[-1]
 
-    with (
-        mock.patch.object(server.services, "engine_of", engine_of),
-        mock.patch.object(server.services, "HostStore", lambda: HostStore(folder, disk)),
-        mock.patch.object(memory_tiers.driver.manager, "CHECK_EVENTS", 1),
-    ):
-        async with running(settings) as services:
+    with mock.patch.object(memory_tiers.driver.manager, "CHECK_EVENTS", 1):
+        made = running(settings, engine_of=engine_of, host_store=lambda: HostStore(folder, disk))
+        async with made as gateway:
 
             def read() -> Settings:
                 if world.refuse_reload:
                     return settings.model_copy(update={"logs": Path("/elsewhere")})
                 return settings
 
-            reload = Reload(services, read)
-            world = World(
-                loop, wall, services, server_over(services, reload), reload, engines[0], disk, folder
-            )
+            reload = Reload(gateway.services, read)
+            server = server_over(gateway, reload)
+            world = World(loop, wall, gateway.services, server, reload, engines[0], disk, folder)
             yield world
 
 

@@ -1,0 +1,29 @@
+"""The whole gateway plays scenarios drawn from seeds: clients leave, engines die, clocks jump; all holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHUNK = 125
+
+
+def played(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: its clock is not the tests'."""
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("first", range(0, 1000, CHUNK))
+def test_nothing_that_a_seed_draws_breaks_a_promise(first: int) -> None:
+    done = played("--seeds", str(first), str(first + CHUNK))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_is_played_again_step_by_step() -> None:
+    once, again = played("--seed", "4"), played("--seed", "4")
+    assert once.returncode == 0, once.stderr
+    assert once.stdout.count("\n") > 5
+    assert once.stdout == again.stdout
