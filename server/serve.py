@@ -35,18 +35,18 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, gate: AdmissionGate, services: Services) -> None:
         super().__init__(config)
-        self._gate = gate
+        self.gate = gate
         self._services = services
 
     def stop(self) -> None:
         """The second time it does not wait for answers under way."""
         if self.should_exit:
             self.force_exit = True
-            self._gate.hurried()
-        self.should_exit = self._gate.draining = self._services.draining = True
+            self.gate.hurried()
+        self.should_exit = self.gate.draining = self._services.draining = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._gate.drain(self._services.settings.server.drain_s)
+        await self.gate.drain(self._services.settings.server.drain_s)
         await super().shutdown(sockets)
         for task in self.server_state.tasks:  # left only by who was hurried
             task.cancel()

@@ -40,6 +40,8 @@ from tests.simulation.wire import Wire
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {name: f"secret-of-{name}" for name in ("first", "second", "narrow", "wrong")}
+LEFT_S = 1.0
+"""Virtual seconds after which nothing may be done any more for a client that has its answer or has left."""
 QUIET_S = 1000.0
 """Virtual seconds in which everything that was begun has to end."""
 
@@ -65,6 +67,8 @@ class World:
     engine: FaultyEngine
     disk: FaultyDisk
     folder: Path
+    connected: int = 0
+    """Clients that wait for an answer."""
     refuse_reload: bool = False
 
     @property
@@ -131,13 +135,26 @@ async def _client(world: World, client: Client, trace: list[str]) -> None:
     protocol = world.protocol(
         config=world.server.config, server_state=world.server.server_state, app_state={}, _loop=world.loop
     )
-    await client.run(Wire.to(world.loop, protocol))
+    world.connected += 1
+    try:
+        await client.run(Wire.to(world.loop, protocol))
+    finally:
+        world.connected -= 1
+    await asyncio.sleep(LEFT_S)
+    _check_nobody_is_served_who_left(world)
     answer = client.answer
     trace.append(
         f"{world.loop.time():.6f} {client.ask.number} {answer.status} {answer.error} {answer.events}"
     )
     if client.ask.stays:
         await _check_answer(client)
+
+
+def _check_nobody_is_served_who_left(world: World) -> None:
+    counts = world.services.tiers.counts()
+    held = counts.leases + counts.waiting
+    assert held <= world.connected, f"{counts} for {world.connected} clients"
+    assert world.engine.running <= world.connected, f"{world.engine} for {world.connected} clients"
 
 
 async def _fault(world: World, fault: Fault, trace: list[str]) -> None:
@@ -211,6 +228,8 @@ async def _check(world: World, scenario: Scenario, clients: list[Client], before
     assert (counts.leases, counts.waiting, counts.moves) == (0, 0, 0), f"left behind: {counts}"
     assert world.engine.running == 0, f"{world.engine} computes for nobody"
     assert services.tiers.readiness.engines, "the tiers know no engine"
+    gate = repr(world.server.gate)
+    assert "under way: 0, bodies: 0" in gate, f"the gate still counts: {gate}"
     left = _tasks() - before
     assert not left, f"tasks are left: {left}"
     used = {tier.tier: tier.used_bytes for tier in services.tiers.usage()}
