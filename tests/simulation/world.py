@@ -24,7 +24,7 @@ from experts.simulated.answer import SimulatedAnswer
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.errors import TiersError
-from server.access.usage import Wanted
+from server.access.usage import UsageQuery
 from server.compose import running
 from server.config.settings import Settings, load
 from server.errors import ReloadRefused
@@ -247,7 +247,7 @@ async def _check(world: World, scenario: Scenario, clients: list[Client], before
 
 
 async def _check_usage(world: World, scenario: Scenario, clients: list[Client]) -> None:
-    rows = await world.services.accounts.usage(Wanted())
+    rows = await world.services.accounts.usage(UsageQuery())
     counted = Counter[str]()
     for row in rows:
         counted[row.key] += row.completion_tokens
