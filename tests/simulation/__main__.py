@@ -1,4 +1,4 @@
-"""Plays seeds, or one again: ``python -m tests.simulation --seeds 0 1000`` or ``--seed 17``."""
+"""Plays seeds, one seed again, or resets at every byte: ``python -m tests.simulation --seeds 0 1000``."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from tests.simulation import clock
 
 clock.install()
 
+from tests.simulation import resets  # noqa: E402
 from tests.simulation.world import run  # noqa: E402  the clock comes before what asks for it
 
 
@@ -19,10 +20,14 @@ def main() -> int:
     which.add_argument(
         "--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="all from FIRST below END"
     )
+    which.add_argument("--resets", choices=("whole", "stream"), help="at every byte of such an answer")
     options = parser.parse_args()
     if options.seed is not None:
         report = run(options.seed)
         print(report.scenario, *report.trace, sep="\n")
+        return 0
+    if options.resets is not None:
+        print(resets.run(stream=options.resets == "stream"), "resets, and nothing is left behind")
         return 0
     failed = []
     began = time.perf_counter()

@@ -41,7 +41,7 @@ class Client:
 
     async def run(self, wire: Wire) -> None:
         """Raises Wrong."""
-        request = self._request()
+        request = self.request()
         leaving = self._leaving(wire)
         try:
             if self.ask.behaviour == "sends half":
@@ -89,7 +89,7 @@ class Client:
                 f"{self.ask}: no whole answer after {PATIENCE_S:g} s, only {bytes(wire.received)[-300:]!r}"
             ) from None
 
-    def _request(self) -> bytes:
+    def request(self) -> bytes:
         ask = self.ask
         body: dict[str, Any] = {
             "model": ask.model,

@@ -27,3 +27,9 @@ def test_a_seed_is_played_again_step_by_step() -> None:
     assert once.returncode == 0, once.stderr
     assert once.stdout.count("\n") > 5
     assert once.stdout == again.stdout
+
+
+@pytest.mark.parametrize("answer", ["whole", "stream"])
+def test_a_connection_may_break_at_every_byte_of_request_and_answer(answer: str) -> None:
+    done = played("--resets", answer)
+    assert done.returncode == 0, done.stdout + done.stderr

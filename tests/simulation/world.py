@@ -7,11 +7,11 @@ import logging
 import random
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -38,6 +38,7 @@ from tests.simulation.loop import SeededLoop
 from tests.simulation.scenario import EXPERT_BYTES, EXPERTS, Ask, Fault, Scenario
 from tests.simulation.wire import Wire
 
+Played = TypeVar("Played")
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {name: f"secret-of-{name}" for name in ("first", "second", "narrow", "wrong")}
 LEFT_S = 1.0
@@ -57,8 +58,9 @@ class Report:
 
 @dataclass(slots=True)
 class World:
-    """A running gateway, and the handles of what may go wrong."""
+    """A running gateway, and the handles of what may go wrong. ``tasks``: their names when it was ready."""
 
+    scenario: Scenario
     loop: SeededLoop
     wall: clock.Clock
     services: Services
@@ -67,37 +69,63 @@ class World:
     engine: FaultyEngine
     disk: FaultyDisk
     folder: Path
+    tasks: frozenset[str] = frozenset()
     connected: int = 0
     """Clients that wait for an answer."""
     refuse_reload: bool = False
 
-    @property
-    def protocol(self) -> Callable[..., asyncio.Protocol]:
-        """Makes what a connection of the gateway speaks."""
-        made: Any = self.server.config.http_protocol_class
-        return cast("Callable[..., asyncio.Protocol]", made)
+    def connect(self) -> Wire:
+        """A new client's connection."""
+        speaks: Any = self.server.config.http_protocol_class
+        state = self.server.server_state
+        protocol = speaks(config=self.server.config, server_state=state, app_state={}, _loop=self.loop)
+        return Wire.to(self.loop, protocol)
 
 
 def run(seed: int) -> Report:
     """Plays the scenario of ``seed`` and checks what must hold. Raises AssertionError."""
     scenario = Scenario.of(seed)
     chance = random.Random(f"steps of {seed}")
+    return played_in(scenario, chance, lambda world: _play(world, chance))
+
+
+def played_in(
+    scenario: Scenario, chance: random.Random, play: Callable[[World], Awaitable[Played]]
+) -> Played:
+    """Serves on a virtual clock while ``play`` runs. ``chance`` orders the steps. Raises AssertionError where
+    the gateway logs an error of its own, and what ``play`` raises."""
     loop = SeededLoop(chance)
     handler = _Errors()
     logger = logging.getLogger("coe")
     logger.addHandler(handler)
     asyncio.set_event_loop(loop)
+    wall = clock.Clock(loop.time)
     try:
-        wall = clock.Clock(loop.time)
-        with clock.running(wall), tempfile.TemporaryDirectory(prefix="coe-simulation-") as folder:
-            report = loop.run_until_complete(_play(scenario, chance, loop, wall, Path(folder)))
+        with (
+            clock.running(wall),
+            tempfile.TemporaryDirectory(prefix="coe-simulation-", dir="/dev/shm") as folder,
+        ):
+            played = loop.run_until_complete(_served(scenario, loop, wall, Path(folder), play))
             loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
         logger.removeHandler(handler)
     assert not handler.lines, f"the gateway logged errors of its own: {handler.lines}"
-    return report
+    return played
+
+
+async def _served(
+    scenario: Scenario,
+    loop: SeededLoop,
+    wall: clock.Clock,
+    folder: Path,
+    play: Callable[[World], Awaitable[Played]],
+) -> Played:
+    async with _serving(scenario, loop, wall, folder) as world:
+        await world.services.tiers.ready()
+        world.tasks = _tasks()
+        return await play(world)
 
 
 class _Errors(logging.Handler):
@@ -112,32 +140,25 @@ class _Errors(logging.Handler):
             self.lines.append(logging.Formatter().format(record))
 
 
-async def _play(
-    scenario: Scenario, chance: random.Random, loop: SeededLoop, wall: clock.Clock, folder: Path
-) -> Report:
-    trace: list[str] = []
-    async with _serving(scenario, loop, wall, folder) as world:
-        await world.services.tiers.ready()
-        before = _tasks()
-        clients = [Client(ask, SECRETS[ask.key], chance) for ask in scenario.asks]
-        acts = [_client(world, client, trace) for client in clients]
-        acts += [_fault(world, fault, trace) for fault in scenario.faults]
-        async with asyncio.timeout(5000):
-            await asyncio.gather(*acts)
-        await asyncio.sleep(QUIET_S)
-        await _check(world, scenario, clients, before)
+async def _play(world: World, chance: random.Random) -> Report:
+    scenario, trace = world.scenario, list[str]()
+    clients = [Client(ask, SECRETS[ask.key], chance) for ask in scenario.asks]
+    acts = [_client(world, client, trace) for client in clients]
+    acts += [_fault(world, fault, trace) for fault in scenario.faults]
+    async with asyncio.timeout(5000):
+        await asyncio.gather(*acts)
+    await asyncio.sleep(QUIET_S)
+    await check_at_rest(world)
+    await _check_usage(world, clients)
     statuses = {client.ask.number: client.answer.status for client in clients}
     return Report(scenario, statuses, tuple(trace))
 
 
 async def _client(world: World, client: Client, trace: list[str]) -> None:
     await asyncio.sleep(client.ask.at)
-    protocol = world.protocol(
-        config=world.server.config, server_state=world.server.server_state, app_state={}, _loop=world.loop
-    )
     world.connected += 1
     try:
-        await client.run(Wire.to(world.loop, protocol))
+        await client.run(world.connect())
     finally:
         world.connected -= 1
     await asyncio.sleep(LEFT_S)
@@ -221,7 +242,7 @@ async def _text_of(expert: str, ask: Ask) -> str:
     return str(said["choices"][0]["message"]["content"])
 
 
-async def _check(world: World, scenario: Scenario, clients: list[Client], before: set[str]) -> None:
+async def check_at_rest(world: World) -> None:
     """Nothing is left of anybody, and what is counted is what happened."""
     services = world.services
     counts = services.tiers.counts()
@@ -230,7 +251,7 @@ async def _check(world: World, scenario: Scenario, clients: list[Client], before
     assert services.tiers.readiness.engines, "the tiers know no engine"
     gate = repr(world.server.gate)
     assert "under way: 0, bodies: 0" in gate, f"the gate still counts: {gate}"
-    left = _tasks() - before
+    left = _tasks() - world.tasks
     assert not left, f"tasks are left: {left}"
     used = {tier.tier: tier.used_bytes for tier in services.tiers.usage()}
     status = services.tiers.status()
@@ -243,10 +264,9 @@ async def _check(world: World, scenario: Scenario, clients: list[Client], before
         assert held == resident, f"the engine holds {held}, the tiers say {resident}"
         loaded = sum(weights[name] for name in held)
         assert used["device"] == loaded, f"the device is charged {used['device']} bytes and holds {loaded}"
-    await _check_usage(world, scenario, clients)
 
 
-async def _check_usage(world: World, scenario: Scenario, clients: list[Client]) -> None:
+async def _check_usage(world: World, clients: list[Client]) -> None:
     rows = await world.services.accounts.usage(UsageQuery())
     counted = Counter[str]()
     for row in rows:
@@ -257,12 +277,13 @@ async def _check_usage(world: World, scenario: Scenario, clients: list[Client]) 
             delivered[client.ask.key] += client.answer.events
     for key, tokens in delivered.items():
         assert counted[key] >= tokens, f"key {key} got {tokens} tokens, and {counted[key]} are counted"
-        if scenario.calm:
+        if world.scenario.calm:
             assert counted[key] == tokens, f"key {key} got {tokens} tokens, and {counted[key]} are counted"
 
 
-def _tasks() -> set[str]:
-    return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+def _tasks() -> frozenset[str]:
+    own = asyncio.current_task()
+    return frozenset(task.get_name() for task in asyncio.all_tasks() if task is not own)
 
 
 @contextlib.asynccontextmanager
@@ -288,7 +309,7 @@ async def _serving(
 
             reload = Reload(gateway.services, read)
             server = server_over(gateway, reload)
-            world = World(loop, wall, gateway.services, server, reload, engines[0], disk, folder)
+            world = World(scenario, loop, wall, gateway.services, server, reload, engines[0], disk, folder)
             yield world
 
 
