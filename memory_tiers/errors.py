@@ -1,11 +1,11 @@
-"""Everything that can go wrong between a request and its lease.
+"""Errors of the tiers, from the start to a request's lease.
 
 TiersError
 ├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
 ├── OrderRefused       an operator's order cannot be carried out as things are; nothing changed
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
-├── ManagerBroken      a bug of ours was found while serving; nothing more is granted
+├── ManagerBroken      a bug of ours was found while serving; no more leases are granted
 ├── LogUnwritable      the event log cannot be running; raised before anything starts
 ├── LogUnreadable      a file is no event log of this version
 └── SimulationImpossible  a profile, a trace or their combination cannot be simulated
@@ -25,11 +25,12 @@ RejectionReason = Literal[
 
 
 class TiersError(Exception):
-    """Root of the tree. The message says what to do next."""
+    """Is the root of the tree. The message says what to do next."""
 
 
 class LeaseRejected(TiersError):
-    """``retry_after_s`` comes from measured moves; None where none was measured or waiting does not help."""
+    """Ends a ticket without a lease. ``retry_after_s`` comes from measured moves; None where none was
+    measured or waiting does not help."""
 
     def __init__(self, reason: RejectionReason, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -38,28 +39,28 @@ class LeaseRejected(TiersError):
 
 
 class BudgetTooSmall(TiersError):
-    pass
+    """Names an expert, or a set of them, that the budgets can never hold."""
 
 
 class OrderRefused(TiersError):
-    pass
+    """Says why an operator's order cannot be carried out; nothing changed."""
 
 
 class HostUnavailable(TiersError):
-    pass
+    """Says why the host tier's memory cannot be written."""
 
 
 class ManagerBroken(TiersError):
-    pass
+    """Ends whatever is asked of a manager that found a bug of ours."""
 
 
 class LogUnwritable(TiersError):
-    pass
+    """Says why the event log cannot be begun."""
 
 
 class LogUnreadable(TiersError):
-    pass
+    """Names the file and line that are no event log of this version."""
 
 
 class SimulationImpossible(TiersError):
-    pass
+    """Names the profile or trace that cannot be simulated, and why."""

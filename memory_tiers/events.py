@@ -1,158 +1,27 @@
-"""What happens to the tiers (events, with the driver's time in seconds) and what shall be done (actions)."""
+"""Events that the driver tells the tiers' state machine. ``at`` is the driver's time in seconds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from experts.engines.engine import Engine
-from experts.spec import Expert
-from memory_tiers.errors import RejectionReason
+from memory_tiers.actions import Move
+from memory_tiers.members import Member, Revision
 from memory_tiers.tiers import Tier
 
-MoveReason = Literal[
-    "ticket", "preload", "prefetch", "operator", "eviction", "over_budget", "idle", "removed", "unusable"
-]
-"""Why an expert moves. Up: ``ticket``: somebody waits for it. ``preload``: it is pinned or a default, or its
-engine starts with it, or it was on the device when its engine died. ``prefetch``: it will probably be
-wanted. Down: ``eviction``: another expert needs its place. ``over_budget``: measured bytes turned out over
-the budget, or the budget became smaller. ``idle``: nobody used it for as long as it was to stay.
-``removed``: it is not configured any more. ``unusable``: no engine could load this copy. Either way:
-``operator``: it was ordered."""
-
 Priority = Literal["high", "normal", "low"]
-"""Who is served first of those who wait; nobody waits past ``max_wait_s`` for the sake of a higher one."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartEngine:
-    """Start the engine of ``family`` with ``expert`` resident, reading the copy in ``source``."""
-
-    family: str
-    expert: str
-    source: Tier
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Bring ``expert`` from ``source`` to ``target``; from a higher to a lower tier means giving memory back.
-
-    ``beneficiary`` is the expert an eviction makes room for. ``replaces`` is the resident expert whose place
-    a load takes in an engine that is full by count. ``image``: the engine may use, or make and leave, an
-    image in its own format on the host, in place of the copy of the checkpoint there; room is reserved.
-    ``age_s``: of what leaves, be it the one that is replaced, how long it has been there. ``gives_back``: the
-    bytes that what leaves ``source`` holds there.
-    """
-
-    expert: str
-    source: Tier
-    target: Tier
-    reason: MoveReason
-    beneficiary: str | None = None
-    replaces: str | None = None
-    image: bool = False
-    age_s: float | None = field(default=None, compare=False)
-    gives_back: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AbortMove:
-    """End ``move``, a read from disk, before its time if it still can. It fails then, or has finished."""
-
-    move: Move
-
-
-@dataclass(frozen=True, slots=True)
-class StopEngine:
-    """Give back all that the engine of ``family`` holds. ``reason`` and ``beneficiary``: as of a Move.
-    ``ages_s``: of whoever is resident, how long it has been there."""
-
-    family: str
-    reason: MoveReason
-    beneficiary: str | None = None
-    ages_s: Mapping[str, float] = field(default_factory=dict, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """``expert`` is nowhere any more, and nobody will hear of it again."""
-
-    expert: str
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """The ticket is a lease from now on, whether or not its client still waits."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    ticket: int
-    reason: RejectionReason
-    message: str
-
-
-Action = StartEngine | StopEngine | Move | AbortMove | Grant | Reject | Forget
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What the tiers know of an expert from the beginning. ``default``: the device holds it when nobody asks
-    for others. ``ttl_s``: how long it stays there unused; None: until its place is needed."""
-
-    name: str
-    family: str
-    weights_bytes: int
-    pinned: bool = False
-    default: bool = False
-    ttl_s: float | None = None
-
-    @classmethod
-    def of(cls, expert: Expert) -> "Member":
-        return cls(
-            expert.name, expert.family, expert.weights_bytes, expert.pinned, expert.default, expert.ttl_s
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What the tiers know of an engine: ``Engine.resident_limit`` and ``Engine.held_bytes``."""
-
-    name: str
-    resident_limit: int | None
-    held: int = 0
-
-    @classmethod
-    def of(cls, engine: Engine) -> "Family":
-        return cls(engine.family, engine.resident_limit, engine.held_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """What becomes different at once. ``added``: also such of the new ``families``. ``removed``: nobody may
-    ask for them any more, and who waits for them or uses them is served; a family without experts ends.
-    ``changed``: others of ``pinned``, ``default`` and ``ttl_s``, the same weights. ``device`` and ``host``:
-    bytes; None: as they are."""
-
-    added: tuple[Member, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[Member, ...] = ()
-    families: tuple[Family, ...] = ()
-    device: int | None = None
-    host: int | None = None
+"""Which waiting tickets are served first; none waits past ``max_wait_s`` because of a higher priority."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Start the engines and load what is pinned."""
+    """Serving begins: engines start and pinned experts load."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class TicketAsked:
-    """``ticket`` is new. With ``fail_fast`` it is granted at once or rejected at once, and causes no load."""
+    """A request asks for a lease; ``ticket`` is a new number. With ``fail_fast`` it is granted or rejected at
+    once, and causes no load."""
 
     ticket: int
     expert: str
@@ -171,14 +40,17 @@ class TicketCancelled:
 
 @dataclass(frozen=True, slots=True)
 class LeaseReleased:
+    """The request that held the lease ended."""
+
     ticket: int
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class MoveFinished:
-    """``bytes`` is what the expert now holds in the target tier; 0 where the move gave memory back.
-    ``image_bytes``: of the image that is on the host since a load with ``image``; 0: there is none."""
+    """A Move was carried out. ``bytes``: what the expert now holds in the target tier; 0 where the move gave
+    memory back. ``image_bytes``: the image that is on the host since a load with ``image``; 0: there is none.
+    """
 
     move: Move
     bytes: int
@@ -188,7 +60,7 @@ class MoveFinished:
 
 @dataclass(frozen=True, slots=True)
 class MoveFailed:
-    """Nothing changed. When the engine's death is the cause, EngineDied comes first."""
+    """A Move changed nothing. If the engine's death was the cause, EngineDied comes first."""
 
     move: Move
     reason: str
@@ -197,6 +69,8 @@ class MoveFailed:
 
 @dataclass(frozen=True, slots=True)
 class EngineStarted:
+    """A StartEngine was carried out; ``expert`` holds ``bytes`` on the device."""
+
     family: str
     expert: str
     bytes: int
@@ -205,6 +79,8 @@ class EngineStarted:
 
 @dataclass(frozen=True, slots=True)
 class EngineStartFailed:
+    """A StartEngine failed; the engine does not run."""
+
     family: str
     expert: str
     reason: str
@@ -230,7 +106,7 @@ class EngineStopped:
 
 @dataclass(frozen=True, slots=True)
 class RestartDue:
-    """Time to try an engine again whose starts failed, though nobody asks for it."""
+    """An engine whose starts failed is to be tried again, though no request asks for it."""
 
     family: str
     at: float
@@ -238,7 +114,7 @@ class RestartDue:
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """How probable it is of each of some experts, not the one that was chosen, that it is wanted soon."""
+    """The router gave each of some experts, except the chosen one, a probability of being wanted soon."""
 
     chances: tuple[tuple[str, float], ...]
     at: float
@@ -246,7 +122,7 @@ class Foreseen:
 
 @dataclass(frozen=True, slots=True)
 class OrderGiven:
-    """An operator wants ``expert`` in ``tier``. It is checked beforehand: ``Changes.may_order``."""
+    """An operator wants ``expert`` in ``tier``. Checked beforehand: ``Orders.may_order``."""
 
     expert: str
     tier: Tier
@@ -255,7 +131,8 @@ class OrderGiven:
 
 @dataclass(frozen=True, slots=True)
 class LoadCancelled:
-    """An operator does not want ``expert`` to be loaded: whoever waits for it is rejected."""
+    """An operator does not want ``expert`` to be loaded: requests that wait for it are rejected. Checked
+    beforehand: ``Orders.may_cancel``."""
 
     expert: str
     at: float
@@ -263,7 +140,8 @@ class LoadCancelled:
 
 @dataclass(frozen=True, slots=True)
 class ExpertChanged:
-    """Its pin, ``default`` and ``ttl_s`` are as ``member`` says. Checked beforehand: ``Changes.may_have``."""
+    """An expert's pin, ``default`` and ``ttl_s`` are now as ``member`` says. Checked beforehand:
+    ``Orders.may_change``."""
 
     member: Member
     at: float
@@ -271,7 +149,7 @@ class ExpertChanged:
 
 @dataclass(frozen=True, slots=True)
 class Revised:
-    """Another configuration. Checked beforehand: ``Changes.may_revise``."""
+    """The configuration changed. Checked beforehand: ``Revisions.may_revise``."""
 
     revision: Revision
     at: float
@@ -279,14 +157,14 @@ class Revised:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """Nothing happened, but somebody may have waited or stayed long enough: see ``TierState.deadline``."""
+    """Nothing happened, but ``TierState.deadline`` has come: a wait or a stay may have become long enough."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class DrainRequested:
-    """No new tickets, no new moves; leases may end in peace."""
+    """Shutdown begins: no new tickets, no new moves; leases may end."""
 
     at: float
 

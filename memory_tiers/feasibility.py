@@ -1,14 +1,14 @@
-"""Budgets that can never work are refused before anything starts, with the numbers."""
+"""Refuses budgets that can never work before anything starts, with the numbers."""
 
 from collections.abc import Callable, Sequence
 
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.events import Family, Member
+from memory_tiers.members import Family, Member
 from memory_tiers.tiers import TiersConfig
 
 
 def checkpoint_bytes(member: Member) -> int:
-    """Bytes that it is taken to need on the device before any were measured."""
+    """Estimates the device bytes of an expert before any were measured: those of its checkpoint."""
     return member.weights_bytes
 
 
@@ -18,7 +18,8 @@ def check_members(
     families: Sequence[Family],
     on_device: Callable[[Member], int] = checkpoint_bytes,
 ) -> None:
-    """``on_device``: bytes that a member takes there. Raises BudgetTooSmall."""
+    """Checks that every expert can be where it may have to be. ``on_device`` gives the bytes that a member
+    takes there. Raises BudgetTooSmall."""
     on_disk = sum(member.weights_bytes for member in members)
     if config.disk is not None and on_disk > config.disk:
         raise BudgetTooSmall(

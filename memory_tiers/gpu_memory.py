@@ -1,4 +1,4 @@
-"""What is free on the GPUs that engines will use, as NVIDIA's driver says (NVML), without torch."""
+"""Reads the free memory of the GPUs that engines will use from NVIDIA's driver (NVML), without torch."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -8,8 +8,8 @@ from experts.memory.machine_memory import Room
 
 
 def gpu_memory(devices: Sequence[str]) -> Room:
-    """Free on all of ``devices`` together: numbers in the order of the PCI bus (CUDA counts in it where
-    CUDA_DEVICE_ORDER=PCI_BUS_ID, or where all are of one kind) or UUIDs. Raises MemoryUnknown."""
+    """Sums what is free on ``devices``: UUIDs, or numbers in the order of the PCI bus (in which CUDA counts
+    with CUDA_DEVICE_ORDER=PCI_BUS_ID, or where all GPUs are of one kind). Raises MemoryUnknown."""
     try:
         import pynvml  # only here: most gateways have no GPU
     except ImportError as error:

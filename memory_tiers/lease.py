@@ -9,10 +9,12 @@ from memory_tiers.tiers import Tier
 
 
 class Lease:
-    """While it is held its expert cannot leave the device. Give it back with ``release`` or a ``with`` block.
+    """Keeps its expert on the device until it is given back, by ``release`` or at the end of a ``with``
+    block.
 
-    ``tier`` is where the expert was when it was asked for, ``queue_seconds`` how long the ticket waited, and
-    ``swap_seconds`` the part of that in which moves for the expert, or its engine's start, were under way.
+    ``tier``: where the expert was when the lease was asked for. ``queue_seconds``: how long the ticket
+    waited. ``swap_seconds``: the part of that in which moves for the expert, or its engine's start, were
+    under way.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Lease:
         return f"<Lease {self.expert} {held} tier={self.tier} queue={self.queue_seconds:.3f}s>"
 
     def release(self) -> None:
-        """Idempotent, never waits."""
+        """Gives the lease back at once. Idempotent."""
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()

@@ -1,17 +1,19 @@
-"""What moves cost on this machine, learned from the moves made."""
+"""Learns what moves cost on this machine from the moves made."""
 
 from memory_tiers.tiers import Tier
 
 WEIGHT_OF_LATEST = 0.3
+"""The share of the latest measurement in the smoothed figure."""
 
 
 class MoveCosts:
-    """Smoothed seconds per byte between two tiers."""
+    """Smooths the seconds that a byte takes between two tiers."""
 
     def __init__(self) -> None:
         self._seconds_per_byte: dict[tuple[Tier, Tier], float] = {}
 
     def note(self, source: Tier, target: Tier, size: int, seconds: float) -> None:
+        """Takes in a move of ``size`` bytes; moves without bytes say nothing."""
         if size <= 0:
             return
         latest = seconds / size
@@ -19,12 +21,13 @@ class MoveCosts:
         self._seconds_per_byte[source, target] = before + WEIGHT_OF_LATEST * (latest - before)
 
     def of_move(self, source: Tier, target: Tier, size: int) -> float | None:
-        """Seconds. None: not measured yet."""
+        """Estimates the seconds of one move. None: not measured yet."""
         rate = self._seconds_per_byte.get((source, target))
         return None if rate is None else size * rate
 
     def seconds(self, size: int, source: Tier) -> float | None:
-        """From ``source`` to the device, over the host where that was measured. None: not measured yet."""
+        """Estimates the seconds from ``source`` to the device, over the host where that was measured. None:
+        not measured yet."""
         rate = self._seconds_per_byte.get
         read, load, direct = rate(("disk", "host")), rate(("host", "device")), rate(("disk", "device"))
         if source != "disk":

@@ -1,11 +1,11 @@
-"""What the driver measured, for metrics, logs and the live page."""
+"""Observations of the driver, for metrics, logs and the live page."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from experts.engines.engine import EngineState
+from memory_tiers.actions import MoveReason
 from memory_tiers.errors import RejectionReason
-from memory_tiers.events import MoveReason
 from memory_tiers.tiers import Tier
 
 MoveOutcome = Literal["done", "failed", "cancelled"]
@@ -14,8 +14,8 @@ TicketOutcome = Literal["cancelled", "broken"] | RejectionReason
 
 @dataclass(frozen=True, slots=True)
 class MoveDone:
-    """A move ended. ``bytes`` is what was moved or given back; 0 when it failed. ``age_s``: of what left a
-    tier, how long it had been there."""
+    """A move ended. ``bytes``: moved or given back; 0 when it failed. ``age_s``: seconds that what left a
+    tier had been there."""
 
     expert: str
     source: Tier
@@ -31,7 +31,7 @@ class MoveDone:
 @dataclass(frozen=True, slots=True)
 class Displaced:
     """An expert left the device without a move of its own: a load took its place, or its engine was stopped.
-    Not when the engine died."""
+    An engine's death is no displacement."""
 
     expert: str
     reason: MoveReason
@@ -40,8 +40,8 @@ class Displaced:
 
 @dataclass(frozen=True, slots=True)
 class LeaseGranted:
-    """A ticket ended well. ``tier`` is where the expert was when it was asked for; ``swap_seconds`` is the
-    part of ``queue_seconds`` in which moves for this expert were under way."""
+    """A ticket ended with a lease. ``tier``: where the expert was when it was asked for. ``swap_seconds``:
+    the part of ``queue_seconds`` in which moves for this expert were under way."""
 
     expert: str
     tier: Tier
@@ -51,13 +51,15 @@ class LeaseGranted:
 
 @dataclass(frozen=True, slots=True)
 class LeaseEnded:
+    """A lease was given back after ``seconds``."""
+
     expert: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class TicketEnded:
-    """In another way. Every ticket of an expert that exists ends once."""
+    """A ticket ended without a lease. Every ticket of an expert that exists ends once."""
 
     expert: str
     outcome: TicketOutcome
@@ -66,8 +68,8 @@ class TicketEnded:
 
 @dataclass(frozen=True, slots=True)
 class EngineChanged:
-    """``starts`` counts the attempts so far. ``seconds`` is what a start or a stop took, 0 where none ended;
-    ``detail`` says why an engine is dead or was stopped."""
+    """An engine reached another state. ``starts``: attempts so far. ``seconds``: what a start or a stop took,
+    0 where none ended. ``detail``: why the engine is dead or was stopped."""
 
     family: str
     state: EngineState

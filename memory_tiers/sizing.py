@@ -1,4 +1,4 @@
-"""Budgets that are auto: what device and host may fill of the memory that is free at the start. Pure.
+"""Sizes budgets that are auto: what device and host may fill of the memory that is free at the start. Pure.
 
 1. In main memory each process that computes needs WORKER_BYTES beside weights and KV pool, and a reserve
    stays free. On CPU the KV pools come from it too.
@@ -24,21 +24,23 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 Platform = Literal["cpu", "cuda"]
 
 WORKER_BYTES = 2 * 10**9
-"""Docs/benchmarks.md: two plain vLLM processes took 6.4 GB, of which 2 x 1.2 GB are KV pool and weights; an
-interleaved one 3.2 GB, of which 1.7 GB. So 2.0 and 1.5 GB; on CUDA not measured."""
+"""Memory of a process beside weights and KV pool. Measured (docs/benchmarks.md): two plain vLLM processes
+took 6.4 GB, of which 2 x 1.2 GB are KV pool and weights, so 2.0 GB each; an interleaved one 3.2 GB, of which
+1.7 GB, so 1.5 GB. Not measured on CUDA."""
 RESERVE_SHARE = 0.1
-"""Of main memory: the gateway and its router, page cache, and what comes later."""
+"""The share of main memory for the gateway and its router, page cache, and what comes later."""
 RESERVE_BYTES = 512 * 2**20
-"""At least."""
+"""The least that is reserved for those."""
 GPU_SHARE = 0.9
 """The rest is for CUDA's context, captured graphs and activations. vLLM's own default is 0.92."""
 PACKED_SHARE = 0.25
-"""On CPU embeddings are kept twice, packed and as they are: 113 MB of SmolLM2-135M's 538 MB in float32."""
+"""The share of weights that a CPU engine keeps twice, embeddings packed and as they are: 113 MB of
+SmolLM2-135M's 538 MB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class FamilyNeeds:
-    """The experts of one engine, with ``Engine.resident_limit`` and ``Engine.held_bytes``."""
+    """One engine's experts, with its ``Engine.resident_limit`` and ``Engine.held_bytes``."""
 
     config: FamilyConfig
     experts: Sequence[Expert]
@@ -47,23 +49,23 @@ class FamilyNeeds:
 
     @property
     def workers(self) -> int:
-        """Processes that compute."""
+        """How many processes compute."""
         return 0 if self.config.mode == "simulated" else self.config.tensor_parallel_size
 
     @property
     def kv_bytes(self) -> int:
-        """Each worker has a pool of this size, in which there is its share of every token."""
+        """Bytes of all workers' KV pools; each worker has a pool with its share of every token."""
         return self.workers * self.config.kv_cache
 
     def at_once(self, sizes: Sequence[int]) -> int:
-        """Of what takes ``sizes``, the bytes that the engine can hold at once."""
+        """Sums those of ``sizes`` that the engine can hold at once."""
         return max(sizes, default=0) if self.resident_limit == 1 else sum(sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is free, read once at the start. ``gpus``: of those that the engines use; None on CPU, and where
-    nobody asks."""
+    """The memory that is free, read once at the start. ``gpus``: of the GPUs that the engines use; None on
+    CPU, and where no budget depends on it."""
 
     platform: Platform
     memory: Room
@@ -73,14 +75,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """``why``: where the numbers come from, in one line."""
+    """Budgets in bytes. ``why``: where the numbers come from, in one line."""
 
     config: TiersConfig
     why: str
 
 
 def devices_of(families: Sequence[FamilyNeeds], visible: str | None) -> tuple[str, ...]:
-    """The GPUs that engines will use. ``visible``: CUDA_VISIBLE_DEVICES, None where it is not set."""
+    """Lists the GPUs that engines will use. ``visible``: CUDA_VISIBLE_DEVICES, None where it is not set."""
     found: dict[str, None] = {}
     for family in families:
         numbers = [str(number) for number in family.config.devices]
@@ -91,7 +93,8 @@ def devices_of(families: Sequence[FamilyNeeds], visible: str | None) -> tuple[st
 
 
 def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Machine) -> Sized:
-    """Budgets may come out too small for the experts, also 0: ``check_members`` says so with the numbers."""
+    """Sizes the budgets that are auto. They may come out too small for the experts, also 0: ``check_members``
+    says so with the numbers."""
     needs = _Needs(tuple(families), machine.platform)
     found, reserve = machine.memory, _reserve(machine.memory.bytes)
     free = max(0, found.bytes - needs.beside - reserve)
@@ -103,9 +106,9 @@ def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Mac
         f"all experts fill up to {needs.host:,} on the host",
     ]
     if machine.platform == "cpu":
-        device, host = _of_one_memory(settings, needs, free, most)
+        device, host = _split_main_memory(settings, needs, free, most)
     else:
-        device, host = 0, needs.worth(min(free, most))
+        device, host = 0, needs.usable(min(free, most))
     if machine.gpus is not None:
         device = round(machine.gpus.bytes * GPU_SHARE) - needs.kv - needs.working_copies
         why.append(
@@ -115,12 +118,12 @@ def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Mac
     return Sized(_with(settings, device, host), "; ".join(why))
 
 
-def _of_one_memory(settings: TiersSettings, needs: "_Needs", free: int, most: int) -> tuple[int, int]:
-    """Device and host (2); what is given in bytes has gone first."""
+def _split_main_memory(settings: TiersSettings, needs: "_Needs", free: int, most: int) -> tuple[int, int]:
+    """Divides what is free into device and host (2); a budget in bytes is taken out first."""
     if settings.host != "auto":
         return free - settings.host, settings.host
     taken = needs.device_of(free) if settings.device == "auto" else settings.device
-    host = needs.worth(min(free - taken, most))
+    host = needs.usable(min(free - taken, most))
     return free - host, host
 
 
@@ -130,30 +133,32 @@ def _reserve(memory: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """What families need on a platform, from above: how large weights are on the device is known once they
-    are loaded."""
+    """The most that families need on a platform: how large weights are on the device is known once they are
+    loaded."""
 
     families: tuple[FamilyNeeds, ...]
     platform: Platform
 
     @property
     def kv(self) -> int:
+        """Bytes of all KV pools."""
         return sum(family.kv_bytes for family in self.families)
 
     @property
     def beside(self) -> int:
-        """Main memory that is not for weights."""
+        """Bytes of main memory that are not for weights."""
         workers = sum(family.workers for family in self.families)
         return workers * WORKER_BYTES + (self.kv if self.platform == "cpu" else 0)
 
     @property
     def host(self) -> int:
+        """Bytes that all experts can fill on the host (4)."""
         sizes = self._all_sizes()
         return sum(sizes) + max(sizes)
 
     @property
     def working_copies(self) -> int:
-        """Which no budget is charged for."""
+        """Bytes of the copies that interleaved engines compute with, which no budget is charged for."""
         return sum(
             max(self._sizes(family))
             for family in self.families
@@ -161,13 +166,13 @@ class _Needs:
         )
 
     def device_of(self, free: int) -> int:
-        """The device's part of what is free in main memory (2)."""
+        """Computes the device's part of what is free in main memory (2)."""
         most = sum(family.held + family.at_once(self._sizes(family)) for family in self.families)
         staying = sum(family.held + family.at_once(self._staying(family)) for family in self.families)
         return most if most <= free else max(free - free // 2, staying + max(self._all_sizes()))
 
-    def worth(self, host: int) -> int:
-        """A host without room for an expert is none (4)."""
+    def usable(self, host: int) -> int:
+        """Makes a host without room for any expert 0 bytes (4)."""
         return host if host >= min(self._all_sizes()) else 0
 
     def _staying(self, family: FamilyNeeds) -> list[int]:
@@ -182,7 +187,7 @@ class _Needs:
 
 
 def _largest_form(expert: Expert, config: FamilyConfig, platform: Platform) -> int:
-    """Of a checkpoint and the image made of it."""
+    """The bytes of an expert's checkpoint or of the image made of it, whichever is larger."""
     if config.mode in ("lora", "simulated"):  # adapters are held as they are
         return expert.weights_bytes
     wide = config.dtype == "float32" or (config.dtype == "auto" and platform == "cpu")
@@ -193,7 +198,7 @@ def _largest_form(expert: Expert, config: FamilyConfig, platform: Platform) -> i
 
 
 def _with(settings: TiersSettings, device: int, host: int) -> TiersConfig:
-    """The settings, with these numbers where they say auto."""
+    """Puts these numbers where the settings say auto."""
     found: Mapping[str, object] = {
         **dict(settings),
         "device": ByteSize(max(0, device)) if settings.device == "auto" else settings.device,

@@ -1,21 +1,20 @@
-"""What the tiers look like now."""
+"""The state of the tiers at one moment, for people and metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from experts.engines.engine import EngineState
-from memory_tiers.events import MoveReason
-from memory_tiers.state.ledger import Presence
-from memory_tiers.tiers import Tier
+from memory_tiers.actions import MoveReason
+from memory_tiers.tiers import Presence, Tier
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertStatus:
-    """One expert. ``tier`` is the highest that holds it; ``device`` and ``host`` tell what is on its way.
-    Byte counts are what is charged now, 0 where nothing is. ``ordered``: where an operator, its ``ttl_s`` or
-    its removal sends it, until it is there or that was given up. ``failure``: why its latest load failed,
-    empty when it did not, and when an operator has sent it somewhere since."""
+    """One expert. ``tier``: the highest that holds it. ``device`` and ``host``: what is there or on its way.
+    Byte counts are charged now, 0 where nothing is. ``ordered``: where an operator, its ``ttl_s`` or its
+    removal sends it, until it is there or that was given up. ``failure``: why its latest load failed, empty
+    when it did not, and when an operator has sent it somewhere since."""
 
     expert: str
     family: str
@@ -37,13 +36,14 @@ class ExpertStatus:
 
     @property
     def loading(self) -> bool:
+        """Whether a copy of it is on its way up."""
         return "arriving" in (self.device, self.host)
 
 
 @dataclass(frozen=True, slots=True)
 class TierStatus:
-    """``capacity_bytes`` None: unlimited. More is used only where measurements exceeded the estimates.
-    ``reserved_bytes``: the part of ``used_bytes`` that is still on its way."""
+    """One tier. ``capacity_bytes`` None: unlimited. More is used only where measurements exceeded the
+    estimates. ``reserved_bytes``: the part of ``used_bytes`` that is still on its way."""
 
     tier: Tier
     used_bytes: int
@@ -54,8 +54,8 @@ class TierStatus:
 @dataclass(frozen=True, slots=True)
 class MoveProgress:
     """A move under way. ``done``: the share of its bytes that has arrived where that can be seen (a read from
-    disk), else of its time as moves of that kind took before; None where nothing is known. ``remaining_s``:
-    by the same."""
+    disk), else the share of the time that such moves took before; None where nothing is known.
+    ``remaining_s``: estimated the same way."""
 
     expert: str
     source: Tier
@@ -69,9 +69,9 @@ class MoveProgress:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """``starts`` counts attempts; ``detail`` says why the engine is dead. ``rests``: it does not run, or is
-    about to stop, since nobody needs it or others need its memory, and the next request starts it.
-    ``bound_hits``: how often somebody waited as long as ``max_wait_s``."""
+    """One engine. ``starts``: attempts. ``detail``: why it is dead. ``rests``: it does not run, or is about
+    to stop, because no request needs it or others need its memory; the next request starts it.
+    ``bound_hits``: how often an expert's oldest ticket waited as long as ``max_wait_s``."""
 
     family: str
     state: EngineState
@@ -81,16 +81,15 @@ class EngineStatus:
     bound_hits: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Counts since the server started."""
-
-    prefetches: Mapping[tuple[Tier, Literal["used", "wasted"]], int]
+PrefetchUse = Literal["used", "wasted"]
+"""Whether a prefetched copy was used before it left its tier."""
+PrefetchCounts = Mapping[tuple[Tier, PrefetchUse], int]
+"""Prefetched copies since the server started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Ready: every engine that was to run runs."""
+    """Whether every engine that is meant to run does, and each engine's state."""
 
     ready: bool
     engines: tuple[EngineStatus, ...]
@@ -98,7 +97,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class OpenCounts:
-    """All zero when nothing is left behind."""
+    """Tickets that wait, leases that are held and moves under way; all 0 when nothing is left behind."""
 
     waiting: int
     leases: int

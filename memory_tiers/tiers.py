@@ -8,8 +8,9 @@ from pydantic import ByteSize, Field, PlainValidator, TypeAdapter, ValidationErr
 from experts.spec import Strict
 
 Tier = Literal["device", "host", "disk"]
+Presence = Literal["absent", "arriving", "present", "leaving"]
+"""How much of an expert's copy is in one tier."""
 PolicyName = Literal["lru", "cost"]
-
 
 _BYTES = TypeAdapter(ByteSize)
 
@@ -27,7 +28,7 @@ Budget = Annotated[ByteSize | Literal["auto"], PlainValidator(_budget)]
 
 
 class TiersSettings(Strict):
-    """How much of each tier experts may fill, and how many requests may wait, as configured."""
+    """Says how much of each tier experts may fill and how many requests may wait, as configured."""
 
     device: Budget
     """Memory for weights on the device, over all engines. KV pools are not in it: see ``kv_cache``. auto:
@@ -39,27 +40,27 @@ class TiersSettings(Strict):
     disk: ByteSize | None = None
     """Most bytes the prepared checkpoints may take together; absent means unlimited."""
     max_wait_s: float = Field(default=30.0, gt=0)
-    """Who has waited longer than this for an expert comes first, and experts that have just been loaded make
+    """Seconds after which a waiting request comes before all others; experts that have just been loaded make
     room for it too."""
     min_residency_s: float | None = Field(default=None, ge=0)
     """Seconds an expert stays on the device before it may leave for another; absent means as long as its last
     load took, ten times as long while it is in use, at most ``max_wait_s``."""
     policy: PolicyName = "cost"
-    """Who leaves first when another expert needs room. cost: who was used least often of late, times the
-    seconds that bringing back each of its bytes takes. lru: who was used least recently."""
+    """Which expert leaves first when another needs room. cost: the one with the lowest recent use times
+    measured reload seconds per byte. lru: the one that was used least recently."""
     ttl_s: float | None = Field(default=None, gt=0)
-    """Seconds an expert that nobody uses stays on the device, unless the expert has a ``ttl_s`` of its own or
-    is pinned; absent means until its place is needed."""
+    """Seconds an unused expert stays on the device, unless the expert has a ``ttl_s`` of its own or is
+    pinned; absent means until its place is needed."""
     engine_idle_s: float | None = Field(default=None, gt=0)
-    """Seconds after which an engine that nobody uses is stopped, and gives back all it holds, unless one of
-    its experts is pinned or a default; absent means never. The next request starts it again."""
+    """Seconds after which an unused engine is stopped, and gives back all it holds, unless one of its experts
+    is pinned or a default; absent means never. The next request starts it again."""
     return_to_default_s: float | None = Field(default=None, gt=0)
     """Seconds without any request after which the experts with ``default: true`` come back to the device;
     absent means that they are only loaded when the server starts."""
     prefetch_share: float = Field(default=0.0, ge=0, le=0.5)
     """Largest share of each tier's memory, and of the time of its loads, that may be spent on experts that
-    the router finds probable but nobody waits for; 0 means no prefetching. Nothing is prefetched while
-    somebody waits, and nobody leaves for it who was used at least half as much."""
+    the router finds probable but no request waits for; 0 means no prefetching. Nothing is prefetched while a
+    request waits, and no expert leaves for it that was used at least half as much."""
     event_log: Path | None = None
     """File for every event of the tiers and what followed, for ``coe tiers replay``; absent means none. A
     relative path counts from the configuration file. It grows by some 300 bytes for each request."""
@@ -70,7 +71,7 @@ class TiersSettings(Strict):
 
 
 class TiersConfig(TiersSettings):
-    """The same where no budget is open any more (``memory_tiers.sizing``)."""
+    """Is TiersSettings once every budget is in bytes (``memory_tiers.sizing``)."""
 
     device: ByteSize
     host: ByteSize = ByteSize(0)

@@ -11,21 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine.figures import Aim, percentile
+from memory_tiers.actions import Grant, Move, StartEngine
 from memory_tiers.events import (
     EngineStarted,
     Event,
-    Family,
-    Grant,
     LeaseReleased,
-    Member,
-    Move,
     MoveFinished,
     Opened,
-    StartEngine,
     TicketAsked,
 )
-from memory_tiers.simulator.comparison import RIVALS, Comparison, Scenario, compare
+from memory_tiers.members import Family, Member
+from memory_tiers.simulator.comparison import RIVALS, Comparison, compare
 from memory_tiers.simulator.profiles import BUILT_IN
+from memory_tiers.simulator.scenario import Scenario
 from memory_tiers.simulator.trace import Kind, generate, names
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig

@@ -1,4 +1,4 @@
-"""Every event of the tiers and the actions that followed, as JSON lines that replay to the same actions."""
+"""Records every event of the tiers and the actions that followed, as JSON lines that replay to the same."""
 
 import dataclasses
 import json
@@ -12,8 +12,10 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from memory_tiers import events
+from memory_tiers.actions import Action, Move
 from memory_tiers.errors import LogUnreadable, LogUnwritable
-from memory_tiers.events import Action, Event, Family, Member, Move, Revision
+from memory_tiers.events import Event
+from memory_tiers.members import Family, Member, Revision
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
 
@@ -25,8 +27,7 @@ _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
 
 class EventLog:
     """Appends to a file that begins with what the state was made of. A line is written through at once, so
-    that the log of a killed process ends with its last event. Where the disk is full it ends too, and the
-    tiers go on."""
+    that the log of a killed process ends with its last event. A full disk ends the log; the tiers go on."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class EventLog:
         members: Sequence[Member],
         families: Sequence[Family],
     ) -> None:
-        """Replaces a log that is there. Raises LogUnwritable."""
+        """Begins the file in place of one that is there. Raises LogUnwritable."""
         self._ended = False
         made_of = {
             "version": VERSION,
@@ -49,13 +50,14 @@ class EventLog:
             try:
                 self._file.write(json.dumps(made_of) + "\n")
             except OSError:
-                with suppress(OSError):  # it writes what it still has
+                with suppress(OSError):  # closing writes what is still buffered
                     self._file.close()
                 raise
         except OSError as error:
             raise LogUnwritable(f"tiers.event_log {path}: cannot be written: {error.strerror}") from error
 
     def write(self, event: Event, actions: Sequence[Action]) -> None:
+        """Appends one event and what followed from it."""
         if self._ended:
             return
         line = json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]})
@@ -66,9 +68,10 @@ class EventLog:
             log.error("%s ends here, what follows is not recorded: %s", self._file.name, error)
 
     def close(self) -> None:
+        """Ends the file; an error is logged."""
         try:
             self._file.close()
-        except OSError as error:  # it writes what it still has
+        except OSError as error:  # closing writes what is still buffered
             if not self._ended:
                 log.error("%s lacks its end: %s", self._file.name, error)
 
@@ -78,16 +81,16 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """``different``: the first line, counted from 1, whose actions are not those that were recorded, with
-    both; None when all are."""
+    """The result of a replay. ``different``: the first line, counted from 1, whose actions are not the
+    recorded ones, with the recorded and the new ones; None where all agree."""
 
     events: int
     different: tuple[int, list[Any], list[Any]] | None
 
 
 def replay(path: Path) -> Replay:
-    """Feeds the recorded events to a new state and compares what it does. Raises LogUnreadable naming the
-    line."""
+    """Feeds the recorded events to a new state and compares its actions with the recorded ones. Raises
+    LogUnreadable naming the line."""
     lines = _lines(path)
     number, made_of = next(lines, (1, None))
     try:
@@ -109,7 +112,8 @@ def replay(path: Path) -> Replay:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """The last line may have been cut off when the process was killed, and is left out then."""
+    """Yields the lines with their numbers, without a last one that was cut off when the process was
+    killed."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

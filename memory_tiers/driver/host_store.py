@@ -1,4 +1,4 @@
-"""The host tier: experts' weights in shared memory, as checkpoints or as images in their engine's format."""
+"""Keeps experts' weights in shared memory, as checkpoints or as images in their engine's format."""
 
 import errno
 import fcntl
@@ -24,7 +24,7 @@ _ADVICE = "lower tiers.host or make the shared memory larger"
 
 
 class HostStore:
-    """One private folder in shared memory, from ``open`` (or the first load) to ``close``.
+    """Owns one private folder in shared memory, from ``open`` (or the first load) to ``close``.
 
     Opening removes what killed processes left: an owner locks its folder while it lives, so a leftover is
     known by its free lock, whatever the process number in its name says. Methods block: the driver calls
@@ -33,7 +33,7 @@ class HostStore:
     """
 
     def __init__(self, root: Path = Path("/dev/shm"), disk: Disk = DISK) -> None:
-        """``root`` is a folder on a memory file system; ``disk`` is what checkpoints are read with."""
+        """``root``: a folder on a memory file system. ``disk``: what checkpoints are read with."""
         self._root = root
         self._disk = disk
         self._opened: Path | None = None
@@ -46,7 +46,7 @@ class HostStore:
         return f"<HostStore {self._opened or 'not open'}>"
 
     def open(self) -> None:
-        """Idempotent. Raises HostUnavailable."""
+        """Removes leftovers and makes the folder. Idempotent. Raises HostUnavailable."""
         with self._idle:
             if self._opened is not None:
                 return
@@ -58,23 +58,24 @@ class HostStore:
 
     @property
     def folder(self) -> Path:
+        """The private folder; the store must be open."""
         assert self._opened is not None, "open comes first"
         return self._opened
 
     def path(self, name: str) -> Path:
-        """Where the copy of the expert ``name`` is, or would be."""
+        """Names the folder where the copy of the expert ``name`` is, or would be."""
         return self.folder / f"expert-{quote(name, safe='')}"
 
     def images(self, name: str) -> Path:
-        """The folder where an engine may keep the image of the expert ``name``, in its own format."""
+        """Makes the folder where an engine may keep the image of the expert ``name``, in its own format."""
         with self._work():
             folder = self._images(name)
             folder.mkdir(mode=0o700, exist_ok=True)
             return folder
 
     def tidy(self, name: str, *, image: bool) -> None:
-        """After a load: with an image the copy of the checkpoint is not needed any more; what was not written
-        to its end never is."""
+        """Removes, after a load, the copy of the checkpoint where there is an ``image`` now, and images that
+        were not written to their end."""
         with self._work():
             if image and self.path(name).exists():
                 shutil.rmtree(self.path(name))
@@ -82,8 +83,8 @@ class HostStore:
                 partial.unlink(missing_ok=True)
 
     def load(self, expert: Expert, reading: Reading | None = None) -> Loaded:
-        """Copies the expert's safetensors files and links to its others. Raises LoadFailed and leaves no half
-        copy, also when ``close`` is called meanwhile or ``reading`` is stopped."""
+        """Copies the expert's safetensors files and links to its other files. Raises LoadFailed and leaves no
+        half copy, also when ``close`` is called meanwhile or ``reading`` is stopped."""
         started = time.perf_counter()
         with self._work():
             partial = self.folder / f"partial-{secrets.token_hex(8)}"
@@ -99,7 +100,8 @@ class HostStore:
         return Loaded(copied, time.perf_counter() - started)
 
     def drop(self, name: str) -> None:
-        """Gives the memory back. Unknown names are ignored. Raises LoadFailed once closed, and OSError."""
+        """Gives the expert's memory back. Unknown names are ignored. Raises LoadFailed once closed, and
+        OSError."""
         with self._work():
             for path in (self.path(name), self._images(name)):
                 if path.exists():
@@ -120,7 +122,7 @@ class HostStore:
 
     @contextmanager
     def _work(self) -> Iterator[None]:
-        """``close`` waits for what is inside."""
+        """Counts work under way, for which ``close`` waits. Raises LoadFailed once closed."""
         with self._idle:
             if self._closing.is_set():
                 raise LoadFailed("the host tier is closed")
@@ -166,7 +168,8 @@ def _advice(error: OSError) -> str:
 
 
 def _own_folder(root: Path) -> tuple[Path, int]:
-    """A new locked folder. Another process may take it for a leftover before the lock is held: try again."""
+    """Makes a new locked folder. Another process may take it for a leftover before the lock is held: then
+    another is made."""
     while True:
         folder = root / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         folder.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""What is observed of the tiers as lines of the log: each move and what it cost, each change of an engine."""
+"""Writes observations as lines of the log: each move and what it cost, each change of an engine."""
 
 import logging
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from memory_tiers.observations import (
 
 @dataclass(frozen=True, slots=True)
 class Line:
+    """One line of the log."""
+
     level: int
     text: str
 
 
 def line_of(observation: Observation) -> Line | None:
-    """None for what concerns one request: the gateway has a line for each."""
+    """Makes the line of an observation; None for one that concerns a single request, which the gateway
+    logs."""
     match observation:
         case LeaseGranted() | LeaseEnded() | TicketEnded():
             return None

@@ -1,4 +1,4 @@
-"""The hands of the driver: does what an action means to an engine or the host store, and reports an event."""
+"""Carries out moves, starts and stops on engines and the host store, and reports each end as an event."""
 
 import asyncio
 import logging
@@ -9,17 +9,15 @@ from pathlib import Path
 from experts.engines.engine import Engine, Loaded
 from experts.errors import EngineLost, EngineUnavailable, ExpertsError, LoadFailed
 from experts.spec import Expert
+from memory_tiers.actions import Move, StartEngine, StopEngine
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.staging import Reading
 from memory_tiers.events import (
     EngineStarted,
     EngineStartFailed,
     EngineStopped,
-    Move,
     MoveFailed,
     MoveFinished,
-    StartEngine,
-    StopEngine,
 )
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import Displaced, MoveDone, MoveOutcome, Observation
@@ -34,7 +32,8 @@ StartEnded = EngineStarted | EngineStartFailed
 
 @dataclass(frozen=True, slots=True)
 class RunningMove:
-    """A move that has running, by the driver's clock. ``reading``: of a read from disk."""
+    """A move under way. ``started``: seconds of the driver's clock. ``reading``: how far a read from disk
+    is."""
 
     move: Move
     started: float
@@ -43,8 +42,8 @@ class RunningMove:
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Carries out moves, starts and stops. ``dead`` returns once an engine's death is known to the state, or
-    when it has waited long enough for it."""
+    """Holds the moves that run. ``dead`` returns once an engine's death is known to the state, or when it has
+    waited long enough for it."""
 
     experts: Mapping[str, Expert]
     engines: Mapping[str, Engine]
@@ -53,9 +52,10 @@ class Mover:
     observe: Callable[[Observation], None]
     clock: Callable[[], float]
     dead: Callable[[str], Awaitable[None]]
-    under_way: dict[Move, RunningMove] = field(default_factory=dict)
+    running: dict[Move, RunningMove] = field(default_factory=dict)
 
     async def start(self, action: StartEngine) -> StartEnded:
+        """Starts the engine and waits until it serves or has failed."""
         expert, family = self.experts[action.expert], action.family
         try:
             loaded = await self.engines[family].start(expert, self._weights(expert, action.source))
@@ -64,16 +64,17 @@ class Mover:
         return EngineStarted(family, expert.name, loaded.bytes, self.clock())
 
     async def stop(self, action: StopEngine) -> EngineStopped:
+        """Stops the engine and waits until it is gone."""
         await self.engines[action.family].stop()
         return EngineStopped(action.family, self.clock())
 
     def abort(self, move: Move) -> None:
-        """If it has not ended yet."""
-        if move in self.under_way:
-            self.under_way[move].reading.stop()
+        """Ends a read from disk early if it still runs."""
+        if move in self.running:
+            self.running[move].reading.stop()
 
     def progress(self, running: RunningMove) -> MoveProgress:
-        """How far it is."""
+        """Describes how far the move is."""
         move, seconds = running.move, self.clock() - running.started
         size = self.experts[move.expert].weights_bytes
         expected = self.costs.of_move(move.source, move.target, size)
@@ -89,8 +90,8 @@ class Mover:
         )
 
     def move(self, move: Move) -> Awaitable[MoveEnded]:
-        """It counts as running, and can be aborted, from now on."""
-        self.under_way[move] = running = RunningMove(move, self.clock())
+        """Begins the move at once, so that it can be aborted; the result waits for its end."""
+        self.running[move] = running = RunningMove(move, self.clock())
         return self._carry_out(running)
 
     async def _carry_out(self, running: RunningMove) -> MoveEnded:
@@ -119,7 +120,8 @@ class Mover:
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
     async def _move(self, running: RunningMove) -> Loaded:
-        """What the expert now holds in the target tier, nothing where memory was given back."""
+        """Moves, and returns what the expert now holds in the target tier; 0 bytes where memory was given
+        back."""
         move = running.move
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
@@ -150,7 +152,7 @@ class Mover:
 
     def _done(self, move: Move, outcome: MoveOutcome, size: int, started: float, detail: str = "") -> float:
         ended = self.clock()
-        del self.under_way[move]
+        del self.running[move]
         done = MoveDone(
             move.expert,
             move.source,
@@ -166,13 +168,15 @@ class Mover:
         return ended
 
     def _weights(self, expert: Expert, source: Tier) -> Path:
-        """A host copy that is an image has no checkpoint, which is read from disk should the image be bad."""
+        """Finds the checkpoint to read. A host copy that is an image has none: should the image be bad, the
+        disk is read."""
         copy = self.host.path(expert.name)
         return copy if source == "host" and copy.exists() else expert.folder
 
 
 def _reason(error: Exception, action: Move | StartEngine) -> str:
-    """What failed, for people. What engine and host store do not promise to raise is a bug, and logged so."""
+    """Describes a failure for people. An error that engine and host store do not promise to raise is a bug,
+    and logged as one."""
     if isinstance(error, ExpertsError | OSError):
         return str(error)
     log.error("%s failed unexpectedly", action, exc_info=error)

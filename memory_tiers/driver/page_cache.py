@@ -1,4 +1,4 @@
-"""What of a file the kernel keeps in its page cache, and asking it to forget."""
+"""Asks the kernel which part of a file its page cache holds, and to drop it."""
 
 import ctypes
 import mmap
@@ -11,8 +11,8 @@ _LIBC = ctypes.CDLL(None)
 
 
 class PageCache:
-    """Of one open file (mincore). A kernel that does not tell, because the file is somebody else's, says that
-    all of it is there; a file that cannot be mapped is not there."""
+    """Reads the state of one open file (mincore). For another user's file the kernel does not tell and says
+    that all of it is cached; a file that cannot be mapped counts as not cached."""
 
     def __init__(self, descriptor: int) -> None:
         try:
@@ -21,11 +21,11 @@ class PageCache:
             self._map = np.empty(0, np.uint8)
 
     def holds(self, start: int, size: int) -> bool:
-        """Whether all of these bytes are there. ``start`` is where a page starts."""
+        """Whether all of these bytes are cached. ``start`` is where a page starts."""
         return start + size <= len(self._map) and self._pages(start, size) == -(-size // mmap.PAGESIZE)
 
     def bytes(self) -> int:
-        """How much of the file is there, in whole pages."""
+        """Counts the cached bytes of the file, in whole pages."""
         return self._pages(0, len(self._map)) * mmap.PAGESIZE if len(self._map) else 0
 
     def _pages(self, start: int, size: int) -> int:
@@ -35,8 +35,8 @@ class PageCache:
 
 
 def forget(path: Path) -> int:
-    """Drops the file from the page cache, so that the next read is the disk's. Returns the bytes the kernel
-    kept, because some process has mapped them."""
+    """Drops the file from the page cache, so that the next read comes from the disk. Returns the bytes that
+    the kernel kept because some process has mapped them."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""From disk into shared memory: files read in pieces by several threads, each piece checked as it lands.
+"""Copies files from disk into shared memory, in pieces by several threads, each checked as it lands.
 
 A piece that is not in the page cache is read around it (O_DIRECT), so that a load drives nothing out of it,
 into a buffer of one huge page: disks want large requests, and memory in small pages cuts them up. A piece
@@ -39,13 +39,13 @@ class Staged:
 
 
 class Disk:
-    """How sources are read. Tests pass one that fails."""
+    """Opens and reads sources. Tests pass one that fails."""
 
     def open(self, path: Path, flags: int) -> int:
         return os.open(path, flags)
 
     def read(self, descriptor: int, buffer: memoryview, position: int) -> int:
-        """Bytes read into ``buffer`` from ``position`` on; 0 at the end of the file."""
+        """Reads into ``buffer`` from ``position`` on and returns the bytes read; 0 at the end of the file."""
         return os.preadv(descriptor, [buffer], position)
 
 
@@ -53,34 +53,36 @@ DISK = Disk()
 
 
 class Reading:
-    """What others may know of a copy under way, and may ask of it. Safe from any thread."""
+    """Shows how far a copy under way is, and stops it. Safe from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self.bytes = 0
-        """That have arrived so far."""
+        """Bytes that have arrived so far."""
 
     def __repr__(self) -> str:
         return f"<Reading {self.bytes:,} bytes{' stopped' if self.stopped else ''}>"
 
     def arrived(self, size: int) -> None:
+        """Counts ``size`` more bytes."""
         with self._lock:
             self.bytes += size
 
     def stop(self) -> None:
-        """It fails with the next piece, or after the last one."""
+        """Lets the copy fail with the next piece, or after the last one."""
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
+        """Whether the copy was told to stop."""
         return self._stopped.is_set()
 
 
 def stage(
     files: Sequence[Staged], stopped: Callable[[], bool], disk: Disk, reading: Reading | None = None
 ) -> None:
-    """Copies all ``files``; when it fails, removing what it made of them is up to the caller.
+    """Copies all ``files``; where it fails, the caller removes what was written.
 
     Raises LoadFailed naming the file that cannot be read, became shorter, or has another content than its
     checksum says, and as soon as ``stopped`` or ``reading`` is stopped; OSError when a target cannot be
@@ -116,7 +118,7 @@ def stage(
 
 
 class _Copy:
-    """A file on its way. Pieces may be moved in any order, by several threads."""
+    """Copies one file. Pieces may be moved in any order, by several threads."""
 
     def __init__(self, file: Staged, disk: Disk, opened: ExitStack) -> None:
         self._file = file
@@ -128,7 +130,7 @@ class _Copy:
         self._digests = [b""] * self.pieces
 
     def move(self, number: int, buffer: memoryview) -> int:
-        """Bytes."""
+        """Copies one piece and returns its bytes."""
         start = number * PIECE_BYTES
         size = min(PIECE_BYTES, self._file.size - start)
         self._source.read(buffer, start, size)
@@ -139,11 +141,12 @@ class _Copy:
         return size
 
     def _digest(self, start: int, size: int) -> bytes:
-        """Of what the target now holds, while the caches still have it."""
+        """Hashes what the target now holds, while the caches still have it."""
         with mmap.mmap(self._target, size, offset=start, access=mmap.ACCESS_READ) as written:
             return digest(written)
 
     def check(self) -> None:
+        """Compares the checksum of all pieces. Raises LoadFailed."""
         found = checksum(self._digests)
         if self._file.checksum not in (None, found):
             raise LoadFailed(
@@ -153,7 +156,7 @@ class _Copy:
 
 
 class _Source:
-    """A file to read from, around the page cache where that is possible and saves something."""
+    """Reads a file, around the page cache where that is possible and saves something."""
 
     def __init__(self, file: Staged, disk: Disk, opened: ExitStack) -> None:
         self._path, self._disk = file.source, disk
@@ -207,13 +210,13 @@ class _Source:
 
 
 def _side_by_side(copies: Sequence[_Copy]) -> Iterator[tuple[_Copy, int]]:
-    """The first pieces of all files, then the second ones: writes to different files go on at once."""
+    """Yields the first pieces of all files, then the second ones: different files are written at once."""
     for number in range(max((copy.pieces for copy in copies), default=0)):
         yield from ((copy, number) for copy in copies if number < copy.pieces)
 
 
 def _buffers(count: int) -> Iterator[memoryview]:
-    """Of a piece each, in huge pages where the system gives them."""
+    """Yields buffers of one piece each, in huge pages where the system gives them."""
     size = max(PIECE_BYTES, HUGE_PAGE_BYTES)
     memory = mmap.mmap(-1, (count + 1) * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_HUGEPAGE)

@@ -7,8 +7,8 @@ from memory_tiers.tiers import Tier
 
 
 class Ticket:
-    """``asked`` is in seconds of the driver's clock, ``tier`` where the expert was then. ``lease`` is set
-    once granted, even if the client is on its way out and will never see it."""
+    """Waits for its end as ``future``. ``asked``: seconds of the driver's clock. ``tier``: where the expert
+    was then. ``lease``: set once granted, even if the client is leaving and will never see it."""
 
     def __init__(self, number: int, expert: str, tier: Tier, asked: float) -> None:
         self.number = number
@@ -17,20 +17,23 @@ class Ticket:
         self.asked = asked
         self.swap_seconds = 0.0
         self.lease: Lease | None = None
-        self.answer: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
         return f"<Ticket {self.number} for {self.expert}{' granted' if self.lease else ''}>"
 
     def waited_for_move(self, started: float, ended: float) -> None:
+        """Counts the part of a move's time during which the ticket waited."""
         self.swap_seconds += max(0.0, ended - max(started, self.asked))
 
     def grant(self, lease: Lease) -> None:
+        """Ends with the lease."""
         self.lease = lease
-        if not self.answer.done():
-            self.answer.set_result(lease)
+        if not self.future.done():
+            self.future.set_result(lease)
 
     def refuse(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # the client may be on its way out and never look
+        """Ends with the error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # the client may be leaving and never look

@@ -1,13 +1,14 @@
-"""The tickets that wait: what their clients are told, and what is observed of them."""
+"""Tells the clients of waiting tickets how these ended, and observes it."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 from experts.engines.engine import Engine
 from experts.spec import Expert
+from memory_tiers.actions import Reject
 from memory_tiers.driver.ticket import Ticket
 from memory_tiers.errors import LeaseRejected
-from memory_tiers.events import Event, LeaseReleased, Reject, TicketCancelled
+from memory_tiers.events import Event, LeaseReleased, TicketCancelled
 from memory_tiers.lease import Lease
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import LeaseEnded, LeaseGranted, Observation, TicketEnded, TicketOutcome
@@ -15,7 +16,8 @@ from memory_tiers.tiers import Tier
 
 
 class Tickets:
-    """Every ticket is answered once: with a lease, a refusal, or not at all when its client leaves."""
+    """Holds the tickets that wait. Each ends once: with a lease, with a refusal, or because its client
+    left."""
 
     def __init__(
         self,
@@ -39,12 +41,13 @@ class Tickets:
         return f"<Tickets [waiting: {len(self._tickets)}]>"
 
     def open(self, expert: str, tier: Tier) -> Ticket:
-        """``tier``: where ``expert`` is now."""
+        """Makes a ticket. ``tier``: where ``expert`` is now."""
         ticket = Ticket(next(self._numbers), expert, tier, self._clock())
         self._tickets[ticket.number] = ticket
         return ticket
 
     def grant(self, number: int) -> None:
+        """Ends the ticket with a lease."""
         ticket, granted = self._tickets.pop(number), self._clock()
         queue_seconds = granted - ticket.asked
         swap_seconds = min(ticket.swap_seconds, queue_seconds)
@@ -59,6 +62,7 @@ class Tickets:
         ticket.grant(Lease(ticket.expert, engine, ticket.tier, queue_seconds, swap_seconds, ended))
 
     def reject(self, rejection: Reject) -> None:
+        """Ends the ticket with LeaseRejected, and says when to try again where waiting may help."""
         ticket = self._tickets[rejection.ticket]
         self._close(ticket, rejection.reason)
         retry_after_s = None
@@ -68,7 +72,7 @@ class Tickets:
         ticket.refuse(LeaseRejected(rejection.reason, rejection.message, retry_after_s))
 
     def left(self, ticket: Ticket) -> None:
-        """Its client left: gives back the ticket, or the lease that it was just granted."""
+        """Gives back the ticket whose client left, or the lease that it was just granted."""
         if ticket.lease is not None:
             ticket.lease.release()
         elif ticket.number in self._tickets:
@@ -76,14 +80,14 @@ class Tickets:
             self._feed(TicketCancelled(ticket.number, self._clock()))
 
     def waited(self, experts: Iterable[str | None], began: float, ended: float) -> None:
-        """A move or a start that those who wait for one of ``experts`` waited for."""
+        """Counts a move or a start as waited for by the tickets of ``experts``."""
         names = set(experts)
         for ticket in self._tickets.values():
             if ticket.expert in names:
                 ticket.waited_for_move(began, ended)
 
     def refuse_all(self, error: Exception) -> None:
-        """With an error of our own."""
+        """Ends every waiting ticket with an error of our own."""
         for ticket in [*self._tickets.values()]:
             self._close(ticket, "broken")
             ticket.refuse(error)

@@ -1,24 +1,24 @@
-"""What could be done by somebody who knows the future: Belady's optimum (IBM Systems Journal 5, 1966)."""
+"""Evicts with knowledge of the future: Belady's optimum (IBM Systems Journal 5, 1966)."""
 
 import heapq
 import math
 from collections.abc import Sequence
 
-from memory_tiers.state.policy import Candidate
+from memory_tiers.state.records.policy import Candidate
 from memory_tiers.tiers import Tier
 
 
 class Belady:
-    """A policy for the simulator: who will be asked for last leaves first."""
+    """Ranks, for the simulator, the expert that will be asked for last as the first to leave."""
 
     def __init__(self, arrivals: Sequence[str]) -> None:
-        """Names of experts in the order in which they will be asked for."""
+        """``arrivals``: names of experts in the order in which they will be asked for."""
         self._coming: dict[str, list[int]] = {}
         for number in range(len(arrivals) - 1, -1, -1):
             self._coming.setdefault(arrivals[number], []).append(number)
 
     def arriving(self, expert: str) -> None:
-        """The next arrival is its, and now."""
+        """Notes that the next arrival, one for ``expert``, comes now."""
         self._coming[expert].pop()
 
     def rank(self, candidate: Candidate, tier: Tier) -> float:
@@ -27,9 +27,9 @@ class Belady:
 
 
 def fewest_moves(arrivals: Sequence[str], fits: int) -> int:
-    """Loads that nobody avoids who holds ``fits`` experts of one size and serves one request after another in
-    the order of arrival, whatever was held before. Whoever lets requests wait and serves those for one expert
-    together may need fewer."""
+    """Counts the loads that cannot be avoided where ``fits`` experts of one size are held and requests are
+    served one after another in the order of arrival, whatever was held before. A scheduler that lets requests
+    wait and serves those for one expert together may need fewer."""
     later: dict[str, int] = {}
     next_use = [0] * len(arrivals)
     for number in range(len(arrivals) - 1, -1, -1):

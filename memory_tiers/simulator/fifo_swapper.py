@@ -1,29 +1,22 @@
-"""The simulator's rival that behaves like llama-swap: first come, first served, a swap whenever it must."""
+"""The simulator's rival that behaves like llama-swap: first come, first served, with a swap when it must."""
 
 from collections import OrderedDict, deque
 
-from memory_tiers.events import (
-    Action,
-    Event,
-    Grant,
-    LeaseReleased,
-    Move,
-    MoveFinished,
-    TicketAsked,
-)
+from memory_tiers.actions import Action, Grant, Move
+from memory_tiers.events import Event, LeaseReleased, MoveFinished, TicketAsked
 
 
 class FifoSwapper:
-    """Serves tickets strictly in the order in which they came. If the next one's expert is on the device it
-    is granted at once; else whoever was used least recently and computes nothing makes room, and all wait for
-    the load. Its lists of residents and host copies begin with the least recently used."""
+    """Serves tickets strictly in the order in which they came. If the next ticket's expert is on the device
+    it is granted at once; else the idle expert that was used least recently makes room, and all wait for the
+    load. The lists of residents and host copies begin with the least recently used."""
 
     def __init__(self, device_fits: int, host_fits: int) -> None:
-        """How many experts each tier holds; the host may hold none."""
+        """``device_fits``, ``host_fits``: how many experts each tier holds; the host may hold none."""
         self._device_fits = device_fits
         self._host_fits = host_fits
         self._residents: OrderedDict[str, int] = OrderedDict()
-        """With the number of leases."""
+        """Residents, with their numbers of leases."""
         self._on_host: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[tuple[int, str]] = deque()
         self._leases: dict[int, str] = {}
@@ -37,9 +30,11 @@ class FifoSwapper:
 
     @property
     def deadline(self) -> float | None:
+        """Time alone changes nothing here."""
         return None
 
     def handle(self, event: Event) -> list[Action]:
+        """Takes in the event and returns what is to be done."""
         match event:
             case TicketAsked(ticket, expert):
                 self._queue.append((ticket, expert))

@@ -1,18 +1,13 @@
-"""What machines can do, for the simulator: capacities and bandwidths, each figure with its source."""
+"""Machine profiles for the simulator: capacities and bandwidths, each figure with its source."""
 
-import os
-from pathlib import Path
-
-import yaml
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import ByteSize, Field
 
 from experts.spec import Strict
-from memory_tiers.errors import SimulationImpossible
 
 
 class Profile(Strict):
-    """One node. ``links`` of ``link_bytes_per_s`` each lead from the host to the device; an expert is spread
-    over them. ``published_links``: how many of them the published comparison counts."""
+    """Describes one node. ``links`` of ``link_bytes_per_s`` each lead from the host to the device; an expert
+    is spread over them. ``published_links``: how many of them the published comparison counts."""
 
     name: str
     device: ByteSize
@@ -24,14 +19,15 @@ class Profile(Strict):
     published_links: int | None = Field(default=None, ge=1)
     disk_bytes_per_s: ByteSize = Field(gt=0)
     memory_bytes_per_s: ByteSize = Field(gt=0)
-    """Of the device's own memory: a token takes as long as reading the expert's weights once."""
+    """Bandwidth of the device's own memory: a token takes as long as reading the expert's weights once."""
     start_s: float = Field(default=0.0, ge=0)
-    """Starting an engine's process without the time to read weights."""
+    """Seconds to start an engine's process, without the time to read weights."""
     sources: dict[str, str] = Field(default={})
     """Where each figure comes from, by its name."""
 
     def switch_seconds(self, expert_bytes: int, links: int | None = None) -> float:
-        """From the host to the device over so many links, by default as many as were published."""
+        """Computes the seconds from the host to the device over ``links``, by default as many as were
+        published."""
         return expert_bytes / (self.link_bytes_per_s * (links or self.published_links or self.links))
 
 
@@ -107,31 +103,4 @@ BUILT_IN = {
     )
 }
 THIS_MACHINE = "this-machine"
-
-
-def profile_of(name: str) -> Profile:
-    """A built-in one, this machine's, or one from a YAML or JSON file. Raises SimulationImpossible."""
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    if name == THIS_MACHINE:
-        from memory_tiers.simulator.this_machine import measured
-
-        return measured()
-    return _read(Path(name))
-
-
-def _read(path: Path) -> Profile:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        valid = ", ".join([*BUILT_IN, THIS_MACHINE])
-        raise SimulationImpossible(f"profile {path}: {error.strerror}; built in are {valid}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SimulationImpossible(f"profile {path}: not YAML: {' '.join(str(error).split())}") from error
-    try:
-        return Profile.model_validate({"name": os.fspath(path)} | tree if isinstance(tree, dict) else tree)
-    except ValidationError as error:
-        # a misspelt field is also a missing one; the misspelling is what to say
-        problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-        where = ".".join(str(part) for part in problem["loc"])
-        raise SimulationImpossible(f"profile {path}: {where}: {problem['msg']}") from error
+"""The name of the profile that is measured."""

@@ -1,4 +1,4 @@
-"""The virtual-clock driver: the same TierState as the gateway's, the same actions, no waiting."""
+"""The virtual-clock driver: the gateway's own TierState and actions, without waiting."""
 
 import heapq
 import itertools
@@ -6,24 +6,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
-from memory_tiers.events import (
+from memory_tiers.actions import (
     AbortMove,
     Action,
-    EngineStarted,
-    Event,
     Forget,
     Grant,
-    LeaseReleased,
     Move,
-    MoveFinished,
-    Opened,
     Reject,
     StartEngine,
     StopEngine,
+)
+from memory_tiers.events import (
+    EngineStarted,
+    Event,
+    LeaseReleased,
+    MoveFinished,
+    Opened,
     TicketAsked,
     TimePassed,
 )
-from memory_tiers.simulator.compute_model import Compute
+from memory_tiers.simulator.compute_model import ComputeModel
 from memory_tiers.simulator.trace import Request
 from memory_tiers.tiers import Tier
 
@@ -32,18 +34,23 @@ FAMILY = "simulated"
 
 
 class Scheduler(Protocol):
-    """What is simulated: ``TierState``, or the swapper beside it."""
+    """Decides in a simulation: ``TierState``, or the swapper beside it."""
 
-    def handle(self, event: Event) -> list[Action]: ...
+    def handle(self, event: Event) -> list[Action]:
+        """Takes in the event and returns what is to be done, in order."""
+        ...
 
     @property
-    def deadline(self) -> float | None: ...
+    def deadline(self) -> float | None:
+        """When TimePassed is due; None: never."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What moves and answers take. ``overlap``: the engine computes during a load. ``start_s`` is added to
-    each load: 0 where weights change in a running process. ``answer_s``: one answer that runs alone."""
+    """The seconds that moves and answers take. ``overlap``: whether the engine computes during a load.
+    ``start_s``: added to each load; 0 where weights change in a running process. ``answer_s``: one answer
+    that runs alone."""
 
     expert_bytes: int
     load_bytes_per_s: float
@@ -54,7 +61,7 @@ class Node:
     start_s: float = 0.0
 
     def seconds(self, source: Tier, target: Tier) -> float:
-        """Giving memory back takes no time: weights are never written back."""
+        """Computes the seconds of a move. Giving memory back takes none: weights are never written back."""
         match source, target:
             case "host", "device":
                 return self.start_s + self.expert_bytes / self.load_bytes_per_s
@@ -68,7 +75,7 @@ class Node:
 
 @dataclass(slots=True)
 class ServedRequest:
-    """One request. ``hit``: its expert was on the device and free for it when it was asked. Seconds."""
+    """One request, in seconds. ``hit``: whether its expert was on the device and free for it on arrival."""
 
     asked: float
     hit: bool
@@ -78,7 +85,7 @@ class ServedRequest:
 
 @dataclass(slots=True)
 class TraceResult:
-    """What became of a trace. ``moves``: loads to the device; ``staged``: reads from disk to the host."""
+    """The result of a trace. ``moves``: loads to the device. ``staged``: reads from disk to the host."""
 
     served: list[ServedRequest] = field(default_factory=list)
     rejected: int = 0
@@ -108,7 +115,7 @@ class Simulation:
         self._scheduler = scheduler
         self._node = node
         self._arriving = arriving
-        self._compute = Compute(node.streams)
+        self._compute = ComputeModel(node.streams)
         self._at = 0.0
         self._moves: list[tuple[float, int, Move | StartEngine]] = []
         self._numbers = itertools.count(1)
@@ -116,8 +123,8 @@ class Simulation:
         self._result = TraceResult()
 
     def warm_up(self, experts: Sequence[str]) -> None:
-        """Starts the engine, then asks for one expert after another, and forgets the figures. Whoever came
-        last is where a trace finds it on the device, as many more as fit on the host."""
+        """Starts the engine, then asks for one expert after another, and drops the figures. A trace then
+        finds the experts that came last on the device, and as many more as fit on the host."""
         self._feed(Opened(self._at))
         self._until_idle()
         for expert in experts:
@@ -148,7 +155,7 @@ class Simulation:
         return result
 
     def _until_idle(self) -> None:
-        """Deadlines alone are not waited for: nobody waits."""
+        """Steps until no move runs and no ticket is open; deadlines alone are not waited for."""
         while self._moves or self._tickets:
             self._step()
 
@@ -189,7 +196,7 @@ class Simulation:
                 case StartEngine() | Move():
                     self._begin(action)
                 case StopEngine() | AbortMove() | Forget():
-                    raise AssertionError(f"nobody stops, aborts or removes anything here: {action}")
+                    raise AssertionError(f"nothing is stopped, aborted or removed here: {action}")
                 case _:
                     assert_never(action)
 

@@ -1,4 +1,4 @@
-"""The simulator's profile of the machine it runs on: a copy in memory and a read from disk, timed."""
+"""Measures the machine the simulator runs on, by timing a copy in memory and a read from disk."""
 
 import os
 import tempfile
@@ -16,7 +16,8 @@ RUNS = 3
 
 
 def measured(sample: int = SAMPLE) -> Profile:
-    """Takes about a second, and ``sample`` bytes of the temporary folder. Raises SimulationImpossible."""
+    """Measures a profile in about a second, with ``sample`` bytes in the temporary folder. Raises
+    SimulationImpossible."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     copying, reading = _copy_bytes_per_s(sample), _disk_bytes_per_s(sample)
     folder = tempfile.gettempdir()

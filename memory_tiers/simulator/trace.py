@@ -1,4 +1,4 @@
-"""Who asks for which expert when: drawn from a seed, built to hurt, or read from a file."""
+"""Traces of requests for experts: drawn from a seed, built to be hard, or read from a file."""
 
 import itertools
 import json
@@ -17,7 +17,8 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``at``: seconds after the trace begins. ``service_s`` None: as long as the profile says."""
+    """One request. ``at``: seconds after the trace begins. ``service_s`` None: as long as the profile
+    says."""
 
     at: float
     expert: str
@@ -25,19 +26,20 @@ class Request:
 
 
 def names(count: int) -> tuple[str, ...]:
+    """Names ``count`` experts."""
     return tuple(f"expert-{number}" for number in range(1, count + 1))
 
 
 def experts_of(trace: Sequence[Request]) -> tuple[str, ...]:
-    """Everybody who is asked for, most often first."""
+    """Lists the experts that are asked for, the most frequent first."""
     return tuple(expert for expert, _ in Counter(request.expert for request in trace).most_common())
 
 
 def generate(
     kind: Kind, experts: Sequence[str], requests: int, rate: float, seed: int, fits: int, skew: float = 1.0
 ) -> list[Request]:
-    """So many requests, ``rate`` a second on average, arriving independently of each other. ``fits`` experts
-    are held by the device at once; ``skew`` is Zipf's exponent."""
+    """Draws ``requests`` requests that arrive independently, ``rate`` a second on average. ``fits``: experts
+    that the device holds at once. ``skew``: Zipf's exponent."""
     chance = random.Random(seed)
     names = _names(kind, experts, fits, skew, chance)
     at, made = 0.0, []
@@ -63,8 +65,8 @@ def _names(
 
 
 def abaacabc(experts: Sequence[str]) -> Iterator[str]:
-    """llama-swap#612, for ever: every other request is for the first expert, the others are for pairs of
-    those that remain, in turn. With three experts it is A B A A C A B C again and again."""
+    """Repeats llama-swap#612 without end: every other request is for the first expert, the others are for
+    pairs of the remaining ones, in turn. With three experts it is A B A A C A B C again and again."""
     first, *others = experts
     if not others:
         yield from itertools.repeat(first)
@@ -74,7 +76,7 @@ def abaacabc(experts: Sequence[str]) -> Iterator[str]:
 
 
 def read(path: Path) -> list[Request]:
-    """From JSON lines ``{"at": s, "expert": name, "service_s": s}`` (the last may be absent), or from an
+    """Reads JSON lines ``{"at": s, "expert": name, "service_s": s}`` (``service_s`` may be absent), or an
     event log of the tiers, whose leases give the seconds. Raises SimulationImpossible naming the line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -89,7 +91,7 @@ def read(path: Path) -> list[Request]:
                 break  # a log cut off when its process was killed
             raise SimulationImpossible(f"trace {path}, line {number}: not JSON: {error}") from error
     is_log = bool(trees) and isinstance(trees[0][1], dict) and "families" in trees[0][1]
-    requests = _of_log(path, trees[1:]) if is_log else [_request(path, *tree) for tree in trees]
+    requests = _requests_in_log(path, trees[1:]) if is_log else [_request(path, *tree) for tree in trees]
     if not requests:
         raise SimulationImpossible(f"trace {path}: no requests in it")
     requests.sort(key=lambda request: request.at)
@@ -109,7 +111,7 @@ def _request(path: Path, number: int, tree: Any) -> Request:
     return request
 
 
-def _of_log(path: Path, lines: Sequence[tuple[int, Any]]) -> list[Request]:
+def _requests_in_log(path: Path, lines: Sequence[tuple[int, Any]]) -> list[Request]:
     asked: dict[int, tuple[float, str]] = {}
     granted: dict[int, float] = {}
     service: dict[int, float] = {}

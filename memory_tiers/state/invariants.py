@@ -1,12 +1,12 @@
-"""What must hold after every event, numbered as in the design."""
+"""Checks what must hold after every event, numbered as in the design."""
 
-from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.ledger import Copy, Ledger
-from memory_tiers.state.records import Records
+from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.records.ledger import Copy, Ledger
+from memory_tiers.state.records.records import Records
 
 
 def check(records: Records) -> None:
-    """Raises AssertionError."""
+    """Raises AssertionError naming the first invariant that is broken."""
     # 1. Bytes per tier are within the budget, apart from what measurements put above it.
     _check_ledger(records.device, [expert.device for expert in records.experts.values()])
     _check_ledger(records.host, [expert.host for expert in records.experts.values()])
@@ -45,24 +45,25 @@ def _check_expert(records: Records, expert: ExpertRecord) -> None:
     assert not current or device == "present", f"{expert!r} left under a lease"
     # 4. A copy that a load reads is not given back.
     assert not (device == "arriving" and expert.host.presence == "leaving"), f"{expert!r} is read and dropped"
-    # 5. Victims are present and not pinned; one that was pinned on its way down comes back.
+    # 5. Victims are present and not pinned; an expert that was pinned on its way down comes back.
     assert expert.wanted or not (expert.pinned and device == "leaving"), f"{expert!r} is pinned and leaves"
-    claimed = expert.name in records.victims
-    assert not claimed or (device == "present" and not expert.pinned), f"{expert!r} cannot be claimed"
-    # Nobody waits for what could be had.
-    could_be_granted = expert.waiting and device == "present" and not claimed
+    victim = expert.name in records.victims
+    assert not victim or (device == "present" and not expert.pinned), f"{expert!r} cannot be a victim"
+    # No ticket waits for an expert that could be granted.
+    could_be_granted = expert.waiting and device == "present" and not victim
     assert not could_be_granted, f"{expert!r} could be granted"
-    lines = [index for index, line in enumerate(expert.engine.queues) if expert.name in line]
-    assert lines == ([expert.priority] if expert.needed else []), f"{expert!r} is in lines {lines}"
+    queues = [index for index, queue in enumerate(expert.engine.queues) if expert.name in queue]
+    assert queues == ([expert.priority] if expert.needed else []), f"{expert!r} is in queues {queues}"
     may_leave = device == "present" and not expert.pinned and not expert.stuck
-    ranked = (expert in records.idle, expert in records.used)
+    rankings = records.rankings
+    ranked = (expert in rankings.idle, expert in rankings.used)
     wanted = (may_leave and not expert.leases, may_leave and bool(expert.leases))
     assert ranked == wanted, f"{expert!r} is ranked"
     for tier, copy in (("device", expert.device), ("host", expert.host)):
         assert copy.presence != "absent" or (expert.name, tier) not in records.prefetched, (
             f"{expert!r} is not"
         )
-    assert (expert in records.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
+    assert (expert in rankings.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
     assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
 
 

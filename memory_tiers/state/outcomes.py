@@ -1,28 +1,32 @@
-"""What became of moves, starts and stops."""
+"""Takes note of how moves, starts and stops ended."""
 
-from memory_tiers.events import Move
-from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.prefetch import Prefetch
-from memory_tiers.state.records import Records
+from memory_tiers.actions import Move
+from memory_tiers.state.decision.prefetch import Prefetch
+from memory_tiers.state.records.demand import Demand
+from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.records.records import Records
 
 AGAIN_S = 10.0
-"""After which a removed expert is given back again that could not be."""
+"""Seconds until a removed expert that could not be given back is given back again."""
 ATTEMPTS = 2
-"""How often in a row an engine's start may fail, or an expert's load kill its engine, before those who wait
-are rejected. The next ticket tries again; an engine is tried again after a pause without one."""
+"""How often in a row an engine's start may fail, or an expert's load kill its engine, before the tickets that
+wait are rejected. The next ticket tries again; an engine is also tried again after a pause without one."""
 
 
 class Outcomes:
     """Takes note of what the driver carried out, or could not."""
 
-    def __init__(self, records: Records, prefetch: Prefetch) -> None:
+    def __init__(self, records: Records, demand: Demand, prefetch: Prefetch) -> None:
         self._records = records
+        self._demand = demand
         self._prefetch = prefetch
 
     def __repr__(self) -> str:
-        return f"<Outcomes of {self._records.device!r}>"
+        return f"<Outcomes in {self._records.device!r}>"
 
     def moved(self, move: Move, size: int, image_bytes: int) -> None:
+        """Notes a move that ended well: the expert holds ``size`` bytes in the target, and an image of
+        ``image_bytes`` on the host."""
         records, expert = self._records, self._records.experts[move.expert]
         if move.target == "device":
             self._measured(expert, size)
@@ -41,6 +45,7 @@ class Outcomes:
             records.leave_host(expert)
 
     def move_failed(self, move: Move, reason: str) -> None:
+        """Notes a move that failed: every copy is where it was, unless the engine died meanwhile."""
         records, expert = self._records, self._records.experts[move.expert]
         if move.target == "device":
             self._load_failed(expert, move, reason)
@@ -55,20 +60,22 @@ class Outcomes:
             beneficiary = records.experts.get(move.beneficiary or "")
             if beneficiary is not None:
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
-                records.reject(beneficiary, "load_failed", message)
+                self._demand.reject(beneficiary, "load_failed", message)
 
     def started(self, engine: EngineRecord, expert: ExpertRecord, size: int) -> None:
+        """Notes that the engine runs and the expert holds ``size`` bytes in it."""
         engine.state, engine.detail, engine.failures = "ready", "", 0
-        if engine.single_resident:  # to have another one means a start
+        if engine.single_resident:  # another expert means another start
             self._measured(expert, size)
         self._loaded(expert, None, size)
         for other in engine.members.values():
             if other.pinned:
-                self._records.want(other)
+                self._demand.want(other)
             elif not (other.default or other.restored or other.ordered == "device"):
-                self._records.unwant(other)  # it was to start the engine, and somebody else has
+                self._demand.unwant(other)  # it was only to start the engine, which runs now
 
     def start_failed(self, engine: EngineRecord, expert: ExpertRecord, reason: str) -> None:
+        """Notes that the engine does not run, and rejects all its tickets after ``ATTEMPTS`` failures."""
         engine.state, engine.detail, engine.busy = "dead", reason, None
         engine.failures += 1
         self._records.leave_device(expert)
@@ -78,9 +85,10 @@ class Outcomes:
         else:
             for other in [*engine.queued]:
                 message = f"the engine of family {engine.family} does not start: {reason}"
-                self._records.reject(other, "engine_failed", message)
+                self._demand.reject(other, "engine_failed", message)
 
     def stopped(self, engine: EngineRecord) -> None:
+        """Notes that the engine has stopped and given back what it held."""
         for expert in [*engine.residents.values()]:
             self._records.leave_device(expert)
         if engine.holds:
@@ -90,7 +98,8 @@ class Outcomes:
             del self._records.engines[engine.family]
 
     def died(self, engine: EngineRecord, reason: str) -> None:
-        """What a running move is about is settled when the move ends. Leases stay until they are released."""
+        """Notes that the engine ended by itself, and wants back what it held. A running move is settled when
+        it ends, and leases stay until they are released."""
         assert engine.state == "ready", engine
         engine.state, engine.detail = "dead", reason
         held = [expert for expert in engine.residents.values() if expert.device.presence == "present"]
@@ -99,34 +108,35 @@ class Outcomes:
         if not self._records.closing:
             for expert in sorted(held, key=lambda expert: expert.last_used, reverse=True):
                 if not expert.removed:
-                    self._records.want(expert)
+                    self._demand.want(expert)
                     expert.restored = True
             self.want_engine(engine)
 
     def want_engine(self, engine: EngineRecord) -> None:
-        """The engine runs and holds what is pinned; with no pin any expert will do to start it. No engine of
-        one is stopped, or stops another, for nobody: then it starts when somebody asks."""
+        """Wants the engine to run and to hold what is pinned; with no pin any expert starts it. Where an
+        engine holds a single resident, none is stopped to start another that no ticket waits for."""
         if not any(expert.restored for expert in engine.queued):
             self._want_first(engine)
         for expert in engine.members.values():
             if expert.pinned:
-                self._records.want(expert)
+                self._demand.want(expert)
 
     def _want_first(self, engine: EngineRecord) -> None:
         first = engine.first
         if first is not None:
-            self._records.want(first)
-            single_resident = any(other.single_resident for other in self._records.engines.values())
-            first.restored = single_resident and not (first.pinned or first.default)
+            self._demand.want(first)
+            single = any(other.single_resident for other in self._records.engines.values())
+            first.restored = single and not (first.pinned or first.default)
 
     def _start_with_another(self, engine: EngineRecord) -> None:
-        """Whom it was to start with may be the reason why it does not run."""
+        """Wants another expert to start with: the first may be why the engine does not run."""
         first = engine.first
         if first is not None and not first.failure and all(other.failure for other in engine.queued):
             self._want_first(engine)
 
     def _measured(self, expert: ExpertRecord, size: int) -> None:
-        """What a load took. Who came before the first was measured is compared by it from now on."""
+        """Takes in what a load took. Residents that came before the first was measured are compared by it
+        from now on."""
         engine, unknown = expert.engine, expert.engine.seconds_per_byte is None
         expert.load_seconds = self._records.now - expert.load_began
         engine.took(expert.load_seconds, size)
@@ -136,8 +146,8 @@ class Outcomes:
                 self._records.rank(other)
 
     def _image_left(self, move: Move, size: int) -> None:
-        """What the host holds now that a load has ended: an image of ``size``, or the checkpoint, if it still
-        was the checkpoint that the load found there."""
+        """Charges what the host holds now that a load has ended: an image of ``size``, or the checkpoint, if
+        the load found the checkpoint there."""
         expert = self._records.experts[move.expert]
         if not move.image:
             return
@@ -173,10 +183,10 @@ class Outcomes:
                 records.order(expert, "host", "operator")
 
     def _stays(self, expert: ExpertRecord) -> None:
-        """It is on the device and nobody has claimed it."""
+        """Grants the tickets of an expert that is on the device and no victim."""
         self._records.rank(expert)
         if not self._records.closing:
-            self._records.grant(expert)
+            self._demand.grant(expert)
 
     def _load_failed(self, expert: ExpertRecord, move: Move, reason: str) -> None:
         records, engine = self._records, expert.engine
@@ -190,7 +200,7 @@ class Outcomes:
             if replaced is not None:
                 records.device.stay(replaced.device)
                 self._stays(replaced)
-            self._given_up(expert, f"expert {expert.name} could not be loaded: {reason}")
+            self._give_up(expert, f"expert {expert.name} could not be loaded: {reason}")
             if move.source == "host":  # the next try reads the disk, where it may have been mended
                 records.drop(expert, "unusable")
             return
@@ -199,29 +209,29 @@ class Outcomes:
         expert.fatal_loads += 1
         if expert.fatal_loads >= ATTEMPTS:
             expert.fatal_loads = 0
-            self._given_up(expert, f"loading expert {expert.name} killed its engine: {reason}")
+            self._give_up(expert, f"loading expert {expert.name} killed its engine: {reason}")
 
     def _read_failed(self, expert: ExpertRecord, reason: str) -> None:
         records = self._records
         aborted, records.staging, records.aborting = records.aborting, None, False
         records.leave_host(expert)
-        if aborted:  # who has come for it since then has it read again
+        if aborted:  # tickets that came since then have it read again
             return
         message = f"expert {expert.name} could not be read: {reason}"
         to_start = expert.wanted and expert.engine.state != "ready"
         if expert.engine.state != "ready":
             expert.engine.detail = message
-        self._given_up(expert, message)
+        self._give_up(expert, message)
         if to_start:
             self._start_with_another(expert.engine)
 
-    def _given_up(self, expert: ExpertRecord, message: str) -> None:
+    def _give_up(self, expert: ExpertRecord, message: str) -> None:
         if not expert.removed:
             self._records.clear_order(expert)
-        self._records.reject(expert, "load_failed", message)
+        self._demand.reject(expert, "load_failed", message)
 
     def _stays_for_now(self, expert: ExpertRecord) -> None:
-        """It could not be given back: an order is given up, and a removal tried again."""
+        """Gives up the order of an expert that could not be given back; a removal is tried again."""
         if expert.removed:
             expert.stays_until = self._records.now + AGAIN_S
         else:

@@ -74,7 +74,7 @@ class TierSnapshot(Collector):
                 self._busy_seconds.follow(counted.busy_seconds, family)
         for engine in self._engines:
             self._bound_hits.follow(engine.bound_hits, engine.family)
-        prefetches = tiers.tally().prefetches
+        prefetches = tiers.prefetches()
         for tier in ("device", "host"):
             for outcome in ("used", "wasted"):
                 self._prefetches.follow(prefetches.get((tier, outcome), 0), tier, outcome)

@@ -6,7 +6,7 @@ from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
-from memory_tiers.events import MoveReason
+from memory_tiers.actions import MoveReason
 from memory_tiers.observations import (
     Displaced,
     EngineChanged,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from experts.memory.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.events import Family, Member
 from memory_tiers.feasibility import check_members
+from memory_tiers.members import Family, Member
 from memory_tiers.sizing import WORKER_BYTES, FamilyNeeds, Machine, devices_of, sized
 from memory_tiers.tiers import TiersConfig, TiersSettings
 

@@ -93,8 +93,8 @@ def simulate_tiers(options: argparse.Namespace) -> int:
 
 def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
     """What is simulated, and the trace."""
-    from memory_tiers.simulator.comparison import Scenario
-    from memory_tiers.simulator.profiles import profile_of
+    from memory_tiers.simulator.profile_lookup import profile_of
+    from memory_tiers.simulator.scenario import Scenario
     from memory_tiers.simulator.trace import KINDS, experts_of, generate, names, read
 
     given = {"device": options.device, "host": options.host}

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memory_tiers.simulator.comparison import Comparison, Figures
+from memory_tiers.simulator.comparison import Comparison
+from memory_tiers.simulator.figures import Figures
 from server.config.settings import SettingsError
 
 PANELS: dict[str, Callable[[Figures], float]] = {

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from memory_tiers.simulator.comparison import Comparison, Figures
+from memory_tiers.simulator.comparison import Comparison
+from memory_tiers.simulator.figures import Figures
 from memory_tiers.simulator.profiles import BUILT_IN, Profile
 
 WIDTH = 150

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from memory_tiers.actions import Action
 from memory_tiers.driver.event_log import EventLog, replay
 from memory_tiers.errors import LogUnreadable, LogUnwritable
-from memory_tiers.events import Action, Event, Family
+from memory_tiers.events import Event
+from memory_tiers.members import Family
 from memory_tiers.state.state_machine import TierState
 from tests.memory_tiers.state.test_tier_state_random import World, a_world, walk
 

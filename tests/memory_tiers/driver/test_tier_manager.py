@@ -14,9 +14,10 @@ import pytest
 from experts.errors import EngineStartFailed, LoadFailed
 from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, SimulationConfig
+from memory_tiers.driver.event_feed import CHECK_EVENTS
 from memory_tiers.driver.event_log import replay
 from memory_tiers.driver.host_store import PREFIX, HostStore
-from memory_tiers.driver.manager import CHECK_EVENTS, TierManager, ignore
+from memory_tiers.driver.manager import TierManager, ignore
 from memory_tiers.errors import LeaseRejected, ManagerBroken
 from memory_tiers.observations import (
     Displaced,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from memory_tiers.errors import SimulationImpossible
-from memory_tiers.simulator.profiles import BUILT_IN, Profile, profile_of
+from memory_tiers.simulator.profile_lookup import profile_of
+from memory_tiers.simulator.profiles import BUILT_IN, Profile
 from memory_tiers.simulator.this_machine import measured
 
 LLAMA_2_7B = 13_500_000_000

@@ -6,23 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory_tiers.actions import Action, Grant, Move
 from memory_tiers.errors import SimulationImpossible
-from memory_tiers.events import (
-    Action,
-    Event,
-    Family,
-    Grant,
-    LeaseReleased,
-    Member,
-    Move,
-    MoveFinished,
-    TicketAsked,
-)
+from memory_tiers.events import Event, LeaseReleased, MoveFinished, TicketAsked
+from memory_tiers.members import Family, Member
 from memory_tiers.simulator.belady import Belady
-from memory_tiers.simulator.comparison import RIVALS, Comparison, Rival, Scenario, compare
-from memory_tiers.simulator.compute_model import Compute
+from memory_tiers.simulator.comparison import RIVALS, Comparison, Rival, compare
+from memory_tiers.simulator.compute_model import ComputeModel
 from memory_tiers.simulator.fifo_swapper import FifoSwapper
 from memory_tiers.simulator.profiles import BUILT_IN, Profile
+from memory_tiers.simulator.scenario import Scenario
 from memory_tiers.simulator.simulation import FAMILY, Node, Simulation
 from memory_tiers.simulator.trace import Request, generate, names
 from memory_tiers.state.state_machine import TierState
@@ -61,7 +54,7 @@ def one(rival: Rival, requests: list[Request], of: Scenario) -> Comparison:
 
 
 def test_answers_of_one_expert_do_not_slow_each_other_and_those_of_two_share() -> None:
-    compute = Compute(streams=8)
+    compute = ComputeModel(streams=8)
     compute.begin(1, "a", 1.0, at=0.0)
     compute.begin(2, "a", 1.0, at=0.0)
     assert compute.next_end == 1.0
@@ -75,7 +68,7 @@ def test_answers_of_one_expert_do_not_slow_each_other_and_those_of_two_share() -
 
 
 def test_an_answer_over_the_streams_begins_when_another_ends() -> None:
-    compute = Compute(streams=1)
+    compute = ComputeModel(streams=1)
     compute.begin(1, "a", 1.0, at=0.0)
     compute.begin(2, "a", 1.0, at=0.0)
     assert compute.end(1.0) == 1
@@ -83,7 +76,7 @@ def test_an_answer_over_the_streams_begins_when_another_ends() -> None:
 
 
 def test_nothing_is_computed_while_it_is_halted() -> None:
-    compute = Compute(streams=1)
+    compute = ComputeModel(streams=1)
     compute.begin(1, "a", 1.0, at=0.0)
     compute.halt(at=0.25)
     assert compute.next_end == float("inf")
@@ -218,4 +211,4 @@ def test_every_request_of_any_trace_is_served_and_the_invariants_hold(
     outcome = simulation.run(trace)
     assert (len(outcome.served), outcome.rejected) == (len(trace), 0)
     assert all(each.latency_s >= each.wait_s >= 0 for each in outcome.served)
-    assert state.counts.waiting == state.counts.leases == state.counts.moves == 0
+    assert state.status.counts.waiting == state.status.counts.leases == state.status.counts.moves == 0

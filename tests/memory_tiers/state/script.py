@@ -1,26 +1,22 @@
 """A script for a TierState: one event after another, with every invariant checked after each."""
 
+from memory_tiers.actions import Action, Move, StartEngine, StopEngine
 from memory_tiers.events import (
-    Action,
     EngineDied,
     EngineStarted,
     EngineStartFailed,
     EngineStopped,
     Event,
-    Family,
     LeaseReleased,
-    Member,
-    Move,
     MoveFailed,
     MoveFinished,
     Opened,
     Priority,
-    StartEngine,
-    StopEngine,
     TicketAsked,
     TicketCancelled,
     TimePassed,
 )
+from memory_tiers.members import Family, Member
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
 
@@ -93,10 +89,10 @@ class Script:
         return seen
 
     def where(self, expert: str) -> str:
-        return self.state.tier(expert)
+        return self.state.status.tier(expert)
 
     def on_host(self, expert: str) -> int:
-        return next(status.host_bytes for status in self.state.experts() if status.expert == expert)
+        return next(status.host_bytes for status in self.state.status.experts() if status.expert == expert)
 
 
 def an_expert(name: str, *, family: str = "f", size: int = 10, **more: bool | float | None) -> Member:

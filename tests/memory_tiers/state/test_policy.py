@@ -6,15 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_tiers.events import Move
+from memory_tiers.actions import Move
 from memory_tiers.simulator.belady import Belady, fewest_moves
-from memory_tiers.state.policy import (
-    HALF_LIFE,
-    NEVER_USED,
-    LeastRecentlyUsed,
-    RateTimesCost,
-    recency_weighted_use,
-)
+from memory_tiers.state.records.policy import LeastRecentlyUsed, RateTimesCost
+from memory_tiers.state.records.recency_weighted_use import HALF_LIFE, NEVER_USED, recency_weighted_use
 from tests.memory_tiers.state.script import opened
 
 

@@ -2,27 +2,28 @@
 
 import pytest
 
-from memory_tiers.errors import BudgetTooSmall, OrderRefused
-from memory_tiers.events import (
+from memory_tiers.actions import (
     AbortMove,
-    DrainRequested,
-    ExpertChanged,
-    Family,
-    Foreseen,
     Forget,
     Grant,
-    LoadCancelled,
     Move,
+    Reject,
+    StartEngine,
+    StopEngine,
+)
+from memory_tiers.errors import BudgetTooSmall, OrderRefused
+from memory_tiers.events import (
+    DrainRequested,
+    ExpertChanged,
+    Foreseen,
+    LoadCancelled,
     MoveFailed,
     Opened,
     OrderGiven,
-    Reject,
     Revised,
-    Revision,
-    StartEngine,
-    StopEngine,
     TimePassed,
 )
+from memory_tiers.members import Family, Revision
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
@@ -30,7 +31,7 @@ from tests.memory_tiers.state.script import Script, a_config, an_expert, engines
 
 
 def order(script: Script, expert: str, tier: Tier) -> list[object]:
-    script.state.changes.may_order(expert, tier)
+    script.state.orders.may_order(expert, tier)
     return [*script.feed(OrderGiven(expert, tier, script.now()))]
 
 
@@ -52,7 +53,7 @@ def test_an_expert_that_is_demoted_keeps_serving_whom_it_serves_and_nobody_else(
     assert eviction == Move("a", "device", "disk", "operator")
     assert script.done(eviction) == [Move("a", "disk", "device", "ticket")]
     script.settle([Move("a", "disk", "device", "ticket")])
-    assert (script.where("a"), script.state.counts.leases) == ("device", 1)
+    assert (script.where("a"), script.state.status.counts.leases) == ("device", 1)
 
 
 def test_an_order_to_the_host_reads_from_disk_and_one_to_disk_gives_the_copy_back() -> None:
@@ -73,26 +74,26 @@ def test_an_order_from_the_device_to_disk_leaves_no_copy() -> None:
     script.release(1)
     moves = script.settle(script.feed(OrderGiven("b", "disk", script.now())))
     assert moves == [Move("b", "device", "host", "operator"), Move("b", "host", "disk", "operator")]
-    assert all(status.ordered is None for status in script.state.experts())
+    assert all(status.ordered is None for status in script.state.status.experts())
 
 
 def test_orders_that_cannot_be_carried_out_are_refused() -> None:
     script = opened("ab", device=20, host=5, pinned="a")
     with pytest.raises(OrderRefused, match="expert a is pinned to the device: unpin it first"):
-        script.state.changes.may_order("a", "host")
+        script.state.orders.may_order("a", "host")
     with pytest.raises(OrderRefused, match=r"10 bytes, over tiers\.host of 5"):
-        script.state.changes.may_order("b", "host")
+        script.state.orders.may_order("b", "host")
     with pytest.raises(OrderRefused, match="there is no expert z"):
-        script.state.changes.may_order("z", "device")
+        script.state.orders.may_order("z", "device")
     with pytest.raises(OrderRefused, match="expert b is not being loaded"):
-        script.state.changes.may_cancel("b")
+        script.state.orders.may_cancel("b")
 
 
 def test_cancelling_a_load_rejects_who_waits_and_ends_the_read_from_disk() -> None:
     script = opened("ab", device=10, host=20)
     (read,) = script.ask("b")
     assert isinstance(read, Move)
-    script.state.changes.may_cancel("b")
+    script.state.orders.may_cancel("b")
     rejection, abort = script.feed(LoadCancelled("b", script.now()))
     assert isinstance(rejection, Reject)
     assert (rejection.ticket, rejection.reason) == (1, "load_cancelled")
@@ -127,7 +128,7 @@ def test_who_waits_again_for_a_read_that_is_being_aborted_has_it_read_again() ->
 
 
 def status(script: Script, expert: str) -> ExpertStatus:
-    return next(status for status in script.state.experts() if status.expert == expert)
+    return next(status for status in script.state.status.experts() if status.expert == expert)
 
 
 def test_a_cancelled_read_that_was_ordered_is_not_begun_again() -> None:
@@ -202,13 +203,13 @@ def test_the_time_to_live_of_all_is_in_the_configuration_and_begins_anew_with_ea
 def test_an_idle_engine_is_stopped_and_the_next_request_starts_it() -> None:
     script = Script(TierState(a_config(30, engine_idle_s=60.0), [an_expert("a")], [Family("f", None, 15)]))
     script.settle(script.feed(Opened(script.now())))
-    assert script.state.tiers()[0].used_bytes == 25
+    assert script.state.status.tiers()[0].used_bytes == 25
     assert script.wait(100) == [StopEngine("f", "idle")]
-    assert script.state.tiers()[0].used_bytes == 0, "what it held itself is free too"
-    assert [engine.rests for engine in script.state.engines()] == [True]
+    assert script.state.status.tiers()[0].used_bytes == 0, "what it held itself is free too"
+    assert [engine.rests for engine in script.state.status.engines()] == [True]
     actions = script.settle(script.ask("a"))
     assert actions == [StartEngine("f", "a", "disk"), Grant(1)]
-    assert script.state.tiers()[0].used_bytes == 25
+    assert script.state.status.tiers()[0].used_bytes == 25
 
 
 def test_an_engine_with_a_pin_is_never_idle_enough() -> None:
@@ -251,7 +252,7 @@ def test_a_higher_priority_is_served_first_but_nobody_waits_too_long_for_it() ->
     script.wait(60)
     seen = script.settle(script.release(4))
     assert [a.expert for a in seen if isinstance(a, Move) and a.target == "device"] == ["b"]
-    assert script.state.engines()[0].bound_hits == 2
+    assert script.state.status.engines()[0].bound_hits == 2
 
 
 def test_a_ticket_of_higher_priority_takes_those_of_its_expert_along() -> None:
@@ -284,7 +285,7 @@ def test_what_is_likely_is_prefetched_to_the_host_and_then_to_the_device() -> No
     assert load == Move("b", "host", "device", "prefetch")
     script.done(load)
     assert script.ask("b") == [Grant(1)]
-    assert script.state.tally.prefetches == {("host", "used"): 1, ("device", "used"): 1}
+    assert script.state.status.prefetches == {("host", "used"): 1, ("device", "used"): 1}
 
 
 def test_a_prefetch_takes_no_more_than_its_share_of_the_time() -> None:
@@ -315,17 +316,17 @@ def test_a_ticket_does_not_wait_for_a_prefetch_to_be_read() -> None:
     assert isinstance(read, Move)
     assert script.ask("b") == [AbortMove(read)]
     assert script.feed(MoveFailed(read, "aborted", script.now())) == [Move("b", "disk", "host", "ticket")]
-    assert script.state.tally.prefetches == {("host", "wasted"): 1}
+    assert script.state.status.prefetches == {("host", "wasted"): 1}
 
 
 def test_a_pin_loads_at_once_and_an_unpinned_expert_may_leave() -> None:
     script = opened("ab", device=20)
-    pinned = script.state.changes.member("b", pinned=True)
-    script.state.changes.may_have(pinned)
+    pinned = script.state.configured.member("b", pinned=True)
+    script.state.orders.may_change(pinned)
     (load,) = script.feed(ExpertChanged(pinned, script.now()))
     assert load == Move("b", "disk", "device", "preload")
     script.done(load)
-    script.feed(ExpertChanged(script.state.changes.member("b", pinned=False), script.now()))
+    script.feed(ExpertChanged(script.state.configured.member("b", pinned=False), script.now()))
     assert order(script, "b", "disk") == [Move("b", "device", "disk", "operator")]
 
 
@@ -335,17 +336,17 @@ def test_a_pin_is_refused_by_what_experts_were_measured_to_take_and_not_by_their
     (load,) = script.done(eviction)
     script.done(load, size=6)
     script.release(1)
-    script.state.changes.may_have(script.state.changes.member("b", pinned=True))
+    script.state.orders.may_change(script.state.configured.member("b", pinned=True))
 
 
 def test_a_pin_that_leaves_no_room_for_others_is_refused_with_the_numbers() -> None:
     script = opened("ab", device=15)
     with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 10 bytes that never leave"):
-        script.state.changes.may_have(script.state.changes.member("b", pinned=True))
+        script.state.orders.may_change(script.state.configured.member("b", pinned=True))
 
 
 def revise(script: Script, revision: Revision) -> list[object]:
-    script.state.changes.may_revise(revision)
+    script.state.revisions.may_revise(revision)
     return [*script.feed(Revised(revision, script.now()))]
 
 
@@ -369,10 +370,10 @@ def test_what_a_new_engine_holds_is_charged_from_its_start() -> None:
     script.settle(script.ask("b"))
     actions = revise(script, Revision((an_expert("c", family="g"),), families=(Family("g", None, 20),)))
     assert actions == [], "there are leases on both"
-    assert script.state.tiers()[0].used_bytes == 20
+    assert script.state.status.tiers()[0].used_bytes == 20
     seen = script.settle(script.release(1))
     assert [type(action) for action in seen] == [Move, StartEngine]
-    assert script.state.tiers()[0].used_bytes == 40
+    assert script.state.status.tiers()[0].used_bytes == 40
 
 
 def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
@@ -386,13 +387,13 @@ def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
     assert refusal.reason == "unknown_expert"
     assert Grant(2) in script.settle(script.release(1))
     with pytest.raises(OrderRefused, match="expert b is still leaving: try again when it has left"):
-        script.state.changes.may_revise(Revision(added=(an_expert("b"),)))
+        script.state.revisions.may_revise(Revision(added=(an_expert("b"),)))
     actions = script.settle(script.release(2))
     assert actions == [
         Move("b", "device", "host", "removed"), Move("b", "host", "disk", "removed"), Forget("b")
     ]  # fmt: skip
-    assert [status.expert for status in script.state.experts()] == ["a"]
-    assert not script.state.knows("b")
+    assert [status.expert for status in script.state.status.experts()] == ["a"]
+    assert not script.state.status.knows("b")
     revise(script, Revision(added=(an_expert("b", size=5),)))
     assert script.settle(script.ask("b"))[-1] == Grant(4)
 
@@ -420,12 +421,12 @@ def test_an_engine_whose_last_expert_is_removed_is_stopped() -> None:
     (unload,) = script.feed(Revised(Revision(removed=("b",)), script.now()))
     forget, stop = script.done(unload)
     assert (forget, stop) == (Forget("b"), StopEngine("g", "idle"))
-    assert [engine.rests for engine in script.state.engines()] == [False, True], "nobody is missing it"
+    assert [engine.rests for engine in script.state.status.engines()] == [False, True], "nobody is missing it"
     again = Revision(added=(an_expert("c", family="g"),), families=(Family("g", None),))
     with pytest.raises(OrderRefused, match="family g is still there: try again when it has stopped"):
-        script.state.changes.may_revise(again)
+        script.state.revisions.may_revise(again)
     script.done(stop)
-    assert [engine.family for engine in script.state.engines()] == ["f"]
+    assert [engine.family for engine in script.state.status.engines()] == ["f"]
     assert revise(script, again) == [StartEngine("g", "c", "disk")]
 
 
@@ -452,13 +453,13 @@ def test_several_changes_are_one_and_only_their_end_has_to_fit() -> None:
         device=25,
     )
     with pytest.raises(BudgetTooSmall, match="beside 20 bytes that never leave"):
-        script.state.changes.may_revise(Revision(added=revision.added))
+        script.state.revisions.may_revise(Revision(added=revision.added))
     (unload,) = revise(script, revision)
     assert unload == Move("a", "device", "disk", "removed")
     assert isinstance(unload, Move)
     assert script.done(unload) == [Forget("a"), Move("d", "disk", "device", "preload")]
-    assert {status.expert for status in script.state.experts()} == {"b", "c", "d"}
-    assert script.state.tiers()[0].capacity_bytes == 25
+    assert {status.expert for status in script.state.status.experts()} == {"b", "c", "d"}
+    assert script.state.status.tiers()[0].capacity_bytes == 25
 
 
 def test_a_revision_that_cannot_be_had_changes_nothing() -> None:
@@ -473,10 +474,10 @@ def test_a_revision_that_cannot_be_had_changes_nothing() -> None:
         (Revision(added=(an_expert("c", size=21),), removed=("b",)), "expert c needs 21 bytes"),
     ]:
         with pytest.raises((OrderRefused, BudgetTooSmall), match=says):
-            script.state.changes.may_revise(revision)
+            script.state.revisions.may_revise(revision)
     script.feed(DrainRequested(script.now()))
     with pytest.raises(OrderRefused, match="shutting down"):
-        script.state.changes.may_revise(Revision(removed=("b",)))
+        script.state.revisions.may_revise(Revision(removed=("b",)))
     assert repr(script.state) == before.replace("<TierState", "<TierState closing")
 
 
@@ -486,10 +487,10 @@ def test_smaller_budgets_make_experts_leave_both_tiers() -> None:
         script.settle(script.ask(expert))
         script.release(ticket)
     smaller = Revision(device=10, host=10)
-    script.state.changes.may_revise(smaller)
+    script.state.revisions.may_revise(smaller)
     moves = script.settle(script.feed(Revised(smaller, script.now())))
     assert {action.reason for action in moves if isinstance(action, Move)} == {"over_budget"}
-    assert [(tier.used_bytes, tier.capacity_bytes) for tier in script.state.tiers()][:2] == [
+    assert [(tier.used_bytes, tier.capacity_bytes) for tier in script.state.status.tiers()][:2] == [
         (10, 10),
         (10, 10),
     ]
@@ -498,9 +499,12 @@ def test_smaller_budgets_make_experts_leave_both_tiers() -> None:
 def test_bytes_on_their_way_are_reserved() -> None:
     script = opened("ab", device=20)
     (load,) = script.ask("b")
-    assert (script.state.tiers()[0].used_bytes, script.state.tiers()[0].reserved_bytes) == (20, 10)
+    assert (script.state.status.tiers()[0].used_bytes, script.state.status.tiers()[0].reserved_bytes) == (
+        20,
+        10,
+    )
     script.done(load)
-    assert script.state.tiers()[0].reserved_bytes == 0
+    assert script.state.status.tiers()[0].reserved_bytes == 0
 
 
 def test_a_revived_victim_does_not_block_for_ever() -> None:

@@ -2,20 +2,17 @@
 
 import pytest
 
-from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.events import (
+from memory_tiers.actions import (
     Action,
-    DrainRequested,
-    Family,
     Grant,
-    Member,
     Move,
-    Opened,
     Reject,
     StartEngine,
     StopEngine,
-    TimePassed,
 )
+from memory_tiers.errors import BudgetTooSmall
+from memory_tiers.events import DrainRequested, Opened, TimePassed
+from memory_tiers.members import Family, Member
 from memory_tiers.state.state_machine import TierState
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
@@ -34,9 +31,9 @@ def test_engines_start_one_after_another() -> None:
     actions = script.feed(Opened(0.0))
     assert actions == [StartEngine("f", "a", "disk")]
     assert script.done(actions[0]) == [StartEngine("g", "b", "disk")]
-    assert not script.state.settled
+    assert not script.state.status.settled
     script.settle([StartEngine("g", "b", "disk")])
-    assert script.state.settled
+    assert script.state.status.settled
 
 
 def test_who_asks_for_a_resident_expert_gets_the_lease_at_once() -> None:
@@ -67,14 +64,14 @@ def test_weights_go_over_the_host_and_stay_there() -> None:
     (load,) = script.done(read)
     assert load == Move("b", "host", "device", "ticket")
     assert script.done(load) == [Grant(1)]
-    assert script.state.tiers()[1].used_bytes == 20
+    assert script.state.status.tiers()[1].used_bytes == 20
 
 
 def test_a_move_is_charged_to_both_ends_until_it_ends() -> None:
     script = opened("ab", device=20, host=20)
     (read,) = script.ask("b")
     script.done(read)
-    device, host, _ = script.state.tiers()
+    device, host, _ = script.state.status.tiers()
     assert (device.used_bytes, host.used_bytes) == (20, 20)
 
 
@@ -426,7 +423,7 @@ def test_an_engine_full_by_count_takes_the_next_expert_in_place_of_its_idle_one(
     assert script.ask("b") == []
     (load,) = script.release(1)
     assert load == Move("b", "disk", "device", "ticket", replaces="a")
-    assert script.state.tiers()[0].used_bytes == 10
+    assert script.state.status.tiers()[0].used_bytes == 10
     assert script.done(load) == [Grant(2)]
     assert script.where("a") == "disk"
 
@@ -517,14 +514,14 @@ def test_who_waits_comes_before_what_is_only_to_come_back() -> None:
     assert load == Move("c", "disk", "device", "ticket"), "not a, which fits no more"
     assert script.done(load) == [Grant(2)]
     assert [script.where(name) for name in "abc"] == ["disk", "device", "device"]
-    assert script.state.settled
+    assert script.state.status.settled
 
 
 def test_leases_of_a_dead_engine_count_until_they_are_released() -> None:
     script = opened("ab", device=10)
     script.ask("a")
     script.settle(script.die())
-    assert script.state.counts.leases == 1
+    assert script.state.status.counts.leases == 1
     assert script.ask("b") == []
     assert script.release(1) == [Move("a", "device", "disk", "eviction", "b")]
 
@@ -543,7 +540,7 @@ def test_an_engine_that_fails_to_start_twice_rejects_those_who_wait_and_tries_ag
     assert again == StartEngine("f", "a", "disk"), "it may have been the fault of b"
     (rejection,) = script.fail(again, "no memory")
     assert rejection == Reject(1, "engine_failed", "the engine of family f does not start: no memory")
-    assert script.state.settled
+    assert script.state.status.settled
     assert script.ask("b") == [start]
 
 
@@ -555,7 +552,7 @@ def test_an_engine_does_not_stay_down_for_the_sake_of_one_broken_expert() -> Non
     (another,) = script.fail(start, "its canary is wrong")
     assert another == StartEngine("f", "b", "disk")
     assert script.done(another) == [Grant(1)]
-    assert script.state.settled
+    assert script.state.status.settled
     (first,) = script.die()
     assert first == StartEngine("f", "b", "disk")
 
@@ -605,7 +602,7 @@ def test_measured_bytes_replace_the_estimate_and_teach_the_family() -> None:
     script.done(start, 20)
     (load,) = script.ask("b")
     script.done(load, 20)
-    assert script.state.tiers()[0].used_bytes == 40
+    assert script.state.status.tiers()[0].used_bytes == 40
     assert script.ask("c") == [Move("a", "device", "disk", "eviction", "c")]
 
 
@@ -734,7 +731,7 @@ def test_an_engine_of_one_is_stopped_for_another_family() -> None:
     assert stop == StopEngine("plain", "eviction", "b")
     assert script.done(stop) == [StartEngine("f", "b", "disk")]
     script.settle([StartEngine("f", "b", "disk")])
-    assert [(engine.state, engine.rests) for engine in script.state.engines()] == [
+    assert [(engine.state, engine.rests) for engine in script.state.status.engines()] == [
         ("stopped", True),
         ("ready", False),
     ]
@@ -768,7 +765,7 @@ def test_what_an_engine_holds_whoever_is_resident_is_in_the_budget() -> None:
     experts = [an_expert("a"), an_expert("b")]
     script = Script(TierState(a_config(device=30), experts, [Family("f", None, 15)]))
     script.settle(script.feed(Opened(script.now())))
-    assert script.state.tiers()[0].used_bytes == 15 + 10
+    assert script.state.status.tiers()[0].used_bytes == 15 + 10
     actions = script.settle(script.ask("b"))
     assert Move("a", "device", "disk", "eviction", "b") in actions, "both would be over the budget"
     with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 25 bytes that never leave"):
@@ -782,7 +779,7 @@ def test_an_expert_without_weights_says_nothing_about_the_size_of_others() -> No
     script.done(start, size=0)
     script.settle(script.ask("a"))
     script.settle(script.ask("b"))
-    assert script.state.tiers()[0].used_bytes == 20
+    assert script.state.status.tiers()[0].used_bytes == 20
     script.ask("base")
     assert script.where("base") == "device"
 

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory_tiers.errors import BudgetTooSmall, OrderRefused
-from memory_tiers.events import (
+from memory_tiers.actions import (
     AbortMove,
     Action,
+    Forget,
+    Grant,
+    Move,
+    Reject,
+    StartEngine,
+    StopEngine,
+)
+from memory_tiers.errors import BudgetTooSmall, OrderRefused
+from memory_tiers.events import (
     DrainRequested,
     EngineDied,
     EngineStarted,
@@ -19,31 +27,23 @@ from memory_tiers.events import (
     EngineStopped,
     Event,
     ExpertChanged,
-    Family,
     Foreseen,
-    Forget,
-    Grant,
     LeaseReleased,
     LoadCancelled,
-    Member,
-    Move,
     MoveFailed,
     MoveFinished,
     Opened,
     OrderGiven,
-    Reject,
     RestartDue,
     Revised,
-    Revision,
-    StartEngine,
-    StopEngine,
     TicketAsked,
     TicketCancelled,
     TimePassed,
 )
+from memory_tiers.members import Family, Member, Revision
 from memory_tiers.simulator.simulation import FAMILY, Node, Simulation
 from memory_tiers.simulator.trace import Request
-from memory_tiers.state.expert_record import PRIORITIES
+from memory_tiers.state.records.expert_record import PRIORITIES
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier, TiersConfig
 
@@ -197,7 +197,7 @@ class World:
     def order(self) -> None:
         name, tier = self.an_expert(), self.chance.choice(TIERS)
         try:
-            self.state.changes.may_order(name, tier)
+            self.state.orders.may_order(name, tier)
         except OrderRefused:
             return
         self.feed(OrderGiven(name, tier, self.clock()))
@@ -205,7 +205,7 @@ class World:
     def cancel_load(self) -> None:
         name = self.an_expert()
         try:
-            self.state.changes.may_cancel(name)
+            self.state.orders.may_cancel(name)
         except OrderRefused:
             return
         self.feed(LoadCancelled(name, self.clock()))
@@ -213,9 +213,9 @@ class World:
     def change(self) -> None:
         name = self.an_expert()
         try:
-            member = self.state.changes.member(name, pinned=self.chance.random() < 0.5)
+            member = self.state.configured.member(name, pinned=self.chance.random() < 0.5)
             member = replace(member, default=self.chance.random() < 0.3, ttl_s=self.chance.choice([None, 5]))
-            self.state.changes.may_have(member)
+            self.state.orders.may_change(member)
         except (OrderRefused, BudgetTooSmall):
             return
         self.members[name] = member
@@ -223,11 +223,11 @@ class World:
 
     def reload(self) -> None:
         """Several changes at once, or none of them."""
-        chance, served = self.chance, [status.expert for status in self.state.experts()]
+        chance, served = self.chance, [status.expert for status in self.state.status.experts()]
         removed = chance.sample(served, chance.randint(0, min(2, len(served) - 1)))
         staying = [name for name in served if name not in removed]
         changed = chance.sample(staying, chance.randint(0, min(2, len(staying))))
-        running = {engine.family for engine in self.state.engines()}
+        running = {engine.family for engine in self.state.status.engines()}
         families = {family: self.an_engine(family) for family in SIZES if family not in running}
         added = [self.a_member(family) for family in chance.choices(sorted(SIZES), k=chance.randint(0, 3))]
         revision = Revision(
@@ -240,7 +240,7 @@ class World:
         )
         before = repr(self.state)
         try:
-            self.state.changes.may_revise(revision)
+            self.state.revisions.may_revise(revision)
         except BudgetTooSmall:
             assert repr(self.state) == before
             return
@@ -344,7 +344,7 @@ def test_a_drain_ends_every_waiting_ticket(seed: int) -> None:
     assert not world.waiting
     world.ask()
     world.settle()
-    assert world.state.counts.moves == 0
+    assert world.state.status.counts.moves == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -352,7 +352,11 @@ def test_thousands_of_events_leave_nothing_behind(seed: int) -> None:
     world = a_world(random.Random(seed), failing=0.05, surprise=0.0)
     walk(world, steps=3000, deaths=0.05, changes=0.1)
     world.settle()
-    assert (world.state.counts.waiting, world.state.counts.leases, world.state.counts.moves) == (0, 0, 0)
+    assert (
+        world.state.status.counts.waiting,
+        world.state.status.counts.leases,
+        world.state.status.counts.moves,
+    ) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("policy", ["lru", "cost"])

@@ -1,14 +1,13 @@
-"""The bytes of one tier: what every copy is charged, and what will be free soon."""
+"""Counts the bytes of one tier: what each copy is charged, and what will be free soon."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-Presence = Literal["absent", "arriving", "present", "leaving"]
+from memory_tiers.tiers import Presence
 
 
 @dataclass(slots=True)
 class Copy:
-    """One expert's weights in one tier. ``bytes`` is the estimate until a measurement replaces it."""
+    """One expert's weights in one tier. ``bytes``: an estimate until a measurement replaces it."""
 
     bytes: int
     measured: bool = False
@@ -21,7 +20,7 @@ class Ledger:
 
     A measurement may show more bytes than were planned. ``excess`` is what the measurements put above the
     budget; it blocks every arrival until enough has left, so ``used <= capacity + excess`` always holds.
-    ``held`` is in use by the engines themselves, whoever is resident.
+    ``held``: bytes that the engines use themselves, whichever experts are resident.
     """
 
     def __init__(self, capacity: int, held: int = 0) -> None:
@@ -37,21 +36,23 @@ class Ledger:
 
     @property
     def free(self) -> int:
+        """Bytes that the budget leaves; negative where measurements exceeded it."""
         return self.capacity - self.used
 
     def resize(self, capacity: int) -> None:
-        """What is over a smaller budget has to leave."""
+        """Sets another budget. What exceeds a smaller one has to leave."""
         self.capacity = capacity
         self.excess = max(0, self.used - self.capacity)
 
     def hold(self, size: int) -> None:
-        """An engine takes ``size`` more bytes for itself, or fewer if negative."""
+        """Charges ``size`` more bytes that an engine takes for itself, or fewer if negative."""
         self.held += size
         self.used += size
         self.excess = max(0, self.used - self.capacity)
 
     def arrive(self, copy: Copy, instead_of: Copy | None = None) -> None:
-        """The bytes that ``copy`` shares with the one whose place it takes are charged once, to ``copy``."""
+        """Charges a copy that begins to arrive. Bytes that it shares with the copy whose place it takes are
+        charged once, to ``copy``."""
         assert copy.presence == "absent", copy
         if instead_of is not None:
             shared = min(instead_of.charged, copy.bytes)
@@ -64,6 +65,7 @@ class Ledger:
         assert self.used <= self.capacity + self.excess, f"{self!r} after {copy!r} arrived"
 
     def settle(self, copy: Copy, measured: int) -> None:
+        """Charges a copy that has arrived what was measured."""
         assert copy.presence == "arriving", copy
         self.arriving -= copy.charged
         self.used += measured - copy.charged
@@ -71,19 +73,20 @@ class Ledger:
         self.excess = max(0, self.used - self.capacity)
 
     def recharge(self, copy: Copy, size: int) -> None:
-        """A copy that is there takes another form, or will, and with it another size."""
+        """Charges another size for a copy that takes, or will take, another form."""
         assert copy.presence == "present", copy
         self.used += size - copy.charged
         copy.charged = copy.bytes = size
         self.excess = max(0, self.used - self.capacity)
 
     def leave(self, copy: Copy) -> None:
+        """Notes that a copy begins to leave; it stays charged until it has left."""
         assert copy.presence == "present", copy
         copy.presence = "leaving"
         self.leaving += copy.charged
 
     def stay(self, copy: Copy) -> None:
-        """What was to leave is still there, in full: its move failed."""
+        """Keeps, and charges in full, a copy that was to leave and whose move failed."""
         assert copy.presence == "leaving", copy
         self.leaving -= copy.charged
         self.used += copy.bytes - copy.charged
@@ -91,6 +94,7 @@ class Ledger:
         self.excess = max(0, self.used - self.capacity)
 
     def vanish(self, copy: Copy) -> None:
+        """Frees the bytes of a copy that is not there any more, or never arrived."""
         if copy.presence == "leaving":
             self.leaving -= copy.charged
         elif copy.presence == "arriving":

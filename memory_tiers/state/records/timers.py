@@ -1,10 +1,10 @@
-"""When something is due for each of some names, kept up to date one change at a time."""
+"""Keeps, for each of some names, the time when something is due, one change at a time."""
 
 import heapq
 
 
 class Timers:
-    """One time for each name. A change costs O(log n)."""
+    """Holds one time for each name. A change costs O(log n)."""
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
@@ -17,22 +17,24 @@ class Timers:
         return f"<Timers for {len(self)}, next at {self.next}>"
 
     def set(self, name: str, at: float) -> None:
-        """Instead of the time it had."""
+        """Sets the time of ``name`` in place of an earlier one."""
         if self._at.get(name) != at:
             self._at[name] = at
             heapq.heappush(self._heap, (at, name))
 
     def clear(self, name: str) -> None:
+        """Drops the time of ``name``, if it has one."""
         self._at.pop(name, None)
 
     @property
     def next(self) -> float | None:
+        """The earliest time; None where no name has one."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[str]:
-        """Whose time has come, in the order of their times; they are cleared."""
+        """Clears and returns the names whose time has come, earliest first."""
         names = []
         while (at := self.next) is not None and at <= now:
             name = heapq.heappop(self._heap)[1]

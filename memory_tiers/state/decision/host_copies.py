@@ -1,15 +1,15 @@
-"""Room on the host: which copies go, and what is read from disk."""
+"""Decides which copies of weights the host holds: what is read from disk, and what goes for it."""
 
 from collections.abc import Callable
 
-from memory_tiers.events import Move, MoveReason
-from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.records import Records
+from memory_tiers.actions import Move, MoveReason
+from memory_tiers.state.records.expert_record import ExpertRecord
+from memory_tiers.state.records.records import Records
 
 
 class HostCopies:
-    """Weights are staged one after another, beside whatever else goes on. Within one decision ``promised``:
-    what is read next is settled, whether it could begin or not."""
+    """Stages weights on the host one expert after another, beside whatever else goes on. ``promised``: within
+    one decision, whether it is settled what is read next, even if the read could not begin yet."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -19,7 +19,7 @@ class HostCopies:
         return f"<HostCopies staging {self._records.staging}{' promised' if self.promised else ''}>"
 
     def begin(self) -> None:
-        """Copies over a budget that became smaller go."""
+        """Begins a decision; copies over a budget that became smaller go."""
         records = self._records
         self.promised = records.staging is not None
         if records.host.free + records.host.leaving < 0:
@@ -27,8 +27,8 @@ class HostCopies:
                 records.drop(victim, "over_budget")
 
     def readable(self, expert: ExpertRecord, reason: MoveReason) -> bool:
-        """Whether a load may read the weights where they are now; starts to stage them on the host if not. A
-        prefetch that is read meanwhile makes way."""
+        """Whether a load may read the weights where they are now; if not, starts to stage them on the host,
+        or ends a prefetch that keeps them from being read."""
         records, host = self._records, self._records.host
         if expert.host.presence != "absent":
             return expert.host.presence == "present"
@@ -49,7 +49,8 @@ class HostCopies:
         return False
 
     def prefetch(self, expert: ExpertRecord, worth_it: Callable[[ExpertRecord], bool]) -> bool:
-        """Whether it begins or could: room comes of copies that are worth it, and of no other."""
+        """Prefetches the expert from disk if all copies that would go for it are ``worth_it``, and says
+        whether the read begins, or will once they have left."""
         if self.promised or expert.host.presence != "absent":
             return False
         victims = self._victims(expert.weights_bytes)
@@ -59,14 +60,14 @@ class HostCopies:
         return True
 
     def order(self, expert: ExpertRecord) -> None:
-        """An operator wants a copy of it here."""
+        """Reads the expert from disk for an operator, as soon as that is possible."""
         if not self.promised and expert.host.presence == "absent":
             victims = self._victims(expert.weights_bytes)
             if victims is not None:
                 self._stage(expert, "operator", victims)
 
     def _stage(self, expert: ExpertRecord, reason: MoveReason, victims: list[ExpertRecord]) -> None:
-        """Begins once the victims have left; that they go is decided anew then."""
+        """Drops the victims and begins to read once there is room; which copies go is decided anew then."""
         records, host = self._records, self._records.host
         self.promised = True
         for victim in victims:
@@ -82,15 +83,15 @@ class HostCopies:
             records.actions.append(move)
 
     def _victims(self, size: int) -> list[ExpertRecord] | None:
-        """Whose host copies go for ``size`` bytes; None when enough cannot go now. A copy that a load reads,
-        or that somebody waits for, stays."""
+        """Finds the copies that go for ``size`` bytes; None when enough cannot go now. A copy that a load
+        reads, or whose expert a ticket waits for, stays."""
         records = self._records
         if size > records.host.capacity:
             return None
         missing = size - records.host.free - records.host.leaving
         victims: list[ExpertRecord] = []
         while missing > 0:
-            victim = records.on_host.first(lambda other: other not in victims and not in_use(other))
+            victim = records.rankings.on_host.first(lambda other: other not in victims and not in_use(other))
             if victim is None:
                 return None
             victims.append(victim)
@@ -99,6 +100,6 @@ class HostCopies:
 
 
 def in_use(expert: ExpertRecord) -> bool:
-    """Whether a load reads its host copy or will."""
+    """Whether a load reads the expert's host copy or will."""
     device = expert.device.presence
     return device == "arriving" or (expert.needed and device != "present")

@@ -1,13 +1,13 @@
-"""An expert's way to the device: a load into its engine, or its engine's start with it."""
+"""Begins an expert's way to the device: a load into its engine, or its engine's start with it."""
 
-from memory_tiers.events import Move, MoveReason, StartEngine
-from memory_tiers.state.evictions import below
-from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.records import Records
+from memory_tiers.actions import Move, MoveReason, StartEngine
+from memory_tiers.state.decision.evictions import below
+from memory_tiers.state.records.expert_record import ExpertRecord
+from memory_tiers.state.records.records import Records
 
 
 class Loads:
-    """There is room, and the engine is free."""
+    """Begins loads for which there is room and a free engine."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -16,7 +16,8 @@ class Loads:
         return f"<Loads {[engine.busy for engine in self._records.engines.values() if engine.busy]}>"
 
     def begin(self, expert: ExpertRecord, reason: MoveReason, replaced: ExpertRecord | None = None) -> None:
-        """In the place of ``replaced``, or beside whoever is there. Engines start one after another."""
+        """Loads the expert in the place of ``replaced``, or beside the other residents. Does nothing where
+        its engine would have to start while another starts."""
         records, engine, source = self._records, expert.engine, below(expert)
         if engine.state == "ready":
             replaces = replaced.name if replaced else None
@@ -44,8 +45,8 @@ class Loads:
             records.victims.pop(replaced.name, None)
 
     def _reserve_image(self, expert: ExpertRecord) -> bool:
-        """Whether the host has, or has room for, an image. A checkpoint and the image made of it are there at
-        the same time until the load ends."""
+        """Reserves room on the host for an image and says whether there is one, or room for one. A checkpoint
+        and the image made of it are there at the same time until the load ends."""
         host = self._records.host
         if expert.host.presence != "present" or not expert.engine.images:
             return False
@@ -58,5 +59,6 @@ class Loads:
 
 
 def needed_bytes(expert: ExpertRecord) -> int:
-    """What its arrival takes of the device, with what its engine takes for itself when it starts anew."""
+    """Device bytes that the expert's arrival takes, with what its engine takes for itself if it must
+    start."""
     return expert.device_bytes + (0 if expert.engine.holds else expert.engine.held)

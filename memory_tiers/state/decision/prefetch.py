@@ -1,34 +1,39 @@
-"""Experts that the router finds probable are brought up before anybody waits for them."""
+"""Brings up experts that the router finds probable before a request waits for them."""
 
 from collections.abc import Iterable
 
-from memory_tiers.state.evictions import Evictions
-from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.host_copies import HostCopies
-from memory_tiers.state.loads import Loads
-from memory_tiers.state.records import Records
+from memory_tiers.state.decision.evictions import Evictions
+from memory_tiers.state.decision.host_copies import HostCopies
+from memory_tiers.state.decision.loads import Loads
+from memory_tiers.state.records.expert_record import ExpertRecord
+from memory_tiers.state.records.records import Records
 from memory_tiers.tiers import Tier, TiersConfig
 
 KEPT = 32
-"""Experts whose chances are remembered: the likeliest."""
+"""How many experts' chances are remembered, the likeliest."""
 DECAY = 0.9
-"""What is left of a chance each time something newer is foreseen."""
+"""The factor by which a chance shrinks each time something newer is foreseen."""
 LIKELY = 0.1
-"""Sum of chances, each decayed, from which on an expert is worth a move."""
+"""The sum of an expert's decayed chances from which on it is worth a move."""
 MARGIN = 1.0
-"""Log2 of how much more than a victim it must have been used and foreseen."""
+"""Log2 of how much more than a victim the expert must have been used and foreseen."""
 
 
 class Prefetch:
-    """One load and one read from disk at a time, while nobody waits for anything, within ``prefetch_share``
-    of the time and of each tier's memory. A victim is idle, has stayed as long as it should, and was used
-    less than half as much; engines of one, which hold nobody beside, are left alone.
+    """Prefetches while no ticket waits: one load and one read from disk at a time, within ``prefetch_share``
+    of the time and of each tier's memory. A victim is idle, past its minimum residency, and was used less
+    than half as much; engines of a single resident, which hold no other beside, are left alone.
 
-    Chances also warm an expert for the policy: see ``Records.heat``.
+    Chances also count as use for the policy: see ``Records.count_use``.
     """
 
     def __init__(
-        self, records: Records, evictions: Evictions, copies: HostCopies, loads: Loads, config: TiersConfig
+        self,
+        records: Records,
+        evictions: Evictions,
+        copies: HostCopies,
+        loads: Loads,
+        config: TiersConfig,
     ) -> None:
         self._records = records
         self._evictions = evictions
@@ -39,10 +44,10 @@ class Prefetch:
         self._not_before: dict[Tier, float] = {}
 
     def __repr__(self) -> str:
-        return f"<Prefetch of {', '.join(self._chances) or 'nobody'}>"
+        return f"<Prefetch of {', '.join(self._chances) or 'no expert'}>"
 
     def foresee(self, chances: Iterable[tuple[str, float]]) -> None:
-        """Names that are not configured are ignored."""
+        """Takes in the router's probabilities. Names that are not configured are ignored."""
         records = self._records
         for name in self._chances:
             self._chances[name] *= DECAY
@@ -59,11 +64,13 @@ class Prefetch:
         records.decision_due = records.decision_due or self._share > 0
 
     def ended(self, tier: Tier, seconds: float) -> None:
-        """A prefetch took so long; the next one waits until that is ``prefetch_share`` of the time."""
+        """Notes that a prefetch to ``tier`` took so long: the next one waits until that is ``prefetch_share``
+        of the time."""
         if self._share > 0:
             self._not_before[tier] = self._records.now + seconds * (1 / self._share - 1)
 
     def prefetch(self) -> None:
+        """Begins what may be prefetched now, the likeliest expert first."""
         if self._share == 0 or self._records.waiting:
             return
         free: set[Tier] = {tier for tier in ("device", "host") if self._free(tier)}
@@ -71,21 +78,21 @@ class Prefetch:
             if not free or self._chances[name] < LIKELY:
                 return
             expert = self._records.experts.get(name)
-            if expert is not None and self._idle(expert):
+            if expert is not None and self._may_be_brought(expert):
                 tier = self._next_tier(expert)
-                if tier in free and self._brings(expert, tier):
+                if tier in free and self._bring(expert, tier):
                     free.remove(tier)
 
     def _free(self, tier: Tier) -> bool:
-        """Whether its link is free for a prefetch now."""
+        """Whether the way to ``tier`` is free for a prefetch now."""
         not_before = self._not_before.get(tier, 0.0)
         if self._records.now < not_before:
             self._records.wake(not_before)
             return False
         return tier == "device" or not self._copies.promised
 
-    def _idle(self, expert: ExpertRecord) -> bool:
-        """Nothing is on its way already or forbids it."""
+    def _may_be_brought(self, expert: ExpertRecord) -> bool:
+        """Whether no copy is on its way already and nothing forbids one."""
         engine = expert.engine
         return (
             expert.device.presence == "absent"
@@ -98,12 +105,12 @@ class Prefetch:
         )
 
     def _next_tier(self, expert: ExpertRecord) -> Tier:
-        to_host = expert.host.presence == "absent" and 0 < expert.weights_bytes <= self._records.host.capacity
-        return "host" if to_host else "device"
+        fits_host = 0 < expert.weights_bytes <= self._records.host.capacity
+        return "host" if expert.host.presence == "absent" and fits_host else "device"
 
-    def _brings(self, expert: ExpertRecord, tier: Tier) -> bool:
+    def _bring(self, expert: ExpertRecord, tier: Tier) -> bool:
         records = self._records
-        rank = records.policy.rank
+        rank = records.rankings.policy.rank
 
         def worth_it(victim: ExpertRecord) -> bool:
             return rank(victim, tier) + MARGIN < rank(expert, tier)

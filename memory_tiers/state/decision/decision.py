@@ -1,54 +1,62 @@
-"""The one decision: who gets a lease, who moves, who has to go."""
+"""Makes the one decision: which experts move, and which tickets get leases."""
 
-from memory_tiers.events import MoveReason
-from memory_tiers.state.evictions import Evictions
-from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.host_copies import HostCopies
-from memory_tiers.state.idle import Retirement
-from memory_tiers.state.loads import Loads, needed_bytes
-from memory_tiers.state.prefetch import Prefetch
-from memory_tiers.state.records import Records
+from memory_tiers.actions import MoveReason
+from memory_tiers.state.decision.evictions import Evictions
+from memory_tiers.state.decision.host_copies import HostCopies
+from memory_tiers.state.decision.idle import IdleRules
+from memory_tiers.state.decision.loads import Loads, needed_bytes
+from memory_tiers.state.decision.ordered_moves import OrderedMoves
+from memory_tiers.state.decision.prefetch import Prefetch
+from memory_tiers.state.records.demand import Demand
+from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.records.records import Records
 from memory_tiers.tiers import TiersConfig
 
 LOOKAHEAD = 16
-"""How far into an engine's line a decision looks for an expert that it could bring while others are read."""
+"""How many experts of each of an engine's queues a decision looks at: one of them may be loaded while those
+before it are read from disk."""
 
 
 class Decision:
     """``decide`` is called after every event and appends what is to be done to ``Records.actions``.
 
-    1. Whoever has to leave though nobody needs its place leaves (``Retirement``), and so do the policy's
-       victims if measurements, or a smaller budget, put a tier over its budget.
-    2. Each engine's line is served in order: who has waited longer than ``max_wait_s`` first, then by
-       priority those for whom tickets wait, then what is only to be restored. Of the first few:
-       a. weights are staged on the host, if the host budget allows, one after another, beside whatever else
-          goes on; an expert that is being staged holds up nobody behind it;
-       b. the first that could be loaded claims victims until there is room: idle ones first, then those that
-          hold leases; nobody gets a new lease on a claimed expert, so it becomes idle. Behind it only those
-          who have waited too long claim victims too: the others' experts serve meanwhile;
-       c. claimed experts without leases are evicted, one move per engine at a time;
-       d. with room and an idle engine, the expert is loaded, or its engine started with it.
-       Room that one counts on is not given to another behind it. What is only to be restored claims nobody.
-    3. When nobody waits, what is likely to be wanted is prefetched.
-    4. Who waits for an expert that is no longer claimed gets the lease.
+    1. Experts that have to leave though no other needs their place leave (``IdleRules``, ``OrderedMoves``),
+       and so do the policy's victims if measurements, or a smaller budget, put a tier over its budget.
+    2. Each engine's queues are served in order: first the experts whose oldest ticket has waited longer than
+       ``max_wait_s``, then by priority those that tickets wait for, then those that are only to be restored.
+       Of the first few:
+       a. weights are staged on the host, if its budget allows, one expert after another, beside whatever else
+          goes on; an expert that is being staged holds up none behind it;
+       b. the first that could be loaded chooses victims until there is room: idle experts first, then those
+          with leases; a victim gets no new leases, so it becomes idle. Behind the first only experts that
+          have been waited for too long choose victims too: the others' experts serve meanwhile;
+       c. victims without leases are evicted, one move per engine at a time;
+       d. with room and a free engine, the expert is loaded, or its engine started with it.
+       Room that one expert counts on is not given to another behind it. An expert that is only to be restored
+       has no victims.
+    3. When no ticket waits, what is likely to be wanted is prefetched.
+    4. Tickets that wait for an expert that is no victim any more get their leases.
 
-    Nothing is decided anew where nothing changed that a decision could follow from, and nobody is looked at
-    who cannot be helped now: the cost does not grow with the number of experts, nor with that of tickets.
+    Nothing is decided anew where nothing changed that a decision could follow from, and no expert is looked
+    at that cannot be helped now: the cost does not grow with the number of experts, nor with that of tickets.
     """
 
-    def __init__(self, records: Records, config: TiersConfig) -> None:
+    def __init__(self, records: Records, demand: Demand, config: TiersConfig) -> None:
         self._records = records
+        self._demand = demand
         self._max_wait_s = config.max_wait_s
-        self._evictions = Evictions(records, config)
+        self._evictions = Evictions(records, demand, config)
         self._copies = HostCopies(records)
         self._loads = Loads(records)
-        self._retirement = Retirement(records, self._evictions, self._copies, config)
+        self._ordered_moves = OrderedMoves(records, self._evictions, self._copies)
+        self._idle_rules = IdleRules(records, demand, self._evictions, config)
         self.prefetch = Prefetch(records, self._evictions, self._copies, self._loads, config)
 
     def __repr__(self) -> str:
         return f"<Decision {self._evictions!r} {self._copies!r} {self._loads!r}>"
 
     def decide(self) -> None:
+        """Decides if something has changed or the deadline has come."""
         records = self._records
         due = records.deadline is not None and records.now >= records.deadline
         if records.closing:
@@ -59,7 +67,10 @@ class Decision:
         records.decision_due, records.deadline = False, None
         self._evictions.begin()
         self._copies.begin()
-        self._retirement.retire()
+        self._idle_rules.order_expired()
+        self._ordered_moves.carry_out()
+        self._idle_rules.stop_engines()
+        self._idle_rules.return_to_default()
         if self._evictions.room < 0:
             self._evictions.evict(self._evictions.make_room(None, 0, forced=True), None, "over_budget")
         self._serve()
@@ -67,7 +78,8 @@ class Decision:
         self._evictions.end()
 
     def _serve(self) -> None:
-        """The first of each engine's line that can be loaded, and those behind it that waited too long."""
+        """Serves, for each engine, the first expert that can be loaded, and those behind it that have been
+        waited for too long."""
         first = [
             expert
             for engine in self._records.engines.values()
@@ -85,12 +97,13 @@ class Decision:
             if (
                 (overdue or expert.engine.family not in served)
                 and self._copies.readable(expert, _reason(expert))
-                and self._brings(expert)
+                and self._bring(expert)
             ):
                 served.add(expert.engine.family)
 
     def _urgency(self, expert: ExpertRecord) -> tuple[bool, bool, bool, int, int]:
-        """An engine that does not run is not started with whom it failed to start with, if others wait."""
+        """Orders the needed experts (2). An engine that does not run is not started with an expert that it
+        failed to start with while tickets wait for others."""
         restored, overdue = expert.restored and not expert.waiting, self._overdue(expert)
         failed = bool(expert.failure) and expert.engine.state != "ready"
         return restored, failed, not overdue, 0 if overdue else expert.priority, expert.queue_number
@@ -99,8 +112,9 @@ class Decision:
         since = expert.since
         return since is not None and self._records.now >= since + self._max_wait_s
 
-    def _brings(self, expert: ExpertRecord) -> bool:
-        """Does what can be done now. False: it is given up, and whoever is next may have its turn."""
+    def _bring(self, expert: ExpertRecord) -> bool:
+        """Does what can be done now to have the expert on the device. False: it is given up, and the next one
+        may be served."""
         records, engine, evictions = self._records, expert.engine, self._evictions
         replaced = evictions.choose_replaced(expert, self._overdue(expert)) if engine.full else None
         if engine.full and replaced is None:
@@ -111,7 +125,7 @@ class Decision:
         size = needed_bytes(expert)
         needs = max(0, size - replaced.device.charged) if replaced else size
         if expert.restored and not expert.waiting and evictions.room < needs:
-            records.unwant(expert)
+            self._demand.unwant(expert)
             return False
         before = evictions.room
         victims = evictions.make_room(expert.name, needs, forced=self._overdue(expert))
@@ -133,7 +147,7 @@ class Decision:
         return size + self._immovable(expert) > self._records.device.capacity
 
     def _immovable(self, expert: ExpertRecord) -> int:
-        """Bytes that no waiting of ``expert`` will free."""
+        """Counts the device bytes that will not become free however long the expert waits."""
         engines = self._records.engines.values()
         return sum(
             engine.held for engine in engines if engine.holds and not _will_stop(engine, expert.engine)
@@ -145,8 +159,8 @@ class Decision:
         )
 
     def _refuse(self, expert: ExpertRecord, why: str) -> None:
-        """Rejects who waits for what can never fit, and gives up its victims. Evictions that failed are tried
-        again."""
+        """Rejects the tickets of an expert that can never fit and releases its victims. Evictions that failed
+        are tried again."""
         records = self._records
         for engine in records.engines.values():
             for other in engine.residents.values():
@@ -154,11 +168,11 @@ class Decision:
                     other.stuck = False
                     records.rank(other)
         records.victims = {victim: rival for victim, rival in records.victims.items() if rival != expert.name}
-        records.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
+        self._demand.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
 
 
 def _will_stop(engine: EngineRecord, own: EngineRecord) -> bool:
-    """For want of experts, whatever becomes of ``own``."""
+    """Whether the engine stops for want of experts, whatever becomes of those of ``own``."""
     return engine is not own and engine.leaving and not any(engine.queued)
 
 

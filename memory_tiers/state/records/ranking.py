@@ -1,27 +1,27 @@
-"""Experts in the order in which they should leave a tier, kept up to date one change at a time."""
+"""Keeps experts in the order in which they should leave a tier, one change at a time."""
 
 import heapq
 from collections.abc import Callable
 
-from memory_tiers.state.expert_record import ExpertRecord
-from memory_tiers.state.policy import Policy
+from memory_tiers.state.records.expert_record import ExpertRecord
+from memory_tiers.state.records.policy import Policy
 from memory_tiers.tiers import Tier
 
 
 class Ranking:
-    """A heap whose outdated entries are skipped. A change is only noted, as there are many from one eviction
-    to the next; whoever leaves first costs O(log n) for each that has changed, and a step for each that is
-    passed over."""
+    """Is a heap whose outdated entries are skipped. A change is only noted, as there are many from one
+    eviction to the next; finding the first costs O(log n) for each expert that has changed, and a step for
+    each that is passed over."""
 
     def __init__(self, policy: Policy, tier: Tier) -> None:
         self._policy = policy
         self._tier = tier
         self._heap: list[tuple[float, int, ExpertRecord]] = []
         self._entries: dict[str, int] = {}
-        """The number of each member's entry that counts."""
+        """The number of the heap entry that counts, for each member."""
         self._number = 0
         self._changed: dict[str, ExpertRecord] = {}
-        """Members that the heap does not have as they are."""
+        """Members whose heap entry is outdated or missing."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -30,17 +30,25 @@ class Ranking:
         return expert.name in self._entries
 
     def put(self, expert: ExpertRecord) -> None:
-        """Adds it, or ranks it anew."""
+        """Adds the expert, or ranks it anew."""
         self._number += 1
         self._entries[expert.name] = self._number
         self._changed[expert.name] = expert
 
+    def keep(self, expert: ExpertRecord, member: bool) -> None:
+        """Puts the expert in or takes it out."""
+        if member:
+            self.put(expert)
+        else:
+            self.remove(expert)
+
     def remove(self, expert: ExpertRecord) -> None:
+        """Takes the expert out, if it is in."""
         if self._entries.pop(expert.name, None) is not None:
             self._changed.pop(expert.name, None)
 
     def first(self, fits: Callable[[ExpertRecord], bool]) -> ExpertRecord | None:
-        """Who should leave first of those that fit."""
+        """Finds the expert that should leave first among those that fit; None where none fits."""
         self._rank()
         passed = []
         found = None

@@ -1,28 +1,30 @@
-"""Room on the device: who has to go for it, and their leaving."""
+"""Chooses which experts leave the device to make room there, and has them leave."""
 
 from collections.abc import Callable, Iterable
 
-from memory_tiers.events import Move, MoveReason, StopEngine
-from memory_tiers.state.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.records import Records
+from memory_tiers.actions import Move, MoveReason, StopEngine
+from memory_tiers.state.records.demand import Demand
+from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.records.records import Records
 from memory_tiers.tiers import Tier, TiersConfig
 
-WORTH_IN_USE, WORTH_IDLE = 10.0, 1.0
-"""By default an expert stays at least so many times as long as its load took. Whoever is used all the time
-pays a tenth of it for moving weights at most; nobody waits long for the place of one that nobody uses."""
+RESIDENCY_IN_USE, RESIDENCY_IDLE = 10.0, 1.0
+"""The default minimum residency in load times. An expert that is used all the time pays at most a tenth of it
+for moving weights; no ticket waits long for the place of an unused one."""
 
 
 class Evictions:
-    """Within one decision: ``room`` is what will be free on the device once all victims have left, less
-    what was set aside for those served so far.
+    """Chooses victims within one decision. ``room``: bytes that will be free on the device once all victims
+    have left, less what was set aside for the experts served so far.
 
-    *Minimum residency.* An expert is no victim before it has been on the device for some time, except of
-    somebody who has waited longer than ``max_wait_s``: without it two experts that are asked for in turn
+    *Minimum residency.* An expert is no victim before it has been on the device for some time, except of one
+    that has been waited for longer than ``max_wait_s``: without it two experts that are asked for in turn
     would only be carried in and out.
     """
 
-    def __init__(self, records: Records, config: TiersConfig) -> None:
+    def __init__(self, records: Records, demand: Demand, config: TiersConfig) -> None:
         self._records = records
+        self._demand = demand
         self._max_wait_s = config.max_wait_s
         self._min_residency_s = config.min_residency_s
         self._previous: dict[str, str | None] = {}
@@ -32,27 +34,29 @@ class Evictions:
         return f"<Evictions room={self.room}>"
 
     def begin(self) -> None:
-        """Everybody is free again. Who was claimed before is claimed first where somebody must be."""
+        """Begins a decision without victims. Victims of the decision before are preferred if one is
+        needed."""
         records = self._records
         self._previous, records.victims = records.victims, {}
         self.room = records.device.free + records.device.leaving
 
     def end(self) -> None:
-        """Who waits for an expert that is not claimed any more gets the lease."""
+        """Grants the tickets of experts that are no victims any more."""
         records = self._records
         for name in self._previous:
             expert = records.experts[name]
             if name not in records.victims and expert.device.presence == "present" and expert.needed:
-                records.grant(expert)
+                self._demand.grant(expert)
 
     def send_away(self, expert: ExpertRecord, reason: MoveReason) -> None:
-        """It goes though nobody needs its place, once it has no leases."""
+        """Has the expert leave, once it has no leases, though no other needs its place."""
         self._records.victims[expert.name] = None
         self.room += expert.device.charged
         self.evict([expert], None, reason)
 
     def choose_replaced(self, expert: ExpertRecord, forced: bool) -> ExpertRecord | None:
-        """Evictions the expert whose place this one takes in an engine that is full by count."""
+        """Chooses the resident whose place the expert takes in an engine that is full by count; None where no
+        resident may leave."""
         candidates = [
             other
             for other in expert.engine.residents.values()
@@ -60,7 +64,7 @@ class Evictions:
         ]
         if not candidates:
             return None
-        rank = self._records.policy.rank
+        rank = self._records.rankings.policy.rank
         victim = min(
             candidates, key=lambda other: (bool(other.leases), rank(other, "device"), other.last_used)
         )
@@ -68,8 +72,8 @@ class Evictions:
         return victim
 
     def make_room(self, rival: str | None, needs: int, *, forced: bool) -> list[ExpertRecord]:
-        """Claims victims until ``needs`` bytes are free or will be, and sets those bytes aside. ``forced``:
-        also such as have just come."""
+        """Chooses victims until ``needs`` bytes are free or will be, and sets those bytes aside. ``forced``:
+        also experts within their minimum residency."""
         self.room -= needs
         victims: list[ExpertRecord] = []
         while self.room < 0:
@@ -82,23 +86,24 @@ class Evictions:
     def make_room_of_idle(
         self, rival: str, needs: int, worth_it: Callable[[ExpertRecord], bool]
     ) -> list[ExpertRecord] | None:
-        """The same with such alone as nobody uses and that are worth it; None, and nobody is claimed, where
-        they are not enough."""
+        """Makes room like ``make_room``, but only of experts without leases that are ``worth_it``. None, with
+        no victim chosen, where they are not enough."""
         before = self.room
         self.room -= needs
         victims: list[ExpertRecord] = []
         while self.room < 0:
-            victim = self._records.idle.first(lambda other: self._may_leave(other, forced=False))
+            victim = self._records.rankings.idle.first(lambda other: self._may_leave(other, forced=False))
             if victim is None or victim.engine.single_resident or not worth_it(victim):
-                for claimed in victims:
-                    del self._records.victims[claimed.name]
+                for chosen in victims:
+                    del self._records.victims[chosen.name]
                 self.room = before
                 return None
             self._choose(victim, rival, victims)
         return victims
 
     def evict(self, victims: Iterable[ExpertRecord], rival: str | None, reason: MoveReason) -> None:
-        """Those without leases, one move per engine at a time. An engine of one is stopped."""
+        """Moves the victims without leases down, one move per engine at a time. An engine of a single
+        resident is stopped instead."""
         records = self._records
         for victim in victims:
             engine = victim.engine
@@ -117,7 +122,7 @@ class Evictions:
             )
 
     def stop(self, engine: EngineRecord, rival: str | None, reason: MoveReason) -> None:
-        """And with it all that is resident leaves."""
+        """Stops the engine; all its residents leave with it."""
         records = self._records
         engine.stopping = True
         for other in engine.residents.values():
@@ -133,14 +138,15 @@ class Evictions:
         victims.append(victim)
 
     def _victim(self, forced: bool) -> ExpertRecord | None:
-        """Idle ones first; of those with leases such as were claimed before, so that a choice is kept."""
+        """Finds an expert without leases, else a victim of the decision before, so that a choice is kept,
+        else any with leases."""
 
         def fits(expert: ExpertRecord) -> bool:
             return self._may_leave(expert, forced)
 
-        records = self._records
-        kept = [records.experts[name] for name in self._previous if records.experts[name] in records.used]
-        return records.idle.first(fits) or next(filter(fits, kept), None) or records.used.first(fits)
+        records, rankings = self._records, self._records.rankings
+        kept = [records.experts[name] for name in self._previous if records.experts[name] in rankings.used]
+        return rankings.idle.first(fits) or next(filter(fits, kept), None) or rankings.used.first(fits)
 
     def _may_leave(self, expert: ExpertRecord, forced: bool) -> bool:
         if expert.device.presence != "present" or expert.name in self._records.victims:
@@ -154,8 +160,8 @@ class Evictions:
     def _residency_s(self, expert: ExpertRecord) -> float:
         if self._min_residency_s is not None:
             return self._min_residency_s
-        worth = WORTH_IN_USE if expert.leases else WORTH_IDLE
-        return min(worth * expert.load_seconds, self._max_wait_s)
+        load_times = RESIDENCY_IN_USE if expert.leases else RESIDENCY_IDLE
+        return min(load_times * expert.load_seconds, self._max_wait_s)
 
 
 def below(expert: ExpertRecord) -> Tier:

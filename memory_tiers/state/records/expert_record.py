@@ -1,4 +1,4 @@
-"""What the tiers know of each expert and of each engine."""
+"""Records what the tiers know of each expert and of each engine."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,10 +6,11 @@ from itertools import islice
 from typing import Optional, get_args
 
 from experts.engines.engine import EngineState
-from memory_tiers.events import MoveReason, Priority
+from memory_tiers.actions import MoveReason
+from memory_tiers.events import Priority
 from memory_tiers.move_costs import WEIGHT_OF_LATEST
-from memory_tiers.state.ledger import Copy
-from memory_tiers.state.policy import NEVER_USED
+from memory_tiers.state.records.ledger import Copy
+from memory_tiers.state.records.recency_weighted_use import NEVER_USED
 from memory_tiers.tiers import Tier
 
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
@@ -18,9 +19,9 @@ NORMAL = PRIORITIES.index("normal")
 
 @dataclass(slots=True, eq=False)
 class EngineRecord:
-    """One engine. ``held``: bytes that it takes of the device while it runs, whoever is resident; ``holds``:
-    they are charged, from the beginning, or from its start if it came later, until it is stopped, and again
-    from its next start. ``busy`` names the expert that its one running move, or its start, is about."""
+    """One engine. ``held``: bytes of the device that it takes while it runs, whichever experts are resident.
+    ``holds``: whether they are charged, from the beginning, or from its start if it came later, until it is
+    stopped, and again from its next start. ``busy``: the expert of its one running move, or of its start."""
 
     family: str
     resident_limit: int | None
@@ -31,31 +32,31 @@ class EngineRecord:
     detail: str = ""
     busy: str | None = None
     stopping: bool = False
-    """Its stop is under way; what was resident is leaving."""
+    """Whether its stop is under way; what was resident is leaving."""
     leases: int = 0
     last_used: float = 0.0
     starts: int = 0
     failures: int = 0
-    """Starts that failed in a row."""
+    """Consecutive starts that failed."""
     images: bool = True
-    """Whether it leaves images on the host; expected of it until a load has left none."""
+    """Whether it leaves images on the host; assumed until a load has left none."""
     seconds_per_byte: float | None = None
-    """What loads of the family take, smoothed."""
+    """Smoothed seconds that loads of the family take."""
     scale: float = 1.0
     """Device bytes for each byte of weights, from the family's latest measurement."""
     residents: dict[str, "ExpertRecord"] = field(default_factory=dict)
     """Experts present, arriving or leaving on the device."""
     queues: tuple[dict[str, "ExpertRecord"], ...] = field(default_factory=lambda: ({}, {}, {}))
-    """Experts that somebody waits for or that are wanted, by their priority, in the order in which that
+    """Experts that tickets wait for or that are wanted, one queue a priority, in the order in which the need
     began."""
     bound_hits: int = 0
-    """How often somebody waited as long as ``max_wait_s``."""
+    """How often an expert's oldest ticket waited as long as ``max_wait_s``."""
 
     def __repr__(self) -> str:
         return f"<{self.family} {self.state} busy={self.busy} residents={','.join(self.residents)}>"
 
     def took(self, seconds: float, size: int) -> None:
-        """A load was measured."""
+        """Takes in the seconds of a load of ``size`` bytes."""
         if seconds > 0 and size > 0:
             before = self.seconds_per_byte
             latest = seconds / size
@@ -64,8 +65,8 @@ class EngineRecord:
 
     @property
     def first(self) -> Optional["ExpertRecord"]:
-        """Whom it starts with when nobody waits: of those that did not fail, if there are such, the first
-        pinned, else the first default, else the first."""
+        """The expert it starts with when no ticket waits: the first pinned, else the first default, else the
+        first, of those that did not fail if there are such. None where it has no experts."""
         members = [member for member in self.members.values() if not member.removed]
         return min(
             members,
@@ -75,46 +76,50 @@ class EngineRecord:
 
     @property
     def leaving(self) -> bool:
-        """None of its experts is configured any more."""
+        """Whether none of its experts is configured any more."""
         return all(member.removed for member in self.members.values())
 
     @property
     def occupied(self) -> bool:
-        """It can do nothing else now."""
+        """Whether a move, a start or a stop keeps it from any other now."""
         return self.busy is not None or self.stopping
 
     @property
     def single_resident(self) -> bool:
-        """It keeps its place whatever happens and only takes another expert instead: memory comes back by
+        """Whether it holds exactly one expert, which it only exchanges for another: memory comes back only by
         stopping it."""
         return self.resident_limit == 1
 
     @property
     def queued(self) -> Iterator["ExpertRecord"]:
-        for line in self.queues:
-            yield from line.values()
+        """All experts of its queues, the highest priority first."""
+        for queue in self.queues:
+            yield from queue.values()
 
     def first_queued(self, count: int) -> Iterator["ExpertRecord"]:
-        """At most ``count`` of each priority."""
-        for line in self.queues:
-            yield from islice(line.values(), count)
+        """Yields at most ``count`` experts of each priority."""
+        for queue in self.queues:
+            yield from islice(queue.values(), count)
 
     def enqueue(self, expert: "ExpertRecord") -> None:
+        """Puts the expert at the end of its priority's queue."""
         self.queues[expert.priority][expert.name] = expert
 
     def dequeue(self, expert: "ExpertRecord") -> bool:
-        """Whether it was in line."""
+        """Takes the expert out of its queue and says whether it was in."""
         return self.queues[expert.priority].pop(expert.name, None) is not None
 
     @property
     def full(self) -> bool:
+        """Whether it holds as many experts as it can."""
         return self.resident_limit is not None and len(self.residents) >= self.resident_limit
 
 
 @dataclass(slots=True, eq=False)
 class ExpertRecord:
     """One expert. ``waiting`` maps tickets to when they were asked for, ``leases`` maps tickets to the engine
-    start they were granted under. ``wanted``: by a wish of our own (a pin, an engine to start)."""
+    start under which they were granted. ``wanted``: the tiers themselves want it on the device, because of a
+    pin, a default, an order or an engine that is to start."""
 
     name: str
     engine: EngineRecord
@@ -128,43 +133,43 @@ class ExpertRecord:
     read_began: float = 0.0
     load_began: float = 0.0
     load_seconds: float = 0.0
-    """What bringing it to the device took last; 0 for the expert an engine started with."""
+    """Seconds of its last load to the device; 0 for the expert an engine started with."""
     copied_at: float = 0.0
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
-    """What loads of its family took when it came; 1 before one was measured, when nothing can be compared."""
+    """Seconds that loads of its family took when it came; 1 before any was measured and could be compared."""
     device_use: float = NEVER_USED
-    """How much it was used of late, by the device's turnovers; see ``policy.recency_weighted_use``."""
+    """Its recency-weighted use by the device's turnovers: see ``recency_weighted_use``."""
     host_use: float = NEVER_USED
     waiting: dict[int, float] = field(default_factory=dict)
     leases: dict[int, int] = field(default_factory=dict)
     wanted: bool = False
     restored: bool = False
-    """It is wanted because its engine died with it, or to start its engine: if there is room without anybody
-    leaving."""
+    """Whether it is wanted only if there is room without an eviction: its engine died with it, or needs an
+    expert to start with."""
     queue_number: int = 0
-    """Its place in line: when the need for it began."""
+    """Counts needs in the order in which they began; the lower number is served first."""
     priority: int = NORMAL
-    """The best of those who waited since then: an index of ``PRIORITIES``."""
+    """The highest priority among tickets that waited since then: an index of ``PRIORITIES``."""
     bound_hit: bool = False
-    """Somebody has waited for it as long as ``max_wait_s`` since then."""
+    """Whether a ticket has waited for it as long as ``max_wait_s`` since then."""
     ordered: Tier | None = None
-    """Where it has to go, and no further up, as soon as nobody uses it."""
+    """The tier it has to be in, as soon as no lease holds it."""
     order_reason: MoveReason = "operator"
     removed: bool = False
-    """It is not configured any more."""
+    """Whether it is not configured any more."""
     stays_until: float = 0.0
-    """Removed, it could not be given back; not tried again before."""
+    """When giving back a removed expert, which failed, is tried again."""
     cancelled: bool = False
-    """The load under way is not wanted any more."""
+    """Whether the load under way is not wanted any more."""
     failure: str = ""
     """Why its latest load failed; empty when it did not."""
     image: bool = False
-    """Its host copy is an image in the engine's format, not the checkpoint."""
+    """Whether its host copy is an image in the engine's format, not the checkpoint."""
     fatal_loads: int = 0
-    """Loads in a row during which the engine died."""
+    """Consecutive loads during which the engine died."""
     stuck: bool = False
-    """It could not be evicted; not tried again before it is used or somebody was rejected for it."""
+    """Whether evicting it failed; not tried again before it is used or a ticket was rejected for it."""
 
     def __repr__(self) -> str:
         return (
@@ -181,14 +186,15 @@ class ExpertRecord:
 
     @property
     def needed(self) -> bool:
+        """Whether a ticket waits for it or the tiers want it."""
         return bool(self.waiting) or self.wanted
 
     @property
     def since(self) -> float | None:
-        """When the oldest ticket that waits was asked for; None when nobody waits."""
+        """When the oldest waiting ticket was asked for; None when none waits."""
         return next(iter(self.waiting.values()), None)
 
     @property
     def device_bytes(self) -> int:
-        """What it holds, or is expected to hold, on the device."""
+        """Bytes that it holds, or is expected to hold, on the device."""
         return self.device.bytes if self.device.measured else round(self.weights_bytes * self.engine.scale)

@@ -1,0 +1,65 @@
+"""The scenario of a simulation: a machine, the experts on it, and how it loads them."""
+
+from dataclasses import dataclass
+
+from memory_tiers.errors import SimulationImpossible
+from memory_tiers.simulator.profiles import Profile
+from memory_tiers.simulator.simulation import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One scenario. ``links``: how many lead to the device; None: as many as were published.
+    ``overlap``: whether the engine computes while an expert is loaded. ``restart``: whether each load starts
+    a process instead of changing the weights of a running one. ``tokens``: the length of an answer whose
+    request does not say how long it takes. ``streams``: answers computed at once."""
+
+    profile: Profile
+    experts: tuple[str, ...]
+    expert_bytes: int
+    links: int | None = None
+    overlap: bool = True
+    restart: bool = False
+    tokens: int = 100
+    streams: int = 64
+
+    @property
+    def device_fits(self) -> int:
+        """How many experts the device holds."""
+        return self.profile.device // self.expert_bytes
+
+    @property
+    def host_fits(self) -> int:
+        """How many experts the host holds."""
+        return self.profile.host // self.expert_bytes
+
+    @property
+    def switch_seconds(self) -> float:
+        """Seconds that one expert takes from the host to the device."""
+        return self.profile.switch_seconds(self.expert_bytes, self.links)
+
+    @property
+    def node(self) -> Node:
+        """The seconds that moves and answers take on this node."""
+        profile = self.profile
+        return Node(
+            expert_bytes=self.expert_bytes,
+            load_bytes_per_s=self.expert_bytes / self.switch_seconds,
+            disk_bytes_per_s=profile.disk_bytes_per_s,
+            answer_s=self.tokens * self.expert_bytes / profile.memory_bytes_per_s,
+            streams=self.streams,
+            overlap=self.overlap,
+            start_s=profile.start_s if self.restart else 0.0,
+        )
+
+    def check(self) -> None:
+        """Checks that the node has the links and room for an expert. Raises SimulationImpossible."""
+        if self.links is not None and not 1 <= self.links <= self.profile.links:
+            raise SimulationImpossible(
+                f"{self.profile.name} has {self.profile.links} links, not {self.links}"
+            )
+        if self.device_fits < 1:
+            raise SimulationImpossible(
+                f"an expert of {self.expert_bytes:,} bytes does not fit on {self.profile.name}'s device of "
+                f"{self.profile.device:,}"
+            )

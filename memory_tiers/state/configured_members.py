@@ -1,0 +1,83 @@
+"""Answers which experts are configured now, and whether they could be served with others or other budgets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from memory_tiers.errors import OrderRefused
+from memory_tiers.feasibility import check_members
+from memory_tiers.members import Family, Member
+from memory_tiers.state.records.expert_record import ExpertRecord
+from memory_tiers.state.records.records import Records
+from memory_tiers.tiers import TiersConfig
+
+
+class ConfiguredMembers:
+    """The experts that are configured, as changed while serving; removed ones are not among them."""
+
+    def __init__(self, records: Records, config: TiersConfig) -> None:
+        self._records = records
+        self._config = config
+
+    def __repr__(self) -> str:
+        return f"<ConfiguredMembers {', '.join(self.all())}>"
+
+    def record(self, name: str) -> ExpertRecord:
+        """Finds the record of a configured expert. Raises OrderRefused."""
+        expert = self._records.experts.get(name)
+        if expert is None or expert.removed:
+            raise OrderRefused(f"there is no expert {name}")
+        return expert
+
+    def member(self, name: str, *, pinned: bool | None = None) -> Member:
+        """Describes an expert as it is now, apart from ``pinned`` if given. Raises OrderRefused."""
+        member = _member(self.record(name))
+        return member if pinned is None else replace(member, pinned=pinned)
+
+    def all(self) -> dict[str, Member]:
+        """Describes every configured expert, by its name."""
+        return {name: _member(record) for name, record in self._records.experts.items() if not record.removed}
+
+    def check(
+        self,
+        members: Mapping[str, Member],
+        families: Sequence[Family] = (),
+        device: int | None = None,
+        host: int | None = None,
+    ) -> None:
+        """Checks that ``members`` could be served, in the running families and the new ``families``, with
+        these budgets (None: the current ones). Engines without experts give back what they hold. Raises
+        BudgetTooSmall."""
+        records = self._records
+        served = {member.family for member in members.values()}
+        running = [
+            Family(record.family, record.resident_limit, record.held) for record in records.engines.values()
+        ]
+        config = self._config.model_copy(
+            update={
+                "device": records.device.capacity if device is None else device,
+                "host": records.host.capacity if host is None else host,
+            }
+        )
+        there = [family for family in (*running, *families) if family.name in served]
+        check_members(config, list(members.values()), there, self._device_bytes)
+
+    def _device_bytes(self, member: Member) -> int:
+        """Takes what was measured of the expert or its family where that is less than the weights: whatever
+        would have been accepted at the start is accepted now."""
+        known, engine = self._records.experts.get(member.name), self._records.engines.get(member.family)
+        if known is not None:
+            measured = known.device_bytes
+        else:
+            measured = round(member.weights_bytes * (engine.scale if engine else 1.0))
+        return min(measured, member.weights_bytes)
+
+
+def _member(record: ExpertRecord) -> Member:
+    return Member(
+        record.name,
+        record.engine.family,
+        record.weights_bytes,
+        record.pinned,
+        record.default,
+        record.ttl_s,
+    )

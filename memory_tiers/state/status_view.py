@@ -1,0 +1,105 @@
+"""Answers questions about the state of the tiers as it is now."""
+
+from memory_tiers.state.records.demand import Demand
+from memory_tiers.state.records.records import Records
+from memory_tiers.status import EngineStatus, ExpertStatus, OpenCounts, PrefetchCounts, TierStatus
+from memory_tiers.tiers import Tier, TiersConfig
+
+
+class StatusView:
+    """Reads the records and changes nothing."""
+
+    def __init__(self, records: Records, demand: Demand, config: TiersConfig) -> None:
+        self._records = records
+        self._demand = demand
+        self._config = config
+
+    def __repr__(self) -> str:
+        return f"<StatusView {self.counts}>"
+
+    def tier(self, expert: str) -> Tier:
+        """Names the highest tier that holds ``expert``; disk for an unknown one."""
+        record = self._records.experts.get(expert)
+        return "disk" if record is None else record.tier
+
+    @property
+    def known(self) -> int:
+        """How many experts there are, with removed ones that have not left yet."""
+        return len(self._records.experts)
+
+    def knows(self, expert: str) -> bool:
+        """Whether ``expert`` is configured, or was removed and has not left yet."""
+        return expert in self._records.experts
+
+    def others_wait(self, expert: str) -> bool:
+        """Whether a ticket waits for another expert than ``expert``."""
+        record = self._records.experts.get(expert)
+        return self._records.waiting > (0 if record is None else len(record.waiting))
+
+    @property
+    def counts(self) -> OpenCounts:
+        """How many tickets wait, leases are held and moves are under way."""
+        records = self._records
+        moving = sum(engine.occupied for engine in records.engines.values())
+        dropping = sum(expert.host.presence == "leaving" for expert in records.experts.values())
+        moves = moving + dropping + (records.staging is not None)
+        return OpenCounts(records.waiting, len(records.tickets) - records.waiting, moves)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything that the tiers want themselves, a pin or an engine, is there or was given up."""
+        return not any(expert.wanted for expert in self._demand.needed())
+
+    @property
+    def prefetches(self) -> PrefetchCounts:
+        """How many prefetched copies were used or wasted, by tier."""
+        return dict(self._records.prefetches)
+
+    def experts(self) -> tuple[ExpertStatus, ...]:
+        """Describes each configured expert."""
+        return tuple(
+            ExpertStatus(
+                expert=expert.name,
+                family=expert.engine.family,
+                tier=expert.tier,
+                device=expert.device.presence,
+                host=expert.host.presence,
+                pinned=expert.pinned,
+                leases=len(expert.leases),
+                waiting=len(expert.waiting),
+                weights_bytes=expert.weights_bytes,
+                device_bytes=expert.device.charged,
+                host_bytes=expert.host.charged,
+                image=expert.image,
+                default=expert.default,
+                ttl_s=expert.ttl_s if expert.ttl_s is not None else self._config.ttl_s,
+                ordered=expert.ordered,
+                failure=expert.failure,
+            )
+            for expert in self._records.experts.values()
+            if not expert.removed
+        )
+
+    def tiers(self) -> tuple[TierStatus, ...]:
+        """Describes device, host and disk."""
+        device, host = self._records.device, self._records.host
+        on_disk = sum(expert.weights_bytes for expert in self._records.experts.values())
+        return (
+            TierStatus("device", device.used, device.arriving, device.capacity),
+            TierStatus("host", host.used, host.arriving, host.capacity),
+            TierStatus("disk", on_disk, 0, self._config.disk),
+        )
+
+    def engines(self) -> tuple[EngineStatus, ...]:
+        """Describes each engine."""
+        return tuple(
+            EngineStatus(
+                family=engine.family,
+                state=engine.state,
+                starts=engine.starts,
+                detail=engine.detail,
+                rests=(engine.state == "stopped" or engine.stopping) and not any(engine.queued),
+                bound_hits=engine.bound_hits,
+            )
+            for engine in self._records.engines.values()
+        )
