@@ -90,6 +90,19 @@ def check_owned(body: Mapping[str, Any]) -> None:
         )
     if not isinstance(body.get("vllm_xargs"), _OBJECT):
         raise BadRequest("'vllm_xargs' must be an object.", "vllm_xargs")
+    _check_template(body.get("chat_template_kwargs"))
+
+
+def _check_template(given: Any) -> None:
+    """Checks what a template is given: another template beside it would be taken in its place. Raises
+    BadRequest."""
+    if not isinstance(given, _OBJECT):
+        raise BadRequest("'chat_template_kwargs' must be an object.", "chat_template_kwargs")
+    if given and given.get("chat_template") is not None:
+        raise BadRequest(
+            "'chat_template' is refused: each expert is served with its own template; leave it out.",
+            "chat_template_kwargs.chat_template",
+        )
 
 
 def engine_chat(request: ModelRequest, expert: Expert) -> dict[str, Any]:

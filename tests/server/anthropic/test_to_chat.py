@@ -228,6 +228,11 @@ DOCUMENT = {"type": "document", "source": {"type": "base64", "media_type": "appl
         ({"thinking": {"type": "deep"}}, "thinking.type", "'enabled'"),
         ({"chat_template": "{{ 1 }}"}, "chat_template", "own template"),
         (
+            {"chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
+            "chat_template_kwargs.chat_template",
+            "own template",
+        ),
+        (
             {
                 "messages": [
                     user(text("a")),

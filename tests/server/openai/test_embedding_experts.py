@@ -119,6 +119,10 @@ async def nothing_was_loaded(http: httpx.AsyncClient) -> None:
         ({"input": ["a"] * 2049}, "input"),
         ({"input": "a", "encoding_format": "bytes"}, "encoding_format"),
         ({"input": "a", "dimensions": 100}, "dimensions"),
+        (
+            {"messages": chat()["messages"], "chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
+            "chat_template_kwargs.chat_template",
+        ),
     ],
 )
 async def test_what_cannot_be_embedded_is_refused(

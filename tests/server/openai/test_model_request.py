@@ -44,6 +44,8 @@ def body(**fields: Any) -> bytes:
         (body(stream="yes"), "stream"),
         (body(chat_template="{{ 1 }}"), "chat_template"),
         (body(vllm_xargs="expert"), "vllm_xargs"),
+        (body(chat_template_kwargs="thinking"), "chat_template_kwargs"),
+        (body(chat_template_kwargs={"chat_template": "{{ 1 }}"}), "chat_template_kwargs.chat_template"),
     ],
 )
 def test_a_bad_body_is_refused_and_the_field_is_named(raw: bytes, param: str | None) -> None:
