@@ -30,7 +30,7 @@ from server.openai.embeddings import Embeddings
 from server.responses.responses import Responses
 from server.responses.stored_responses import StoredResponses
 from server.services import Services
-from server.transport.body_limits import check_messages
+from server.transport.body_limits import check_request
 
 ENDPOINTS: Mapping[str, Callable[[Services, StoredResponses, str], Dialect]] = {
     "/v1/chat/completions": lambda services, stored, owner: Chat(),
@@ -141,7 +141,7 @@ class _Walk:
         request = await self.dialect.read(body)
         if request.stream:
             raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
-        check_messages(request, self._services.settings.server)
+        check_request(request, self._services.settings.server)
         check_model(key, self._services.catalog.name_of(request.model))
         return request
 

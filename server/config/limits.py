@@ -22,6 +22,10 @@ class LimitsConfig(Strict):
     """Most headers of a request."""
     messages: int = Field(default=4096, ge=1)
     """Most messages of a request."""
+    choices: int = Field(default=128, ge=1)
+    """Most answers to one prompt (``n``), as OpenAI takes."""
+    answers: int = Field(default=2048, ge=1)
+    """Most answers of one request: the prompts of a completion, times ``n``."""
     json_depth: int = Field(default=100, ge=8, le=200)
     """How deep arrays and objects of a body may be nested."""
     headers_s: float = Field(default=15.0, gt=0)

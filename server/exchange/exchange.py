@@ -30,7 +30,7 @@ from server.resilience.stall_timeout import unstalled
 from server.resilience.timeouts import Timeouts, deadline
 from server.routing.routing import Route, Routed
 from server.services import Services
-from server.transport.body_limits import check_messages, read_json
+from server.transport.body_limits import check_request, read_json
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.request_id import REQUEST_ID
 from server.transport.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start
@@ -97,7 +97,7 @@ class Exchange(Response):
     async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
         request = await self.dialect.read(raw)
         self.model = request.model
-        check_messages(request, self.services.settings.server)
+        check_request(request, self.services.settings.server)
         priority = await self._enter(request)
         here = await self.dialect.here(request, self.services)
         if isinstance(here, bytes):

@@ -1,10 +1,13 @@
 """Bounds on what a client may send."""
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
+from server.config.limits import LimitsConfig
 from server.config.settings import ServerConfig
 from server.errors import BadRequest, TooLarge
 from server.model_request import ModelRequest
@@ -59,9 +62,33 @@ def check_depth(raw: bytes, most: int) -> None:
             raise BadRequest(f"The body is nested deeper than {most} levels.") from None
 
 
-def check_messages(request: ModelRequest, config: ServerConfig) -> None:
-    """How many there are, and where they have content from. Raises BadRequest."""
+def check_request(request: ModelRequest, config: ServerConfig) -> None:
+    """Checks how many messages it has and answers it asks for, and where its content is from. Raises
+    BadRequest."""
     most = config.limits.messages
     if len(request.messages) > most:
         raise BadRequest(f"There are {len(request.messages)} messages; at most {most} are taken.", "messages")
+    check_choices(request.body, config.limits)
     check_media(request.body, config.media_hosts)
+
+
+def check_choices(body: Mapping[str, Any], limits: LimitsConfig) -> None:
+    """Checks how many answers are asked for: an engine computes each by itself. Raises BadRequest."""
+    for field in ("n", "best_of"):
+        count = body.get(field)
+        if count is None:
+            continue
+        if type(count) is not int:  # an engine would take "16384" for a number
+            raise BadRequest(f"'{field}' must be a whole number.", field)
+        if count > limits.choices:
+            raise BadRequest(f"'{field}' is {count}; at most {limits.choices} are taken.", field)
+    prompts = max(_prompts(body.get("prompt")), _prompts(body.get("prompt_embeds")))
+    answers = prompts * (body.get("n") or 1)
+    if answers > limits.answers:
+        message = f"{prompts} prompts ask for {answers} answers; at most {limits.answers} are given."
+        raise BadRequest(message, "prompt")
+
+
+def _prompts(given: object) -> int:
+    """Counts what a completion is asked for. A list of numbers is one prompt, as tokens."""
+    return len(given) if isinstance(given, list) and given and type(given[0]) is not int else 1

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from server.config.settings import Settings
-from tests.server.conftest import Serving, settled
+from tests.server.conftest import Serving, changed, chat, settled
 
 
 async def test_a_prompt_is_completed_by_the_expert_it_names(settings: Settings, serving: Serving) -> None:
@@ -44,6 +44,15 @@ async def test_a_stream_is_completed(settings: Settings, serving: Serving) -> No
     assert plain.endswith("data: [DONE]\n\n")
 
 
+async def test_as_many_answers_as_are_configured_are_given(settings: Settings, serving: Serving) -> None:
+    limits = settings.server.limits.model_copy(update={"choices": 2, "answers": 4})
+    async with serving(changed(settings, limits=limits)) as gateway:
+        for n, status in ((1, 200), (2, 200), (None, 200), (3, 400)):
+            assert (await gateway.post(n=n, max_tokens=1)).status_code == status
+        tokens = {"model": "law", "prompt": [1, 2, 3, 4, 5], "max_tokens": 1, "n": 2}
+        assert (await gateway.http.post("/v1/completions", json=tokens)).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [
@@ -52,6 +61,13 @@ async def test_a_stream_is_completed(settings: Settings, serving: Serving) -> No
         ("/v1/completions", {"prompt": "hello"}, "model"),
         ("/v1/completions", {"model": "coe", "prompt": [1, 2, 3]}, "model"),
         ("/v1/completions", {"model": "law", "prompt": "hello", "stream": "yes"}, "stream"),
+        ("/v1/completions", {"model": "law", "prompt": "hello", "n": 129}, "n"),
+        ("/v1/completions", {"model": "law", "prompt": "hello", "best_of": 16384}, "best_of"),
+        ("/v1/completions", {"model": "law", "prompt": ["hello"] * 2049}, "prompt"),
+        ("/v1/completions", {"model": "law", "prompt": [[1], [2]] * 512, "n": 3}, "prompt"),
+        ("/v1/chat/completions", chat(n=16384), "n"),
+        ("/v1/chat/completions", chat(n="16384"), "n"),
+        ("/v1/chat/completions", chat(n=16384.0), "n"),
         ("/tokenize", {"model": "law"}, "prompt"),
         ("/tokenize", {"model": "law", "messages": []}, "messages"),
         ("/detokenize", {"model": "coe", "tokens": [1]}, "model"),
