@@ -2,32 +2,16 @@
 
 import asyncio
 import random
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from tests.simulation.answers import Answer, Wrong, take_stream, take_whole
 from tests.simulation.scenario import Ask
 from tests.simulation.wire import Wire
 
 PATIENCE_S = 2000.0
 """Virtual seconds after which a client that still has no whole answer has found a fault."""
-
-
-class Wrong(AssertionError):
-    """An answer that no client should ever get."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a client got. ``status`` 0: nothing. ``error``: its type, at any place of the answer."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    text: str = ""
-    error: str | None = None
-    usage: dict[str, Any] | None = None
-    events: int = 0
 
 
 class Client:
@@ -58,7 +42,7 @@ class Client:
             if leaving is not None:
                 leaving.cancel()
         if self.ask.stays:
-            self.answer = parsed(bytes(wire.received), streamed=self.ask.stream)
+            self.answer = parsed(bytes(wire.received), self.ask)
             wire.leave(reset=False)
 
     def _leaving(self, wire: Wire) -> asyncio.TimerHandle | None:
@@ -91,14 +75,7 @@ class Client:
 
     def request(self) -> bytes:
         ask = self.ask
-        body: dict[str, Any] = {
-            "model": ask.model,
-            "messages": [{"role": "user", "content": ask.prompt}],
-            "max_tokens": ask.tokens,
-            "stream": ask.stream,
-        }
-        if ask.stream and ask.counted:
-            body["stream_options"] = {"include_usage": True}
+        body = body_of(ask)
         content = orjson.dumps(body)
         headers = {
             "host": "127.0.0.1:8000",
@@ -113,10 +90,30 @@ class Client:
         if ask.timeout_s is not None:
             headers["x-coe-timeout-s"] = str(ask.timeout_s)
         lines = [
-            "POST /v1/chat/completions HTTP/1.1",
+            f"POST {ask.endpoint} HTTP/1.1",
             *(f"{name}: {value}" for name, value in headers.items()),
         ]
         return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def body_of(ask: Ask) -> dict[str, Any]:
+    """The JSON that asks for it."""
+    said = [{"role": "user", "content": ask.prompt}]
+    body: dict[str, Any] = {"model": ask.model, "stream": ask.stream}
+    match ask.endpoint:
+        case "/v1/responses":
+            return body | {
+                "input": ask.prompt,
+                "max_output_tokens": max(16, ask.tokens),
+                "store": ask.counted,
+            }
+        case "/v1/messages":
+            return body | {"messages": said, "max_tokens": ask.tokens}
+        case "/v1/chat/completions":
+            body |= {"messages": said, "max_tokens": ask.tokens}
+        case "/v1/completions":
+            body |= {"prompt": ask.prompt, "max_tokens": ask.tokens}
+    return body | ({"stream_options": {"include_usage": True}} if ask.stream and ask.counted else {})
 
 
 def _pieces(data: bytes, count: int, chance: random.Random) -> list[bytes]:
@@ -135,8 +132,8 @@ def complete(raw: bytes) -> bool:
     return body.endswith(b"0\r\n\r\n") and (body == b"0\r\n\r\n" or body.endswith(b"\r\n0\r\n\r\n"))
 
 
-def parsed(raw: bytes, *, streamed: bool) -> Answer:
-    """Raises Wrong for anything but one whole answer with one end."""
+def parsed(raw: bytes, ask: Ask) -> Answer:
+    """Reads one whole answer with one end. Raises Wrong for anything else."""
     if not complete(raw):
         raise Wrong(f"the answer was cut off: {raw[-300:]!r}")
     head, _, body = raw.partition(b"\r\n\r\n")
@@ -145,11 +142,11 @@ def parsed(raw: bytes, *, streamed: bool) -> Answer:
     if headers.get("transfer-encoding") == "chunked":
         body = _unchunked(body)
     if headers.get("content-type", "").startswith("text/event-stream"):
-        if not streamed or answer.status != 200:
+        if not ask.stream or answer.status != 200:
             raise Wrong(f"a stream of status {answer.status} that nobody asked for")
-        _take_stream(answer, body)
+        take_stream(answer, body, ask.endpoint)
     else:
-        _take_whole(answer, body)
+        take_whole(answer, body, ask.endpoint)
     return answer
 
 
@@ -166,42 +163,3 @@ def _unchunked(body: bytes) -> bytes:
         parts.append(rest[:length])
         body = rest[length + 2 :]
     return b"".join(parts)
-
-
-def _take_whole(answer: Answer, body: bytes) -> None:
-    said = orjson.loads(body)
-    if answer.status == 200:
-        answer.text, answer.usage = said["choices"][0]["message"]["content"], said["usage"]
-        answer.events = answer.usage["completion_tokens"] if answer.usage else 0
-    else:
-        answer.error = said["error"]["type"]
-
-
-def _take_stream(answer: Answer, body: bytes) -> None:
-    ends = 0
-    for event in body.split(b"\n\n")[:-1]:
-        if event.startswith(b":"):  # a comment: sign of life
-            continue
-        if ends:
-            raise Wrong(f"something came after the end of the stream: {event[:200]!r}")
-        if not event.startswith(b"data: "):
-            raise Wrong(f"not an event: {event[:200]!r}")
-        data = event.removeprefix(b"data: ")
-        if data == b"[DONE]":
-            ends += 1
-            continue
-        said = orjson.loads(data)
-        if "error" in said:
-            answer.error = said["error"]["type"]
-            ends += 1
-            continue
-        answer.usage = said.get("usage") or answer.usage
-        for choice in said["choices"]:
-            content = choice["delta"].get("content")
-            if content:
-                answer.text += content
-                answer.events += 1
-    if not body.endswith(b"\n\n"):
-        raise Wrong(f"the last event has no end: {body[-200:]!r}")
-    if ends != 1:
-        raise Wrong(f"a stream with {ends} ends")

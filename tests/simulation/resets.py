@@ -9,7 +9,8 @@ from tests.simulation.scenario import Ask, Scenario
 from tests.simulation.world import SECRETS, World, check_at_rest, played_in
 
 ASK = Ask(
-    number=0, at=0.0, model="law", key="first", prompt="Hello there.", stream=True, counted=True, tokens=4,
+    number=0, at=0.0, endpoint="/v1/chat/completions",
+    model="law", key="first", prompt="Hello there.", stream=True, counted=True, tokens=4,
     priority=None, fail_fast=False, timeout_s=None, behaviour="reads", after=0.0, pieces=1,
 )  # fmt: skip
 CALM = replace(

@@ -12,6 +12,8 @@ PROMPTS = ("What is the integral of x squared?", "Sort a list in Python.", "What
 EXPERT_BYTES = 1100
 """A little more than the weights of one of the simulated experts."""
 
+Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"]
+ENDPOINTS: tuple[Endpoint, ...] = ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses")
 Behaviour = Literal["reads", "leaves", "resets", "reads slowly", "sends half", "breaks off"]
 FaultKind = Literal[
     "engine dies", "load fails", "load hangs", "engine is silent", "start fails", "disk fails", "clock jumps",
@@ -33,6 +35,7 @@ class Ask:
 
     number: int
     at: float
+    endpoint: Endpoint
     model: str
     key: str
     prompt: str
@@ -115,6 +118,7 @@ def _ask(number: int, chance: random.Random, span_s: float) -> Ask:
     return Ask(
         number=number,
         at=chance.uniform(0, span_s),
+        endpoint=chance.choices(ENDPOINTS, (6, 1, 2, 2))[0],
         model=chance.choices(MODELS, (3, 3, 3, 2, 2, 6, 1))[0],
         key=chance.choices(KEYS, (6, 6, 2, 1))[0],
         prompt=f"{chance.choice(PROMPTS)} {'word ' * chance.choice((0, 3, 200))}",
