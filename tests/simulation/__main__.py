@@ -13,6 +13,10 @@ from tests.simulation import resets  # noqa: E402
 from tests.simulation.world import run  # noqa: E402  the clock comes before what asks for it
 
 
+MOST_FAILURES = 10
+"""Seeds that fail before the rest is not played any more."""
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -36,9 +40,11 @@ def main() -> int:
             run(seed)
         except Exception as error:
             failed.append(seed)
-            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+            print(f"seed {seed}: {type(error).__name__}: {error}"[:1000], flush=True)
             if len(failed) == 1:
                 traceback.print_exc()
+            if len(failed) == MOST_FAILURES:
+                break
     runs = options.seeds[1] - options.seeds[0]
     print(f"{runs} seeds, {len(failed)} failed, {time.perf_counter() - began:.1f} s")
     if failed:

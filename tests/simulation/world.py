@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
-import memory_tiers.driver.manager
+import memory_tiers.driver.event_feed
 from experts.checkpoints.prepare import prepare
 from experts.simulated.answer import SimulatedAnswer
 from experts.spec import Expert
@@ -304,7 +304,7 @@ async def _serving(
         engines.append(FaultyEngine(family, settings.families[family].simulation))
         return engines[-1]
 
-    with mock.patch.object(memory_tiers.driver.manager, "CHECK_EVENTS", 1):
+    with mock.patch.object(memory_tiers.driver.event_feed, "CHECK_EVENTS", 1):
         made = running(settings, engine_of=engine_of, host_store=lambda: HostStore(folder, disk))
         async with made as gateway:
 
