@@ -8,24 +8,24 @@ GatewayError                raised by the gateway itself
 ├── Unauthorized            the key is missing or wrong
 ├── Forbidden               orders are not taken from this client
 ├── TooLarge                the body is over the limit
-├── UrlTooLong              the path and its query are
-├── HeadersTooLarge         the headers are, or there are too many
-├── TooSlow                 the request did not come in the time it has
+├── UrlTooLong              the path with its query is over the limit
+├── HeadersTooLarge         the headers are over the limit, or too many
+├── TooSlow                 the request did not arrive in time
 ├── NotSpoken               this part or version of HTTP is not served
-├── Overloaded              as much is under way as may be
-├── ShuttingDown            nothing new is begun
+├── Overloaded              as many requests or bytes are under way as may be
+├── ShuttingDown            the gateway shuts down and begins nothing new
 ├── FeedbackOff             no feedback is kept here
 ├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
-├── RequestTimeout          the answer was not complete in the time that there was for it
+├── RequestTimeout          the answer was not complete within its deadline
 ├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
 ├── BatchesOff              no files and batches are kept here
 ├── BatchesUnavailable      files and batches cannot be read or kept now
 ├── UnknownFile             there is no such file, or it is another client's
 ├── UnknownBatch            there is no such batch, or it is another client's
 ├── Conflict                a file or batch is not in the state that this needs
-├── SpoolFull               files have no room left
-├── TooManyBatches          as many batches as may be are unfinished
+├── SpoolFull               the folder of files has no room left
+├── TooManyBatches          50 batches are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
 ├── UsageUnavailable        what was used cannot be read now
 ├── UnknownResponse         no response of this client with this id is kept
@@ -35,7 +35,7 @@ GatewayError                raised by the gateway itself
 ├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once
-    ├── TooManyTokens       in a minute
+    ├── TooManyTokens       the tokens of a minute are used up
     └── OverBudget          the day's tokens are used up
 """
 

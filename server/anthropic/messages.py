@@ -90,12 +90,12 @@ class CountTokens(_Anthropic):
 
 
 async def messages(request: Request) -> Response:
-    """``POST /v1/messages``."""
+    """Answer in Anthropic's Messages API, streamed or whole."""
     return _answered(request, Messages())
 
 
 async def count_tokens(request: Request) -> Response:
-    """``POST /v1/messages/count_tokens``."""
+    """Count the tokens of a message's prompt, without bringing an expert to the device."""
     return _answered(request, CountTokens())
 
 

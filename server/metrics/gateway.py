@@ -19,7 +19,7 @@ from server.metrics.tiers import SECONDS, TierMetrics
 
 class Metrics:
     """Every series, kept in a registry of its own so that several gateways can live in one process.
-    ``docs/operations.md`` says what each means."""
+    ``docs/reference/metrics.md`` lists them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

@@ -56,12 +56,12 @@ class Chat(Verbatim):
 
 
 async def chat_completions(request: Request) -> Response:
-    """``POST /v1/chat/completions``."""
+    """Answer a conversation, streamed or whole."""
     return Exchange(request, Chat())
 
 
 async def explain_route(request: Request) -> Explanation:
-    """``POST /v1/coe/route``: a chat request is routed and explained, and nothing is run."""
+    """Explain which expert a chat request would go to and why, and run nothing."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
     chat = parse_chat(await read_json(request, services.settings.server))

@@ -28,7 +28,7 @@ class Completions(Verbatim):
 
 
 async def completions(request: Request) -> Response:
-    """``POST /v1/completions``."""
+    """Continue plain prompts: texts, or for an expert named directly, tokens."""
     return Exchange(request, Completions())
 
 

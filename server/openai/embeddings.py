@@ -70,7 +70,7 @@ class Embeddings(Verbatim):
 
 
 async def embeddings(request: Request) -> Response:
-    """``POST /v1/embeddings``."""
+    """Embed texts: by an embedding model, or as a composition's router reads them."""
     return Exchange(request, Embeddings())
 
 

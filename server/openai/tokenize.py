@@ -58,10 +58,10 @@ class Detokenize(Verbatim):
 
 
 async def tokenize(request: Request) -> Response:
-    """``POST /tokenize``."""
+    """Turn a text or a conversation into an expert's tokens, without bringing it to the device."""
     return Exchange(request, Tokenize())
 
 
 async def detokenize(request: Request) -> Response:
-    """``POST /detokenize``."""
+    """Turn an expert's tokens into text."""
     return Exchange(request, Detokenize())

@@ -239,7 +239,7 @@ class Responses:
 
 
 async def create_response(request: Request) -> Response:
-    """``POST /v1/responses``."""
+    """Make a response: whole, streamed or in the background."""
     state = request.app.state
     dialect = Responses(state.services, state.responses, request.headers)
     dialect.exchange = Exchange(request, dialect)

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1/coe")
 
 @router.get("/tiers")
 async def tiers(tiers: Tiers) -> Snapshot:
-    """Tiers, engines, experts and moves under way, all of one moment."""
+    """Show tiers, engines, experts and moves, all at one moment."""
     return Snapshot(
         tiers=tiers.usage(),
         engines=tiers.readiness.engines,
@@ -41,14 +41,14 @@ async def tiers(tiers: Tiers) -> Snapshot:
 
 @router.post("/reload", dependencies=[Depends(_operator)])
 async def reload(request: Request) -> Reloaded:
-    """Read the configuration again, and serve what it says now: all of it, or nothing."""
+    """Read the configuration again and serve all of it, or nothing of it."""
     reload: Reload = request.app.state.reload
     return await reload.now()
 
 
 @router.post("/experts/{name:path}/load", status_code=202)
 async def load(name: str, tiers: Tiers) -> ExpertStatus:
-    """Bring it to the device, as if somebody had asked for it."""
+    """Bring the expert to the device, as a request for it would."""
     return _ordered(tiers, name, lambda: tiers.orders.move(name, "device"))
 
 
@@ -56,7 +56,7 @@ async def load(name: str, tiers: Tiers) -> ExpertStatus:
     "/experts/{name:path}/demote", status_code=202, openapi_extra=body_schema(Demotion, required=False)
 )
 async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
-    """Take it down to ``host`` or ``disk`` once nobody uses it."""
+    """Take the expert down to ``host`` or ``disk`` once no request uses it."""
     order = await read_model(request, Demotion)
     return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
 
@@ -65,26 +65,26 @@ async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
     "/experts/{name:path}/move", status_code=202, openapi_extra=body_schema(Destination, required=True)
 )
 async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
-    """Bring it, or take it down, to the tier given."""
+    """Bring the expert up or down to a tier."""
     order = await read_model(request, Destination)
     return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
 
 
 @router.post("/experts/{name:path}/pin", status_code=202)
 async def pin(name: str, tiers: Tiers) -> ExpertStatus:
-    """Bring it to the device for good."""
+    """Bring the expert to the device and keep it there."""
     return _ordered(tiers, name, lambda: tiers.orders.pin(name, True))
 
 
 @router.post("/experts/{name:path}/unpin", status_code=202)
 async def unpin(name: str, tiers: Tiers) -> ExpertStatus:
-    """Let it make room for others again."""
+    """Let the expert make room for others again."""
     return _ordered(tiers, name, lambda: tiers.orders.pin(name, False))
 
 
 @router.post("/experts/{name:path}/cancel", status_code=202)
 async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
-    """End its load. Whoever waits for it is rejected."""
+    """End the expert's load and reject the requests that wait for it."""
     return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
 
 

@@ -42,7 +42,7 @@ class BatchSent(BaseModel):
 
 @router.post("", openapi_extra=body_schema(BatchSent, required=True))
 async def create(request: Request) -> Response:
-    """Have the requests of an uploaded file answered within a day."""
+    """Answer the requests of an uploaded file within a day."""
     owner = Owner.of(request)
     sent = await read_model(request, BatchSent, MOST_SENT)
     if sent.endpoint not in ENDPOINTS:
@@ -56,7 +56,7 @@ async def create(request: Request) -> Response:
 
 @router.get("")
 async def batches(request: Request) -> Response:
-    """The client's batches, the newest first."""
+    """List the key's batches, newest first."""
     owner, query = Owner.of(request), page_query(request, most=100, default=20)
     archive = owner.batches.archive
     page = await archive.do(lambda: archive.store.batches(owner.id, query))
@@ -65,7 +65,7 @@ async def batches(request: Request) -> Response:
 
 @router.get("/{id}")
 async def batch(request: Request, id: str) -> Response:
-    """How far one batch is."""
+    """Say how far one batch is."""
     owner = Owner.of(request)
     archive = owner.batches.archive
     return JSONResponse(_shown(await archive.do(lambda: archive.store.batch(owner.id, id))))
@@ -73,7 +73,7 @@ async def batch(request: Request, id: str) -> Response:
 
 @router.post("/{id}/cancel")
 async def cancel(request: Request, id: str) -> Response:
-    """Have the rest of one batch left unanswered."""
+    """Leave the rest of one batch unanswered."""
     owner = Owner.of(request)
     return JSONResponse(_shown(await owner.batches.cancel(owner.id, id)))
 

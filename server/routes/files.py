@@ -31,14 +31,14 @@ router = APIRouter(prefix="/v1/files")
 
 @router.post("", openapi_extra=_UPLOAD)
 async def upload(request: Request) -> Response:
-    """Upload the requests of a batch, one in each line."""
+    """Upload the requests of a batch, one a line."""
     owner = Owner.of(request)
     return JSONResponse(_shown(await owner.batches.upload(owner.id, request)))
 
 
 @router.get("")
 async def files(request: Request) -> Response:
-    """The client's files, the newest first unless ``order`` is asc."""
+    """List the key's files, newest first unless ``order`` is asc."""
     owner, query = Owner.of(request), page_query(request, most=10_000, default=10_000)
     archive = owner.batches.archive
     page = await archive.do(lambda: archive.store.files(owner.id, query))
@@ -47,7 +47,7 @@ async def files(request: Request) -> Response:
 
 @router.get("/{id}")
 async def file(request: Request, id: str) -> Response:
-    """What is known of one file."""
+    """Describe one file."""
     owner = Owner.of(request)
     archive = owner.batches.archive
     return JSONResponse(_shown(await archive.do(lambda: archive.store.file(owner.id, id))))
@@ -55,7 +55,7 @@ async def file(request: Request, id: str) -> Response:
 
 @router.get("/{id}/content")
 async def content(request: Request, id: str) -> Response:
-    """The bytes of one file."""
+    """Read the bytes of one file."""
     owner = Owner.of(request)
     archive = owner.batches.archive
 

@@ -20,8 +20,8 @@ _ANTHROPIC = "anthropic-version"
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """OpenAI's list: the compositions, then the experts, with where they are and move under ``coe``. A key
-    sees those that it may use."""
+    """List the compositions and experts that the key may use. ``coe`` has each expert's tier, and its
+    progress while it moves."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
     shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
@@ -32,7 +32,7 @@ async def models(request: Request) -> Response:
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
-    """One model of the list."""
+    """Read one entry of the list; a composition's budget may be named (``coe:31B``)."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
     check_model(key, services.catalog.name_of(name))
@@ -108,7 +108,7 @@ def _progress(move: MoveProgress | None) -> dict[str, Any]:
 
 @router.get("/health")
 async def health() -> Response:
-    """Whether the gateway process answers."""
+    """Say that the gateway process answers."""
     return JSONResponse({"status": "ok"})
 
 

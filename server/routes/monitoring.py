@@ -14,7 +14,7 @@ router = APIRouter()
 
 @router.get("/ready", responses={503: {"description": "The state of each engine that is not."}})
 async def ready(request: Request) -> Response:
-    """Whether a request would reach every engine now: 200, or 503 with the state of each."""
+    """Say whether a request would reach every engine now: 200, or 503 with the state of each."""
     services: Services = request.app.state.services
     if services.draining:
         raise ShuttingDown(LATER)
@@ -25,7 +25,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Prometheus text."""
+    """Give the metrics as Prometheus' text."""
     services: Services = request.app.state.services
     check_metrics(request, services.settings.server)
     return Response(await services.scrape(), media_type=CONTENT_TYPE_LATEST)

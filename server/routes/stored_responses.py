@@ -28,8 +28,8 @@ async def retrieve(
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
-    """One that this key made, or with ``stream`` its events, if it was streamed from the background: all, or
-    those ``starting_after`` a number, and what comes."""
+    """Read a response that this key made. With ``stream``, the events of one that was streamed from the
+    background: all, or those ``starting_after`` a number, and the ones to come."""
     stored, owner = _asking(request)
     kept = await stored.kept.find(owner, response_id)
     if not stream:
@@ -41,15 +41,15 @@ async def retrieve(
 
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
-    """One made in the background; another is cancelled by closing its connection. One that has ended stays as
-    it is."""
+    """End a response that is made in the background; one that has ended stays as it is. Any other is
+    cancelled by closing its connection."""
     stored, owner = _asking(request)
     return JSONResponse((await stored.cancel(owner, response_id)).response)
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete(request: Request, response_id: str) -> Response:
-    """For ever. If it is being made, that ends. No conversation goes on from it any more."""
+    """Delete a response for good, and end it first if it is being made. No conversation goes on from it."""
     stored, owner = _asking(request)
     await stored.delete(owner, response_id)
     return JSONResponse({"id": response_id, "object": "response", "deleted": True})
@@ -63,7 +63,7 @@ async def list_input_items(
     order: Literal["asc", "desc"] = "desc",
     after: str | None = None,
 ) -> Response:
-    """Its own; those of the responses before it are theirs."""
+    """List a response's own input, without that of the responses before it."""
     stored, owner = _asking(request)
     items = _shown(await stored.kept.find(owner, response_id))
     if order == "desc":

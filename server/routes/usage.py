@@ -34,7 +34,7 @@ UsageParameters = Annotated[UsageQuery, Depends(_usage_query)]
 
 @router.get("/usage")
 async def usage(request: Request, query: UsageParameters) -> Usage:
-    """Requests and tokens by day (UTC), key and expert; ``since`` and ``until`` are days, both among them."""
+    """Count requests and tokens by day (UTC), key and expert, from ``since`` to ``until``, both included."""
     services: Services = request.app.state.services
     config = services.settings.server
     if config.admin_port is not None or not is_operator(request, config):
@@ -45,7 +45,7 @@ async def usage(request: Request, query: UsageParameters) -> Usage:
 
 @admin_router.get("/usage")
 async def all_usage(request: Request, query: UsageParameters) -> Usage:
-    """The same of every key, or of one."""
+    """Count the same of every key, or of one."""
     services: Services = request.app.state.services
     check_operator(request, services.settings.server, services.keys)
     return Usage(rows=tuple(await services.accounts.usage(query)))
