@@ -1,7 +1,7 @@
 """What a text says of persons and secrets is replaced before it is kept, as far as patterns can tell.
 
 They find what has a form: addresses, numbers, keys. They find no name, no street and no story
-(docs/feedback.md). The time they take grows with the text's length and no faster.
+(docs/guides/feedback.md). The time they take grows with the text's length and no faster.
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
 A CPU without VNNI (x86 before 2019, AMD before Zen 4) has ONNX Runtime add products of 8 bits in pairs of 16
 bits, which saturate: found by emulating one, vectors are then of cosine 0.993 to the exact ones. Slower
 kernels that do not saturate are used there. What is left is the order of float32 sums, which changes a few
-codes: cosine 0.998 and more between a CPU with AVX2 alone and one with AMX (docs/router.md).
+codes: cosine 0.998 and more between a CPU with AVX2 alone and one with AMX (docs/concepts/router.md).
 """
 
 from pathlib import Path

@@ -9,7 +9,7 @@ PACKAGES = ("server", "router", "memory_tiers", "experts", "benchmarks", "script
 HEAD = """# Module map
 
 Every folder with the sentence of its `__init__.py`, every module with the first line of its docstring.
-[The life of a request](architecture.md) follows one request through them.
+[The life of a request](concepts/life-of-a-request.md) follows one request through them.
 """
 
 

@@ -114,7 +114,7 @@ def _sendable(secret: SecretStr) -> SecretStr:
 def _no_half_hash(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if text.startswith(HASH) and not re.fullmatch(r"[0-9a-f]{64}", text.removeprefix(HASH)):
-        raise ValueError(f"after {HASH} come the 64 hexadecimal digits of a hash; see docs/keys.md")
+        raise ValueError(f"after {HASH} come the 64 hexadecimal digits of a hash; see docs/guides/keys.md")
     return secret
 
 
@@ -123,7 +123,7 @@ ApiSecret = Annotated[Secret, AfterValidator(_no_half_hash)]
 
 
 class KeyConfig(Strict):
-    """An API key with a name of its own, or limits (docs/keys.md)."""
+    """An API key with a name of its own, or limits (docs/guides/keys.md)."""
 
     key: ApiSecret
     """The secret that clients send, or sha256: and its hash in hexadecimal, as coe keys create --yaml prints
@@ -165,7 +165,7 @@ class KeyConfig(Strict):
 
 
 class AccountsConfig(Strict):
-    """The keys that coe keys made, and what each key used (docs/keys.md)."""
+    """The keys that coe keys made, and what each key used (docs/guides/keys.md)."""
 
     file: Path = Path("accounts.sqlite")
     """SQLite file of the keys that coe keys made and of what each key used; a relative path counts from the

@@ -8,7 +8,7 @@ from experts.spec import Strict
 
 
 class BatchesConfig(Strict):
-    """Files and batches: requests that may wait, answered expert by expert (docs/batches.md)."""
+    """Files and batches: requests that may wait, answered expert by expert (docs/guides/batches.md)."""
 
     folder: Path = Path("batches")
     """Folder for uploaded files, answers and the SQLite file that says what they are; a relative path counts

@@ -12,7 +12,7 @@ DAY_S = 86_400.0
 
 
 class FeedbackConfig(Strict):
-    """Decisions and what clients say of the answers, kept as training data (docs/feedback.md)."""
+    """Decisions and what clients say of the answers, kept as training data (docs/guides/feedback.md)."""
 
     consent: bool = False
     """Must be true, or the server does not start: with it you say that those who ask know that their prompts
@@ -44,6 +44,6 @@ class FeedbackConfig(Strict):
         if not self.consent:
             raise ValueError(
                 "consent: true is missing; it says that those who ask know that their prompts are kept "
-                "(docs/feedback.md); or leave out feedback"
+                "(docs/guides/feedback.md); or leave out feedback"
             )
         return self

@@ -1,7 +1,7 @@
 """LangChain's own conformance suites over the gateway, run by pytest in .venv-clients.
 
-What fails strictly is what a model of 135 million parameters cannot: docs/clients.md. It rarely ends by
-itself: an answer that has to be whole gets ``WHOLE`` tokens, any other ``SHORT``.
+What fails strictly is what a model of 135 million parameters cannot: docs/guides/clients.md. It rarely ends
+by itself: an answer that has to be whole gets ``WHOLE`` tokens, any other ``SHORT``.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ from tests.docs.shell import Command, commands
 OTHERS = {"export", "kill", "git", "apt-get", "npm", "python3", "pip", "docker", "buildah", "sudo", "cd"}
 """Programs of others, which the documentation may show unchecked."""
 
-LANGUAGES = {"", "sh", "python", "yaml", "json", "promql", "mermaid", "javascript", "toml"}
+LANGUAGES = {"", "sh", "python", "yaml", "json", "promql"}
 
 SHELL = [command for block in blocks("sh") for command in commands(block)]
 

@@ -1,29 +1,26 @@
-"""What /metrics, /v1/models and the log say of the tiers, over a real socket, and that it is documented."""
+"""What /metrics, /v1/models and the log say of the tiers, over a real socket."""
 
 import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ByteSize
 
 from memory_tiers.status import OpenCounts
 from server.config.settings import Settings
 from server.metrics.exposition import AT_A_TIME, exposition
-from server.metrics.gateway import Metrics
 from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import Followed
 from server.routes.models import entries
-from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, simulated
+from tests.server.conftest import EXPERTS, Gateway, Serving, simulated
 
 WEIGHTS = 1072
 """Bytes of one of the tiny experts."""
@@ -418,55 +415,3 @@ def test_a_histogram_counts_as_the_librarys_does() -> None:
     assert {(s.name, *s.labels.items(), s.value) for f in ours.collect() for s in f.samples} == {
         (s.name, *s.labels.items(), s.value) for s in expected
     }
-
-
-LABELLED = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-ROW = re.compile(r"^\| `(coe_\w+)` \| (\w+) \| ([^|]*) \|", re.MULTILINE)
-
-
-def series() -> dict[str, tuple[str, list[str]]]:
-    """Every series as PromQL names it, with its kind and its labels."""
-    registry = CollectorRegistry()
-    Metrics(registry)
-    found: dict[str, tuple[str, list[str]]] = {}
-    for metric in registry.collect():
-        labelled = registry._names_to_collectors.get(metric.name, metric)
-        assert isinstance(labelled, MetricWrapperBase | LABELLED)
-        name = metric.name + ("_total" if metric.type == "counter" else "")
-        assert name not in found
-        found[name] = (metric.type, [*labelled._labelnames])
-    return found
-
-
-def test_every_series_is_documented_with_its_kind_and_labels() -> None:
-    documented = {
-        name: (kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in ROW.findall(OPERATIONS)
-    }
-    assert documented == series()
-
-
-def test_every_name_in_the_documentation_and_its_promql_exists() -> None:
-    names = set()
-    for name, (kind, _) in series().items():
-        names |= {name, *(f"{name}_{part}" for part in ("bucket", "sum", "count") if kind == "histogram")}
-    assert {*re.findall(r"\bcoe_\w+", OPERATIONS)} - names == set()
-
-
-def queries() -> Iterator[str]:
-    for block in re.findall(r"```promql\n(.*?)```", OPERATIONS, re.DOTALL):
-        yield from block.splitlines()
-
-
-@pytest.mark.parametrize("query", list(queries()))
-def test_a_query_uses_labels_that_its_series_have(query: str) -> None:
-    known = series()
-    names = [re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\bcoe_\w+", query)]
-    assert names
-    assert query.count("(") == query.count(")")
-    used = {*re.findall(r"(\w+)(?:=~|!~|!=|=)\"", query)}
-    for group in re.findall(r"(?:by|ignoring) \(([^)]*)\)", query):
-        used |= {*group.split(", ")}
-    for name in names:
-        assert used - {"le"} <= {*known[name][1]}, f"{name} has no such label"
-    assert "le" not in used or "_bucket" in query

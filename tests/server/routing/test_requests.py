@@ -2,22 +2,20 @@
 
 import asyncio
 import json
-import re
 import threading
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
 from router.artifact import Artifact
-from router.composition import Composition, RoutedBy
+from router.composition import Composition
 from router.embedders.embedder import Vectors, embedder_named
 from router.router import Router
 from server.cli.main import main
 from server.config.settings import Settings
-from server.routing.explanation import Decided, Explanation
 from server.routing.routing import Routing
 from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving, changed, until
 from tests.server.routing.test_eligibility import PICTURE, able
@@ -186,19 +184,3 @@ def test_the_command_explains_a_prompt(capsys: pytest.CaptureFixture[str]) -> No
     assert (said["model"], said["expert"], said["decided"]["uncertain"]) == (str(EMBEDDED), "general", True)
     assert main(["route", "--explain", MATHS]) == 0
     assert capsys.readouterr().out.startswith("expert      math\n")
-
-
-def test_every_header_and_what_may_choose_an_expert_are_in_the_documentation() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
-    code = "".join(file.read_text() for file in (ROOT / "server").rglob("*.py"))
-    headers = set(re.findall(r'"(x-coe-[a-z-]+)"', code))
-    assert len(headers) > 9
-    assert {name for name in headers if f"`{name}" not in text} == set()
-    table = text.split("| `x-coe-routed-by` | the expert is |")[1].split("\n\n")[0]
-    assert re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE) == [*get_args(RoutedBy)]
-
-
-def test_an_explanation_s_fields_are_in_the_documentation() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
-    fields = {*Explanation.model_fields, *Decided.model_fields} - {"model"}
-    assert {name for name in fields if f"`{name}`" not in text} == set()
