@@ -33,7 +33,8 @@ class Tolerance:
 
 FLOAT32 = Tolerance(each=0.02, mean=0.02)
 HALF = Tolerance(each=0.5, mean=0.1)
-"""Types of 16 bits. The noise measured, and that of experts taken for another: docs/concepts/engine.md, *Canaries*."""
+"""Types of 16 bits. docs/concepts/engine.md, *Canaries*, has the noise measured, and that of experts taken
+for another."""
 
 
 def question(canary: Canary | None) -> dict[str, Any]:

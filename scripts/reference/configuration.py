@@ -79,7 +79,7 @@ def kind(annotation: Any) -> str:
     if origin in (tuple, list, frozenset):
         return f"list of {kind(parts[0])}"
     if origin is dict:
-        return f"mapping of names to {kind(parts[1])}"
+        return f"{kind(parts[1])} by name"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
     return kind(parts[0])

@@ -45,8 +45,8 @@ def errors() -> str:
 def _rows() -> Iterator[tuple[Rendering, str]]:
     for error, row in TABLE.items():
         yield row, _meaning(error) or (row.message or "").removesuffix(BY_ITSELF).strip(" .")
-    for reason, row in REJECTIONS.items():
-        yield row, REASONS[reason]
+    for reason, meaning in REASONS.items():
+        yield REJECTIONS[reason], meaning
     yield INTERNAL, "a mistake of the gateway's own"
 
 

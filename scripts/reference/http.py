@@ -1,6 +1,6 @@
 """Renders the reference of the HTTP interface from the gateway's OpenAPI document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from scripts.reference.tables import table
@@ -41,10 +41,9 @@ def group_of(path: str) -> str:
 
 
 def _said(operation: Mapping[str, Any]) -> str:
-    query = [one["name"] for one in operation.get("parameters", []) if one["in"] == "query"]
-    return operation["description"] + (
-        f" Query: {', '.join(f'`{name}`' for name in query)}." if query else ""
-    )
+    said: str = operation["description"]
+    query = [f"`{one['name']}`" for one in operation.get("parameters", []) if one["in"] == "query"]
+    return f"{said} Query: {', '.join(query)}." if query else said
 
 
 def _bodies(document: Mapping[str, Any]) -> str:
@@ -61,11 +60,8 @@ def _fields(document: Mapping[str, Any], body: Mapping[str, Any]) -> str:
     (content,) = body["content"].values()
     schema = _resolved(document, content["schema"])
     required = schema.get("required", [])
-    return ", ".join(f"**`{name}`**" if name in required else f"`{name}`" for name in _names(schema))
-
-
-def _names(schema: Mapping[str, Any]) -> Iterator[str]:
-    yield from schema.get("properties", {})
+    names = schema.get("properties", {})
+    return ", ".join(f"**`{name}`**" if name in required else f"`{name}`" for name in names)
 
 
 def _resolved(document: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

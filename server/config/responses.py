@@ -8,7 +8,7 @@ from experts.spec import Strict
 
 
 class ResponsesConfig(Strict):
-    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/guides/responses.md)."""
+    """What ``/v1/responses`` keeps for clients to read and to go on from (docs/guides/responses.md)."""
 
     file: Path | None = None
     """SQLite file that outlives a restart; a relative path counts from the configuration file. Absent: they

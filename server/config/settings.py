@@ -133,7 +133,7 @@ class Settings(Strict):
     batches: BatchesConfig | None = None
     """Files and batches; absent means that none are taken."""
     responses: ResponsesConfig = ResponsesConfig()
-    """What ``/v1/responses`` keeps so that clients can ask for it and go on from it (docs/guides/responses.md)."""
+    """What ``/v1/responses`` keeps for clients to read and to go on from (docs/guides/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
         """The base that a LoRA expert is served with."""

@@ -52,3 +52,15 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
         if MODULE.fullmatch(span) and not any(f"/{name}".endswith(f"/{span}") for name in files()):
             wrong.append(span)
     assert wrong == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    named = re.compile(r"\bdocs/[\w/-]+\.md\b")
+    texts = [*(ROOT / name for name in files()), *(ROOT / "configs").glob("*.yaml"), *ROOT.glob("*.md")]
+    wrong = {
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in texts
+        for name in named.findall(file.read_text(encoding="utf-8"))
+        if not (ROOT / name).is_file()
+    }
+    assert wrong == set()
