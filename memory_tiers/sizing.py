@@ -24,7 +24,7 @@ from memory_tiers.tiers import TiersConfig, TiersSettings
 Platform = Literal["cpu", "cuda"]
 
 WORKER_BYTES = 2 * 10**9
-"""Memory of a process beside weights and KV pool. Measured (docs/benchmarks/index.md): two plain vLLM processes
+"""Memory of a process beside weights and KV pool. Measured (``coe bench engine``): two plain vLLM processes
 took 6.4 GB, of which 2 x 1.2 GB are KV pool and weights, so 2.0 GB each; an interleaved one 3.2 GB, of which
 1.7 GB, so 1.5 GB. Not measured on CUDA."""
 RESERVE_SHARE = 0.1
