@@ -19,7 +19,8 @@ class ModelRequest:
     """A request that a model answers, whose owned fields were checked. ``messages``: what is routed and
     measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
     completion says it. ``any_length``: no context window is too small for it. ``task``: what the expert
-    that answers it is for; None: whatever it is for."""
+    that answers it is for; None: whatever it is for. ``asker``: the name of its API key, once that is
+    known."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
@@ -27,6 +28,7 @@ class ModelRequest:
     body: Mapping[str, Any]
     any_length: bool = False
     task: Task | None = "generate"
+    asker: str = ""
 
     @property
     def wants_usage(self) -> bool:

@@ -76,9 +76,10 @@ class Services:
         self.metrics.decided(route.composition, route.decision, route.by)
         return Routed(route, self.experts[route.expert])
 
-    async def named(self, model: str) -> Named | None:
-        """The composition that ``model`` names; None for an expert. Raises UnknownModel, BadRequest."""
-        return await self.catalog.routing.named(model)
+    async def named(self, model: str, asker: str) -> Named | None:
+        """The composition that ``model`` names; None for an expert. ``asker``: the key of the request. Raises
+        UnknownModel, BadRequest, TooManyRequests."""
+        return await self.catalog.routing.named(model, asker)
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The route that ``request`` would take now. Raises what ``Routing.route`` does."""

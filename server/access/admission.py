@@ -1,14 +1,15 @@
 """A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from memory_tiers.events import Priority
 from server.access.accounts import Accounts
 from server.access.limit_headers import duration
 from server.access.rate_limits import Instant, RateLimits, Refusal, Remaining, Reservation
-from server.access.token_estimate import TokenEstimate
+from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.access.usage import NO_EXPERT, Place, Spent
 from server.config.api_keys import Key
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
@@ -67,6 +68,17 @@ class Admission:
         if isinstance(decided, Refusal):
             raise refused(decided, self.key)
         self._reservation = decided
+
+    @contextmanager
+    def entered(self, model: str) -> Iterator[None]:
+        """Enters a request for which no expert computes, and settles it. Raises what ``enter`` does."""
+        failed = True
+        try:
+            self.enter(model, NO_TOKENS)
+            yield
+            failed = False
+        finally:
+            self.settle("", Spent(), failed=failed)
 
     def priority(self, asked: Priority | None) -> Priority:
         return self.key.priority_of(asked)

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected, ManagerBroken
@@ -138,7 +139,7 @@ class _Walk:
         if key is None:
             raise Unauthorized("The API key that this batch was made with is not known any more.")
         self._admission = self._services.admissions.of(key, offline=True)
-        request = await self.dialect.read(body)
+        request = replace(await self.dialect.read(body), asker=key.name)
         if request.stream:
             raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
         check_request(request, self._services.settings.server)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -95,7 +96,8 @@ class Exchange(Response):
             await self._fail(send, error)
 
     async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
-        request = await self.dialect.read(raw)
+        assert self.admission is not None
+        request = replace(await self.dialect.read(raw), asker=self.admission.key.name)
         self.model = request.model
         check_request(request, self.services.settings.server)
         priority = await self._enter(request)

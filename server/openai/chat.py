@@ -1,13 +1,13 @@
 """Chat completions: OpenAI's requests and answers pass as they are."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
-from server.access.admission import check_model
 from server.access.auth import authorization_of
 from server.access.limit_headers import openai
 from server.access.rate_limits import Remaining
@@ -16,7 +16,7 @@ from server.exchange.exchange import Exchange
 from server.model_request import ModelRequest, engine_chat, parse_chat
 from server.routing.explanation import Explanation
 from server.services import Services
-from server.transport.body_limits import read_json
+from server.transport.body_limits import check_request, read_json
 
 
 class Verbatim:
@@ -64,6 +64,7 @@ async def explain_route(request: Request) -> Explanation:
     """Explain which expert a chat request would go to and why, and run nothing."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
-    chat = parse_chat(await read_json(request, services.settings.server))
-    check_model(key, services.catalog.name_of(chat.model))
-    return await services.explain(chat, request.headers.get("x-coe-category"))
+    chat = replace(parse_chat(await read_json(request, services.settings.server)), asker=key.name)
+    check_request(chat, services.settings.server)
+    with services.admissions.of(key).entered(services.catalog.name_of(chat.model)):
+        return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -39,7 +39,7 @@ class Embeddings(Verbatim):
         return ModelRequest(body["model"], messages, False, body, any_length=True, task="embed")
 
     async def here(self, request: ModelRequest, services: Services) -> bytes | None:
-        named = await services.named(request.model)
+        named = await services.named(request.model, request.asker)
         if named is None:
             return None
         embedder = named.composition.router.embedder

@@ -1,6 +1,7 @@
 """What the gateway answers clients by itself: models, and that it is there."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,9 +36,11 @@ async def model(request: Request, name: str) -> Response:
     """Read one entry of the list; a composition's budget may be named (``coe:31B``)."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
-    check_model(key, services.catalog.name_of(name))
-    named = await services.named(name)
-    listed = name if named is None else named.name  # coe:31B is coe under a budget
+    listed = services.catalog.name_of(name)
+    check_model(key, listed)
+    # coe:31B is coe under a budget, whose map may have to be solved.
+    with nullcontext() if name == listed else services.admissions.of(key).entered(listed):
+        await services.named(name, key.name)
     entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
     if _ANTHROPIC in request.headers:
         return JSONResponse(model_of(entry), headers=_anthropics(request))

@@ -1,7 +1,7 @@
 """The compositions by the names that clients ask for: ``coe``, and ``coe:31B`` for its map under a budget."""
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from router.composition import Composition
 from router.errors import MappingError
 from router.parameters import billions
 from server.errors import BadRequest
+from server.routing.solving_queue import SolvingQueue
 from server.routing.thread_pools import Workers
 
 KEPT = 64
@@ -23,14 +24,22 @@ class Named:
     composition: Composition
 
 
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """A composition under a budget, for the key that asked for it first."""
+
+    asker: str
+    composition: "asyncio.Future[Composition]"
+
+
 class Compositions:
-    """For one event loop. A map for a budget is solved once, by whoever asks first, and kept while it is
-    used."""
+    """For one event loop. A map for a budget is solved once, for the key that asks first, and kept while it
+    is used. Where there is no room, the key with the most maps loses the one used longest ago."""
 
     def __init__(self, compositions: Mapping[str, Composition], workers: Workers) -> None:
         self._compositions = compositions
-        self._workers = workers
-        self._solved: OrderedDict[tuple[str, float], asyncio.Future[Composition]] = OrderedDict()
+        self._queue: SolvingQueue[Composition] = SolvingQueue(workers.solve)
+        self._solved: OrderedDict[tuple[str, float], _Solved] = OrderedDict()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,8 +59,9 @@ class Compositions:
         """Of each composition's embeddings."""
         return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
 
-    async def named(self, model: str) -> Named | None:
-        """None: there is none of this name. Raises BadRequest where there is no map for the budget."""
+    async def named(self, model: str, asker: str = "") -> Named | None:
+        """None: there is none of this name. ``asker``: the key of the request. Raises BadRequest where there
+        is no map for the budget, TooManyRequests."""
         if model in self._compositions:
             return Named(model, self._compositions[model])
         name, _, written = model.rpartition(":")
@@ -62,20 +72,26 @@ class Compositions:
         except ValueError:
             return None
         try:
-            return Named(name, await self._under(name, budget))
+            return Named(name, await self._under(name, budget, asker))
         except MappingError as error:
             raise BadRequest(f"{model}: {error}.", "model") from error
 
-    async def _under(self, name: str, budget: float) -> Composition:
-        """Goes on when who asked has left: somebody else may be waiting."""
+    async def _under(self, name: str, budget: float, asker: str) -> Composition:
+        """Goes on when who asked has left: another client may be waiting."""
         key = name, budget
         if key not in self._solved:
             composition = self._compositions[name]
-            self._solved[key] = self._workers.solve(lambda: composition.under(budget))
+            solving = self._queue.add(asker, lambda: composition.under(budget))
+            self._solved[key] = _Solved(asker, solving)
             if len(self._solved) > KEPT:
-                self._solved.popitem(last=False)
+                self._make_room()
         self._solved.move_to_end(key)
-        return await asyncio.shield(self._solved[key])
+        return await asyncio.shield(self._solved[key].composition)
+
+    def _make_room(self) -> None:
+        counts = Counter(solved.asker for solved in self._solved.values())
+        ((greediest, _),) = counts.most_common(1)
+        del self._solved[next(key for key, solved in self._solved.items() if solved.asker == greediest)]
 
     def __repr__(self) -> str:
         return f"<Compositions {', '.join(self.names) or 'none'}; {len(self._solved)} maps for budgets>"

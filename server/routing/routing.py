@@ -109,14 +109,14 @@ class Routing:
         """
         if request.model in self._experts:
             return await self._checked(request)
-        route = await self._decide(request, await self.named(request.model), category)
+        route = await self._decide(request, await self.named(request.model, request.asker), category)
         if route.choice is not None:
             self._observe(route.composition, route.choice.decision, route.by)
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """The same, and nobody is told."""
-        named = await self.named(request.model)
+        named = await self.named(request.model, request.asker)
         route = await self._decide(request, named, category)
         if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
@@ -125,12 +125,12 @@ class Routing:
             request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
         )
 
-    async def named(self, model: str) -> Named | None:
-        """The composition that ``model`` names; None for an expert. Raises UnknownModel, and BadRequest where
-        there is no map for a budget."""
+    async def named(self, model: str, asker: str = "") -> Named | None:
+        """The composition that ``model`` names; None for an expert. ``asker``: the key of the request. Raises
+        UnknownModel, and BadRequest or TooManyRequests where there is no map for a budget."""
         if model in self._experts:
             return None
-        named = await self._compositions.named(model)
+        named = await self._compositions.named(model, asker)
         if named is None:
             raise UnknownModel(self._no_such_model(model), "model")
         return named

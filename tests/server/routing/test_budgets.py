@@ -7,23 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import httpx
 import pytest
 
 from router.artifact import Artifact
 from router.composition import Composition
 from router.embedders.embedder import HashedWords, embedder_named
+from router.errors import MappingError
 from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.settings import CompositionConfig
 from router.training.train import train
 from server.config.settings import Settings, SettingsError
+from server.errors import BadRequest, TooManyRequests
 from server.routing.catalog import load_routers
 from server.routing.compositions import KEPT, Compositions, Named
 from server.routing.routing import Routing
+from server.routing.solving_queue import MOST_WAITING
 from server.routing.thread_pools import Workers
 from tests.router.mapping.score_tables import table
 from tests.router.training.test_training import prompts
-from tests.server.conftest import Gateway, Serving
+from tests.server.access.test_keys import MINE, code, keyed, rows
+from tests.server.conftest import Gateway, Serving, changed, chat
 from tests.server.routing.test_eligibility import refused
 from tests.server.routing.test_requests import EMBEDDED, MATHS, explained, headers, talk
 
@@ -84,18 +89,21 @@ async def test_a_model_is_retrieved_by_its_budget(serving: Serving, settings: Se
         assert (await gateway.http.get("/v1/models/law:2B")).status_code == 404
 
 
+class Held:
+    """A composition whose maps are solved once it may go on."""
+
+    def __init__(self) -> None:
+        self.solved: list[float] = []
+        self.go_on = threading.Event()
+
+    def under(self, budget: float) -> object:
+        assert self.go_on.wait(30)
+        self.solved.append(budget)
+        return budget
+
+
 async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need_its_place() -> None:
-    class Counting:
-        def __init__(self) -> None:
-            self.solved: list[float] = []
-            self.go_on = threading.Event()
-
-        def under(self, budget: float) -> object:
-            assert self.go_on.wait(30)
-            self.solved.append(budget)
-            return budget
-
-    counting = Counting()
+    counting = Held()
     with contextlib.closing(Workers()) as workers:
         compositions = Compositions({"coe": cast(Composition, counting)}, workers)
         waiting = [asyncio.create_task(compositions.named("coe:31B")) for _ in range(5)]
@@ -114,6 +122,87 @@ async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need
         assert len(counting.solved) == KEPT + 1
         await compositions.named("coe:1M")
         assert counting.solved.count(0.001) == 2
+
+
+async def test_a_key_that_asks_for_many_budgets_waits_for_its_own() -> None:
+    held = Held()
+    with contextlib.closing(Workers()) as workers:
+        compositions = Compositions({"coe": cast(Composition, held)}, workers)
+
+        def asks(asker: str, budget: int) -> asyncio.Task[Named | None]:
+            return asyncio.create_task(compositions.named(f"coe:{budget}B", asker))
+
+        many = [asks("greedy", budget) for budget in range(100, 200)]
+        await asyncio.sleep(0)
+        others = [asks("modest", 1), asks("other", 2)]
+        await asyncio.sleep(0)
+        held.go_on.set()
+        await asyncio.wait([*many, *others])
+        assert held.solved[:4] == [100, 101, 1, 2], "each key has its turn"
+        assert sorted(held.solved) == [1, 2, *range(100, 101 + MOST_WAITING)]
+        refused = [task for task in many if task.exception() is not None]
+        assert len(refused) == 100 - 1 - MOST_WAITING
+        assert {type(task.exception()) for task in refused} == {TooManyRequests}
+        assert await asks("greedy", 150) == Named("coe", cast(Composition, 150.0))
+
+
+async def test_the_key_with_the_most_maps_loses_one_when_there_is_no_room() -> None:
+    held = Held()
+    held.go_on.set()
+    with contextlib.closing(Workers()) as workers:
+        compositions = Compositions({"coe": cast(Composition, held)}, workers)
+        await compositions.named("coe:1B", "modest")
+        for budget in range(100, 100 + 2 * KEPT):
+            await compositions.named(f"coe:{budget}B", "greedy")
+        await compositions.named("coe:1B", "modest")
+        assert held.solved.count(1) == 1
+
+
+async def test_an_error_of_a_map_reaches_who_asked_and_the_next_is_solved() -> None:
+    class Failing(Held):
+        def under(self, budget: float) -> object:
+            if budget < 1:
+                raise MappingError("no expert fits")
+            return super().under(budget)
+
+    failing = Failing()
+    failing.go_on.set()
+    with contextlib.closing(Workers()) as workers:
+        compositions = Compositions({"coe": cast(Composition, failing)}, workers)
+        with pytest.raises(BadRequest, match="no expert fits"):
+            await compositions.named("coe:500M", "a")
+        assert await compositions.named("coe:1B", "a") == Named("coe", cast(Composition, 1.0))
+
+
+async def test_routes_that_are_explained_and_maps_that_are_solved_count_for_a_key(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(keyed(settings, requests_per_minute=3)) as gateway:
+        give_scores(gateway)
+
+        async def explain() -> httpx.Response:
+            asked = chat(model="coe", messages=talk(MATHS))
+            return await gateway.http.post("/v1/coe/route", json=asked, headers=MINE)
+
+        async def retrieve(name: str) -> httpx.Response:
+            return await gateway.http.get(f"/v1/models/{name}", headers=MINE)
+
+        assert (await retrieve("coe")).status_code == 200, "counts for nothing"
+        answers = [await explain(), await retrieve("coe:2B"), await retrieve("coe:0.5B")]
+        assert [answer.status_code for answer in answers] == [200, 200, 400]
+        for refused in (await explain(), await retrieve("coe:2B"), await retrieve("coe:3B")):
+            assert code(refused) == (429, "requests", "rate_limit_exceeded")
+            assert int(refused.headers["retry-after"]) > 0
+        assert (await retrieve("coe")).status_code == 200
+        (row,) = await rows(gateway, MINE)
+        assert (row["expert"], row["requests"], row["errors"]) == ("-", 6, 4)
+
+
+async def test_a_route_has_the_bounds_of_a_chat(serving: Serving, settings: Settings) -> None:
+    limits = settings.server.limits.model_copy(update={"messages": 2})
+    async with serving(changed(settings, limits=limits)) as gateway:
+        answer = await gateway.http.post("/v1/coe/route", json=chat(messages=[*talk(MATHS)] * 3))
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
 
 
 async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
