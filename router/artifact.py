@@ -21,6 +21,7 @@ from router.classifiers.lexicon import BUCKETS, Lexicon
 from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
 from router.classifiers.uncertainty import BITS, Added, Uncertainty
+from router.decision import GENERAL
 from router.errors import ArtifactError, MappingError
 from router.manifest import (
     MANIFEST,
@@ -33,7 +34,7 @@ from router.manifest import (
 )
 from router.mapping.clusters import Clusters
 from router.mapping.expected_scores import ExpectedScores
-from router.mapping.expert_mapping import GENERAL, ExpertMapping
+from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.score_table import ScoreTable
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+GENERAL = "general"
+"""The category of everyday chat and of every prompt that the router is unsure of. Always mapped."""
 SLIGHT = 0.01
 """Less probable experts are not worth a thought."""
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from router.artifact import Artifact
 from router.classifiers.lexicon import Reading
-from router.decision import SLIGHT, Decision
-from router.embedders.embedder import PARAMETERS, Embedder
-from router.embedders.endpoint import embedder_of
+from router.decision import GENERAL, SLIGHT, Decision
+from router.embedders.embedder import Embedder
+from router.embedders.registry import PARAMETERS, embedder_of
 from router.errors import ArtifactError, NoEligibleError
-from router.mapping.expert_mapping import GENERAL, ExpertMapping
+from router.mapping.expert_mapping import ExpertMapping
 
 
 class Router:
@@ -101,9 +101,9 @@ class Router:
 
     @property
     def embedder_parameters(self) -> float | None:
-        """Billions; None where an endpoint's are not known."""
+        """Billions; None where they are not known."""
         endpoint = self.artifact.embedder.endpoint
-        return PARAMETERS[self.artifact.embedder.name] if endpoint is None else endpoint.parameters_b
+        return PARAMETERS.get(self.artifact.embedder.name) if endpoint is None else endpoint.parameters_b
 
     def read(self, prompt: str) -> Reading:
         """All that is known of it."""

@@ -21,7 +21,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from router.embedders.embedder import installed_weights
+from router.embedders.model_files import installed_weights
 
 LAYERS, HEADS, HEAD_SIZE, WIDTH = 6, 12, 32, 384
 

@@ -15,7 +15,7 @@ from typing import Any
 from router.data.dataset import Example, lines, read_examples, twin_keys
 from router.data.dataset import split as router_split
 from router.data.plain_prompts import plain_prompts
-from router.mapping.expert_mapping import GENERAL
+from router.decision import GENERAL
 from scripts.domain_texts import (
     CATEGORIES,
     DOMAINS,

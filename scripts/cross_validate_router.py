@@ -20,7 +20,8 @@ from rich.console import Console
 
 from router.data.dataset import Example, folds, read_examples
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, embedder_named
+from router.embedders.embedder import Embedder
+from router.embedders.registry import embedder_named
 from router.errors import RouterError
 from router.mapping.evaluation import Grades, Worth, worth
 from router.mapping.expert_mapping import ExpertMapping

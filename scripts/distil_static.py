@@ -20,8 +20,8 @@ from pathlib import Path
 from router.data.dataset import question_of, read_examples, split
 from router.data.plain_prompts import plain_prompts
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import MiniLmOnnx
-from router.embedders.static import TOKENIZER
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.model_files import TOKENIZER
 from router.embedders.wordpiece import WordPieces
 from router.training.distil import distil
 

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from experts.embedded import COMPOSITION
 from router.composition import Composition
-from router.mapping.expert_mapping import GENERAL
+from router.decision import GENERAL
 from router.router import Router
 from scripts.composition_table import (
     Row,

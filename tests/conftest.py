@@ -13,7 +13,9 @@ from experts.checkpoints.prepare import prepare
 from experts.engines.recording import record_canaries
 from experts.progress import silent
 from experts.spec import CheckpointSource, ExpertConfig
-from router.embedders.embedder import Embedder, MiniLmOnnx, embedder_named
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.registry import embedder_named
 from tests.plain_vllm import PlainVllm, plain_vllm
 
 settings.register_profile("untimed", deadline=None)

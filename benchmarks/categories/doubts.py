@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from router.arrays import Floats
 from router.classifiers.crossfit import Corpus
 from router.classifiers.learner import Learner
 from router.classifiers.lexicon import Lexicon
-from router.classifiers.linear import Floats, Readings, log_softmax
+from router.classifiers.linear import Readings, log_softmax
 from router.classifiers.uncertainty import Signs, Uncertainty, distances_to, entropies
 from router.data.dataset import Example
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, MiniLmOnnx
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
 from router.errors import DatasetError
 from router.training.train import DOUBTED, corpus_of, labelled_of, landmarks_of
 

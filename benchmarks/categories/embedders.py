@@ -19,7 +19,8 @@ from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings, log_softmax
 from router.data.dataset import Example
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, embedders
+from router.embedders.embedder import Embedder
+from router.embedders.registry import embedders
 from router.errors import DatasetError
 from router.mapping.metrics import Estimate, bootstrap, calibration_error, macro_f1
 from router.training.train import corpus_of, labelled_of

@@ -16,7 +16,7 @@ from benchmarks.router.measure import router_on
 from experts.checkpoints.prepare import prepare
 from experts.spec import SimulationConfig
 from router.artifact import Artifact
-from router.embedders.embedder import embedder_named
+from router.embedders.registry import embedder_named
 from router.embedders.static import StaticMiniLm
 from server.config.settings import load
 

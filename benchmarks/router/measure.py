@@ -19,16 +19,19 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-import router.embedders.embedder
 from benchmarks.router.clusters import clustered, rows_of
 from benchmarks.router.report import Report, Row, Throughput
+from router.arrays import Vectors
 from router.artifact import Artifact
 from router.classifiers.classifier import Classifier, LinearClassifier
 from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
 from router.classifiers.uncertainty import Uncertainty
 from router.data.plain_prompts import plain_prompts
-from router.embedders.embedder import Embedder, MiniLmOnnx, Vectors, embedders
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.model_files import TOKENIZER
+from router.embedders.registry import embedders
 from router.manifest import EmbedderRecord
 from router.router import Router
 
@@ -143,7 +146,7 @@ def _resized(rows: Vectors, dimension: int) -> Vectors:
 def prompts_of(length: int, count: int, seed: int) -> list[str]:
     """``count`` texts of the shipped plain prompts in random order, each cut to ``length`` tokens of MiniLM's
     vocabulary."""
-    tokenizer = Tokenizer.from_file(str(router.embedders.embedder.MINILM / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     texts, choose = [example.prompt for example in plain_prompts()], random.Random(seed)

@@ -7,10 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats, Vectors
 from router.data.dataset import Example
-from router.embedders.embedder import Vectors
 from router.errors import DatasetError
-from router.mapping.score_table import Floats
 
 Choices = NDArray[np.int64]
 """[trade-offs, prompts], the chosen expert's index in the pool."""

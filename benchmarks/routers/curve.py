@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from benchmarks.routers.contest import Choices, Graded, by_price
-from router.mapping.score_table import Floats
+from router.arrays import Floats
 
 STEPS = 261
 """Budgets of an area, evenly from the cheapest expert to the dearest."""

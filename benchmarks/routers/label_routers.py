@@ -10,11 +10,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from benchmarks.routers.contest import Choices, Graded, by_price
-from router.classifiers.linear import Linear, Readings, Targets, fit_softmax
+from router.arrays import Floats, Targets, Vectors
+from router.classifiers.linear import Linear, Readings, fit_softmax
 from router.classifiers.uncertainty import centroids_of
-from router.embedders.embedder import Vectors
-from router.mapping.expert_mapping import GENERAL
-from router.mapping.score_table import Floats
+from router.decision import GENERAL
 
 WEIGHTS = np.linspace(0, 1, 101)
 """Of performance against efficiency."""

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from benchmarks.routers.contest import Choices, Graded, Pool
-from router.embedders.embedder import Vectors
+from router.arrays import Vectors
 from router.errors import MappingError
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import frontier

@@ -12,11 +12,13 @@ from benchmarks.routers.curve import Curves
 from benchmarks.routers.mapped_artifact import MappedArtifact
 from benchmarks.routers.standings import Entry, Report, report
 from benchmarks.routers.tuning import Progress, Tuning, families
+from router.arrays import Vectors
 from router.artifact import Artifact
 from router.data.dataset import Example
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, MiniLmOnnx, Vectors
-from router.embedders.endpoint import embedder_of
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.registry import embedder_of
 from router.errors import DatasetError
 from router.router import Router
 

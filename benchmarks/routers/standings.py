@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.routers.contest import Choices
 from benchmarks.routers.curve import STEPS, Curves, Point, area
+from router.arrays import Floats
 from router.mapping.metrics import Estimate
-from router.mapping.score_table import Floats
 
 
 @dataclass(frozen=True, slots=True)

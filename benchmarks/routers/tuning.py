@@ -11,8 +11,8 @@ from benchmarks.routers.contest import Contestant, Graded, Pool, graded
 from benchmarks.routers.curve import Curves, area
 from benchmarks.routers.label_routers import Labelled, PricedClusters, WeighedClusters
 from benchmarks.routers.two_model_routers import MatrixFactorisation, SimilarityWeighted
+from router.arrays import Vectors
 from router.data.dataset import Example, split
-from router.embedders.embedder import Vectors
 
 CLUSTERS = (8, 16, 32, 64, 128)
 ROUNDS = 3

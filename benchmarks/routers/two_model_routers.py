@@ -12,8 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.routers.contest import Choices, Graded
-from router.embedders.embedder import Vectors
-from router.mapping.score_table import Floats
+from router.arrays import Floats, Vectors
 
 Array = TypeVar("Array", Floats, Vectors)
 

@@ -7,8 +7,9 @@ from typing import Protocol
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from router.arrays import Floats, Targets
 from router.classifiers.lexicon import Reading
-from router.classifiers.linear import Floats, Linear, Readings, Targets, fit_softmax, log_softmax
+from router.classifiers.linear import Linear, Readings, fit_softmax, log_softmax
 
 
 class Classifier(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.classifiers.linear import Floats, Readings, Targets
-from router.embedders.embedder import Vectors
+from router.arrays import Floats, Targets, Vectors
+from router.classifiers.linear import Readings
 
 FOLDS = 5
 

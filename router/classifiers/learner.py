@@ -6,12 +6,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats
 from router.classifiers.classifier import Classifier, fit_linear, temperature_for
 from router.classifiers.crossfit import FOLDS, Corpus, apart
-from router.classifiers.linear import Floats, Readings
+from router.classifiers.linear import Readings
 from router.classifiers.neighbours import certain, fit_neighbours, propagate
-from router.mapping.expert_mapping import GENERAL
-from router.mapping.milp import Progress
+from router.decision import GENERAL
+from router.progress import Progress
 
 Kind = Literal["linear", "neighbours"]
 

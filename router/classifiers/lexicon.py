@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from router.embedders.embedder import Vectors
+from router.arrays import Vectors
 
 BUCKETS = 2**16
 _SHORTEST, _LONGEST = 2, 5

@@ -8,12 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array, vstack
 
+from router.arrays import Floats, Targets, Vectors
 from router.classifiers.lexicon import Reading
-from router.embedders.embedder import Vectors
-
-Floats = NDArray[np.float64]
-Targets = NDArray[np.int64]
-"""[n], each an index into the labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats, Targets, Vectors
 from router.classifiers.lexicon import Reading
-from router.classifiers.linear import Floats, Readings, Targets
-from router.embedders.embedder import Vectors
+from router.classifiers.linear import Readings
 
 Distributions = NDArray[np.float32]
 """[n, labels], each row sums to one, or to zero where nothing is known."""

@@ -16,8 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from router.classifiers.linear import Floats, Targets
-from router.embedders.embedder import Vectors
+from router.arrays import Floats, Targets, Vectors
 
 BITS = np.arange(9)
 """Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from router.embedders.embedder import Embedder, Vectors
+from router.arrays import Vectors
+from router.embedders.embedder import Embedder
 from router.errors import EmbedderError
 
 

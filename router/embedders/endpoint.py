@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from router.arrays import Vectors
 from router.clients.openai_endpoint import BUSY, Endpoint, retry_after_s, why
-from router.embedders.embedder import Embedder, Vectors, embedder_named
 from router.errors import EmbedderError
-from router.manifest import EmbedderRecord, EndpointRecord
+from router.manifest import EndpointRecord
 
 KEY_VARIABLE = "COE_EMBEDDER_KEY"
 URL_VARIABLE = "COE_EMBEDDER_URL"
@@ -137,19 +137,3 @@ class EndpointEmbedder:
 
     def __repr__(self) -> str:
         return f"<EndpointEmbedder {self.record.model} at {self._endpoint.url}, {self.dimension} dimensions>"
-
-
-def record_of(embedder: Embedder) -> EmbedderRecord:
-    """What an artifact keeps, to have the same embedder again."""
-    endpoint = embedder.record if isinstance(embedder, EndpointEmbedder) else None
-    return EmbedderRecord(
-        name=embedder.name, dimension=embedder.dimension, sha256=embedder.sha256, endpoint=endpoint
-    )
-
-
-def embedder_of(record: EmbedderRecord, *, threads: int = 1) -> Embedder:
-    """The embedder that an artifact was trained on. An endpoint is not asked before it is needed. Raises
-    EmbedderError, and EndpointError when COE_EMBEDDER_URL is no address."""
-    if record.endpoint is not None:
-        return EndpointEmbedder(record.endpoint, record.dimension, url=os.environ.get(URL_VARIABLE))
-    return embedder_named(record.name, threads=threads)

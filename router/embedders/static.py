@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from router.embedders.embedder import Vectors, verify
+from router.arrays import Vectors
+from router.embedders.model_files import MINILM, TOKENIZER, TOKENIZER_SHA256, verify
 from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
-
-_FOLDER = Path(__file__).parent.parent / "minilm"
-TOKENIZER = _FOLDER / "tokenizer.json"
 
 
 class StaticMiniLm:
@@ -30,15 +28,14 @@ class StaticMiniLm:
     """Some 3,500 tokens, of which all are read: with the 256 that MiniLM reads, 0.3 points fewer prompts got
     their category."""
     _table_sha256 = "11a2883bb77e5076e9f92cac5ad13ecc51b1ab5ba675712f7a007d11be2d1688"
-    _tokenizer_sha256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
     def __init__(self, table: Path | None = None) -> None:
         """``table`` is one that ``router.training.distil`` made; without it, the shipped one. Raises
         EmbedderError when a file is missing or is not what it should be."""
 
-        verify(TOKENIZER, self._tokenizer_sha256)
+        verify(TOKENIZER, TOKENIZER_SHA256)
         if table is None:
-            table = _FOLDER / "static.safetensors"
+            table = MINILM / "static.safetensors"
             verify(table, self._table_sha256)
         self._pieces = WordPieces.read(TOKENIZER)
         read = StaticTable.read(table)
@@ -48,7 +45,7 @@ class StaticMiniLm:
         self._scales = np.append(read.scales, 0).astype(np.float32)
         self._row = np.full(len(self._pieces.vocabulary), rows)
         self._row[read.tokens] = np.arange(rows)
-        self.sha256 = hashlib.sha256(f"{read.sha256} {self._tokenizer_sha256}".encode()).hexdigest()
+        self.sha256 = hashlib.sha256(f"{read.sha256} {TOKENIZER_SHA256}".encode()).hexdigest()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)

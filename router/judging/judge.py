@@ -16,7 +16,7 @@ from router.clients.chat_client import Ask, Chat
 from router.data.dataset import Example
 from router.errors import EndpointError, PromptRefused
 from router.judging.verdicts import JudgedPair, Pair, Reading, question, reading_of
-from router.mapping.milp import Progress
+from router.progress import Progress
 
 HOPELESS = 10
 """Prompts that one model refused, or replies of the judge without a verdict, while none succeeded: nothing

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats
 from router.classifiers.lexicon import Reading
-from router.classifiers.linear import Floats
 from router.mapping.expected_scores import ExpectedScores
 
 EASE = 0.2

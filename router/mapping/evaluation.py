@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from router.classifiers.linear import Floats
+from router.arrays import Floats
 from router.data.dataset import Example
 from router.errors import DatasetError
 from router.mapping.finer import blind

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats, Vectors
 from router.classifiers.lexicon import Reading
-from router.classifiers.linear import Floats, Linear, Readings, fit_ridge
-from router.embedders.embedder import Vectors
+from router.classifiers.linear import Linear, Readings, fit_ridge
 
 _STRENGTH = 48.0
 LANDMARKS = 1000

@@ -5,10 +5,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from router.decision import GENERAL
 from router.errors import MappingError
-
-GENERAL = "general"
-"""The category of everyday chat and of every prompt that the router is unsure of. Always mapped."""
 
 
 @dataclass(frozen=True, slots=True)

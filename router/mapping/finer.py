@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats
 from router.classifiers.crossfit import FOLDS
-from router.classifiers.linear import Floats
 from router.mapping.clusters import Clusters
 from router.mapping.score_table import ScoreTable
 

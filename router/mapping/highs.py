@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
-from router.classifiers.linear import Floats
+from router.arrays import Floats
 from router.errors import MappingError
 
 

@@ -6,19 +6,18 @@ experts add up to at most the total budget, and the sum of w |e| x is at most th
 to a billionth of the score and keeps budgets to a millionth of each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, hstack, identity, kron
 
+from router.arrays import Floats
 from router.errors import MappingError
 from router.mapping.highs import Rows, maximise
-from router.mapping.score_table import Floats, ScoreTable
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and how many there are."""
+from router.mapping.score_table import ScoreTable
+from router.progress import Progress
 
 POINT = 0.01
 """Of score."""

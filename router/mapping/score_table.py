@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from router.arrays import Floats
 from router.errors import MappingError
-
-Floats = NDArray[np.float64]
 
 EMPTY = 0.5
 """Prompts that a category without any counts as in the shares: it may come up, and needs its expert."""

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
+from router.arrays import Floats, Vectors
 from router.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
-from router.classifiers.linear import Floats, Linear
+from router.classifiers.linear import Linear
 from router.classifiers.uncertainty import Added, distances_to
-from router.embedders.embedder import Vectors
 from router.errors import DatasetError, MappingError
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.score_table import EMPTY, ScoreTable

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sparse
 
-from router.embedders.embedder import Embedder, Vectors
+from router.arrays import Vectors
+from router.embedders.embedder import Embedder
 from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
 

@@ -12,7 +12,8 @@ from router.errors import DatasetError
 from router.mapping.evaluation import Grades, Worth, worth
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import CategoryResult, Estimate, bootstrap, calibration_error, macro_f1
-from router.mapping.milp import Progress, Solution
+from router.mapping.milp import Solution
+from router.progress import Progress
 from router.router import Router
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)

@@ -13,26 +13,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from router.arrays import Floats
 from router.artifact import Artifact
 from router.classifiers.crossfit import FOLDS, Corpus, apart
 from router.classifiers.learner import Kind, Learner, cross_fitted
 from router.classifiers.lexicon import Lexicon
-from router.classifiers.linear import Floats, Readings, log_softmax
+from router.classifiers.linear import Readings, log_softmax
 from router.classifiers.uncertainty import Signs, Uncertainty, centroids_of, distances_to, entropies
 from router.data.dataset import Example, folds
 from router.data.plain_prompts import plain_prompts
+from router.decision import GENERAL
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, MiniLmOnnx
-from router.embedders.endpoint import record_of
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.registry import record_of
 from router.errors import DatasetError, MappingError
 from router.manifest import CrossValidated, TrainingRecord
 from router.mapping.clusters import Clusters, cluster
 from router.mapping.expected_scores import fit_expected
-from router.mapping.expert_mapping import GENERAL, ExpertMapping
+from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.finer import SIZE, Graded, finer_help, table_of
 from router.mapping.metrics import calibration_error, macro_f1
-from router.mapping.milp import Budgets, Progress, solve
+from router.mapping.milp import Budgets, solve
 from router.mapping.score_table import ScoreTable
+from router.progress import Progress
 from router.router import Router
 
 PLAIN_IMPORTANCE = 10.0

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from experts.spec import Expert
-from router.embedders.embedder import Counting, Embedder, Vectors
+from router.arrays import Vectors
+from router.embedders.embedder import Counting, Embedder
 from server.errors import BadRequest, NotCapable
 from server.exchange.exchange import Exchange
 from server.model_request import ModelRequest, check_owned, parse_object

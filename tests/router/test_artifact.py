@@ -12,11 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from router.artifact import Artifact
 from router.decision import Decision
-from router.embedders.embedder import HashedWords
+from router.embedders.static import StaticMiniLm
 from router.errors import ArtifactError, EmbedderError
 from router.manifest import MANIFEST
 from router.router import Router
 from router.training.add_category import with_category
+from tests.router.hashed_words import HashedWords
 from tests.router.mapping.hidden_groups import finer, hidden
 from tests.router.training.test_training import contents, given, prompts, solved
 
@@ -50,7 +51,7 @@ def test_what_is_written_is_read_and_written_again_byte_for_byte(
     read = Artifact.read(tmp_path / "one")
     read.write(tmp_path / "two")
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    assert decisions(Router(read, HashedWords())) == decisions(router())
+    assert decisions(Router(read, StaticMiniLm())) == decisions(router())
 
 
 def damaged(folder: Path, name: str, array: NDArray[Any] | None) -> None:
@@ -144,7 +145,7 @@ def test_damaged_arrays_are_refused(tmp_path: Path) -> None:
     [
         ("format", 1, "format: Input should be 2"),
         ("colour", "red", "colour: Extra inputs"),
-        ("categories", ["general"], r"array 'logits\.weights' has shape \(3, 64\), expected \(1, 64\)"),
+        ("categories", ["general"], r"array 'logits\.weights' has shape \(3, 384\), expected \(1, 384\)"),
         ("categories", ["cooking", "everything", "sailing"], "must name every category"),
         ("mapping", {"general": "chat"}, "must name every category"),
         ("added", {"cooking": 0.5}, "what was added are not the last categories; train again"),
@@ -170,17 +171,12 @@ def test_a_manifest_that_is_not_json_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_artifact_of_another_embedder_is_refused(tmp_path: Path) -> None:
-    class Renamed(HashedWords):
-        @property
-        def sha256(self) -> str:
-            return "0" * 64
-
     artifact = given().artifact
     artifact.write(tmp_path)
-    with pytest.raises(ArtifactError, match="trained on embedder hashed-words"):
-        Router(artifact, Renamed())
+    with pytest.raises(ArtifactError, match="trained on embedder minilm-static-384"):
+        Router(artifact, HashedWords())
     manifest = tmp_path / MANIFEST
-    manifest.write_text(manifest.read_text().replace("hashed-words", "word2vec"))
+    manifest.write_text(manifest.read_text().replace("minilm-static-384", "word2vec"))
     with pytest.raises(EmbedderError, match="word2vec"):
         Router.load(tmp_path)
 

@@ -11,7 +11,7 @@ import pytest
 import router
 from router.composition import Composition
 from router.decision import Decision
-from router.embedders.embedder import embedder_named
+from router.embedders.registry import embedder_named
 from router.errors import MappingError, NoEligibleError
 from router.mapping.expert_mapping import ExpertMapping
 from router.recall import Recall

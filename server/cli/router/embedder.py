@@ -4,8 +4,9 @@ import argparse
 import os
 import re
 
-from router.embedders.embedder import Embedder, embedder_named
+from router.embedders.embedder import Embedder
 from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
+from router.embedders.registry import embedder_named
 from router.manifest import EndpointRecord
 from server.config.settings import SettingsError
 

@@ -13,9 +13,9 @@ from benchmarks.categories.embedders import Trial
 from benchmarks.categories.embedders import measure as measure_embedders
 from router.classifiers.uncertainty import Signs, Uncertainty
 from router.data.dataset import Example
-from router.embedders.embedder import HashedWords
 from router.errors import DatasetError
 from server.cli.main import main
+from tests.router.hashed_words import HashedWords
 
 TOPICS = {
     "cooking": "oven butter flour sugar whisk dough salt pepper roast simmer",

@@ -25,9 +25,11 @@ from benchmarks.router.report import Report, Row, Throughput
 from benchmarks.router.tables import show
 from router.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
-from router.embedders.embedder import HashedWords, MiniLmOnnx, embedders
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.registry import embedders
 from server.cli.bench.router import EMBEDDED
 from server.cli.main import main
+from tests.router.hashed_words import HashedWords
 from tests.router.mapping.hidden_groups import finer
 
 

@@ -28,20 +28,21 @@ from benchmarks.routers.two_model_routers import (
     gradients,
     unit,
 )
+from router.arrays import Floats, Vectors
 from router.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
 from router.classifiers.lexicon import BUCKETS
 from router.classifiers.linear import Linear
 from router.data.dataset import Example
-from router.embedders.embedder import HashedWords, Vectors
 from router.errors import DatasetError, MappingError
 from router.manifest import EmbedderRecord
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import Estimate
-from router.mapping.score_table import Floats, ScoreTable
+from router.mapping.score_table import ScoreTable
 from router.router import Router
 from server.cli.bench.router import EMBEDDED
 from server.cli.main import main
+from tests.router.hashed_words import HashedWords
 
 SMALL_AND_BIG = Pool.of({"big": 50.0, "small": 10.0})
 TOPICS = {"easy": (1.0, 1.0), "hard": (0.0, 1.0)}

@@ -1,8 +1,9 @@
 import numpy as np
 from scipy.sparse import csr_array
 
+from router.arrays import Floats
 from router.classifiers.crossfit import FOLDS, Corpus, apart
-from router.classifiers.linear import Floats, Readings
+from router.classifiers.linear import Readings
 
 
 def corpus(folds: list[int]) -> Corpus:

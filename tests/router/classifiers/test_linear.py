@@ -3,9 +3,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
+from router.arrays import Floats, Targets
 from router.classifiers.classifier import fit_linear, temperature_for
 from router.classifiers.lexicon import Grams, Reading
-from router.classifiers.linear import Floats, Readings, Targets, fit_ridge, fit_softmax, log_softmax
+from router.classifiers.linear import Readings, fit_ridge, fit_softmax, log_softmax
 
 BUCKETS = 40
 

@@ -5,11 +5,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from router.arrays import Vectors
 from router.classifiers.classifier import temperature_for
 from router.classifiers.lexicon import Grams, Reading
 from router.classifiers.linear import Readings
 from router.classifiers.neighbours import NeighbourClassifier, certain, fit_neighbours, propagate
-from router.embedders.embedder import Vectors
 
 LABELS = ("law", "math")
 

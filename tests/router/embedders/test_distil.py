@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from router.embedders.embedder import HashedWords
-from router.embedders.static import TOKENIZER, StaticMiniLm
+from router.embedders.model_files import TOKENIZER
+from router.embedders.static import StaticMiniLm
 from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
 from router.errors import EmbedderError
 from router.training.distil import distil
+from tests.router.hashed_words import HashedWords
 
 ANIMALS = ["the cat sat on the mat", "a cat and a dog", "the dog ran to the cat", "dog, cat and mouse"]
 PIECES = WordPieces.read(TOKENIZER)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import Embedder, HashedWords, MiniLmOnnx, embedder_named
+from router.embedders.embedder import Embedder
+from router.embedders.minilm import MiniLmOnnx
+from router.embedders.registry import embedder_named
 from router.embedders.static import StaticMiniLm
 from router.errors import EmbedderError
+from tests.router.hashed_words import HashedWords
 
 TEXTS = [
     "What is the integral of x^2?",
@@ -104,12 +107,12 @@ def test_a_missing_tokenizer_is_refused_with_what_to_install(tmp_path: Path) -> 
 
 
 def test_an_unknown_embedder_is_refused_with_those_there_are() -> None:
-    with pytest.raises(EmbedderError, match="hashed-words, minilm-l6-int8, minilm-static-384"):
+    with pytest.raises(EmbedderError, match="minilm-l6-int8, minilm-static-384"):
         embedder_named("word2vec")
 
 
 def test_embedders_are_found_by_the_name_they_carry() -> None:
-    for name in ("hashed-words", "minilm-l6-int8", "minilm-static-384"):
+    for name in ("minilm-l6-int8", "minilm-static-384"):
         assert embedder_named(name).name == name
 
 
@@ -128,9 +131,9 @@ def test_the_cache_on_disk_answers_without_the_embedder(tmp_path: Path) -> None:
 
 
 def test_routers_share_an_embedder_while_one_of_them_has_it() -> None:
-    one = embedder_named(HashedWords.name, threads=7)
-    assert embedder_named(HashedWords.name, threads=7) is one
-    assert embedder_named(HashedWords.name, threads=8) is not one
+    one = embedder_named(StaticMiniLm.name, threads=7)
+    assert embedder_named(StaticMiniLm.name, threads=7) is one
+    assert embedder_named(StaticMiniLm.name, threads=8) is not one
     seen = weakref.ref(one)
     del one
     gc.collect()

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from router.embedders.cache import EmbeddingCache
-from router.embedders.embedder import HashedWords
-from router.embedders.endpoint import BATCH, EndpointEmbedder, embedder_of, record_of
+from router.embedders.endpoint import BATCH, EndpointEmbedder
+from router.embedders.registry import embedder_of, record_of
 from router.errors import EmbedderError, EndpointError
 from router.manifest import MANIFEST, EndpointRecord
 from router.router import Router
 from router.training.train import train
 from tests.router.embedders.scripted_endpoint import Call, Scripted, ScriptedEndpoint, failure, scripted
 from tests.router.embedders.test_embedders import TEXTS
+from tests.router.hashed_words import HashedWords
 from tests.router.training.test_training import MAPPING, contents, prompts
 
 INSTRUCTION = "Instruct: Name the topic\nQuery: "

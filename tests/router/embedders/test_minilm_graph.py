@@ -7,8 +7,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from router.embedders.embedder import MINILM, MiniLmOnnx, Vectors, installed_weights
+from router.arrays import Vectors
+from router.embedders.minilm import MiniLmOnnx
 from router.embedders.minilm_session import minilm_session, products_saturate
+from router.embedders.model_files import MINILM, installed_weights
 from scripts.build_minilm_graph import minilm_graph, probe
 
 TEXTS = [

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from router.data.dataset import Example
-from router.embedders.embedder import HashedWords
+from router.embedders.static import StaticMiniLm
 from router.router import Router
 from router.training.train import train
 
@@ -43,4 +43,4 @@ def hidden(each: int = 150, seed: int = 1) -> list[Example]:
 def finer() -> Router:
     """Trained once, for tests that only ask it or write it."""
     with TemporaryDirectory() as folder:
-        return train(hidden(), Path(folder), experts=SIZES, embedder=HashedWords())
+        return train(hidden(), Path(folder), experts=SIZES, embedder=StaticMiniLm())

@@ -3,9 +3,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 
+from router.arrays import Floats
 from router.classifiers.crossfit import FOLDS
 from router.classifiers.lexicon import Grams, Reading
-from router.classifiers.linear import Floats, Readings
+from router.classifiers.linear import Readings
 from router.mapping.clusters import EASE, Clusters, cluster, nearest, points_of
 from router.mapping.expected_scores import ExpectedScores, fit_expected
 from router.mapping.finer import Graded, blind, finer_help, mean_gain, table_of

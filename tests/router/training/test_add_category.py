@@ -11,11 +11,12 @@ import pytest
 from router.artifact import Artifact
 from router.classifiers.uncertainty import distances_to
 from router.data.dataset import Example
-from router.embedders.embedder import HashedWords
+from router.embedders.static import StaticMiniLm
 from router.errors import DatasetError, MappingError
 from router.router import Router
 from router.training.add_category import FEWEST, with_category
 from router.training.train import train
+from tests.router.hashed_words import HashedWords
 from tests.router.mapping.hidden_groups import finer, hidden
 from tests.router.training.test_training import MAPPING, TOPICS, given, solved
 
@@ -113,7 +114,7 @@ def test_the_router_it_is_added_to_is_left_as_it_was() -> None:
 def test_it_is_written_and_read_like_any_other(tmp_path: Path) -> None:
     router = with_category(finer(), "chess", CHESS, "chat")
     router.artifact.write(tmp_path)
-    read = Router(Artifact.read(tmp_path), HashedWords())
+    read = Router(Artifact.read(tmp_path), StaticMiniLm())
     for prompt in [*CHESS, *(example.prompt for example in hidden(5, seed=7))]:
         one, other = read.decide(prompt), router.decide(prompt)
         assert (one.category, one.cluster, one.probabilities) == (

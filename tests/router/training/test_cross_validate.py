@@ -25,7 +25,7 @@ def data(folder: Path) -> str:
 def test_each_budget_is_measured_on_all_prompts(tmp_path: Path) -> None:
     out = tmp_path / "gains.json"
     words = ("--data", data(tmp_path), "--experts", EXPERTS, "--budgets", "1B", "--folds", "2")
-    assert main([*words, "--embedder", "hashed-words", "--json", str(out)]) == 0
+    assert main([*words, "--embedder", "minilm-static-384", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     assert found[0]["composition"]["active"] == pytest.approx(1)
     assert len(found) == 2
@@ -45,7 +45,7 @@ def test_each_budget_is_measured_on_all_prompts(tmp_path: Path) -> None:
 def test_what_is_wrong_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], complaint: str
 ) -> None:
-    rest = ("--data", data(tmp_path), "--experts", EXPERTS, "--folds", "2", "--embedder", "hashed-words")
+    rest = ("--data", data(tmp_path), "--experts", EXPERTS, "--folds", "2", "--embedder", "minilm-static-384")
     assert main([*rest, *words]) == 1
     said = capsys.readouterr()
     assert said.out == ""

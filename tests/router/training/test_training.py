@@ -12,11 +12,12 @@ import pytest
 
 from router.artifact import Artifact
 from router.data.dataset import Example
-from router.embedders.embedder import HashedWords
+from router.embedders.static import StaticMiniLm
 from router.errors import DatasetError, MappingError, NoEligibleError
 from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.training.train import train
+from tests.router.hashed_words import HashedWords
 
 TOPICS = {
     "cooking": "oven butter flour sugar whisk dough salt pepper roast simmer",
@@ -45,11 +46,13 @@ Kind = Literal["linear", "neighbours"]
 
 
 def trained(folder: Path, seed: int = 0, classifier: Kind = "linear") -> Router:
-    return train(prompts(), folder, mapping=MAPPING, embedder=HashedWords(), seed=seed, classifier=classifier)
+    return train(
+        prompts(), folder, mapping=MAPPING, embedder=StaticMiniLm(), seed=seed, classifier=classifier
+    )
 
 
 def scored(folder: Path, classifier: Kind = "linear") -> Router:
-    return train(prompts(), folder, experts=SIZES, embedder=HashedWords(), classifier=classifier)
+    return train(prompts(), folder, experts=SIZES, embedder=StaticMiniLm(), classifier=classifier)
 
 
 @cache
@@ -266,8 +269,9 @@ def test_an_expert_that_cannot_take_the_request_is_passed_over() -> None:
         router.decide(prompt, {"stranger"})
 
 
-def test_words_never_seen_are_uncertain_and_become_general() -> None:
-    decision = given().decide(" ".join(f"zugzwang{number}" for number in range(60)))
+def test_words_never_seen_are_uncertain_and_become_general(tmp_path: Path) -> None:
+    router = train(prompts(), tmp_path, mapping=MAPPING, embedder=HashedWords())
+    decision = router.decide(" ".join(f"zugzwang{number}" for number in range(60)))
     assert decision.uncertain
     assert (decision.category, decision.expert) == ("general", "chat")
     assert repr(decision).endswith("uncertain>")
@@ -285,5 +289,5 @@ def test_a_far_prompt_is_uncertain_however_confident_the_classifier() -> None:
 
 def test_the_clock_that_is_given_times_the_decision() -> None:
     ticks = count()
-    router = Router(given().artifact, HashedWords(), clock=lambda: float(next(ticks)))
+    router = Router(given().artifact, StaticMiniLm(), clock=lambda: float(next(ticks)))
     assert router.decide("anchor").seconds == 1.0

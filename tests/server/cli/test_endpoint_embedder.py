@@ -74,8 +74,8 @@ async def test_a_gateway_routes_by_an_endpoint_and_says_when_it_is_gone(
 
 
 def test_one_that_ships_is_chosen_by_name(tmp_path: Path, capsys: Captured) -> None:
-    assert main(arguments(tmp_path, "--embedder", "hashed-words")) == 0
-    assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["embedder"]["dimension"] == 64
+    assert main(arguments(tmp_path, "--embedder", "minilm-static-384")) == 0
+    assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["embedder"]["dimension"] == 384
     assert main(arguments(tmp_path, "--embedder", "word2vec")) == 1
     assert "no embedder is called 'word2vec'" in capsys.readouterr().err
 

@@ -6,7 +6,7 @@ import numpy as np
 import openai
 import pytest
 
-from router.embedders.embedder import embedder_named
+from router.embedders.registry import embedder_named
 from server.config.settings import Settings
 from tests.server.conftest import Serving
 

@@ -12,7 +12,8 @@ import pytest
 
 from router.artifact import Artifact
 from router.composition import Composition
-from router.embedders.embedder import HashedWords, embedder_named
+from router.embedders.registry import embedder_named
+from router.embedders.static import StaticMiniLm
 from router.errors import MappingError
 from router.mapping.budget_solver import Solver
 from router.router import Router
@@ -232,7 +233,7 @@ def graded_artifact(folder: Path) -> Path:
         replace(example, scores={topics[name]: grade for name, grade in example.scores.items()})
         for example in prompts()
     ]
-    train(data, folder, experts=experts, embedder=HashedWords())
+    train(data, folder, experts=experts, embedder=StaticMiniLm())
     return folder
 
 

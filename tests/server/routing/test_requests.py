@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from router.arrays import Vectors
 from router.artifact import Artifact
 from router.composition import Composition
-from router.embedders.embedder import Vectors, embedder_named
+from router.embedders.registry import embedder_named
 from router.router import Router
 from server.cli.main import main
 from server.config.settings import Settings
