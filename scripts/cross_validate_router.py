@@ -28,7 +28,7 @@ from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Budgets, solve
 from router.router import Router
 from router.training.train import train
-from server.cli.router.verbs import parameters, sizes
+from server.cli.router.sizes import parameters, sizes
 from server.config.settings import SettingsError
 
 

@@ -6,7 +6,7 @@
 routers is read; ``--wordnet`` is a folder with WordNet's data.noun and so on, as in Debian's package
 wordnet-base. Python's documentation and code come from the modules of the interpreter that runs this.
 ``--cache`` keeps the teacher's vectors, so that an interrupted run goes on. To distil on texts of your own,
-call ``router.training.distil.distil`` as ``main`` does.
+call ``scripts.distil.distil`` as ``main`` does.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from router.data.plain_prompts import plain_prompts
 from router.embedders.cache import EmbeddingCache
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.model_files import TOKENIZER
+from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
-from router.training.distil import distil
+from scripts.distil import distil
 
 GLOSSES, PARAGRAPHS, FUNCTIONS = 40_000, 6_000, 1_000
 
@@ -43,8 +44,8 @@ def main() -> None:
         print(f"{done:,} embedded", end="\r", flush=True)
     table = distil(teacher, WordPieces.read(TOKENIZER), texts, dimension=384)
     teacher.close()
-    table.write(options.out)
-    print(f"{table}, sha256 {table.sha256}")
+    options.out.write_bytes(table)
+    print(f"{StaticTable.read(options.out)}, sha256 {hashlib.sha256(table).hexdigest()}")
 
 
 def corpus(data: Path, wordnet: Path) -> list[str]:

@@ -1,7 +1,9 @@
-"""Text to the token ids of BERT's uncased WordPiece, in a sixth of the time that ``tokenizers`` takes.
+"""Text to the token ids of BERT's uncased WordPiece, several times faster than ``tokenizers``.
 
-A static embedder needs no offsets and no special tokens. Words that are tokens are looked up whole; only the
-others are split, and those are remembered.
+Measured: 7, 38 and 783 microseconds for 20, 200 and 2,000 tokens, where ``tokenizers`` takes 28, 216 and
+2,241, which would make the static embedder 2 to 4 times slower. A static embedder needs no offsets and no
+special tokens. Words that are tokens are looked up whole; only the others are split, and those are
+remembered.
 """
 
 import json

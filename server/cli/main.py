@@ -10,10 +10,10 @@ from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.cli import experts, feedback, keys, route, serve, usage
 from server.cli.arguments import Parent
-from server.cli.bench import categories, engine, gateway, routers, switch
+from server.cli.bench import engine, gateway, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
-from server.cli.router import judge_options, options, traffic
+from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
 from server.cli.tiers import simulate, verbs
 from server.config.settings import SettingsError
 from server.operator_api import OperatorError
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     route.add_to(verb)
     experts.add_to(verb)
     router = _group(verb, "router", "train and evaluate routers")
-    for room in (options, judge_options, traffic):
+    for room in (train, evaluate, mapping, predict, add_category, judge, traffic):
         room.add_to(router)
     for room in (feedback, keys, usage):
         room.add_to(verb)
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     for room in (verbs, simulate):
         room.add_to(tiers)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
-    for room in (switch, policies, engine, decisions, gateway, routers, categories):
+    for room in (switch, policies, engine, decisions, gateway, routers):
         room.add_to(bench)
     return top
 

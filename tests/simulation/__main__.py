@@ -12,7 +12,6 @@ clock.install()
 from tests.simulation import resets  # noqa: E402
 from tests.simulation.world import run  # noqa: E402  the clock comes before what asks for it
 
-
 MOST_FAILURES = 10
 """Seeds that fail before the rest is not played any more."""
 

@@ -8,7 +8,7 @@ from server.cli.arguments import Parent, add_verb, positive
 from server.cli.bench.modules import benchmark
 from server.cli.output import write_json
 from server.cli.progress import Bars
-from server.cli.router.verbs import parameters, sizes
+from server.cli.router.sizes import parameters, sizes
 from server.cli.tiers.simulation_plot import matplotlib
 
 BUDGETS = (8.0, 15.0, 31.0, 40.0, 54.0, 59.0, 65.0)

@@ -1,20 +1,43 @@
-"""From the options of ``coe router train`` to an embedder."""
+"""The embedder of ``coe router train``: its options, and what they choose."""
 
 import argparse
 import os
-import re
+from typing import TYPE_CHECKING
 
-from router.embedders.embedder import Embedder
-from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
-from router.embedders.registry import embedder_named
-from router.manifest import EndpointRecord
+from server.cli.router.sizes import parameters
 from server.config.settings import SettingsError
+
+if TYPE_CHECKING:
+    from router.embedders.embedder import Embedder
 
 ENDPOINT = "endpoint"
 
 
-def chosen(options: argparse.Namespace) -> Embedder | None:
-    """None: the default. Raises SettingsError, RouterError."""
+def add_to(train: argparse.ArgumentParser) -> None:
+    """Adds the options that choose an embedder."""
+    group = train.add_argument_group("embedder")
+    group.add_argument(
+        "--embedder", metavar="NAME", help="one that ships, or endpoint; minilm-l6-int8 by default"
+    )
+    group.add_argument(
+        "--embedder-url",
+        metavar="URL",
+        help="OpenAI-compatible endpoint with /embeddings; COE_EMBEDDER_URL. COE_EMBEDDER_KEY has its key",
+    )
+    group.add_argument("--embedder-model", metavar="NAME", help="what it calls the model")
+    group.add_argument("--embedder-parameters", metavar="SIZE", help="of the model, such as 7.11B or 335M")
+    group.add_argument("--embedder-instruction", metavar="TEXT", help="put before each text as it is")
+    group.add_argument(
+        "--embedder-characters", type=int, metavar="N", help="what is sent of a longer text; 4096 by default"
+    )
+
+
+def chosen(options: argparse.Namespace) -> "Embedder | None":
+    """Opens the embedder that ``options`` name; None is the default. Raises SettingsError, RouterError."""
+    from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
+    from router.embedders.registry import embedder_named
+    from router.manifest import EndpointRecord
+
     of_endpoint = {
         name: value for name, value in vars(options).items() if name.startswith("embedder_") and value
     }
@@ -27,19 +50,11 @@ def chosen(options: argparse.Namespace) -> Embedder | None:
         raise SettingsError(f"--embedder {ENDPOINT} needs --embedder-url and --embedder-model")
     if options.embedder_characters is not None and options.embedder_characters < 1:
         raise SettingsError(f"--embedder-characters {options.embedder_characters}: it must be over 0")
+    size = options.embedder_parameters
     given = {
         "instruction": options.embedder_instruction,
         "characters": options.embedder_characters,
-        "parameters_b": _billions(options.embedder_parameters),
+        "parameters_b": None if size is None else parameters("--embedder-parameters", size),
     }
     kept = {name: value for name, value in given.items() if value is not None}
     return EndpointEmbedder(EndpointRecord(url=url, model=options.embedder_model, **kept))
-
-
-def _billions(size: str | None) -> float | None:
-    if size is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MB])", size)
-    if found is None:
-        raise SettingsError(f"--embedder-parameters {size}: write it like 7.11B or 335M")
-    return float(found[1]) / (1 if found[2] == "B" else 1000)

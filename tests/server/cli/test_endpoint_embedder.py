@@ -85,7 +85,10 @@ def test_one_that_ships_is_chosen_by_name(tmp_path: Path, capsys: Captured) -> N
     [
         (("--embedder", "endpoint"), "--embedder endpoint needs --embedder-url and --embedder-model"),
         (("--embedder-model", "e5"), "--embedder-model needs --embedder endpoint"),
-        ((*endpoint_options("http://here"), "--embedder-parameters", "7"), "write it like 7.11B or 335M"),
+        (
+            (*endpoint_options("http://here"), "--embedder-parameters", "7"),
+            "is not a number of parameters such as 31B",
+        ),
         ((*endpoint_options("http://here"), "--embedder-characters", "-1"), "-1: it must be over 0"),
         (endpoint_options("here"), "'here' is no address"),
     ],

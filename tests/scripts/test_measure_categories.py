@@ -1,4 +1,4 @@
-"""``coe bench doubts`` and ``coe bench embedders``: what they compare, and the verbs."""
+"""``scripts.measure_doubts`` and ``scripts.measure_embedders``: what they compare and print."""
 
 import json
 import random
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.categories.doubts import Kind, compared
-from benchmarks.categories.doubts import measure as measure_doubts
-from benchmarks.categories.embedders import Trial
-from benchmarks.categories.embedders import measure as measure_embedders
 from router.classifiers.uncertainty import Signs, Uncertainty
 from router.data.dataset import Example
 from router.errors import DatasetError
-from server.cli.main import main
+from scripts.measure_doubts import Kind, compared, main
+from scripts.measure_doubts import measure as measure_doubts
+from scripts.measure_embedders import Trial
+from scripts.measure_embedders import main as main_of_embedders
+from scripts.measure_embedders import measure as measure_embedders
 from tests.router.hashed_words import HashedWords
 
 TOPICS = {
@@ -73,18 +73,21 @@ def test_each_classifier_is_measured_on_all_a_part_and_plain_prompts() -> None:
     json.dumps(report.json())
 
 
-def test_without_anything_left_out_the_verb_says_what_to_do(
+def test_without_anything_left_out_it_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "doubts", "--data", str(tmp_path / "absent.jsonl")]) == 1
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path / "absent.jsonl")])
     assert "--without-label" in capsys.readouterr().err
 
 
-def test_the_verbs_print_tables_and_write_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_printed_and_json_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, figures = tmp_path / "data.jsonl", tmp_path / "figures.json"
     lines = [{"id": e.id, "prompt": e.prompt, "category": e.category} for e in prompts(10)]
     data.write_text("\n".join(map(json.dumps, lines)))
     given = ["--data", str(data), "--json", str(figures)]
-    assert main(["bench", "doubts", *given, "--without-label", "sailing"]) == 0
+    assert main([*given, "--without-label", "sailing"]) == 0
     assert "all three" in capsys.readouterr().out
     assert json.loads(figures.read_text())["rows"][0]["kind"]["name"] == "sailing"
+    assert main_of_embedders(["--data", str(tmp_path / "absent.jsonl")]) == 1
+    assert "absent.jsonl cannot be read" in capsys.readouterr().err

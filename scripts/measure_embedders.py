@@ -1,15 +1,22 @@
-"""``coe bench embedders``: how well each embedder and classifier tells the labels of prompts kept apart.
+"""How well each embedder and classifier tells the labels of prompts kept apart.
+
+    python -m scripts.measure_embedders --data routing.jsonl.gz --cache vectors.sqlite --part mmlu-pro/
 
 Fitted as ``coe router train`` does, five times without a fold and once with all; near twins are in one fold.
 """
 
-from collections.abc import Callable, Sequence
+import argparse
+import json
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 from scipy.sparse import csr_array
 
 from router.classifiers.classifier import Classifier
@@ -17,19 +24,21 @@ from router.classifiers.crossfit import Corpus
 from router.classifiers.learner import Kind, Learner, cross_fitted
 from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings, log_softmax
-from router.data.dataset import Example
+from router.data.dataset import Example, read_examples
+from router.data.plain_prompts import plain_prompts
 from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder
 from router.embedders.registry import embedders
-from router.errors import DatasetError
+from router.errors import DatasetError, RouterError
 from router.mapping.metrics import Estimate, bootstrap, calibration_error, macro_f1
+from router.progress import Progress
 from router.training.train import corpus_of, labelled_of
+from server.cli.progress import Bars
 
 SEED_SHARE = 0.05
 """Of the labels, which are spread to the prompts that then have none."""
 DRAWS = 3
 """Of those labels."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +204,64 @@ def _right(classifier: Classifier, readings: Readings, examples: Sequence[Exampl
 
 def _share(right: NDArray[np.bool_], seed: int) -> Estimate:
     return bootstrap(lambda rows: float(right[rows].mean()), len(right), seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True, help="JSON lines with id, prompt and category")
+    parser.add_argument("--part", default="", metavar="PREFIX", help="ids that are also measured alone")
+    parser.add_argument("--plain", type=Path, help="prompts under [label] headings, measured too")
+    parser.add_argument("--cache", type=Path, help="file that keeps embeddings between runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        plain = [] if options.plain is None else plain_prompts(options.plain)
+        trial = Trial(read_examples(options.data), options.part, plain, options.cache, options.seed)
+        with Bars() as bars:
+            report = measure(trial, bars.of("embedders"))
+    except RouterError as error:
+        print(f"measure_embedders: {error}", file=sys.stderr)
+        return 1
+    _show(report)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.json(), indent=2) + "\n")
+    return 0
+
+
+def _show(report: Report) -> None:
+    part = report.prefix or "a part"
+    table = Table(title=f"% of {report.prompts:,} prompts kept apart, with 95 % intervals")
+    figures = ("right", "macro F1", "ECE", f"right of {part}", "right of plain")
+    for column in ("embedder", "classifier", *figures):
+        table.add_column(column, justify="left" if column in ("embedder", "classifier") else "right")
+    for row in report.rows:
+        table.add_row(
+            row.embedder,
+            str(row.way),
+            _percent(row.accuracy),
+            _percent(row.macro_f1),
+            f"{100 * row.calibration_error:.1f}",
+            _percent(row.part),
+            _percent(row.plain),
+        )
+    few = Table("classifier", "labels", "alone", "spread", title="% right from few labels, each draw")
+    for each in report.few:
+        few.add_row(each.kind, str(each.labels), _draws(each.alone), _draws(each.spread))
+    console = Console(width=160)
+    console.print(table)
+    console.print(few)
+
+
+def _percent(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _draws(shares: Sequence[float]) -> str:
+    return ", ".join(f"{100 * share:.1f}" for share in shares)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,14 @@
-"""``coe bench doubts``: whether doubts tell prompts of a kind never seen from others like those seen.
+"""Whether doubts tell prompts of a kind never seen from others like those seen.
+
+    python -m scripts.measure_doubts --data routing.jsonl.gz --cache vectors.sqlite --without bbh/
 
 One kind at a time is left out: the prompts of a source, or of a label. A classifier is fitted to four folds
 of the rest, as ``coe router train`` does. The fifth fold is what is known, what was left out is new.
 """
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 from scipy.stats import rankdata
 
 from router.arrays import Floats
@@ -19,16 +26,17 @@ from router.classifiers.learner import Learner
 from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings, log_softmax
 from router.classifiers.uncertainty import Signs, Uncertainty, distances_to, entropies
-from router.data.dataset import Example
+from router.data.dataset import Example, read_examples
 from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
-from router.errors import DatasetError
+from router.errors import DatasetError, RouterError
+from router.progress import Progress
 from router.training.train import DOUBTED, corpus_of, labelled_of, landmarks_of
+from server.cli.progress import Bars
 
 FALSE_ALARMS = 0.05
 """Of known prompts."""
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +193,48 @@ def _detected(known: Floats, new: Floats, plain: NDArray[np.bool_]) -> Detected:
 def _shares_below(reference: Floats) -> Callable[[Floats], Floats]:
     ordered = np.sort(reference)
     return lambda values: np.searchsorted(ordered, values, side="left") / len(ordered)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, required=True, help="JSON lines with id, prompt and category")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PREFIX", help="ids to leave out")
+    parser.add_argument("--without-label", nargs="+", default=[], metavar="LABEL", help="labels to leave out")
+    parser.add_argument("--cache", type=Path, help="file that keeps embeddings between runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    kinds = [Kind(name, label=False) for name in options.without]
+    kinds += [Kind(name, label=True) for name in options.without_label]
+    if not kinds:
+        parser.error("nothing is left out; name ids with --without, or labels with --without-label")
+    try:
+        with Bars() as bars:
+            examples = read_examples(options.data)
+            report = measure(examples, kinds, bars.of("doubts"), cache=options.cache, seed=options.seed)
+    except RouterError as error:
+        print(f"measure_doubts: {error}", file=sys.stderr)
+        return 1
+    _show(report)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.json(), indent=2) + "\n")
+    return 0
+
+
+def _show(report: Report) -> None:
+    table = Table(
+        title=f"AUROC / detected at {100 * FALSE_ALARMS:.0f} % false alarms / plain prompts then doubted"
+    )
+    for column in ("left out", "known", "new", *report.rows[0].alarms):
+        table.add_column(column, justify="left" if column == "left out" else "right")
+    for row in report.rows:
+        figures = (
+            f"{each.auroc:.2f} / {100 * each.detected:.0f} / {100 * each.plain:.0f}"
+            for each in row.alarms.values()
+        )
+        table.add_row(row.kind.name, str(row.known), str(row.new), *figures)
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ from server.cli.tiers.simulation_plot import matplotlib
 from server.config.settings import SettingsError
 
 
-def save(frontier: Sequence[Worth], path: Path) -> None:
+def save_frontier(frontier: Sequence[Worth], path: Path) -> None:
     """``frontier``: on the same prompts. Raises SettingsError when the file cannot be written."""
     figure = matplotlib()(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()

@@ -1,1 +1,0 @@
-"""``coe bench doubts`` and ``coe bench embedders``: classification quality."""

@@ -1,0 +1,112 @@
+"""``coe router evaluate`` and ``coe router frontier``: how good an artifact and its maps are."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.cli.arguments import Parent, add_verb
+from server.cli.progress import Bars
+from server.cli.router.graded import GRADED, add_artifact, part_of
+from server.cli.router.mapping import table_of
+from server.cli.router.sizes import parameters
+from server.config.settings import SettingsError
+
+if TYPE_CHECKING:
+    from router.mapping.evaluation import Worth
+    from router.mapping.milp import Solution
+
+
+def add_to(router: Parent) -> None:
+    evaluate = add_verb(
+        router,
+        "evaluate",
+        evaluate_router,
+        "accuracy, calibration and worth on prompts kept apart",
+        config=False,
+    )
+    add_artifact(evaluate)
+    evaluate.add_argument("--data", type=Path, required=True, help=GRADED)
+    evaluate.add_argument(
+        "--kept-apart", action="store_true", help="only what train --keep-apart left out of the same file"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the report there as JSON")
+    evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw the frontier there as PNG")
+
+    frontier = add_verb(
+        router, "frontier", show_frontier, "the maps of every budget, and what they are worth", config=False
+    )
+    add_artifact(frontier)
+    frontier.add_argument("--data", type=Path, required=True, help=GRADED)
+    frontier.add_argument("--total-params", metavar="SIZE", help="of all experts of a map, such as 180B")
+    frontier.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
+    frontier.add_argument("--plot", type=Path, metavar="FILE", help="draw them there as PNG")
+
+
+def evaluate_router(options: argparse.Namespace) -> int:
+    from router.data.dataset import read_examples
+    from router.embedders.cache import EmbeddingCache
+    from router.router import Router
+    from router.training.evaluate import evaluate
+    from server.cli.output import write_json
+    from server.cli.router.plots import save_frontier
+    from server.cli.tiers.simulation_plot import matplotlib
+
+    if options.plot is not None:
+        matplotlib()
+    loaded, examples = Router.load(options.artifact), read_examples(options.data)
+    router_ = Router(loaded.artifact, EmbeddingCache(loaded.embedder))  # a plot decides them all again
+    if options.kept_apart:
+        examples = part_of(examples, apart=True)
+    with Bars() as bars:
+        report = evaluate(router_, examples, progress=bars.of("router"))
+        print(report)
+        write_json(options.json, asdict(report))
+        if options.plot is not None:
+            if report.worth is None:
+                raise SettingsError("--plot needs an artifact with scores and graded prompts")
+            found = _frontier(options, router_, examples, None, bars)
+            save_frontier([worth for _, worth in found], options.plot)
+    return 0
+
+
+def show_frontier(options: argparse.Namespace) -> int:
+    from router.data.dataset import read_examples
+    from router.router import Router
+    from server.cli.output import write_json
+    from server.cli.router.plots import save_frontier
+    from server.cli.tiers.simulation_plot import matplotlib
+
+    if options.plot is not None:
+        matplotlib()
+    router_ = Router.load(options.artifact)
+    with Bars() as bars:
+        found = _frontier(options, router_, read_examples(options.data), options.total_params, bars)
+    print(f"{'active B':>8}  {'total B':>8}  {'score [95 %]':22}  over the blind mix")
+    for solution, worth in found:
+        score, over = worth.composition.score, worth.over_blind
+        interval = f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+        print(
+            f"{worth.composition.active:8.2f}  {solution.total:8.2f}  {interval:22}  "
+            f"{over.value:+.2f} [{over.low:+.2f}, {over.high:+.2f}]"
+        )
+    write_json(
+        options.json,
+        {"maps": [{"map": asdict(solution), "worth": asdict(worth)} for solution, worth in found]},
+    )
+    if options.plot is not None:
+        save_frontier([worth for _, worth in found], options.plot)
+    return 0
+
+
+def _frontier(
+    options: argparse.Namespace, router_: Any, examples: Any, total: str | None, bars: Bars
+) -> "list[tuple[Solution, Worth]]":
+    from router.mapping.milp import frontier
+    from router.training.evaluate import frontier_worth
+
+    table = table_of(options.artifact, router_.artifact)
+    limit = None if total is None else parameters("--total-params", total)
+    solutions = frontier(table, total=limit, progress=bars.of("maps"))
+    worths = frontier_worth(router_, examples, solutions, progress=bars.of("router"))
+    return list(zip(solutions, worths, strict=True))
