@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from router.harness import without_harness
+from router.harness import MOST_MARKS, without_harness
 
 _OPENINGS = ("and", "but", "so", "then", "also", "or", "what about", "how about", "what if")
 _REFERENCES = frozenset(
@@ -43,7 +43,7 @@ def prompts_of(messages: Sequence[Mapping[str, object]], *, last: int) -> list[s
     so of all of them.
     """
     texts = [text for message in messages if message.get("role") == "user" and (text := _text_of(message))]
-    turns = [text for text in map(without_harness, texts) if text] or texts
+    turns = [text for text in _asked(texts) if text] or texts
     prompts: list[str] = []
     begin = 0
     for index, turn in enumerate(turns):
@@ -52,6 +52,16 @@ def prompts_of(messages: Sequence[Mapping[str, object]], *, last: int) -> list[s
         if index >= len(turns) - last:
             prompts.append("\n".join(turns[begin : index + 1]))
     return prompts
+
+
+def _asked(texts: Sequence[str]) -> list[str]:
+    """Each without what harnesses wrote. The last come first: there is a bound on what is looked at."""
+    asked: list[str] = []
+    left = MOST_MARKS
+    for text in reversed(texts):
+        asked.append(without_harness(text, left))
+        left = max(0, left - text.count("<"))
+    return asked[::-1]
 
 
 def is_follow_up(text: str) -> bool:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from router.conversation import prompt_of
-from router.harness import without_harness
+from router.conversation import prompt_of, prompts_of
+from router.harness import MOST_MARKS, without_harness
 
 ASKED = "Why does my lease end in May?"
 RETRIEVED = (
@@ -121,3 +121,22 @@ def test_many_blocks_that_are_not_closed_take_no_longer_than_the_text() -> None:
     """Quadratic work would take minutes here."""
     turn = "<system-reminder>" * 100_000
     assert without_harness(turn) == turn
+
+
+def test_marks_beyond_the_bound_are_not_looked_at() -> None:
+    """Sixteen megabytes of them would take a thread seconds."""
+    block, marks = "<git_status>x</git_status>", "<" * (MOST_MARKS - 1)
+    assert without_harness(f"{marks}{block}.") == f"{marks}."
+    assert without_harness(f"<{marks}{block}.") == f"<{marks}{block}."
+
+
+def test_of_a_conversations_marks_the_last_are_looked_at() -> None:
+    block, marks = "<git_status>x</git_status>", "<" * MOST_MARKS
+    asked = f"{block}What is the law of torts about, and who is liable for what?"
+    turns = [
+        {"role": "user", "content": text} for text in (f"{marks} long ago, of many words {marks}", asked)
+    ]
+    assert prompt_of(turns) == asked.removeprefix(block)
+    later = [{"role": "user", "content": text} for text in (asked, f"{marks} and why?")]
+    assert prompt_of(later[:1]) == asked.removeprefix(block)
+    assert prompts_of(later, last=2)[0] == asked

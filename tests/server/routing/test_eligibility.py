@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import random
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from server.config.settings import Settings
 from server.errors import ContextTooLong, NotCapable
 from server.model_request import ModelRequest
 from server.routing.catalog import open_experts
-from server.routing.eligibility import LONG, Eligibility, least_tokens
+from server.routing.eligibility import LONG, PIECE, Eligibility, least_tokens
 from server.routing.routing import Routing
 from server.routing.thread_pools import Workers
 from tests.server.conftest import Gateway, Serving
@@ -251,3 +253,12 @@ async def test_models_say_what_experts_take(serving: Serving, settings: Settings
         }
         assert listed["law"]["capabilities"] == ["tools"]
         assert listed["math"]["capabilities"] is None
+
+
+@pytest.mark.parametrize(("letters", "left_out"), [("ab .", 0), ("ab", 3), (".", 0)])
+def test_a_text_is_counted_in_pieces_and_never_beyond_what_it_has(letters: str, left_out: int) -> None:
+    lottery = random.Random(3)
+    for _ in range(10):
+        text = "".join(lottery.choices(letters, k=lottery.randrange(3 * PIECE)))
+        whole = len(re.findall(r"[ab]{1,20}", text))
+        assert whole - left_out <= least_tokens(iter([text]), len(text)) <= whole
