@@ -10,43 +10,45 @@ from typing import Self
 from memory_tiers.events import Priority
 from server.access.usage import Place, Spent, UsageQuery
 from server.config.api_keys import Hashed, Key, KeyRing, Limits, digest_of, shown
-from server.storage.database import Database, Schema
+from server.storage.database import Database
 from server.storage.errors import NameTaken, NotKept
+from server.storage.schema import Schema
 
 SCHEMA = Schema(
     setting="accounts.file",
     application_id=0x436F4541,  # CoEA
-    version=1,
-    tables=(
-        """CREATE TABLE keys (
-            name TEXT PRIMARY KEY,   -- for ever: usage is counted by it
-            created REAL NOT NULL,   -- seconds since 1970, as all times
-            revoked REAL,            -- NULL: it is in force
-            models TEXT,             -- JSON list; NULL: any
-            requests_per_minute INTEGER,
-            tokens_per_minute INTEGER,
-            concurrent_requests INTEGER,
-            tokens_per_day INTEGER,
-            priority TEXT
-        )""",
-        """CREATE TABLE secrets (
-            digest BLOB PRIMARY KEY, -- SHA-256
-            key TEXT NOT NULL REFERENCES keys (name),
-            shown TEXT NOT NULL,     -- its beginning
-            created REAL NOT NULL,
-            expires REAL             -- NULL: never
-        )""",
-        """CREATE TABLE usage (
-            day INTEGER NOT NULL,    -- days since 1970, of UTC
-            key TEXT NOT NULL,
-            expert TEXT NOT NULL,
-            requests INTEGER NOT NULL,
-            errors INTEGER NOT NULL,
-            prompt_tokens INTEGER NOT NULL,
-            completion_tokens INTEGER NOT NULL,
-            cached_tokens INTEGER NOT NULL,
-            PRIMARY KEY (day, key, expert)
-        ) WITHOUT ROWID""",
+    versions=(
+        (  # 1
+            """CREATE TABLE keys (
+                name TEXT PRIMARY KEY,   -- for ever: usage is counted by it
+                created REAL NOT NULL,   -- seconds since 1970, as all times
+                revoked REAL,            -- NULL: it is in force
+                models TEXT,             -- JSON list; NULL: any
+                requests_per_minute INTEGER,
+                tokens_per_minute INTEGER,
+                concurrent_requests INTEGER,
+                tokens_per_day INTEGER,
+                priority TEXT
+            )""",
+            """CREATE TABLE secrets (
+                digest BLOB PRIMARY KEY, -- SHA-256
+                key TEXT NOT NULL REFERENCES keys (name),
+                shown TEXT NOT NULL,     -- its beginning
+                created REAL NOT NULL,
+                expires REAL             -- NULL: never
+            )""",
+            """CREATE TABLE usage (
+                day INTEGER NOT NULL,    -- days since 1970, of UTC
+                key TEXT NOT NULL,
+                expert TEXT NOT NULL,
+                requests INTEGER NOT NULL,
+                errors INTEGER NOT NULL,
+                prompt_tokens INTEGER NOT NULL,
+                completion_tokens INTEGER NOT NULL,
+                cached_tokens INTEGER NOT NULL,
+                PRIMARY KEY (day, key, expert)
+            ) WITHOUT ROWID""",
+        ),
     ),
 )
 _KEY = (

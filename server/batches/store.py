@@ -11,37 +11,39 @@ from pydantic import TypeAdapter
 
 from server.batches.records import BatchRecord, FileRecord
 from server.errors import BadRequest, BatchesUnavailable, Conflict, UnknownBatch, UnknownFile
-from server.storage.database import Database, Schema
+from server.storage.database import Database
 from server.storage.errors import DatabaseError
+from server.storage.schema import Schema
 
 log = logging.getLogger("coe.batches")
 
 SCHEMA = Schema(
     setting="batches.folder",
     application_id=0x436F4542,  # CoEB
-    version=1,
-    tables=(
-        """CREATE TABLE files (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            id TEXT NOT NULL UNIQUE,
-            owner TEXT NOT NULL,           -- see owner_of
-            filename TEXT NOT NULL,
-            purpose TEXT NOT NULL,
-            bytes INTEGER NOT NULL,
-            created_at INTEGER NOT NULL,   -- seconds since 1970
-            expires_at INTEGER NOT NULL
-        )""",
-        """CREATE TABLE batches (
-            number INTEGER PRIMARY KEY AUTOINCREMENT,
-            id TEXT NOT NULL UNIQUE,
-            owner TEXT NOT NULL,
-            input_file_id TEXT NOT NULL,
-            ended_at INTEGER,              -- NULL until it has ended
-            record TEXT NOT NULL           -- a BatchRecord, JSON
-        )""",
-        "CREATE INDEX files_of ON files (owner, number)",
-        "CREATE INDEX batches_of ON batches (owner, number)",
-        "CREATE INDEX unfinished ON batches (number) WHERE ended_at IS NULL",
+    versions=(
+        (  # 1
+            """CREATE TABLE files (
+                number INTEGER PRIMARY KEY AUTOINCREMENT,
+                id TEXT NOT NULL UNIQUE,
+                owner TEXT NOT NULL,           -- see owner_of
+                filename TEXT NOT NULL,
+                purpose TEXT NOT NULL,
+                bytes INTEGER NOT NULL,
+                created_at INTEGER NOT NULL,   -- seconds since 1970
+                expires_at INTEGER NOT NULL
+            )""",
+            """CREATE TABLE batches (
+                number INTEGER PRIMARY KEY AUTOINCREMENT,
+                id TEXT NOT NULL UNIQUE,
+                owner TEXT NOT NULL,
+                input_file_id TEXT NOT NULL,
+                ended_at INTEGER,              -- NULL until it has ended
+                record TEXT NOT NULL           -- a BatchRecord, JSON
+            )""",
+            "CREATE INDEX files_of ON files (owner, number)",
+            "CREATE INDEX batches_of ON batches (owner, number)",
+            "CREATE INDEX unfinished ON batches (number) WHERE ended_at IS NULL",
+        ),
     ),
 )
 _FILE = "id, owner, filename, purpose, bytes, created_at, expires_at"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from server.feedback.records import Decided, Ended, Kept, Said
-from server.storage.database import Database, Schema
+from server.storage.database import Database
 from server.storage.errors import DatabaseBusy
+from server.storage.schema import Schema
 
 _INSERT = """INSERT OR REPLACE INTO decisions (client, id, at, composition, category, cluster, confidence,
     uncertain, expert, prompt, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -131,26 +132,27 @@ class FeedbackStore:
 SCHEMA = Schema(
     setting="feedback.file",
     application_id=0x436F4546,  # CoEF
-    version=1,
-    tables=(
-        "CREATE TABLE salt (value BLOB NOT NULL)",
-        """CREATE TABLE decisions (
-            id TEXT NOT NULL,          -- of the request, as x-request-id says it
-            client BLOB NOT NULL,      -- keyed hash of its owner: the name of the API key it came with
-            at REAL NOT NULL,          -- seconds since 1970
-            composition TEXT NOT NULL,
-            category TEXT NOT NULL,
-            cluster TEXT NOT NULL,
-            confidence REAL NOT NULL,
-            uncertain INTEGER NOT NULL,
-            expert TEXT NOT NULL,
-            prompt TEXT,               -- redacted; NULL where feedback.prompts is hash
-            digest BLOB NOT NULL,      -- keyed hash of the redacted prompt
-            outcome TEXT,              -- HTTP status or client_left; NULL until it ended
-            score REAL,
-            correction TEXT,
-            PRIMARY KEY (client, id)
-        )""",
-        "CREATE INDEX by_time ON decisions (at)",
+    versions=(
+        (  # 1
+            "CREATE TABLE salt (value BLOB NOT NULL)",
+            """CREATE TABLE decisions (
+                id TEXT NOT NULL,          -- of the request, as x-request-id says it
+                client BLOB NOT NULL,      -- keyed hash of its owner: the name of the API key it came with
+                at REAL NOT NULL,          -- seconds since 1970
+                composition TEXT NOT NULL,
+                category TEXT NOT NULL,
+                cluster TEXT NOT NULL,
+                confidence REAL NOT NULL,
+                uncertain INTEGER NOT NULL,
+                expert TEXT NOT NULL,
+                prompt TEXT,               -- redacted; NULL where feedback.prompts is hash
+                digest BLOB NOT NULL,      -- keyed hash of the redacted prompt
+                outcome TEXT,              -- HTTP status or client_left; NULL until it ended
+                score REAL,
+                correction TEXT,
+                PRIMARY KEY (client, id)
+            )""",
+            "CREATE INDEX by_time ON decisions (at)",
+        ),
     ),
 )

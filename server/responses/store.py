@@ -5,48 +5,61 @@ Deleted rows are overwritten (``secure_delete``). Nothing in here knows of HTTP.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import orjson
 
 from server.config.responses import ResponsesConfig
+from server.responses.gateways import Gateways
 from server.responses.items import Item
-from server.storage.database import Database, Schema
+from server.storage.database import Database
+from server.storage.schema import Schema
 
 DAY_S = 86_400.0
 RUNNING = ("queued", "in_progress")
 """Status of a response that has not ended."""
-_SCHEMA = Schema(
+SCHEMA = Schema(
     setting="responses.file",
     application_id=0x436F4552,  # CoER
-    version=1,
-    tables=(
-        """CREATE TABLE responses (
-            id TEXT PRIMARY KEY,
-            owner TEXT NOT NULL,
-            previous TEXT,             -- the response that it goes on from
-            used_at REAL NOT NULL,     -- seconds since 1970: when it was kept or last gone on from
-            running INTEGER NOT NULL,
-            bytes INTEGER NOT NULL,    -- of input and response
-            input BLOB NOT NULL,       -- a JSON list of items
-            response BLOB NOT NULL     -- the JSON object
-        )""",
-        "CREATE INDEX by_use ON responses (used_at)",
-        "CREATE INDEX by_owner ON responses (owner, used_at)",
-        # Counted as they come and go: counting them all would cost each response a millisecond.
-        "CREATE TABLE owners (owner TEXT PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL)",
-        """CREATE TRIGGER came AFTER INSERT ON responses BEGIN
-            INSERT INTO owners VALUES (NEW.owner, 1, NEW.bytes)
-                ON CONFLICT DO UPDATE SET count = count + 1, bytes = bytes + NEW.bytes;
-        END""",
-        """CREATE TRIGGER went AFTER DELETE ON responses BEGIN
-            UPDATE owners SET count = count - 1, bytes = bytes - OLD.bytes WHERE owner = OLD.owner;
-            DELETE FROM owners WHERE owner = OLD.owner AND count = 0;
-        END""",
+    versions=(
+        (
+            """CREATE TABLE responses (
+                id TEXT PRIMARY KEY,
+                owner TEXT NOT NULL,
+                previous TEXT,             -- the response that it goes on from
+                used_at REAL NOT NULL,     -- seconds since 1970: when it was kept or last gone on from
+                running INTEGER NOT NULL,
+                bytes INTEGER NOT NULL,    -- of input and response
+                input BLOB NOT NULL,       -- a JSON list of items
+                response BLOB NOT NULL     -- the JSON object
+            )""",
+            "CREATE INDEX by_use ON responses (used_at)",
+            "CREATE INDEX by_owner ON responses (owner, used_at)",
+            # Counted as they come and go: counting them all would cost each response a millisecond.
+            "CREATE TABLE owners (owner TEXT PRIMARY KEY, count INTEGER NOT NULL, bytes INTEGER NOT NULL)",
+            """CREATE TRIGGER came AFTER INSERT ON responses BEGIN
+                INSERT INTO owners VALUES (NEW.owner, 1, NEW.bytes)
+                    ON CONFLICT DO UPDATE SET count = count + 1, bytes = bytes + NEW.bytes;
+            END""",
+            """CREATE TRIGGER went AFTER DELETE ON responses BEGIN
+                UPDATE owners SET count = count - 1, bytes = bytes - OLD.bytes WHERE owner = OLD.owner;
+                DELETE FROM owners WHERE owner = OLD.owner AND count = 0;
+            END""",
+        ),
+        (
+            # Which gateway makes a response that is running. A table of its own: while gateways are replaced
+            # one by one, one that knows version 1 alone goes on writing its responses.
+            "CREATE TABLE runs (id TEXT PRIMARY KEY, gateway TEXT NOT NULL)",
+            """CREATE TRIGGER ran AFTER DELETE ON responses BEGIN
+                DELETE FROM runs WHERE id = OLD.id;
+            END""",
+        ),
     ),
 )
 _KEEP = "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_END = "UPDATE responses SET running = 0, response = ? WHERE id = ?"
+_RUNS = "SELECT gateway FROM runs WHERE id = ?"
 _FIND = "SELECT previous, input, response, bytes FROM responses WHERE id = ? AND owner = ?"
 _MOST = "SELECT owner, count FROM owners ORDER BY bytes DESC LIMIT 1"
 _OLDEST = """DELETE FROM responses WHERE id IN
@@ -69,6 +82,11 @@ class KeptResponse:
         return self.response["status"] in RUNNING
 
     @property
+    def ends_a_run(self) -> bool:
+        """Whether it was kept before, while it was running in the background."""
+        return bool(self.response.get("background")) and not self.running
+
+    @property
     def items(self) -> list[Item]:
         """What it adds to its conversation."""
         return [*self.input, *self.response["output"]]
@@ -79,39 +97,59 @@ class ConversationTooLong(Exception):
 
 
 class ResponseStore:
-    """For one thread at a time. What it raises while it is used is DatabaseUnwritable or DatabaseBusy."""
+    """Keeps responses for one thread at a time. What it raises while it is used is DatabaseUnwritable or
+    DatabaseBusy.
 
-    def __init__(self, config: ResponsesConfig, database: Database, clock: Callable[[], float]) -> None:
+    Several gateways may use one file. Each makes its own responses in the background; those of one that has
+    ended have failed, once another starts or asks for them.
+    """
+
+    def __init__(
+        self,
+        config: ResponsesConfig,
+        database: Database,
+        clock: Callable[[], float],
+        gateways: Gateways | None = None,
+    ) -> None:
+        """``gateways``: those of the file; None: it is in memory, and this one's alone."""
         self._config = config
         self._database = database
         self._clock = clock
+        self._gateways = gateways
 
     @classmethod
     def open(cls, config: ResponsesConfig, clock: Callable[[], float] = time.time) -> Self:
-        """What ran when an earlier process ended has failed. Raises DatabaseUnreadable, DatabaseUnwritable,
-        DatabaseBusy."""
+        """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
         if config.file is None:
-            return cls(config, Database.in_memory(_SCHEMA), clock)
-        store = cls(config, Database.open(config.file, _SCHEMA, create=True), clock)
+            return cls(config, Database.in_memory(SCHEMA), clock)
+        database = Database.open(config.file, SCHEMA, create=True)
         try:
-            store._fail_running()
+            gateways = Gateways(config.file.with_name(f"{config.file.name}.gateways"))
+            store = cls(config, database, clock, gateways)
+            store._fail_abandoned()
         except BaseException:
-            store.close()
+            database.close()
             raise
         return store
 
     def close(self) -> None:
         self._database.close()
+        if self._gateways is not None:
+            self._gateways.close()
 
     def keep(self, kept: KeptResponse) -> None:
         """In the place of one with the same id. Others make room, and it is itself gone at once if it is
-        larger than all may be."""
+        larger than all may be. The end of a run that another gateway has cancelled or deleted is not kept."""
         items, response = orjson.dumps(kept.input), orjson.dumps(kept.response)
         size = len(items) + len(response)
         row = (kept.id, kept.owner, kept.previous, self._clock(), kept.running, size, items, response)
         with self._database.transaction():
+            if kept.ends_a_run and not list(self._database.rows(_RUNS, kept.id)):
+                return
             self._database.change("DELETE FROM responses WHERE id = ?", kept.id)
             self._database.change(_KEEP, *row)
+            if kept.running:
+                self._database.change("INSERT INTO runs VALUES (?, ?)", kept.id, self._own)
             self._forget_old()
             self._make_room()
 
@@ -158,7 +196,10 @@ class ResponseStore:
         if not rows:
             return None
         ((previous, items, response, size),) = rows
-        return KeptResponse(id, owner, previous, orjson.loads(items), orjson.loads(response)), size
+        kept = KeptResponse(id, owner, previous, orjson.loads(items), orjson.loads(response))
+        if kept.running and self._is_abandoned(id):
+            kept = replace(kept, response=self._fail(id, kept.response))
+        return kept, size
 
     def _forget_old(self) -> None:
         oldest = self._clock() - self._config.keep_days * DAY_S
@@ -175,14 +216,32 @@ class ResponseStore:
         ((count, size),) = self._database.rows("SELECT total(count), total(bytes) FROM owners")
         return bool(count > self._config.max_count or size > self._config.max_bytes)
 
-    def _fail_running(self) -> None:
-        rows = list(self._database.rows("SELECT id, response FROM responses WHERE running"))
+    @property
+    def _own(self) -> str:
+        return "" if self._gateways is None else self._gateways.own
+
+    def _is_abandoned(self, id: str) -> bool:
+        """Whether the gateway that was making it has ended."""
+        if self._gateways is None:
+            return False
+        made_by = [gateway for (gateway,) in self._database.rows(_RUNS, id)]
+        return not any(map(self._gateways.runs, made_by))
+
+    def _fail(self, id: str, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        failed = ended(response, "failed", "server_error", "The gateway was stopped.")
+        self._database.change(_END, orjson.dumps(failed), id)
+        self._database.change("DELETE FROM runs WHERE id = ?", id)
+        return failed
+
+    def _fail_abandoned(self) -> None:
+        """What ran when its gateway ended has failed."""
+        assert self._gateways is not None
         with self._database.transaction():
+            rows = list(self._database.rows("SELECT id, response FROM responses WHERE running"))
             for id, response in rows:
-                failed = ended(orjson.loads(response), "failed", "server_error", "The gateway was stopped.")
-                self._database.change(
-                    "UPDATE responses SET running = 0, response = ? WHERE id = ?", orjson.dumps(failed), id
-                )
+                if self._is_abandoned(id):
+                    self._fail(id, orjson.loads(response))
+        self._gateways.remove_ended()
 
 
 def ended(

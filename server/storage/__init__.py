@@ -1,1 +1,1 @@
-"""SQLite files: opening, versions, errors."""
+"""SQLite files of ours: opened, brought to the newest version, used. Imports nothing else of the server."""

@@ -1,32 +1,24 @@
-"""An SQLite file of ours: its rights, its tables, one transaction at a time."""
+"""An SQLite file of ours: its rights, its version, one transaction at a time."""
 
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from server.storage.copies import KEPT_S, forget_copies
 from server.storage.errors import DatabaseUnreadable, DatabaseUnwritable, translated
+from server.storage.migrations import IN_MEMORY, checked_version, migrate
+from server.storage.schema import Schema
 
 _PATIENCE_S = 10.0
 """How long another process may hold the file, for instance while it forgets all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """What makes a file ours. ``setting`` names it in the configuration. ``tables``: SQL statements."""
-
-    setting: str
-    application_id: int
-    version: int
-    tables: tuple[str, ...]
-
-
 class Database:
-    """For one thread at a time. What it raises while it is used is DatabaseUnwritable or DatabaseBusy, and
-    then nothing of that transaction has been kept."""
+    """Runs statements for one thread at a time. What it raises while it is used is DatabaseUnwritable or
+    DatabaseBusy, and then nothing of that transaction has been kept."""
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:
         self.file = file
@@ -34,7 +26,8 @@ class Database:
 
     @classmethod
     def open(cls, file: Path, schema: Schema, *, create: bool) -> Self:
-        """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
+        """Brings an older file to the schema's newest version; see ``server.storage.migrations``. Raises
+        DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
         try:
             if create:
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,18 +45,19 @@ class Database:
             )
             try:
                 _prepare(connection, file, schema)
-                return cls(file, connection)
+                made = cls(file, connection)
+                made.forget_copies(KEPT_S)
+                return made
             except BaseException:
                 connection.close()
                 raise
 
     @classmethod
     def in_memory(cls, schema: Schema) -> Self:
-        """One that nobody else sees and that ends with ``close``."""
-        nowhere = Path(":memory:")
-        connection = sqlite3.connect(nowhere, isolation_level=None, check_same_thread=False)
-        _prepare(connection, nowhere, schema)
-        return cls(nowhere, connection)
+        """Makes one that no other connection sees and that ends with ``close``."""
+        connection = sqlite3.connect(IN_MEMORY, isolation_level=None, check_same_thread=False)
+        _prepare(connection, IN_MEMORY, schema)
+        return cls(IN_MEMORY, connection)
 
     def __repr__(self) -> str:
         return f"<Database {self.file}>"
@@ -73,7 +67,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing."""
+        """Commits all that is changed within, or nothing where it raises."""
         with translated(self.file):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -85,7 +79,7 @@ class Database:
                 raise
 
     def change(self, statement: str, *values: object) -> int:
-        """How many rows it changed. Inside a transaction."""
+        """Runs a statement inside a transaction; returns how many rows it changed."""
         return self._connection.execute(statement, values).rowcount
 
     def rows(self, statement: str, *values: object) -> Iterator[tuple[Any, ...]]:
@@ -96,43 +90,28 @@ class Database:
         ((value,),) = self.rows(f"PRAGMA {pragma}")
         return int(value)
 
+    def forget_copies(self, older_than_s: float = 0.0) -> None:
+        """Deletes the copies of earlier versions that are at least so old. Raises DatabaseUnwritable."""
+        if self.file == IN_MEMORY:
+            return
+        try:
+            forget_copies(self.file, older_than_s)
+        except OSError as error:
+            raise DatabaseUnwritable(f"a copy of {self.file} cannot be deleted: {error.strerror}") from error
+
     def rewritten(self) -> bool:
-        """Puts all of the log into the file, so that what was deleted is in neither. False: another process
-        reads it still."""
+        """Puts all of the log into the file and deletes copies of earlier versions, so that what was deleted
+        is in none of them. False: another process reads the log still."""
+        self.forget_copies()
         with translated(self.file):
             ((busy, _, _),) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
 
 
 def _prepare(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
-    """Makes the tables of a new file. Raises DatabaseUnreadable."""
-    _check(connection, file, schema)
+    """Raises DatabaseUnreadable, DatabaseUnwritable, sqlite3.Error."""
+    checked_version(connection, file, schema)  # before a file that is none of ours is changed
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
-    if not _tables(connection):
-        for statement in schema.tables:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {schema.application_id}")
-        connection.execute(f"PRAGMA user_version = {schema.version}")
-    connection.execute("COMMIT")
-
-
-def _check(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
-    if not _tables(connection):
-        return
-    ((application,),) = connection.execute("PRAGMA application_id")
-    ((version,),) = connection.execute("PRAGMA user_version")
-    if application != schema.application_id:
-        raise DatabaseUnreadable(f"{file} holds something else; name another as {schema.setting}")
-    if version != schema.version:
-        raise DatabaseUnreadable(
-            f"{file} has version {version}, and this program reads {schema.version}; export it with the "
-            f"program that wrote it, or name another file as {schema.setting}"
-        )
-
-
-def _tables(connection: sqlite3.Connection) -> int:
-    ((count,),) = connection.execute("SELECT count(*) FROM sqlite_schema")
-    return int(count)
+    migrate(connection, file, schema)

@@ -149,7 +149,10 @@ def another_programs(file: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (version_2, "has version 2, and this program reads 1; export it with the program that wrote it"),
+        (
+            version_2,
+            "has version 2, which a newer program wrote; this one reads up to 1: install the newer one",
+        ),
         (another_programs, "holds something else; name another as feedback.file"),
         (lambda file: file.write_text("no database, but some text" * 100), "is damaged or no SQLite file"),
         (lambda file: file.mkdir(), "cannot be written: Is a directory"),
