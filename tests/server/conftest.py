@@ -20,6 +20,7 @@ from experts.simulated.engine import SimulatedEngine
 from server.batches.service import Batches
 from server.compose import running
 from server.config.settings import Settings, load
+from server.engine_factory import EngineFactory, engine_of
 from server.reload.reload import Reload
 from server.responses.stored_responses import StoredResponses
 from server.serve import Server, server_over
@@ -127,11 +128,15 @@ def serving() -> Serving:
     """``async with serving(settings) as gateway``: on a free port, ready. ``read``: what a reload reads."""
 
     @contextlib.asynccontextmanager
-    async def serve(settings: Settings, read: Callable[[], Settings] | None = None) -> AsyncIterator[Gateway]:
+    async def serve(
+        settings: Settings,
+        read: Callable[[], Settings] | None = None,
+        engine_of: EngineFactory = engine_of,
+    ) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with (
-                running(settings) as made,
+                running(settings, engine_of=engine_of) as made,
                 httpx.AsyncClient(base_url=url, timeout=30) as http,
             ):
                 services, certificate = made.services, certificate_of(settings.server)
