@@ -1,7 +1,7 @@
 """A trained router as a folder: ``manifest.json`` and one file of arrays. Numbers only, no prompt.
 
-The arrays' file carries its hash in its name and the manifest is replaced last, so whoever reads while
-another writes sees the old router or the new one. The same training gives the same bytes.
+The arrays' file carries its hash in its name and the manifest is replaced last, so a reader beside a writer
+sees the old router or the new one. The same training gives the same bytes.
 """
 
 import hashlib

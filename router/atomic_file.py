@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def replace_file(file: Path, content: bytes, *, mode: int) -> None:
-    """``mode``: who may read it. Raises OSError; then nothing of it is left."""
+    """Replaces ``file``, or leaves it as it was and raises OSError. ``mode``: permissions of the new file."""
     descriptor, partial = tempfile.mkstemp(dir=file.parent, prefix=".partial-")
     try:
         with open(descriptor, "wb") as stream:

@@ -1,4 +1,5 @@
-"""A router as requests meet it: with their conversation, with who can take them, and with what they say."""
+"""A router as requests meet it: with the conversation, the experts that can take it, and what the client
+set."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,11 +14,11 @@ from router.router import Router
 from router.stickiness import MARGIN, TURNS, settled
 
 RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "fallback", "expert"]
-"""What chose the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
+"""The reason for the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
 category that the client named. ``budget``: the map solved for the budget in the model's name. ``sticky``: an
-earlier turn's category. ``eligibility``: the map's expert could not take the request. ``fallback``: who was
-chosen is broken. ``expert``: the client named it. Where several hold: ``fallback``, else ``eligibility``,
-else ``category-header``, else ``sticky``."""
+earlier turn's category. ``eligibility``: the map's expert could not take the request. ``fallback``: the
+chosen expert is broken. ``expert``: the client named it. Where several hold: ``fallback``, else
+``eligibility``, else ``category-header``, else ``sticky``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,19 @@ class Composition:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Those the map can choose."""
+        """The experts that the map can choose."""
         return self.router.experts
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
-        """Those that may answer when another is broken."""
+        """The experts that may answer when another is broken."""
         if isinstance(self._fallback, str):
             return (self._fallback,)
         return self.experts if self._fallback else ()
 
     def under(self, active: float) -> "Composition":
-        """The same, with a map solved for a budget in billions of active parameters. Takes up to seconds.
-        Raises MappingError."""
+        """Returns the composition with a map solved for a budget in billions of active parameters. Takes up
+        to seconds. Raises MappingError."""
         router = self.router.with_map(self._solver.map(active))
         return Composition(
             router,
@@ -114,8 +115,8 @@ class Composition:
         return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
 
     def instead(self, choice: Choice, able: Collection[str]) -> Choice | None:
-        """The same with who answers in the place of an expert that is broken, of those of ``stand_ins`` who
-        are ``able``: the next of the map, or the one that is configured. None: nobody."""
+        """Replaces an expert that is broken by one of ``stand_ins`` that is ``able``: the next of the map, or
+        the configured one. None: no expert is left."""
         able = [name for name in self.stand_ins if name in able]
         if not able:
             return None

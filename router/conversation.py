@@ -1,4 +1,4 @@
-"""What the person asks, out of a conversation. Programs' text and answers are left out."""
+"""The question of a conversation: the person's text, without what programs wrote and without the answers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def prompt_of(messages: Sequence[Mapping[str, object]]) -> str:
 
 
 def prompts_of(messages: Sequence[Mapping[str, object]], *, last: int) -> list[str]:
-    """What ``prompt_of`` was at each of the ``last`` user turns, in their order.
+    """Returns what ``prompt_of`` was at each of the ``last`` user turns, in their order.
 
     What harnesses wrote into a turn is left out, and a turn of which nothing remains is none, unless that is
     so of all of them.

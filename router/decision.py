@@ -1,4 +1,4 @@
-"""What the router decided for one prompt."""
+"""The router's decision for one prompt."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

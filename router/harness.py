@@ -1,4 +1,4 @@
-"""What programs write into a person's turn (coding harnesses, chat interfaces), left out of what is asked.
+"""Leaves out of a person's turn what programs wrote into it (coding harnesses, chat interfaces).
 
 Seen in what Claude Code, Codex, Cline and Roo, Cursor, Copilot, aider and Open WebUI send as role ``user``.
 Only names that people do not write themselves are listed: a ``<context>`` may well be the person's own.
@@ -43,7 +43,7 @@ _WHOLE_TURNS = (
 """Beginnings of turns of which nothing is the person's (aider, Cline)."""
 _AGENTS_FILE = re.compile(r"\A\s*# AGENTS\.md instructions for [^\n]*")
 _REQUEST = "## My request for Codex:"
-"""What comes after it is the person's (Codex in an editor)."""
+"""The person's text comes after it (Codex in an editor)."""
 _RETRIEVED = re.compile(r"### Task:\s{1,100}Respond to the user query using the provided context")
 """How Open WebUI begins a turn with what it retrieved, which ends with ``</context>``."""
 
@@ -72,15 +72,16 @@ def without_harness(text: str, marks: int = MOST_MARKS) -> str:
 
 
 def _inside(text: str, tag: str) -> str:
-    """What the first block of this name holds."""
+    """Returns the text in the first block of this name."""
     after = text.partition(f"<{tag}>")[2]
     inside, closing, _ = after.partition(f"</{tag}>")
     return inside.strip() if closing else ""
 
 
 def _without_tags(text: str, marks: int) -> str:
-    """Without the blocks, and without the frames around what stays. Blocks that are not closed stay: somebody
-    may have written about them. It goes from one ``<`` to the next, so other threads come in between."""
+    """Without the blocks, and without the frames around what stays. Blocks that are not closed stay: the
+    person may have written about them. It goes from one ``<`` to the next, so other threads come in
+    between."""
     kept: list[str] = []
     begin = 0
     unclosed: set[str] = set()
@@ -97,7 +98,7 @@ def _without_tags(text: str, marks: int) -> str:
 
 
 def _end_of(tag: re.Match[str], unclosed: set[str]) -> int:
-    """Of what is left out with ``tag``; the tag's first character where it stays."""
+    """Finds the end of what is left out with ``tag``; the tag's first character where it stays."""
     if tag["block"] is None:
         return tag.end()
     closing = f"</{tag['block']}>"

@@ -1,4 +1,4 @@
-"""What an artifact says of itself: ``manifest.json``, read strictly."""
+"""The description of an artifact: ``manifest.json``, read strictly."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ class EndpointRecord(_Piece):
     instruction: str = ""
     """Put before each text as it is."""
     characters: int = 4096
-    """What is sent of a longer text."""
+    """Characters sent of a longer text."""
     parameters_b: float | None = None
     """Billions of parameters, where they are known: they count among the active ones."""
 
@@ -45,7 +45,7 @@ class TrainingRecord(_Piece):
     prompts: int
     """Labelled ones of the data."""
     plain: int
-    """Those that ship with the package."""
+    """Prompts that ship with the package."""
 
 
 class CrossValidated(_Piece):

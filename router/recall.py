@@ -1,4 +1,4 @@
-"""Decisions made before, by what was asked, so that a long conversation costs one embedding a request."""
+"""Decisions made before, by prompt, so that a long conversation costs one embedding a request."""
 
 import hashlib
 from collections import OrderedDict
@@ -24,7 +24,7 @@ class Recall:
         self._lock = Lock()
 
     def decide(self, prompt: str) -> Decision:
-        """What the router decides, or decided: its ``seconds`` are those of the first time."""
+        """Returns what the router decides, or decided: its ``seconds`` are those of the first time."""
         key = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         with self._lock:
             if key in self._decisions:

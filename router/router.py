@@ -47,7 +47,7 @@ class Router:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Those the mapping can choose."""
+        """The experts that the mapping can choose."""
         return self.artifact.mapping.names()
 
     def with_mapping(self, experts: Mapping[str, str]) -> "Router":
@@ -106,7 +106,7 @@ class Router:
         return PARAMETERS.get(self.artifact.embedder.name) if endpoint is None else endpoint.parameters_b
 
     def read(self, prompt: str) -> Reading:
-        """All that is known of it."""
+        """Embeds a prompt and counts its grams."""
         return Reading(self.embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
 
     def decide_many(self, prompts: Sequence[str]) -> list[Decision]:

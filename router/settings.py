@@ -32,10 +32,10 @@ class CompositionConfig(BaseModel):
     """How clearly a conversation's topic must have moved for another category: by how much the new one must
     be more probable than the present one. 0: every turn is decided by itself."""
     fallback: bool | str = True
-    """Who answers when the chosen expert is broken. true: the next of the map, as for a request that the
-    chosen one could not take. false: nobody, the client gets the error. Or the name of an expert."""
+    """The expert that answers when the chosen one is broken. true: the next of the map, as for a request that
+    the chosen one could not take. false: none, the client gets the error. Or the name of an expert."""
     description: str = ""
-    """What clients read about the composition in ``/v1/models``."""
+    """Text that clients read about the composition in ``/v1/models``."""
 
     @model_validator(mode="after")
     def _one_map(self) -> Self:

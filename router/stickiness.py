@@ -1,4 +1,4 @@
-"""In a conversation, stay with its expert, who has it in the prefix cache, unless the topic clearly moves."""
+"""Stays with the expert of a conversation, whose prefix cache has it, unless the topic clearly moves."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from router.decision import Decision
 TURNS = 8
 """User turns looked back at. What was decided longer ago is not kept."""
 MARGIN = 0.5
-"""Of probability, by default. With the embedded router and each pair of its held-out plain prompts as two
-turns, a conversation left a topic that stayed in 4 % (15 % without stickiness) and followed one that moved in
-84 % (85 %); above 0.5 the second falls."""
+"""Lead in probability, by default. With the embedded router and each pair of its held-out plain prompts as
+two turns, a conversation left a topic that stayed in 4 % (15 % without stickiness) and followed one that
+moved in 84 % (85 %); above 0.5 the second falls."""
 
 
 def settled(turns: Sequence[Decision], margin: float = MARGIN) -> Decision:

@@ -1,4 +1,4 @@
-"""What maps are worth on every graded prompt of a file: a router is trained for each fold without it.
+"""Evaluates maps on every graded prompt of a file: a router is trained for each fold without it.
 
     python -m scripts.cross_validate_router --data train.jsonl.gz --experts "small=7.62B,large=70.6B" \\
         --cache vectors.sqlite --budgets 15B,31B,54B --json gains.json
@@ -23,7 +23,7 @@ from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder
 from router.embedders.registry import embedder_named
 from router.errors import RouterError
-from router.mapping.evaluation import Grades, Worth, worth
+from router.mapping.evaluation import Grades, MapEvaluation, evaluate_map
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Budgets, solve
 from router.router import Router
@@ -41,7 +41,7 @@ def cross_validated(
     embedder: Embedder,
     cache: Path | None,
     sources: Sequence[str] = (),
-) -> list[Worth]:
+) -> list[MapEvaluation]:
     """One for each budget, on all prompts together. ``sources``: beginnings of the ids that are measured;
     all by default."""
     measured = [
@@ -70,7 +70,7 @@ def cross_validated(
             for index, decision in decisions.items():
                 chosen[index][column] = mapping[decision.cluster]
     return [
-        worth(grades, 0, [chosen[index][column] for index in measured], None, None)
+        evaluate_map(grades, 0, [chosen[index][column] for index in measured], None, None)
         for column in range(len(budgets))
     ]
 

@@ -62,8 +62,8 @@ def corpus(data: Path, wordnet: Path) -> list[str]:
 
 
 def prompts(data: Path) -> Iterator[str]:
-    """Of the part that routers are fitted on, with their questions without options and the first sentences of
-    these, as people would rather write; and the plain ones."""
+    """Yields the prompts that routers are fitted on, with their questions without options and the first
+    sentences of these, as people would rather write; and the plain ones."""
     for example in split(read_examples(data)).fit:
         yield example.prompt
         for plainer in (question_of(example.prompt), first_sentence_of(example.prompt)):

@@ -36,18 +36,18 @@ from router.training.train import DOUBTED, corpus_of, labelled_of, landmarks_of
 from server.cli.progress import Bars
 
 FALSE_ALARMS = 0.05
-"""Of known prompts."""
+"""Share of known prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is left out: the prompts with a label, or with ids that start so."""
+    """The prompts that are left out: those with a label, or with ids that start so."""
 
     name: str
     label: bool
 
     def among(self, examples: Sequence[Example]) -> NDArray[np.bool_]:
-        """Raises DatasetError for a kind that no prompt is of, or all are."""
+        """Marks its prompts. Raises DatasetError for a kind that no prompt is of, or all are."""
         found = np.array(
             [e.category == self.name if self.label else e.id.startswith(self.name) for e in examples]
         )
@@ -60,7 +60,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """By one alarm."""
+    """The prompts that one alarm detects."""
 
     auroc: float
     """Chance that a new prompt is more doubted than a known one."""

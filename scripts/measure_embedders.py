@@ -36,9 +36,9 @@ from router.training.train import corpus_of, labelled_of
 from server.cli.progress import Bars
 
 SEED_SHARE = 0.05
-"""Of the labels, which are spread to the prompts that then have none."""
+"""Share of the labels, which are spread to the prompts that then have none."""
 DRAWS = 3
-"""Of those labels."""
+"""Draws of those labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,11 @@ WAYS = (Way("linear", True), Way("linear", False), Way("neighbours", False))
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is learnt from and what is measured on."""
+    """The prompts that are learnt from, and those that are measured on."""
 
     data: Sequence[Example]
     prefix: str = ""
-    """Of the ids that are measured once more by themselves; none where empty."""
+    """Beginning of the ids that are measured once more by themselves; none where empty."""
     plain: Sequence[Example] = ()
     """Prompts as people write them, none of them learnt from. Labels the data does not have are left out."""
     cache: Path | None = None
@@ -131,7 +131,7 @@ def _read(
     embedder: Embedder,
     progress: Progress,
 ) -> tuple[Corpus, Readings]:
-    """What is learnt from, and the plain prompts kept apart."""
+    """Reads the prompts that are learnt from, and the plain ones kept apart."""
     embeddings = EmbeddingCache(embedder, trial.cache)
     try:
         lexicon = Lexicon.of(example.prompt for example in examples if example.kind == "data")

@@ -10,7 +10,7 @@ thread on the core, so that a busy machine counts little; the wall clock's stand
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -33,6 +33,7 @@ from router.embedders.minilm import MiniLmOnnx
 from router.embedders.model_files import TOKENIZER
 from router.embedders.registry import embedders
 from router.manifest import EmbedderRecord
+from router.progress import Progress
 from router.router import Router
 
 LENGTHS = (20, 200, 2000)
@@ -41,7 +42,6 @@ BATCH = 200
 """Tokens of the prompts that are decided batched."""
 WARMING = 3
 """Decisions before the first one that counts."""
-Progress = Callable[[str, int, int], None]
 
 
 def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Report:

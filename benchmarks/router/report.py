@@ -1,4 +1,4 @@
-"""What ``coe bench router`` reports: seconds of each decision and of its limit, and ratios. Pure."""
+"""The report of ``coe bench router``: seconds of each decision and of its limit, and ratios."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +26,7 @@ class Row:
     """The part of the decision that tokenises and embeds."""
     limit: tuple[float, ...]
     wall: tuple[float, ...]
-    """Of the decision, by the clock on the wall."""
+    """Seconds of the decision by the clock on the wall."""
 
     @property
     def rest(self) -> tuple[float, ...]:

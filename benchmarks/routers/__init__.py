@@ -1,1 +1,1 @@
-"""``coe bench routers``: quality against cost of our router and others."""
+"""``coe bench routers``: quality against cost of our router and others. May import router."""

@@ -17,7 +17,7 @@ Choices = NDArray[np.int64]
 FEWEST = 20
 """Prompts that a part needs."""
 PRICES = np.concatenate([[0.0], np.geomspace(1e-3, 100.0, 240)])
-"""Of all parameters that the dearest expert has over the cheapest, in score."""
+"""Prices, in score, of all the parameters that the dearest expert has over the cheapest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Graded:
 
 
 def graded(pool: Pool, examples: Sequence[Example], part: str) -> list[Example]:
-    """Those with a grade of every expert. Raises DatasetError where they are too few."""
+    """Keeps the examples with a grade of every expert. Raises DatasetError where they are too few."""
     found = [example for example in examples if all(name in example.scores for name in pool.names)]
     if len(found) < FEWEST:
         raise DatasetError(
@@ -74,7 +74,7 @@ class Chooser(Protocol):
     """A way to route, trained. It sees prompts and never their grades."""
 
     def choices(self, prompts: Sequence[str], vectors: Vectors) -> Choices:
-        """For a series of trade-offs between quality and cost, whom each prompt goes to."""
+        """For a series of trade-offs between quality and cost, which expert each prompt goes to."""
         ...
 
 

@@ -1,9 +1,8 @@
 """Quality against cost, its area and gains, and intervals by paired bootstrap over the same prompts.
 
 A contestant's curve is its points (average active parameters, mean score) of each trade-off, joined by lines:
-between two neighbours a share of the requests goes by each. Everybody may send everything to the cheapest
-expert, and past its last point a curve stays level: nobody has to spend the budget.
-"""
+between two neighbours a share of the requests goes by each. Every contestant may send everything to the
+cheapest expert, and past its last point a curve stays level: the budget need not be spent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,13 +27,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What contestants reach on ``test`` and on resamples of it, the same ones for all."""
+    """Scores that contestants reach on ``test`` and on resamples of it, the same ones for all."""
 
     test: Graded
     weights: Floats
     """[1 + resamples, prompts], how often each prompt counts; the first row is the test itself."""
     budgets: Floats
-    """Those of an area, then those asked for."""
+    """Budgets of an area, then those asked for."""
 
     @classmethod
     def over(cls, test: Graded, resamples: int, seed: int, budgets: Sequence[float] = ()) -> "Curves":

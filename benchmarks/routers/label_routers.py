@@ -16,7 +16,7 @@ from router.classifiers.uncertainty import centroids_of
 from router.decision import GENERAL
 
 WEIGHTS = np.linspace(0, 1, 101)
-"""Of performance against efficiency."""
+"""Weights of performance against efficiency."""
 STARTS = 3
 """Runs of k-means; the tightest clusters are kept."""
 

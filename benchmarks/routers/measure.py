@@ -11,7 +11,7 @@ from benchmarks.routers.contest import Contestant, Graded, Pool, graded
 from benchmarks.routers.curve import Curves
 from benchmarks.routers.mapped_artifact import MappedArtifact
 from benchmarks.routers.standings import Entry, Report, report
-from benchmarks.routers.tuning import Progress, Tuning, families
+from benchmarks.routers.tuning import Tuning, families
 from router.arrays import Vectors
 from router.artifact import Artifact
 from router.data.dataset import Example
@@ -20,6 +20,7 @@ from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.registry import embedder_of
 from router.errors import DatasetError
+from router.progress import Progress
 from router.router import Router
 
 BLOCK = 100
@@ -28,14 +29,15 @@ BLOCK = 100
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is compared with what. Raises DatasetError where training and test share a prompt, and for budgets
-    and a strong expert that the pool does not have."""
+    """Prompts, experts and budgets of a comparison. Raises DatasetError where training and test share a
+    prompt, and for budgets and a strong expert that the pool does not have."""
 
     train: Sequence[Example]
     test: Sequence[Example]
     pool: Pool
     strong: str | None = None
-    """Who answers in a two-model router beside the cheapest; None: who has the best mean in training."""
+    """The other expert of a two-model router beside the cheapest; None: the one with the best mean in
+    training."""
     budgets: Sequence[float] = ()
     """At which gains are reported, in billions."""
     resamples: int = 2000
@@ -73,7 +75,7 @@ def measure_folder(trial: Trial, folder: Path | None, cache: Path | None, progre
 
 
 def measure(trial: Trial, embedder: Embedder, artifact: Artifact | None, progress: Progress) -> Report:
-    """``embedder`` is everybody's; it is the artifact's where there is one.
+    """``embedder`` is the one of all contestants; it is the artifact's where there is one.
 
     Raises DatasetError, EmbedderError, MappingError, and ArtifactError for an artifact of another embedder.
     """

@@ -1,4 +1,4 @@
-"""What ``coe bench routers`` reports: each contestant's area and gains beside the floor and the ceiling."""
+"""The report of ``coe bench routers``: each contestant's area and gains beside the floor and the ceiling."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,15 +14,16 @@ from router.mapping.metrics import Estimate
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of one contestant. Intervals are at 95 %, by bootstrap over the test prompts, the same for all."""
+    """The figures of one contestant. Intervals are at 95 %, by bootstrap over the test prompts, the same for
+    all."""
 
     name: str
     settings: str
-    """What it was trained with, tuned settings included."""
+    """Its settings, tuned ones included."""
     area: Estimate
     """Mean score over all budgets from the cheapest expert to the dearest, in points."""
     part_of_oracle: Estimate
-    """Of the way from the blind mix's area (0) to the oracle's (1)."""
+    """Share of the way from the blind mix's area (0) to the oracle's (1)."""
     gains: tuple[Estimate, ...]
     """Over the blind mix at each budget, in points."""
     behind: Estimate
@@ -47,7 +48,7 @@ class Report:
     """At each budget, in points."""
     blind_frontier: tuple[Point, ...]
     oracle: Estimate
-    """Area of who knows every grade, in points."""
+    """Area of the oracle, which knows every grade, in points."""
     oracle_frontier: tuple[Point, ...]
     standings: tuple[Standing, ...]
 

@@ -4,7 +4,7 @@ Each setting is tried on the same random fifths of the training prompts, fitted 
 near twin of the fifth is.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.routers.contest import Contestant, Graded, Pool, graded
@@ -13,11 +13,11 @@ from benchmarks.routers.label_routers import Labelled, PricedClusters, WeighedCl
 from benchmarks.routers.two_model_routers import MatrixFactorisation, SimilarityWeighted
 from router.arrays import Vectors
 from router.data.dataset import Example, split
+from router.progress import Progress
 
 CLUSTERS = (8, 16, 32, 64, 128)
 ROUNDS = 3
 """Random fifths."""
-Progress = Callable[[str, int, int], None]
 TwoModels = MatrixFactorisation | SimilarityWeighted
 
 

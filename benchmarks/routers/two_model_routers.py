@@ -1,8 +1,8 @@
 """The rivals that choose between two experts by a threshold, after RouteLLM (arXiv 2406.18665, 4.1 and 4.2).
 
 Both learn from battles: of two experts graded on one prompt the one with the better grade won. They learn
-from all pairs of the pool and choose between the cheapest expert and one strong one, who gets the prompts on
-which it is likely to win.
+from all pairs of the pool and choose between the cheapest expert and one strong one, which gets the prompts
+that it is likely to win.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from router.arrays import Floats, Vectors
 Array = TypeVar("Array", Floats, Vectors)
 
 SHARES = np.linspace(0, 1, 101)
-"""Of the prompts, that the weak expert gets."""
+"""Shares of the prompts that the weak expert gets."""
 BATCH = 64
 """Prompts of a gradient step."""
 BLOCK = 256
 """Prompts that are compared at once with all training prompts."""
 RIDGE = 1e-3
-"""Of a prompt's battles: keeps the rating finite of who never loses."""
+"""Penalty on a prompt's ratings: keeps that of an expert that never loses finite."""
 
 
 def battles(scores: Floats, draws: bool) -> Floats:
@@ -50,7 +50,7 @@ class MatrixFactorisation:
 
     strong: str
     dimension: int = 128
-    """Of the experts' vectors, each of length one."""
+    """Dimension of the experts' vectors, each of length one."""
     noise: float = 0.1
     """Standard deviation added to each of a vector's numbers while training."""
     draws: bool = True
@@ -121,7 +121,8 @@ class _Adam:
 
 
 def gradients(values: Sequence[Array], vectors: Array, won: Array) -> list[Array]:
-    """Of the battles' mean log loss, for the projection, its bias, the experts' vectors and the weights."""
+    """Returns the battles' mean log loss's gradients for the projection, its bias, the experts' vectors and
+    the weights."""
     projection, bias, experts, weights = values
     units = unit(experts)
     projected = vectors @ projection.T + bias

@@ -1,1 +1,1 @@
-"""Turns vectors into categories with probabilities and doubt."""
+"""Classifiers turn a prompt's vector and characters into categories, and doubts. May import the leaves."""

@@ -1,4 +1,4 @@
-"""What is read of a prompt to category probabilities. One seam: linear, or by neighbours."""
+"""The seam from the reading of a prompt to category probabilities: linear, or by neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,13 +50,14 @@ class LinearClassifier:
 def fit_linear(
     readings: Readings, targets: Targets, labels: Sequence[str], *, importance: Floats
 ) -> LinearClassifier:
-    """With a temperature of 1."""
+    """Fits a classifier with a temperature of 1."""
     logits = fit_softmax(readings, targets, len(labels), importance=importance)
     return LinearClassifier(tuple(labels), logits)
 
 
 def temperature_for(logits: Floats, targets: Targets) -> float:
-    """That fits ``logits``, [n, labels], of prompts that the classifier was not trained on."""
+    """Finds the temperature that fits ``logits``, [n, labels], of prompts that the classifier was not trained
+    on."""
     rows = np.arange(len(targets))
 
     def loss(log_temperature: float) -> float:

@@ -17,7 +17,7 @@ from router.progress import Progress
 Kind = Literal["linear", "neighbours"]
 
 SPREAD_IMPORTANCE = 0.5
-"""Of a prompt whose label was spread to it from its neighbours."""
+"""Importance of a prompt whose label was spread to it from its neighbours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ _SHARPNESS = 7
 """A neighbour's vote counts its similarity to this power. With MiniLM on the routing data 1 lost a point of
 accuracy, and so did 20."""
 _EVERY_LABEL = 0.06
-"""Of the votes this share goes to all labels alike: neighbours that agree do not make certain. With 0.02 the
+"""Share of the votes that goes to all labels alike: neighbours that agree do not make certain. With 0.02 the
 calibrated probabilities were off by 2.0 instead of 1.3 points."""
 _BLOCK = 512
 """Vectors compared at once with all others."""
@@ -60,7 +60,7 @@ class NeighbourClassifier:
 def fit_neighbours(
     vectors: Vectors, distributions: Distributions, labels: Sequence[str], *, k: int = 15
 ) -> NeighbourClassifier:
-    """Keeps the vectors about which something is known."""
+    """Keeps the vectors whose label is known, or partly known."""
     known = distributions.any(axis=1)
     return NeighbourClassifier(tuple(labels), _rounded(vectors[known]), _rounded(distributions[known]), k)
 
@@ -80,7 +80,7 @@ def propagate(
     rounds: int = 5,
     min_agreement: float = 0.5,
 ) -> Distributions:
-    """What the seed's labels say about the unlabelled vectors; a row is zero where that stays doubtful.
+    """Spreads the seed's labels to the unlabelled vectors; a row is zero where its label stays doubtful.
 
     In each round the ``k`` nearest of the seed, and of the vectors that earlier rounds decided, vote on the
     others. A vector is decided when one label gets ``min_agreement`` of the votes, which it hands on as they

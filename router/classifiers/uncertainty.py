@@ -1,4 +1,4 @@
-"""When not to believe the classifier. Three signs, and how surprising they are together.
+"""Doubt about the classifier: three signs of it, and how surprising they are together.
 
 Confidence alone is a weak alarm: a softmax extrapolates, and prompts of a kind never seen can score higher
 than known ones. So how far a prompt is from what was seen counts as well, and how rare what it is written
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from router.arrays import Floats, Targets, Vectors
 
 BITS = np.arange(9)
-"""Of the known prompts a share of 2 ** -bits shows as much of a sign, or more."""
+"""A sign of so many bits is shown, or exceeded, by a share of 2 ** -bits of the known prompts."""
 _EVEN_CHOICE = 4
 """Bits, at most, of a prompt that two labels are equally likely for. Where all that is known is easily told
 apart, none of it has an entropy to speak of, and the least bit of one would be a surprise."""
@@ -27,10 +27,11 @@ apart, none of it has an entropy to speak of, and the least bit of one would be 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Of many prompts, [n] each: the more, the less they are like what was seen."""
+    """Three signs of many prompts, [n] each: the greater, the less the prompt is like those seen in
+    training."""
 
     entropies: Floats
-    """Of the probabilities, in nats."""
+    """Entropy of the probabilities, in nats."""
     distances: Floats
     """To the nearest landmark, 1 - cosine: 0 is the same direction, 1 unrelated."""
     oddities: Floats
@@ -83,8 +84,8 @@ class Uncertainty:
         return np.asarray(np.sum(bits, axis=0), dtype=np.float64)
 
     def doubts(self, probabilities: Floats, vector: Vectors, oddity: float) -> bool:
-        """Of a prompt of an added category, whether it is far from its examples and a surprise to what was
-        trained; of any other, exactly what it was before categories were added."""
+        """Says whether a prompt is doubted. One of an added category is when it is far from the examples and
+        a surprise to what was trained; any other exactly as before categories were added."""
         trained = len(probabilities) - len(self.added)
         place = int(probabilities.argmax()) - trained
         if place >= 0 and self.added[place].has(vector):

@@ -1,1 +1,1 @@
-"""HTTP clients of OpenAI-compatible endpoints for judging and embedding."""
+"""HTTP clients of OpenAI-compatible endpoints, for judging and embedding. May import the leaves."""

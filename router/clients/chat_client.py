@@ -1,4 +1,4 @@
-"""What is asked of a language model, and its reply. One seam: who asks need not know who answers."""
+"""The seam to a language model that answers a prompt: the request, its reply, and the client."""
 
 import hashlib
 import json

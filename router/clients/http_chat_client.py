@@ -15,7 +15,7 @@ from router.errors import EndpointError, PromptRefused
 
 ATTEMPTS = 6
 LONGEST_WAIT_S = 300.0
-"""What an endpoint may ask to wait; a longer time is a quota, and the run goes on another day."""
+"""Longest time that an endpoint may ask to wait; a longer one is a quota, and the run goes on another day."""
 PATIENCE_S = 600.0
 """For one answer: an expert may have to be loaded first."""
 KEPT_S = 2.0
@@ -46,7 +46,7 @@ class _Completion(BaseModel):
 class HttpChat:
     """Greedy answers of the models at one endpoint. A busy endpoint (429, 5xx, no connection) is asked again
     up to six times, after what its Retry-After says or 1, 2, 4 ... seconds; then every call waits, not only
-    the one that was told so."""
+    the one that was refused."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ def retry_after_s(response: httpx.Response) -> float | None:
 
 
 def why(error: httpx.HTTPError) -> str:
-    """What went wrong on the way, in a few words."""
+    """Says in a few words what went wrong on the way."""
     return str(error) or type(error).__name__
 
 

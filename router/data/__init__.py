@@ -1,1 +1,1 @@
-"""Reads, cleans and splits the prompts a router learns from."""
+"""Prompts to learn from: read, cleaned, split, and imported from traffic. May import the leaves."""

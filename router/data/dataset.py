@@ -72,7 +72,7 @@ def read_examples(file: Path) -> list[Example]:
 
 
 def lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Those that hold something, with their numbers from 1. Raises DatasetError."""
+    """Yields the lines that are not blank, with their numbers from 1. Raises DatasetError."""
     try:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
             yield from ((number, line) for number, line in enumerate(stream, 1) if line.strip())
@@ -113,7 +113,7 @@ def split(examples: Sequence[Example]) -> Split:
 
 def folds(examples: Sequence[Example], count: int, salt: str = "") -> NDArray[np.int64]:
     """[examples], the fold of each, by hash of id; near twins are in one fold. Another ``salt`` gives other
-    folds: whoever holds a fold out from something that makes folds of its own needs one."""
+    folds: holding a fold out from something that makes folds of its own needs one."""
     representatives = _twin_representatives(examples)
     return np.array(
         [hashlib.sha256(f"{salt}{each}".encode()).digest()[1] % count for each in representatives]

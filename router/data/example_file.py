@@ -17,7 +17,7 @@ def write_examples(file: Path, examples: Iterable[Example]) -> None:
 
 
 def write_lines(file: Path, lines: Iterable[str]) -> None:
-    """Compressed if the name ends in ``.gz``. It may hold what people asked, so nobody but its owner may read
+    """Compressed if the name ends in ``.gz``. It may hold what people asked, so only its owner may read
     it. Raises DatasetError."""
     content = "".join(f"{line}\n" for line in lines).encode()
     try:

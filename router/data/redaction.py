@@ -1,4 +1,4 @@
-"""What a text says of persons and secrets is replaced before it is kept, as far as patterns can tell.
+"""Replaces the personal data and secrets of a text before it is kept, as far as patterns can tell.
 
 They find what has a form: addresses, numbers, keys. They find no name, no street and no story
 (docs/guides/feedback.md). The time they take grows with the text's length and no faster.
@@ -16,7 +16,8 @@ LONGEST_PROMPT = 8_000
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What matches and ``is_one`` becomes ``<name>``, after the group ``keep`` if the pattern has one."""
+    """A form to replace: text that matches and ``is_one`` becomes ``<name>``, after the group ``keep`` if the
+    pattern has one."""
 
     name: str
     pattern: re.Pattern[str]

@@ -1,4 +1,4 @@
-"""What logs and exports of others look like: from one record to what the gateway would have been sent.
+"""Formats of logs and exports: from one record to the requests that the gateway would have been sent.
 
 A record is one JSON object, or an array of messages. Which fields are looked at, in this order:
 
@@ -25,7 +25,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 Messages = tuple[Mapping[str, object], ...]
-"""Of one request, as OpenAI has them: ``role`` and ``content``."""
+"""The messages of one request, as OpenAI has them: ``role`` and ``content``."""
 
 _NESTED = ("body", "proxy_server_request", "inputs")
 _ROLES = {"human": "user", "HumanMessage": "user", "HumanMessageChunk": "user", "ai": "assistant"}

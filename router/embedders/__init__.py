@@ -1,1 +1,1 @@
-"""Turns prompts into vectors."""
+"""Embedders turn prompts into vectors. May import clients and the leaves."""

@@ -15,13 +15,13 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What an artifact's manifest calls it."""
+        """The name in an artifact's manifest."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Of everything the vectors depend on. An artifact is only valid with the embedder it was trained
-        on."""
+        """Hash of everything that the vectors depend on. An artifact is only valid with the embedder it was
+        trained on."""
         ...
 
     @property

@@ -34,12 +34,12 @@ class _Item(BaseModel):
     embedding: list[float]
 
 
-class _Answer(BaseModel):
+class _EmbeddingList(BaseModel):
     data: list[_Item]
 
 
 class EndpointEmbedder:
-    """What an endpoint gives for ``instruction`` and text, made length one.
+    """Vectors that an endpoint gives for ``instruction`` and text, made length one.
 
     Its identity is the model's name, the dimension, the instruction and how much of a text is sent: not the
     address, which may change. That the same weights stand behind the name is for the operator to see to. A
@@ -89,7 +89,7 @@ class EndpointEmbedder:
         if not response.is_success:
             raise self._error(self._endpoint.complaint(self.record.model, response))
         try:
-            items = _Answer.model_validate_json(response.content).data
+            items = _EmbeddingList.model_validate_json(response.content).data
         except ValidationError as error:
             raise self._error("answered with something else than embeddings") from error
         if sorted(item.index for item in items) != list(range(len(texts))):

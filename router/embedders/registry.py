@@ -15,11 +15,11 @@ PARAMETERS = {MiniLmOnnx.name: 0.0227, StaticMiniLm.name: 0.0117}
 """Billions, of the embedders that ship."""
 
 _open = WeakValueDictionary[tuple[str, int], Embedder]()
-"""By name and number of threads, as long as somebody holds them."""
+"""Open embedders by name and number of threads, as long as they are used."""
 
 
 def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
-    """What opens each embedder that ships, by name."""
+    """Returns a function for each embedder that ships, by name, which opens it."""
     return {
         MiniLmOnnx.name: lambda: MiniLmOnnx(threads=threads),
         StaticMiniLm.name: StaticMiniLm,
@@ -27,7 +27,7 @@ def embedders(*, threads: int = 1) -> Mapping[str, Callable[[], Embedder]]:
 
 
 def embedder_named(name: str, *, threads: int = 1) -> Embedder:
-    """The embedder that an artifact's manifest names, shared with whoever has it open already. Raises
+    """The embedder that an artifact's manifest names, the open one where there is one. Raises
     EmbedderError for a name we do not have."""
     known = embedders(threads=threads)
     if name not in known:
@@ -39,7 +39,7 @@ def embedder_named(name: str, *, threads: int = 1) -> Embedder:
 
 
 def record_of(embedder: Embedder) -> EmbedderRecord:
-    """What an artifact keeps, to have the same embedder again."""
+    """Describes ``embedder`` for an artifact, which opens the same one again by it."""
     endpoint = embedder.record if isinstance(embedder, EndpointEmbedder) else None
     return EmbedderRecord(
         name=embedder.name, dimension=embedder.dimension, sha256=embedder.sha256, endpoint=endpoint

@@ -1,1 +1,1 @@
-"""Grades experts' answers with a judge model."""
+"""Scores from a judge that compares experts' answers. May import clients, data, mapping and the leaves."""

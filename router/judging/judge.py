@@ -46,7 +46,8 @@ class Plan:
         return Ask(expert, example.prompt, self.answer_tokens)
 
     def questions(self, example: Example, first: str, second: str) -> tuple[Ask, Ask]:
-        """What the judge is asked about two answers: as they are, and with places changed."""
+        """Makes the two requests to the judge about a pair of answers: as they are, and with places
+        changed."""
         shown = ((first, second), (second, first))
         ask, swapped = (question(self.judge, example.prompt, a, b, self.verdict_tokens) for a, b in shown)
         return ask, swapped
@@ -61,7 +62,7 @@ class Judged:
     refusals: Mapping[str, int]
     """Expert to how many prompts its endpoint refused."""
     first_refusals: tuple[str, ...]
-    """What was said of the first prompt that an expert, or the judge, refused."""
+    """Error of the first prompt that an expert, or the judge, refused."""
 
 
 def sample(examples: Sequence[Example], per_category: int | None) -> tuple[Example, ...]:

@@ -1,4 +1,4 @@
-"""What judging will ask for and about what it costs, before it starts."""
+"""Counts the calls that judging will make, and estimates their cost, before it starts."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from router.judging.judge import Plan
 from router.judging.reply_cache import ReplyFile
 
 BYTES_PER_TOKEN = 4
-"""Of UTF-8, in most tokenizers and languages within a factor of 1.5."""
+"""Bytes of UTF-8; true of most tokenizers and languages within a factor of 1.5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Of one endpoint. Tokens are estimates: replies are taken to be as long as they may be."""
+    """Calls to one endpoint. Tokens are estimates: replies are taken to be as long as they may be."""
 
     all: int
     missing: int
     tokens_in: int
     tokens_out: int
-    """Of the missing calls."""
+    """Tokens of the missing calls' replies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of a million tokens, in any currency."""
+    """Price of a million tokens, in any currency."""
 
     tokens_in: float
     tokens_out: float
@@ -46,7 +46,8 @@ def bill(plan: Plan, replies: ReplyFile) -> Bill:
 
 
 def _questions(plan: Plan, replies: ReplyFile) -> Iterator[Ask]:
-    """Of every pair. An answer that is not there yet is as long as it may be."""
+    """Yields the requests to the judge about every pair. An answer that is not there yet is as long as it may
+    be."""
     unknown = " " * (BYTES_PER_TOKEN * plan.answer_tokens)
     for example in plan.examples:
         answers = {}

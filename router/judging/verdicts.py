@@ -1,4 +1,4 @@
-"""Which of two answers is better: what a judge is asked, and what it said.
+"""The judge's question about two answers, and its verdict.
 
 Pairwise judging as in Zheng et al., arXiv 2306.05685 (MT-Bench) and Arena-Hard: each pair is shown in both
 orders, because judges favour a place.
@@ -12,7 +12,7 @@ from router.clients.chat_client import Ask
 
 Verdict = Literal["A", "B", "TIE"]
 Reading = Verdict | Literal["unreadable", "refused"]
-"""What one call gave: a verdict, a text without one, or the endpoint's refusal of this prompt."""
+"""The result of one call: a verdict, a text without one, or the endpoint's refusal of this prompt."""
 
 SYSTEM = (
     "You compare two answers to the same request. Judge which one serves the person better: whether it is "
@@ -40,18 +40,18 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class JudgedPair:
-    """What became of two experts' answers to one prompt."""
+    """The comparison of two experts' answers to one prompt."""
 
     example: str
     pair: Pair
     readings: tuple[Reading, Reading] | None
-    """Of the call that showed the first expert as A, and of the one that showed it as B. None: an expert gave
-    no answer, and nothing was asked."""
+    """Readings of the call that showed the first expert as A, and of the one that showed it as B. None: an
+    expert gave no answer, and nothing was asked."""
     same: bool = False
     """The answers are equal letter by letter: a tie, and nothing was asked."""
 
     def points(self) -> float | None:
-        """Of the first expert: 1 for a win, 0.5 for a tie, 0 for a loss; None where it is not known.
+        """Points of the first expert: 1 for a win, 0.5 for a tie, 0 for a loss; None where it is not known.
 
         The calls must agree on the winner. Where they do not, the pair is a tie.
         """

@@ -12,7 +12,7 @@ from router.judging.verdicts import JudgedPair
 from router.mapping.metrics import Estimate
 
 Scores = Mapping[str, Mapping[str, float]]
-"""Of each prompt by id: expert to its share of points."""
+"""Prompt id to expert to its share of points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class JudgeReport:
     same: int
     """Pairs of equal answers, which are ties without a call."""
     ties: int
-    """Of the judged ones, pairs without a winner."""
+    """Judged pairs without a winner."""
     swayed: int
     """Judged pairs whose verdict changed when the answers changed places."""
     favoured_first: int
-    """Of these, pairs in which both calls chose the answer shown first."""
+    """Swayed pairs in which both calls chose the answer shown first."""
     unreadable: int
     """Calls without a verdict in their reply."""
     refused: int

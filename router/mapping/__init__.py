@@ -1,1 +1,1 @@
-"""Maps categories to experts under parameter budgets, and scores such maps."""
+"""Maps from categories to experts under budgets, evaluated. May import classifiers, data and the leaves."""

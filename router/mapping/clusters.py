@@ -1,10 +1,9 @@
 """Categories finer than the labels: inside a label, prompts on which the experts are expected to do alike.
 
 Grouping what is alike in topic (k-means over embeddings, as Avengers does, arXiv 2505.19797) says little of
-who answers best: most of what tells a hard prompt from an easy one of the same topic is how it is put. So the
-score of every expert is predicted first, and k-means groups what was predicted. The map is read at the group,
-so routing keeps its two steps.
-"""
+which expert answers best: most of what tells a hard prompt from an easy one of the same topic is how it is
+put. So the score of every expert is predicted first, and k-means groups what was predicted. The map is read
+at the group, so routing keeps its two steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from router.classifiers.lexicon import Reading
 from router.mapping.expected_scores import ExpectedScores
 
 EASE = 0.2
-"""What the experts' mean counts beside their differences: who answers best depends on these alone."""
+"""Weight of the experts' mean beside their differences: which expert answers best depends on these alone."""
 _ROUNDS = 25
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
     expected: ExpectedScores
-    """By each expert of the score table."""
+    """One output for each expert of the score table."""
     names: tuple[str, ...]
     """Such as ``math/2``: label and number."""
     centroids: NDArray[np.float32]

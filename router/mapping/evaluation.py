@@ -1,4 +1,4 @@
-"""What a composition is worth beside what it is made of, on graded prompts.
+"""Evaluation of a composition beside the experts it is made of, on graded prompts.
 
 No score stands alone: beside the composition are each single expert, the blind mix (the best single expert,
 or mixture by lot of two, that costs the same on average), the map read at the true categories, and the
@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class MapEvaluation:
     prompts: int
     """Graded for every expert of the map's score table; only these are compared."""
     left_out: int
@@ -115,7 +115,7 @@ class Grades:
         return cls(list(experts), np.array(list(experts.values())), scores, np.array(rows))
 
 
-def worth(
+def evaluate_map(
     grades: Grades,
     left_out: int,
     chosen: Sequence[str],
@@ -123,7 +123,7 @@ def worth(
     embedder: float | None,
     *,
     seed: int = 0,
-) -> Worth:
+) -> MapEvaluation:
     """``chosen``: the expert of each of the graded prompts. ``at_labels``: what the map has at their true
     categories."""
     count = len(grades.rows)
@@ -152,7 +152,7 @@ def worth(
     )
     best = int(means[0].argmax())
     cheapest_first = grades.scores[:, order].argmax(axis=1)
-    return Worth(
+    return MapEvaluation(
         prompts=count,
         left_out=left_out,
         embedder=embedder,

@@ -1,9 +1,9 @@
-"""What each expert is expected to score on a prompt, from all that is read of it.
+"""The score that each expert is expected to get on a prompt, from its reading.
 
 Least squares on the grades: linear in the prompt's vector and grams, and in its likeness to landmarks, by
 which prompts alike in topic share what is known of them (a Gaussian kernel by Nystroem's method: Williams and
-Seeger, 2001). Most of a grade is luck: a fiftieth of who does better can be known, so the penalty is strong.
-"""
+Seeger, 2001). Most of a grade is luck: a fiftieth of the differences between experts can be known, so the
+penalty is strong."""
 
 from dataclasses import dataclass
 
@@ -74,8 +74,8 @@ def fit_expected(readings: Readings, grades: Floats, levels: Floats) -> Expected
 
 
 def _ease_and_advantages(over_levels: Floats) -> Floats:
-    """[n, 1 + experts]: the mean of a prompt's grades over their levels, and each one over that mean. Whoever
-    was graded alone has no advantage to tell."""
+    """[n, 1 + experts]: the mean of a prompt's grades over their levels, and each one over that mean. An
+    expert that was graded alone has no advantage to tell."""
     graded = ~np.isnan(over_levels)
     count = graded.sum(axis=1)
     ease = np.where(count > 0, np.nansum(over_levels, axis=1) / np.maximum(count, 1), np.nan)

@@ -15,7 +15,7 @@ SIZE = 25
 """Prompts of a cluster. Maps read at larger ones scored less at large budgets, at smaller ones no more
 (docs/concepts/router.md)."""
 _PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80), [1e6]])
-"""Score that a billion active parameters must be worth. The last leaves nobody but the cheapest."""
+"""Score that a billion active parameters must be worth. The last leaves only the cheapest."""
 _STEPS = 20
 """Budgets of a gain."""
 
@@ -88,13 +88,13 @@ def _over_labels(half: Graded, other: Graded, labels: Sequence[str]) -> float:
     return predicted - mean_gain(of_label, other.grades, other.parameters)
 
 
-def mean_gain(worth: Floats, grades: Floats, parameters: Floats) -> float:
+def mean_gain(expected: Floats, grades: Floats, parameters: Floats) -> float:
     """Score over the best mixture of two single experts at the same cost, on average over budgets, of taking
-    the expert that is ``worth`` most, [n, experts], under every price of a parameter."""
-    rows = np.arange(len(worth))
+    the expert that is ``expected`` to score most, [n, experts], under every price of a parameter."""
+    rows = np.arange(len(expected))
     active, score = [], []
     for price in _PRICES:
-        chosen = (worth - price * parameters).argmax(axis=1)
+        chosen = (expected - price * parameters).argmax(axis=1)
         active.append(float(parameters[chosen].mean()))
         score.append(float(grades[rows, chosen].mean()))
     order = np.argsort(active, kind="stable")

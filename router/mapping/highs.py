@@ -32,26 +32,27 @@ class Optimum:
     """No values give more."""
 
 
-def maximise(worth: Floats, allowed: NDArray[np.bool_], constraints: list[Rows]) -> Optimum:
-    """The values, of which those not ``allowed`` are 0, that are worth most; both are [variables]. It stops
-    at an absolute gap of 1e-6 and takes one thread. Raises MappingError where HiGHS finds no optimum."""
+def maximise(objective: Floats, allowed: NDArray[np.bool_], constraints: list[Rows]) -> Optimum:
+    """Finds the values with the greatest objective; those not ``allowed`` are 0, and both are [variables]. It
+    stops at an absolute gap of 1e-6 and takes one thread. Raises MappingError where HiGHS finds no
+    optimum."""
     matrix = csr_array(vstack([rows.matrix for rows in constraints]))
     counts = [rows.matrix.shape[0] for rows in constraints]
-    program = highspy.HighsLp()
-    program.num_col_, program.num_row_ = len(worth), sum(counts)
-    program.col_cost_ = -worth
-    program.col_lower_, program.col_upper_ = np.zeros(len(worth)), allowed.astype(np.float64)
-    program.row_lower_ = np.repeat([rows.lower for rows in constraints], counts)
-    program.row_upper_ = np.repeat([rows.upper for rows in constraints], counts)
-    program.integrality_ = [highspy.HighsVarType.kInteger] * len(worth)
-    entries = program.a_matrix_
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(objective), sum(counts)
+    lp.col_cost_ = -objective
+    lp.col_lower_, lp.col_upper_ = np.zeros(len(objective)), allowed.astype(np.float64)
+    lp.row_lower_ = np.repeat([rows.lower for rows in constraints], counts)
+    lp.row_upper_ = np.repeat([rows.upper for rows in constraints], counts)
+    lp.integrality_ = [highspy.HighsVarType.kInteger] * len(objective)
+    entries = lp.a_matrix_
     entries.format_ = highspy.MatrixFormat.kRowwise
     entries.start_, entries.index_, entries.value_ = matrix.indptr, matrix.indices, matrix.data
     solver = highspy.Highs()
     solver.silent()
     for option, value in (("mip_rel_gap", 0.0), ("threads", 1)):
         solver.setOptionValue(option, value)
-    solver.passModel(program)
+    solver.passModel(lp)
     solver.run()
     status = solver.getModelStatus()
     if status != highspy.HighsModelStatus.kOptimal:

@@ -20,10 +20,10 @@ from router.mapping.score_table import ScoreTable
 from router.progress import Progress
 
 POINT = 0.01
-"""Of score."""
+"""A point in the unit of scores."""
 SWEEP = 40
-"""Budgets of a frontier whose budgets nobody named."""
-_OBJECTIVE = 1e6
+"""Budgets of a frontier that is asked for without any."""
+_SCALE = 1e6
 """HiGHS stops at an absolute gap of 1e-6, which is 1e-12 of score this way."""
 _TIE = 1e-9
 """Score an expert is taken to lose for each one that is cheaper, or as cheap and named before it."""
@@ -34,9 +34,9 @@ class Budgets:
     """Billions of parameters; None means no limit."""
 
     active: float | None = None
-    """Of the expert that answers, on average over the categories' shares."""
+    """Limit of the expert that answers, on average over the categories' shares."""
     total: float | None = None
-    """Of all experts of the map together."""
+    """Limit of all experts of the map together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Solution:
     score: float
     """Expected, 0 to 1."""
     standard_error: float
-    """Of the score, from the table's, taken as independent between categories. It knows nothing of the
-    choice: the best of many noisy means looks a little better than it is."""
+    """Standard error of the score, from the table's, taken as independent between categories. It knows
+    nothing of the choice: the best of many noisy means looks a little better than it is."""
     bound: float
     """No map within the budgets scores more, margin or not. Equal to the score where it is optimal."""
     active: float
@@ -133,15 +133,15 @@ def _optimum(
     """[categories] the expert of each, and the dual bound of the score."""
     categories, experts = table.means.shape
     ties = np.tile(_ranks(table) * _TIE / categories, (categories, 1))
-    worth = np.concatenate([(table.shares[:, None] * table.means - ties).ravel(), np.zeros(experts)])
+    objective = np.concatenate([(table.shares[:, None] * table.means - ties).ravel(), np.zeros(experts)])
     found = maximise(
-        _OBJECTIVE * worth,
+        _SCALE * objective,
         np.concatenate([allowed.ravel(), np.ones(experts, dtype=np.bool_)]),
         _constraints(table, budgets),
     )
     chosen = found.values[: categories * experts].reshape(categories, experts).argmax(axis=1)
     lost = float(ties[np.arange(categories), chosen].sum())
-    return chosen, found.bound / _OBJECTIVE + lost
+    return chosen, found.bound / _SCALE + lost
 
 
 def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:
@@ -183,6 +183,6 @@ def _better_by(table: ScoreTable, kept: NDArray[np.int64], margin: float) -> NDA
 
 
 def _near(table: ScoreTable, means: Floats, cheaper: int, dearer: int, margin: float) -> bool:
-    """Of two that cost the same, the second to come is never better."""
+    """Says whether ``dearer`` is not better by the margin. Of two that cost the same the second never is."""
     same = table.parameters[cheaper] == table.parameters[dearer]
     return bool(same or means[dearer] - means[cheaper] <= margin)

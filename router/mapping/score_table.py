@@ -1,4 +1,4 @@
-"""How good each expert is in each category, from graded prompts, shrunk where there are few.
+"""The score of each expert in each category, from graded prompts, shrunk where there are few.
 
 Experts may be graded on different prompts, and a missing grade is not a wrong answer. So no expert's own mean
 is used: a grade is taken to be *ease of the prompt + advantage of the expert + noise*, and the advantages are
@@ -27,7 +27,7 @@ EMPTY = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreTable:
-    """What the mapping is solved from. Rows are categories, columns are experts.
+    """The scores that a mapping is solved from. Rows are categories, columns are experts.
 
     Raises MappingError where the shapes do not match or the shares do not add up to 1.
     """
@@ -145,10 +145,10 @@ class ScoreTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Level:
-    """What is believed of a set of prompts."""
+    """The ease and the advantages believed of a set of prompts."""
 
     ease: float
-    """What the average expert scores."""
+    """Score of the average expert."""
     advantages: Floats
     """[experts], over the average expert; adds up to 0."""
 
@@ -159,7 +159,7 @@ class _Level:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """What a set of prompts says, as weighted sums: that of a label is its categories' added up.
+    """The grades of a set of prompts as weighted sums: those of a label are its categories' added up.
 
     The first two are the normal equations ``information @ advantages = gains``, from which the prompts' own
     ease was eliminated.
@@ -218,13 +218,14 @@ class _Evidence:
         )
 
     def level(self) -> _Level:
-        """What it says alone. Advantages are only known up to a constant; the shortest add up to 0."""
+        """Estimates the level from these grades alone. Advantages are only known up to a constant; the
+        shortest add up to 0."""
         shortest = np.linalg.lstsq(self.information, self.gains, rcond=None)[0]
         advantages = np.asarray(shortest, dtype=np.float64)
         return _Level((self.grades - float(self.graders @ advantages)) / self.prompts, advantages)
 
     def level_near(self, parent: _Level, prior: float) -> _Level:
-        """What it says together with ``prior`` prompts that say what the parent says."""
+        """Estimates the level from these grades and ``prior`` imagined prompts at the parent's level."""
         information = self.information + prior * np.eye(len(self.gains))
         solved = np.linalg.solve(information, self.gains + prior * parent.advantages)
         advantages = np.asarray(solved, dtype=np.float64)

@@ -1,1 +1,1 @@
-"""Trains and evaluates the router that the gateway loads."""
+"""Training and evaluation of the router that the gateway loads. May import all of router but judging."""

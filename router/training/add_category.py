@@ -29,7 +29,7 @@ _ROUNDING = 0.001
 
 
 def with_category(router: Router, name: str, prompts: Sequence[str], expert: str) -> Router:
-    """``prompts``: examples of the category. ``expert``: who answers it.
+    """``prompts``: examples of the category. ``expert``: the one that answers it.
 
     In the score table it gets what all prompts score, since nothing was graded there, and the smallest share.
     Raises DatasetError for too few prompts, and MappingError for a name that is taken or empty, for an expert

@@ -1,4 +1,4 @@
-"""How good a router is on labelled and graded prompts it has not seen."""
+"""Evaluates a router on labelled and graded prompts that it has not seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from router.data.dataset import Example
 from router.decision import Decision
 from router.errors import DatasetError
-from router.mapping.evaluation import Grades, Worth, worth
+from router.mapping.evaluation import Grades, MapEvaluation, evaluate_map
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import CategoryResult, Estimate, bootstrap, calibration_error, macro_f1
 from router.mapping.milp import Solution
@@ -21,7 +21,7 @@ COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """Of the prompts that have a label."""
+    """How well the category was told, on the prompts that have a label."""
 
     prompts: int
     accuracy: Estimate
@@ -62,7 +62,7 @@ class Categories:
 class Evaluation:
     categories: Categories | None
     """None where no prompt has a label."""
-    worth: Worth | None
+    worth: MapEvaluation | None
     """None where the artifact has no scores, or the prompts have none."""
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ def evaluate(
         _categories(router, [examples[row] for row in labelled], [decisions[row] for row in labelled], seed)
         if labelled
         else None,
-        worth_of(router, examples, decisions, seed=seed) if graded else None,
+        map_evaluation(router, examples, decisions, seed=seed) if graded else None,
     )
 
 
@@ -101,9 +101,9 @@ def decided(router: Router, examples: Sequence[Example], progress: Progress) -> 
     return decisions
 
 
-def worth_of(
+def map_evaluation(
     router: Router, examples: Sequence[Example], decisions: Sequence[Decision], *, seed: int = 0
-) -> Worth:
+) -> MapEvaluation:
     """``decisions``: of this router, or of one that differs in its map alone. Raises DatasetError."""
     table, mapping = router.artifact.scores, router.artifact.mapping
     assert table is not None
@@ -117,7 +117,7 @@ def worth_of(
             for label, row in zip(labels, grades.rows, strict=True)
             if label is not None
         ]
-    return worth(
+    return evaluate_map(
         grades,
         len(examples) - len(grades.rows),
         [mapping[cluster] for cluster in clusters],
@@ -127,22 +127,22 @@ def worth_of(
     )
 
 
-def frontier_worth(
+def evaluate_frontier(
     router: Router,
     examples: Sequence[Example],
     solutions: Sequence[Solution],
     *,
     seed: int = 0,
     progress: Progress = lambda *_: None,
-) -> list[Worth]:
-    """Of the same router with each solution's map. Prompts are decided once."""
+) -> list[MapEvaluation]:
+    """Evaluates the router with each solution's map. Prompts are decided once."""
     table = router.artifact.scores
     assert table is not None
     decisions = decided(router, examples, progress)
     found = []
     for number, solution in enumerate(solutions, 1):
         mapping = ExpertMapping.solved(solution.experts, table.share_of())
-        found.append(worth_of(router.with_map(mapping), examples, decisions, seed=seed))
+        found.append(map_evaluation(router.with_map(mapping), examples, decisions, seed=seed))
         progress("resampling", number, len(solutions))
     return found
 

@@ -43,7 +43,7 @@ PLAIN_IMPORTANCE = 10.0
 """Plain prompts are few and look like what people send. With 1 instead of 10, 91 instead of 96 % of those
 kept out of training had the right category; the data's accuracy moved by 0.1 points."""
 DOUBTED = 0.05
-"""Of the prompts."""
+"""Share of the prompts."""
 
 
 def train(
@@ -161,7 +161,7 @@ def corpus_of(
 def doubts_of(
     corpus: Corpus, logits: Floats, lexicon: Lexicon, seed: int
 ) -> tuple[Uncertainty, NDArray[np.bool_]]:
-    """The doubts, and whether each prompt is doubted when it is not trained on."""
+    """Fits the doubts, and says whether each prompt is doubted when it is not trained on."""
 
     def distances(others: Corpus, readings: Readings) -> Floats:
         return distances_to(landmarks_of(others, seed), readings.vectors)
@@ -248,7 +248,7 @@ def _record(
 
 
 def _measured(corpus: Corpus, logits: Floats, doubted: NDArray[np.bool_]) -> CrossValidated:
-    """Of the data's prompts; the plain ones are not among them."""
+    """Measures on the data's prompts; the plain ones are not among them."""
     data = ~corpus.plain
     truth, predicted = corpus.targets[data], logits[data].argmax(axis=1)
     right, certain_of = predicted == truth, ~doubted[data]

@@ -13,7 +13,7 @@ from server.cli.router.sizes import parameters
 from server.config.settings import SettingsError
 
 if TYPE_CHECKING:
-    from router.mapping.evaluation import Worth
+    from router.mapping.evaluation import MapEvaluation
     from router.mapping.milp import Solution
 
 
@@ -66,7 +66,7 @@ def evaluate_router(options: argparse.Namespace) -> int:
             if report.worth is None:
                 raise SettingsError("--plot needs an artifact with scores and graded prompts")
             found = _frontier(options, router_, examples, None, bars)
-            save_frontier([worth for _, worth in found], options.plot)
+            save_frontier([each for _, each in found], options.plot)
     return 0
 
 
@@ -83,30 +83,30 @@ def show_frontier(options: argparse.Namespace) -> int:
     with Bars() as bars:
         found = _frontier(options, router_, read_examples(options.data), options.total_params, bars)
     print(f"{'active B':>8}  {'total B':>8}  {'score [95 %]':22}  over the blind mix")
-    for solution, worth in found:
-        score, over = worth.composition.score, worth.over_blind
+    for solution, each in found:
+        score, over = each.composition.score, each.over_blind
         interval = f"{score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
         print(
-            f"{worth.composition.active:8.2f}  {solution.total:8.2f}  {interval:22}  "
+            f"{each.composition.active:8.2f}  {solution.total:8.2f}  {interval:22}  "
             f"{over.value:+.2f} [{over.low:+.2f}, {over.high:+.2f}]"
         )
     write_json(
         options.json,
-        {"maps": [{"map": asdict(solution), "worth": asdict(worth)} for solution, worth in found]},
+        {"maps": [{"map": asdict(solution), "worth": asdict(each)} for solution, each in found]},
     )
     if options.plot is not None:
-        save_frontier([worth for _, worth in found], options.plot)
+        save_frontier([each for _, each in found], options.plot)
     return 0
 
 
 def _frontier(
     options: argparse.Namespace, router_: Any, examples: Any, total: str | None, bars: Bars
-) -> "list[tuple[Solution, Worth]]":
+) -> "list[tuple[Solution, MapEvaluation]]":
     from router.mapping.milp import frontier
-    from router.training.evaluate import frontier_worth
+    from router.training.evaluate import evaluate_frontier
 
     table = table_of(options.artifact, router_.artifact)
     limit = None if total is None else parameters("--total-params", total)
     solutions = frontier(table, total=limit, progress=bars.of("maps"))
-    worths = frontier_worth(router_, examples, solutions, progress=bars.of("router"))
-    return list(zip(solutions, worths, strict=True))
+    evaluations = evaluate_frontier(router_, examples, solutions, progress=bars.of("router"))
+    return list(zip(solutions, evaluations, strict=True))

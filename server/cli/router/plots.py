@@ -3,23 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from router.mapping.evaluation import Worth
+from router.mapping.evaluation import MapEvaluation
 from server.cli.tiers.simulation_plot import matplotlib
 from server.config.settings import SettingsError
 
 
-def save_frontier(frontier: Sequence[Worth], path: Path) -> None:
+def save_frontier(frontier: Sequence[MapEvaluation], path: Path) -> None:
     """``frontier``: on the same prompts. Raises SettingsError when the file cannot be written."""
     figure = matplotlib()(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    ordered = sorted(frontier, key=lambda worth: worth.composition.active)
-    active = [worth.composition.active for worth in ordered]
-    scores = [worth.composition.score for worth in ordered]
+    ordered = sorted(frontier, key=lambda each: each.composition.active)
+    active = [each.composition.active for each in ordered]
+    scores = [each.composition.score for each in ordered]
     axes.fill_between(active, [each.low for each in scores], [each.high for each in scores], alpha=0.2)
     axes.plot(active, [each.value for each in scores], marker=".", label="composition, 95 %")
-    axes.plot(
-        active, [worth.blind.score.value for worth in ordered], "--", label="blind mix at the same cost"
-    )
+    axes.plot(active, [each.blind.score.value for each in ordered], "--", label="blind mix at the same cost")
     for single in ordered[0].singles:
         axes.plot(single.active, single.score.value, "ks", markersize=4)
         axes.annotate(single.name.rpartition("/")[2], (single.active, single.score.value), fontsize=7)

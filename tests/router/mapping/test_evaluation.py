@@ -3,7 +3,7 @@ import pytest
 
 from router.data.dataset import Example
 from router.errors import DatasetError
-from router.mapping.evaluation import Grades, Row, Worth, worth
+from router.mapping.evaluation import Grades, MapEvaluation, Row, evaluate_map
 
 EXPERTS = {"large": 30.0, "small": 10.0}
 EASY, HARD = {"small": 1.0, "large": 1.0}, {"small": 0.0, "large": 1.0}
@@ -14,8 +14,8 @@ def examples(count: int = 40) -> list[Example]:
     return [Example(str(n), f"prompt {n}", scores=(EASY, HARD)[n % 2]) for n in range(count)]
 
 
-def of(chosen: list[str], at_labels: list[str] | None = None, embedder: float | None = None) -> Worth:
-    return worth(Grades.of(examples(len(chosen)), EXPERTS), 3, chosen, at_labels, embedder)
+def of(chosen: list[str], at_labels: list[str] | None = None, embedder: float | None = None) -> MapEvaluation:
+    return evaluate_map(Grades.of(examples(len(chosen)), EXPERTS), 3, chosen, at_labels, embedder)
 
 
 def test_only_prompts_that_all_experts_are_graded_on_are_compared() -> None:
@@ -78,7 +78,7 @@ def test_a_constant_difference_has_no_spread_and_another_one_has_its_own() -> No
         Example(str(n), "", scores={"a": 0.5 + 0.2 * (n % 2), "b": 0.7 - 0.2 * (n % 2)}) for n in range(40)
     ]
     grades = Grades.of(constant, {"a": 5.0, "b": 5.0})
-    best = worth(grades, 0, ["b", "a"] * 20, None, None)
+    best = evaluate_map(grades, 0, ["b", "a"] * 20, None, None)
     assert best.composition.score.low == pytest.approx(best.composition.score.high) == pytest.approx(70)
     half = of(["small", "large"] * 20)
     width = half.over_best_single.high - half.over_best_single.low
@@ -91,7 +91,7 @@ def test_a_constant_difference_has_no_spread_and_another_one_has_its_own() -> No
 def test_the_same_seed_gives_the_same_intervals() -> None:
     chosen = ["small", "large", "large"] * 200
     grades = Grades.of(examples(600), EXPERTS)
-    first, again, other = (worth(grades, 0, chosen, None, None, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (evaluate_map(grades, 0, chosen, None, None, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 

@@ -7,7 +7,7 @@ from router.data.dataset import Example
 from router.errors import DatasetError
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import frontier
-from router.training.evaluate import evaluate, frontier_worth
+from router.training.evaluate import evaluate, evaluate_frontier
 from tests.router.mapping.hidden_groups import SIZES, finer, hidden
 from tests.router.training.test_training import given, prompts, solved
 
@@ -109,7 +109,7 @@ def test_a_frontier_decides_once_and_is_worth_what_each_map_would_be() -> None:
     assert table is not None
     solutions = frontier(table)
     decided: list[int] = []
-    found = frontier_worth(
+    found = evaluate_frontier(
         router,
         examples,
         solutions,
