@@ -9,8 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from router.arrays import Vectors
+from router.cache_file import NotThisFile, Table
 from router.embedders.embedder import Embedder
 from router.errors import EmbedderError
+
+_VECTORS = Table(
+    application_id=0x436F4556,  # CoEV
+    version=1,
+    name="vectors",
+    columns="key BLOB PRIMARY KEY, vector BLOB",
+)
 
 
 class EmbeddingCache:
@@ -24,7 +32,13 @@ class EmbeddingCache:
         self._embedder, self._file = embedder, file
         with self._usable():
             self._database = sqlite3.connect(":memory:" if file is None else file)
-            self._database.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)")
+            try:
+                with self._database:
+                    self._database.execute("BEGIN IMMEDIATE")
+                    _VECTORS.claim(self._database)
+            except BaseException:
+                self._database.close()
+                raise
 
     @property
     def name(self) -> str:
@@ -63,7 +77,7 @@ class EmbeddingCache:
     def _usable(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, NotThisFile) as error:
             raise EmbedderError(f"{self._file} cannot keep embeddings: {error}; name another file") from error
 
     def close(self) -> None:

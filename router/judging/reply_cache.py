@@ -5,19 +5,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from router.cache_file import NotThisFile, Table
 from router.clients.chat_client import Ask, Chat, Reply
 from router.errors import JudgingError
 
-_BEGIN = """
-PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-BEGIN EXCLUSIVE;
-CREATE TABLE IF NOT EXISTS replies
-(key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER);
-COMMIT;
-"""
+_BEGIN = ("PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE")
+_ONCE_CLAIMED = ("COMMIT", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
 """Nothing is synced for each reply: a killed process loses none, a power failure the last ones."""
+_REPLIES = Table(
+    application_id=0x436F4550,  # CoEP
+    version=1,
+    name="replies",
+    columns="key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER",
+)
 
 
 class ReplyFile:
@@ -31,13 +31,17 @@ class ReplyFile:
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         try:
-            self._database.executescript(_BEGIN)
-        except sqlite3.Error as error:
+            for statement in _BEGIN:
+                self._database.execute(statement)
+            _REPLIES.claim(self._database)
+            for statement in _ONCE_CLAIMED:
+                self._database.execute(statement)
+        except (sqlite3.Error, NotThisFile) as error:
             self._database.close()
             raise self._unusable(error) from error
 
-    def _unusable(self, error: sqlite3.Error) -> JudgingError:
-        in_use = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    def _unusable(self, error: sqlite3.Error | NotThisFile) -> JudgingError:
+        in_use = isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
         reason = "another run is using it" if in_use else str(error)
         return JudgingError(f"{self._file}, which keeps the replies, cannot be used: {reason}")
 
