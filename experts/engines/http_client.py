@@ -1,7 +1,7 @@
 """HTTP to a server on a Unix socket, over connections that are kept open.
 
 It knows what the way to an engine needs and no more: a third of aiohttp's processor time
-(docs/benchmarks/index.md).
+(docs/benchmarks/gateway.md).
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 A piece that is not in the page cache is read around it (O_DIRECT), so that a load drives nothing out of it,
 into a buffer of one huge page: disks want large requests, and memory in small pages cuts them up. A piece
-that is in the page cache is taken from there. Measured beside other ways in ``docs/benchmarks/index.md``.
+that is in the page cache is taken from there. Measured beside other ways in ``docs/benchmarks/switch.md``.
 """
 
 import ctypes

@@ -4,7 +4,7 @@ Confidence alone is a weak alarm: a softmax extrapolates, and prompts of a kind 
 than known ones. So how far a prompt is from what was seen counts as well, and how rare what it is written
 with is: a vector knows little of puzzles in code, and their symbols give them away. Each sign says how few of
 the known prompts show as much of it; the product of these shares (Fisher, 1932) is what is doubted.
-docs/concepts/router.md, section Doubt, compares it with each sign alone.
+docs/benchmarks/router.md compares it with each sign alone.
 
 A category added later has no prompts of its own among the known ones. What is near its examples is its own
 and is believed; all else is judged by what was trained, as before.

@@ -12,8 +12,7 @@ from router.mapping.clusters import Clusters
 from router.mapping.score_table import ScoreTable
 
 SIZE = 25
-"""Prompts of a cluster. Maps read at larger ones scored less at large budgets, at smaller ones no more
-(docs/concepts/router.md)."""
+"""Prompts of a cluster. Maps read at larger ones scored less at large budgets, at smaller ones no more."""
 _PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 0.1, 80), [1e6]])
 """Score that a billion active parameters must be worth. The last leaves only the cheapest."""
 _STEPS = 20

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.settings import Settings, load
-from tests.docs.markdown import ROOT
+from tests.docs.markdown import ROOT, pages, spans
 
 EXAMPLE = ROOT / "configs" / "example.yaml"
 
@@ -82,3 +82,27 @@ def test_what_the_example_says_of_a_section_that_is_off_can_be_used_and_is_the_d
     section = yaml.safe_load(re.sub("^#", "", commented, flags=re.MULTILINE))
     assert type(default).model_validate(section) == default
     assert section.keys() == type(default).model_fields.keys()
+
+
+def setting(path: str) -> bool:
+    """Whether ``path`` is a setting, with any name where the section is a mapping of names."""
+    annotation: Any = Settings
+    for part in path.split("."):
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+            continue
+        model = next((model for model in models_of(annotation) if part in model.model_fields), None)
+        if model is None:
+            return False
+        annotation = model.model_fields[part].annotation
+    return True
+
+
+SECTIONS = re.compile(rf"({'|'.join(Settings.model_fields)})(\.[\w*-]+)+(?<!\.py)(?<!\.sqlite)")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_the_documentation_names_exist(page: Path) -> None:
+    named = {span for span in spans(page) if SECTIONS.fullmatch(span)}
+    modules = {span for span in named if (ROOT / span.replace(".", "/")).with_suffix(".py").is_file()}
+    assert {span for span in named - modules if not setting(span)} == set()

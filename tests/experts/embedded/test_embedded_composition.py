@@ -163,7 +163,7 @@ def test_the_composition_beats_every_single_expert() -> None:
 
 
 def test_the_documentation_has_the_numbers_of_the_file() -> None:
-    document = (ROOT / "docs" / "guides" / "experts.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "benchmarks" / "experts.md").read_text(encoding="utf-8")
     found, domains = measured("shipped"), measured("shipped", without="general")
     assert markdown(found) in document
     said = " ".join(document.split())
