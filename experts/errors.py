@@ -1,4 +1,4 @@
-"""Everything that can go wrong with an expert or an engine.
+"""The errors of experts and engines.
 
 ExpertsError
 ├── CheckpointError                 preparing or reading a checkpoint
@@ -6,15 +6,15 @@ ExpertsError
 │   ├── CheckpointUnreadable        a file is truncated or is not what its name says
 │   ├── CheckpointMismatch          a hash, tensor name, shape or dtype differs from what was expected
 │   └── NoSpace                     the disk cannot hold what preparation writes
-├── MemoryUnknown                   nobody says what memory is free
+├── MemoryUnknown                   what memory is free is not known
 └── EngineError
     ├── EngineStartFailed           the process ended or never became ready; carries the first cause
-    ├── EngineUnavailable           nobody answered and nothing of the answer was sent: safe to try again
+    ├── EngineUnavailable           no answer came and nothing of one was sent: safe to try again
     ├── EngineLost                  the engine went away in the middle of an answer
     ├── AnswerFailed                the engine gave an answer up in the middle, and goes on
-    ├── EngineStalled               it is there, and says nothing more in the middle of an answer
+    ├── EngineStalled               the engine runs, and sends no more in the middle of an answer
     ├── LoadFailed                  an expert could not be brought to the device; those resident still serve
-    │   └── CanaryFailed            it was, and does not compute what was recorded at its preparation
+    │   └── CanaryFailed            it was brought, and does not compute what preparation recorded
     └── ExpertNotResident           a request named an expert that is not on the device
 """
 

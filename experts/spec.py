@@ -1,4 +1,4 @@
-"""What an expert is: its configuration, and what is known of it once prepared."""
+"""An expert: its configuration, and its description once it is prepared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
 EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
 Task = Literal["generate", "embed"]
-"""What an expert is for: it writes text, or gives a text's vector."""
+"""The purpose of an expert: it writes text, or gives a text's vector."""
 Capability = Literal["tools", "images", "audio", "files"]
-"""What a request may need beside an answer in text."""
+"""A need that a request may have beside an answer in text."""
 
 
 class Strict(BaseModel):
@@ -73,14 +73,14 @@ class ExpertConfig(Strict):
     pinned: bool = False
     """Keep on the device always."""
     default: bool = False
-    """Load when the server starts, and again when nobody has asked for others for a while:
+    """Load when the server starts, and again when no other was asked for in a while:
     ``tiers.return_to_default_s``. Unlike a pinned expert it makes room for others meanwhile."""
     ttl_s: float | None = Field(default=None, gt=0)
-    """Seconds it stays on the device when nobody uses it; absent means ``tiers.ttl_s``."""
+    """Seconds it stays on the device unused; absent means ``tiers.ttl_s``."""
     capabilities: tuple[Capability, ...] | None = None
-    """What it takes beside text: some of ``tools``, ``images``, ``audio``, ``files``; [] is text alone. A
-    request that needs another one goes to an expert that has it, and is refused where none does. Absent means
-    not known: nothing is ruled out here, and what it cannot its engine refuses."""
+    """The input it takes beside text: some of ``tools``, ``images``, ``audio``, ``files``; [] is text alone.
+    A request that needs another one goes to an expert that has it, and is refused where none does. Absent
+    means not known: nothing is ruled out here, and what it cannot its engine refuses."""
     generation: GenerationConfig = GenerationConfig()
     """Overrides of the checkpoint's sampling defaults."""
     chat_template: Path | None = None
@@ -184,8 +184,8 @@ class FamilyConfig(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What an expert is known to say in float32: the greedy continuation ``tokens`` of ``prompt``, both as
-    token ids, and the natural logarithm of the probability it gives each of them."""
+    """An expert's known answer in float32: the greedy continuation ``tokens`` of ``prompt``, both as token
+    ids, and the natural logarithm of the probability that it gives each of them."""
 
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -219,7 +219,7 @@ class Expert:
     ``checksums`` (``experts.checkpoints.hashing``) are of its files, by name; those an earlier version
     prepared have none. ``parses_tools``: whether its family's engine can tell a tool call from text.
 
-    One that embeds may have no ``chat_template`` (it is empty), and has no canary.
+    An expert that embeds may have an empty ``chat_template``, and has no canary.
 
     Of a LoRA family: ``folder`` holds the adapter's two files and the base's config and tokenizer,
     ``weights_bytes`` is the adapter's (0: the base itself), ``parameters`` counts the base and the adapter,

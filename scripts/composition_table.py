@@ -36,18 +36,18 @@ class Way:
 
     name: str
     perplexity: Mapping[str, float]
-    """By domain."""
+    """For each domain."""
     overall: Interval
     """Every domain counts the same: exp of the mean, over domains, of the loss per token."""
     composition_lower: Interval
-    """By which part of this way's perplexity the composition's is lower; below 0 where it is higher."""
+    """The share of this way's perplexity by which the composition's is lower; below 0 where it is higher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     router: str
     texts: Mapping[str, int]
-    """By domain."""
+    """For each domain."""
     tokens: int
     ways: tuple[Way, ...]
     """The experts, ``composition``, ``own expert`` (the domain is known) and ``best expert`` (for each text,

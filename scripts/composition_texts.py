@@ -34,7 +34,7 @@ ELSEWHERE = ("code", "computer science")
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What something was trained on: ids of texts, and the keys that near twins share."""
+    """The texts that something was trained on: their ids, and the keys that near twins share."""
 
     ids: frozenset[str]
     keys: frozenset[str]
@@ -65,7 +65,7 @@ def prompt_of(text: Text) -> str:
 
 
 def learned_by_router(data: Path, *, keep_apart: bool = False) -> Learned:
-    """What ``coe router train --data`` learns from, with ``--keep-apart`` or without."""
+    """Reads the texts that ``coe router train --data`` learns from, with ``--keep-apart`` or without."""
     learned = [*(each for each in read_examples(data) if each.category is not None), *plain_prompts()]
     if keep_apart:
         parts = router_split(learned)
@@ -111,7 +111,7 @@ def _general(examples: Sequence[Example], by_router: Learned, by_adapters: Seque
 
 
 def halves(tokenizer: Any, text: Text, longest: int) -> Halves:
-    """Of a text's first ``longest`` tokens, the template's included."""
+    """Splits a text's first ``longest`` tokens, the template's included."""
     encoded = encode(tokenizer, text, longest)
     if len(text.messages) > 1:
         return Halves(prompt_of(text), encoded)

@@ -156,7 +156,8 @@ def sample(texts: Sequence[Text], count: int) -> list[Text]:
 
 
 def encode(tokenizer: Any, text: Text, longest: int) -> Encoded:
-    """In the tokenizer's own chat template; the scored part ends with the end of the turn if it fits."""
+    """Encodes a text in the tokenizer's own chat template; the scored part ends with the end of the turn if
+    it fits."""
     messages = [{"role": role, "content": content} for role, content in text.messages]
     rendered: str = tokenizer.apply_chat_template(messages, tokenize=False)
     begin = rendered.rindex(text.scored)

@@ -1,4 +1,4 @@
-"""What a batch costs beside the same requests online in file order: seconds, loads and switches.
+"""Measures a batch beside the same requests online in file order: seconds, loads and switches.
 
     python -m scripts.measure_batch requests.jsonl --url http://127.0.0.1:8000 --in-flight 16
 

@@ -47,7 +47,7 @@ from scripts.train_adapters import Recipe
 
 EXPERTS = (GENERAL, *DOMAINS)
 TEXTS = 100
-"""Of each domain."""
+"""Texts of each domain."""
 LONGEST = Recipe().held_out_longest_tokens
 
 

@@ -103,7 +103,7 @@ def add_lora(model: Any, recipe: Recipe) -> dict[str, Lora]:
 
 
 def base_answers(model: Any, tokenizer: Any, questions: Sequence[str], longest: int) -> list[Text]:
-    """What the base says, greedily; these keep the expert close to it outside its domain's texts."""
+    """Lets the base answer greedily; its answers keep the expert close to it outside its domain's texts."""
     answers: list[Text] = []
     end = tokenizer.eos_token_id
     for question in questions:

@@ -15,7 +15,7 @@ from experts.engines.engine import Engine
 from experts.memory.machine_memory import memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
-from experts.vllm.command import installed_vllm
+from experts.vllm_version import installed_vllm
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.gpu_memory import gpu_memory

@@ -11,8 +11,8 @@ import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from experts.spec import Expert, FamilyConfig
-from experts.vllm.command import environment
 from experts.vllm.engine import VllmEngine
+from experts.vllm.environment import environment
 from experts.vllm.modes import full_weights_engine
 from experts.vllm.server import VllmServer
 

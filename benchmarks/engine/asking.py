@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from benchmarks.engine.workload import Question
-from experts.engines.engine import Answer, Engine
+from experts.engines.engine import Engine, EngineResponse
 from experts.errors import EngineLost
 from experts.spec import Expert
 
@@ -79,7 +79,7 @@ async def ask(engine: Engine, expert: Expert, question: Question, tokens: int, a
         await answer.close()
 
 
-async def _read(answer: Answer, asked: float) -> Served:
+async def _read(answer: EngineResponse, asked: float) -> Served:
     if answer.status != 200:
         text = b"".join([chunk async for chunk in answer.chunks()])
         raise EngineLost(f"an answer with status {answer.status}: {text.decode(errors='replace')[:300]}")

@@ -8,7 +8,7 @@ from typing import Protocol
 from benchmarks.engine.asking import Served
 from benchmarks.engine.workload import Question
 from experts.engines.engine import Engine
-from experts.engines.process import session_members
+from experts.engines.session import session_members
 from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine

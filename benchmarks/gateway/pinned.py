@@ -11,7 +11,8 @@ import aiohttp
 import orjson
 
 from benchmarks.gateway.load import PATH
-from experts.engines.process import EngineProcess, session_members
+from experts.engines.process import EngineProcess
+from experts.engines.session import session_members
 from experts.errors import EngineStartFailed
 
 ROOT = Path(__file__).resolve().parent.parent.parent

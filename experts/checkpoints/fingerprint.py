@@ -1,7 +1,7 @@
-"""What experts of one family have in common: architecture, tensor names, shapes, dtypes, and the tokenizer.
+"""Compares experts of one family: architecture, tensor names, shapes, dtypes, and the tokenizer.
 
 Equal fingerprints mean that one engine's code, buffers and token ids serve both; ``differences`` says in
-words what stands in the way when they are not equal.
+words how two checkpoints differ.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ NOT_ARCHITECTURE = frozenset({
 })  # fmt: skip
 """Fields of config.json that change nothing an engine computes; end tokens are the gateway's to apply."""
 NOT_TOKENIZER = frozenset({"padding", "truncation"})
-"""Left in tokenizer.json by whatever tool used it last."""
+"""Fields of tokenizer.json that the tool that used it last has left there."""
 
 
 def fingerprint(folder: Path, headers: Sequence[TensorHeader]) -> str:
-    """Hexadecimal, of a folder whose ``read_headers`` are given."""
+    """Returns the fingerprint of ``folder``, whose ``read_headers`` are given, in hexadecimal."""
     parts = [
         architecture(folder),
         [[header.name, header.dtype, header.shape] for header in headers],
@@ -36,19 +36,20 @@ def fingerprint(folder: Path, headers: Sequence[TensorHeader]) -> str:
 
 
 def architecture(folder: Path) -> dict[str, Any]:
+    """Reads the fields of config.json that decide what an engine computes."""
     config = read_json(folder / "config.json")
     return {field: value for field, value in config.items() if field not in NOT_ARCHITECTURE}
 
 
 def tokenizer(folder: Path) -> str:
-    """Equal for equal tokenizers, however the file is laid out."""
+    """Returns a hash that is equal for equal tokenizers, however the file is laid out."""
     content = read_json(folder / "tokenizer.json")
     kept = {field: value for field, value in content.items() if field not in NOT_TOKENIZER}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
-    """What keeps the experts in two folders from taking turns in one engine; ``other`` is the subject."""
+    """Yields what keeps the experts in two folders from taking turns in one engine, said of ``other``."""
     expected, found = architecture(one), architecture(other)
     for field in sorted(expected.keys() | found.keys()):
         if expected.get(field) != found.get(field):
@@ -71,7 +72,7 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises CheckpointMissing, CheckpointUnreadable."""
+    """Reads a JSON object. Raises CheckpointMissing, CheckpointUnreadable."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""A GGUF file of a Llama-shaped model as Hugging Face's layout has it: float32 weights, config, tokenizer.
+"""Converts a GGUF file of a Llama-shaped model to Hugging Face's layout: float32 weights, config, tokenizer.
 
-Undone here, so that the result is an ordinary checkpoint: the quantisation, llama.cpp's names, and its
-order of rows in the query and key projections (llama.cpp rotates neighbouring pairs, Hugging Face halves).
+The quantisation is undone, and so are llama.cpp's names and its order of rows in the query and key
+projections (llama.cpp rotates neighbouring pairs, Hugging Face halves): the result is an ordinary checkpoint.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ PARTS = {
 
 
 class GgufCheckpoint:
-    """An open GGUF file (memory-mapped). Raises CheckpointUnreadable for what is not Llama-shaped."""
+    """An open GGUF file (memory-mapped). Raises CheckpointUnreadable for a model that is not Llama-shaped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class GgufCheckpoint:
         )
 
     def tensors(self) -> Iterator[Weights]:
-        """Every weight in float32, one at a time."""
+        """Yields every weight in float32, one at a time."""
         heads = int(self._field("llama.attention.head_count"))
         kv_heads = int(self._field("llama.attention.head_count_kv"))
         for tensor in self._reader.tensors:
@@ -70,7 +70,7 @@ class GgufCheckpoint:
             yield np.ascontiguousarray(weights)
 
     def config(self) -> dict[str, Any]:
-        """config.json."""
+        """Returns the content of config.json."""
         names = {tensor.name for tensor in self._reader.tensors}
         return {
             "architectures": ["LlamaForCausalLM"],
@@ -97,7 +97,8 @@ class GgufCheckpoint:
         }
 
     def generation_config(self) -> dict[str, Any]:
-        """generation_config.json: the special tokens; GGUF carries no sampling defaults."""
+        """Returns the content of generation_config.json: the special tokens; GGUF has no sampling
+        defaults."""
         return {
             "bos_token_id": self._field("tokenizer.ggml.bos_token_id"),
             "eos_token_id": self._field("tokenizer.ggml.eos_token_id"),
@@ -108,7 +109,7 @@ class GgufCheckpoint:
         return str(self._field("tokenizer.chat_template"))
 
     def tokenizer_config(self) -> dict[str, Any]:
-        """tokenizer_config.json."""
+        """Returns the content of tokenizer_config.json."""
         return {
             "add_prefix_space": False,
             "bos_token": self._token("bos"),
@@ -121,7 +122,8 @@ class GgufCheckpoint:
         }
 
     def tokenizer(self) -> dict[str, Any]:
-        """tokenizer.json: byte-level BPE that splits digits, which llama.cpp calls ``smollm``."""
+        """Returns the content of tokenizer.json: byte-level BPE that splits digits, llama.cpp's
+        ``smollm``."""
         tokens, types = self._field("tokenizer.ggml.tokens"), self._field("tokenizer.ggml.token_type")
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -166,7 +168,7 @@ class GgufCheckpoint:
 
 
 def hugging_face_name(name: str) -> str:
-    """``blk.3.attn_q.weight`` is ``model.layers.3.self_attn.q_proj.weight`` there."""
+    """Translates a name: ``blk.3.attn_q.weight`` is ``model.layers.3.self_attn.q_proj.weight``."""
     try:
         match name.split("."):
             case ["blk", layer, part, "weight"]:
@@ -179,6 +181,6 @@ def hugging_face_name(name: str) -> str:
 
 
 def halves(weights: Weights, heads: int) -> Weights:
-    """Rows of a query or key projection from llama.cpp's order (pairs) to Hugging Face's (halves)."""
+    """Reorders the rows of a query or key projection from llama.cpp's pairs to Hugging Face's halves."""
     rows, columns = weights.shape
     return weights.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

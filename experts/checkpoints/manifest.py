@@ -1,4 +1,4 @@
-"""``coe.json`` in a prepared folder: where the files came from, their hashes and what was counted in them."""
+"""``coe.json`` in a prepared folder: the origin of its files, their hashes and sizes."""
 
 import os
 from collections.abc import Mapping
@@ -20,17 +20,19 @@ AGAIN = "run: coe experts prepare"
 
 
 class FileRecord(Strict):
+    """One file of a prepared folder."""
+
     bytes: int
     mtime_ns: int
     sha256: str
     checksum: str | None = None
-    """As in ``experts.checkpoints.hashing``; absent where an earlier version prepared the folder, until this
-    one does."""
+    """The checksum of ``experts.checkpoints.hashing``; absent where an earlier version prepared the folder,
+    until this one does."""
 
 
 class Manifest(Strict):
-    """What a prepared folder holds. ``files`` are all files but this one, by their paths in it. ``canary`` is
-    added once the folder is in place; an expert without one serves unchecked by it."""
+    """The description of a prepared folder. ``files`` are all files but this one, by their paths in it.
+    ``canary`` is added once the folder is in place; an expert without one serves unchecked by it."""
 
     version: Literal[1] = 1
     source: CheckpointSource
@@ -40,7 +42,7 @@ class Manifest(Strict):
     parameters: int
     fingerprint: str
     base: CheckpointSource | None = None
-    """Of a LoRA family: what the family's base was prepared from."""
+    """The source that a LoRA family's base was prepared from."""
     canary: Canary | None = None
 
 
@@ -51,8 +53,8 @@ def describe(
     progress: Progress = silent,
     base: Manifest | None = None,
 ) -> Manifest:
-    """Reads all of ``folder``. ``base``: of the base whose adapter, or nothing, the folder holds. Raises
-    CheckpointMissing and CheckpointUnreadable."""
+    """Reads all of ``folder`` and describes it. ``base``: the manifest of a LoRA family's base, of which the
+    folder holds an adapter, or no weights. Raises CheckpointMissing and CheckpointUnreadable."""
     for needed in ("config.json", "tokenizer.json"):
         if not (folder / needed).is_file():
             raise CheckpointMissing(
@@ -87,7 +89,8 @@ def describe(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises CheckpointMissing and CheckpointUnreadable, which say how to prepare the expert."""
+    """Reads a folder's manifest. Raises CheckpointMissing and CheckpointUnreadable, which say how to prepare
+    the expert."""
     path = folder / FILE
     try:
         return Manifest.model_validate_json(path.read_bytes())
@@ -102,14 +105,14 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replaces the old one in one step."""
+    """Replaces a folder's manifest in one step."""
     new = folder / f".{FILE}"
     new.write_text(manifest.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     os.replace(new, folder / FILE)
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """The quick check: every file is there and as long as it was.
+    """Checks quickly that every file is there and as long as it was.
 
     Raises CheckpointMissing, CheckpointUnreadable.
     """
@@ -125,7 +128,7 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
 
 
 def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) -> dict[str, Hashes]:
-    """The thorough check. Returns what it found, which has all checksums, also those the manifest lacks.
+    """Checks the content of every file. Returns the hashes found, also those that the manifest lacks.
 
     Raises CheckpointMismatch naming the first file whose content changed.
     """
@@ -145,6 +148,7 @@ def check_hashes(folder: Path, manifest: Manifest, progress: Progress = silent) 
 
 
 def hash_files(folder: Path, sizes: Mapping[str, int], progress: Progress) -> dict[str, Hashes]:
+    """Hashes files of ``folder``, by their names in it, whose ``sizes`` are known."""
     done, total = 0, sum(sizes.values())
 
     def advance(read: int) -> None:

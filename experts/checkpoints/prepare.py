@@ -1,8 +1,8 @@
-"""Preparation: a checkpoint from its source becomes ``<store>/<name>/``, whole or not at all.
+"""Prepares an expert: a checkpoint from its source becomes ``<store>/<name>/``, whole or not at all.
 
 Work happens in ``<store>/.<name>.new``, renamed into place when everything in it is written, checked and
 hashed. One preparation of a name runs at a time (a lock the system takes back from a killed process), so
-whatever stands in the temporary folder at its start is a leftover.
+anything in the temporary folder at its start is a leftover.
 """
 
 import errno
@@ -31,12 +31,12 @@ from experts.progress import Progress, silent
 from experts.spec import Canary, CheckpointSource, Expert, ExpertConfig, Task
 
 SPARE_BYTES = 64 * 2**20
-"""Left free on the disk beyond what preparation writes."""
+"""Bytes that stay free on the disk beyond what preparation writes."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def free_bytes(path: Path) -> int:
-    """Of the disk that holds ``path`` or would hold it."""
+    """Returns the free bytes of the disk that holds ``path`` or would hold it."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
@@ -52,10 +52,10 @@ def prepare(
     task: Task = "generate",
 ) -> Expert:
     """Makes sure that ``store`` holds the expert as configured. Does next to nothing when it already does.
-    ``base``: of a family of LoRA experts, which is prepared first. ``task``: the family's.
+    ``base``: the base of a family of LoRA experts, which is prepared first. ``task``: the family's.
 
-    Raises CheckpointError: a source that is missing, damaged or not what it should be; NoSpace before the
-    first byte is written or when the disk fills up. Whatever is raised, an earlier preparation stays.
+    Raises CheckpointError where the source is missing, damaged or another than it should be; NoSpace before
+    the first byte is written or when the disk fills up. An earlier preparation stays in any case.
     """
     if base is None:
         _prepare(name, config.checkpoint, source_of(config.checkpoint), store, progress, free)
@@ -92,8 +92,8 @@ def _prepare(
 
 
 def write_canary(name: str, store: Path, manifest: Manifest, canary: Canary) -> None:
-    """Adds ``canary``, computed from what ``manifest`` describes. Does nothing when the expert has been
-    prepared anew since. Raises CheckpointError."""
+    """Adds ``canary``, computed from the checkpoint that ``manifest`` describes. Does nothing when the expert
+    has been prepared anew since. Raises CheckpointError."""
     folder = folder_of(name, store)
     with _alone(store / f".{name}.lock"):
         if read_manifest(folder) == manifest:
@@ -103,8 +103,8 @@ def write_canary(name: str, store: Path, manifest: Manifest, canary: Canary) -> 
 def _is_current(
     folder: Path, checkpoint: CheckpointSource, origin: str, base: Manifest | None, progress: Progress
 ) -> bool:
-    """Whether ``folder`` holds that very source, undamaged. Files with another date, and those an earlier
-    version left without a checksum, are hashed once more."""
+    """Tells whether ``folder`` holds that very source, undamaged. Files with another date, and those that an
+    earlier version left without a checksum, are hashed once more."""
     try:
         manifest = read_manifest(folder)
         if (manifest.source, manifest.origin) != (checkpoint, origin):
@@ -167,7 +167,7 @@ def _remove(*folders: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Waits for other processes that hold the lock file."""
+    """Holds the lock file ``path``, once other processes have let go of it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A prepared checkpoint: opened without network, verified, compared with the others of its family."""
+"""Opens a prepared checkpoint without network, verifies it, and compares it with the others of its family."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,8 +22,8 @@ def open_expert(
     base: CheckpointSource | None = None,
     task: Task = "generate",
 ) -> Expert:
-    """The expert as prepared in ``store``; reads small files only. ``base``: of a family of LoRA experts.
-    ``task``: its family's.
+    """Reads the expert as prepared in ``store``, small files only. ``base``: the base of a family of LoRA
+    experts. ``task``: its family's.
 
     Raises CheckpointMissing when it is not prepared or was prepared from another source, CheckpointUnreadable
     when a file is cut or malformed."""
@@ -59,7 +59,7 @@ def open_expert(
 
 
 def verify(name: str, store: Path, progress: Progress = silent, base: Path | None = None) -> None:
-    """Reads everything: sizes, safetensors headers against the files' lengths, hashes, fingerprint.
+    """Checks everything: sizes, safetensors headers against the files' lengths, hashes, fingerprint.
     ``base``: the folder of the family's base, which an adapter has to fit.
 
     Raises CheckpointMissing, CheckpointUnreadable or CheckpointMismatch naming the file.
@@ -77,8 +77,8 @@ def verify(name: str, store: Path, progress: Progress = silent, base: Path | Non
 
 
 def check_families(experts: Iterable[Expert]) -> None:
-    """Experts of one family can take turns in one engine. Raises CheckpointMismatch naming the first that
-    cannot and what differs from the family's first expert."""
+    """Checks that experts of one family can take turns in one engine. Raises CheckpointMismatch naming the
+    first that cannot and how it differs from the family's first expert."""
     first: dict[str, Expert] = {}
     for expert in experts:
         leader = first.setdefault(expert.family, expert)
@@ -91,12 +91,12 @@ def check_families(experts: Iterable[Expert]) -> None:
 
 
 def base_name(family: str) -> str:
-    """What the base of a family of LoRA experts is called in the store."""
+    """Returns the name in the store of the base of a family of LoRA experts."""
     return f"{family}.base"
 
 
 def folder_of(name: str, store: Path) -> Path:
-    """Raises CheckpointError for a name that is no folder's name."""
+    """Returns an expert's folder. Raises CheckpointError for a name that cannot be a folder's."""
     if not name or name != Path(name).name or name.startswith("."):
         raise CheckpointError(
             f"expert name {name!r} cannot be the name of a folder; use letters, digits, . _ -"
@@ -105,8 +105,8 @@ def folder_of(name: str, store: Path) -> Path:
 
 
 def chat_template(folder: Path, override: Path | None, *, needed: bool = True) -> str:
-    """The configured file, else the checkpoint's own in any of the three places Hugging Face has used; empty
-    where there is none and none is ``needed``."""
+    """Reads the configured file, else the checkpoint's own template in any of the three places that Hugging
+    Face has used; empty where there is none and none is ``needed``."""
     if override is not None:
         return _read_text(override)
     if (folder / "chat_template.jinja").is_file():
@@ -121,7 +121,8 @@ def chat_template(folder: Path, override: Path | None, *, needed: bool = True) -
 
 
 def generation(folder: Path, override: GenerationConfig) -> Generation:
-    """Sampling defaults of generation_config.json under the configuration's; every end token stops."""
+    """Reads the sampling defaults of generation_config.json, over which the configuration's go; every end
+    token stops."""
     path = folder / "generation_config.json"
     saved = _optional_json(path)
     end = saved.get("eos_token_id", read_json(folder / "config.json").get("eos_token_id"))
@@ -156,7 +157,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _named(template: Any) -> str | None:
-    """A checkpoint may carry several templates; the one called ``default`` is for chat."""
+    """Chooses the template called ``default``, which is for chat, where a checkpoint has several."""
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")

@@ -1,4 +1,4 @@
-"""What Sentence Transformers keeps beside a model: how its vectors are pooled, and layers that follow.
+"""Reads what Sentence Transformers keeps beside a model: how its vectors are pooled, and layers that follow.
 
 ``modules.json`` names the parts in their order, ``1_Pooling/config.json`` says which tokens a vector is made
 of, and ``2_Dense`` has the weights of a layer. vLLM reads them when an engine starts and never again: experts
@@ -18,11 +18,12 @@ _MODULE = re.compile(r"[0-9]_\w+")
 
 
 def is_module(folder: Path) -> bool:
+    """Tells whether a folder is a part's, by its name."""
     return _MODULE.fullmatch(folder.name) is not None and folder.is_dir()
 
 
 def modules(folder: Path) -> dict[str, str] | None:
-    """The sha256 of each of the files, by its path in ``folder``; None: the checkpoint has none."""
+    """Returns the sha256 of each of these files, by its path in ``folder``; None where there are none."""
     if not (folder / FILE).is_file():
         return None
     files = [folder / FILE, *folder.glob("sentence_*_config.json"), *folder.glob("[0-9]_*/*")]
@@ -30,8 +31,8 @@ def modules(folder: Path) -> dict[str, str] | None:
 
 
 def check_modules(folder: Path) -> None:
-    """Raises CheckpointMissing when a part is named that is not there: vLLM would pool in another way and say
-    nothing."""
+    """Raises CheckpointMissing when a part is named that is not there: vLLM would pool in another way without
+    a word."""
     for name in _named(folder / FILE):
         if not (folder / name).is_dir():
             raise CheckpointMissing(
@@ -40,7 +41,8 @@ def check_modules(folder: Path) -> None:
 
 
 def _named(path: Path) -> list[str]:
-    """Folders of parts. The model's is the checkpoint's own and has no name; a normalization has no files."""
+    """Lists the folders of parts. The model's is the checkpoint's own and has no name; a normalization has no
+    files."""
     if not path.is_file():
         return []
     try:

@@ -24,7 +24,7 @@ class TensorHeader:
 
     name: str
     dtype: str
-    """By its safetensors name, such as ``BF16``."""
+    """Its name in safetensors, such as ``BF16``."""
     shape: tuple[int, ...]
 
     @property
@@ -74,8 +74,8 @@ def read_headers(folder: Path) -> tuple[TensorHeader, ...]:
 
 
 def check_same_family(folder: Path, expected: Iterable[TensorHeader], found: Iterable[TensorHeader]) -> None:
-    """Raises CheckpointMismatch naming the first tensor of ``folder``, with the headers ``found``, that an
-    engine for the ``expected`` tensors has no place for."""
+    """Raises CheckpointMismatch naming the first tensor of ``folder``, with the headers ``found``, that is
+    not as ``expected``."""
     wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in expected}
     given = {tensor.name: (tensor.dtype, tensor.shape) for tensor in found}
     for name in sorted(wanted.keys() | given.keys()):

@@ -1,2 +1,5 @@
-"""The engine seam, what every engine must prove, and what engine processes share:
-HTTP over Unix sockets, processes, canaries."""
+"""The engine seam, the proof of an engine, and what engine processes share: processes, HTTP over Unix
+sockets.
+
+Imports ``experts.checkpoints`` and the modules of ``experts`` itself.
+"""

@@ -1,6 +1,6 @@
-"""An expert's canary: asked of an engine, and the answer compared with what preparation recorded.
+"""Asks an engine for an expert's canary, and compares the answer with what preparation recorded.
 
-The engine is given the prompt and all recorded tokens but the last two. These it has to find itself: one in
+The engine is given the prompt and all recorded tokens but the last two, which it has to find itself: one in
 the step that reads the prompt, the other in a step that computes a single token, by other kernels.
 """
 
@@ -15,9 +15,10 @@ from experts.spec import Canary
 
 PATH = "/v1/completions"
 FOUND = 2
-"""Tokens the engine finds itself."""
+"""Tokens that the engine finds itself."""
 CANDIDATES = 5
-"""Likeliest tokens whose log-probabilities are asked for, beside the token that stands there."""
+"""How many of the likeliest tokens' log-probabilities are asked for, beside that of the token that stands
+there."""
 _ID = "token_id:"
 _Found = Mapping[int, float]
 """Log-probabilities at one position, by token."""
@@ -25,7 +26,7 @@ _Found = Mapping[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far log-probabilities may be from the recorded ones: each, and on average."""
+    """The largest distance of log-probabilities from the recorded ones: of each, and on average."""
 
     each: float
     mean: float
@@ -33,12 +34,13 @@ class Tolerance:
 
 FLOAT32 = Tolerance(each=0.02, mean=0.02)
 HALF = Tolerance(each=0.5, mean=0.1)
-"""Types of 16 bits. docs/concepts/engine.md, *Canaries*, has the noise measured, and that of experts taken
-for another."""
+"""For types of 16 bits. Noise and the distances of wrong experts, measured: docs/concepts/engine.md,
+*Canaries*."""
 
 
 def question(canary: Canary | None) -> dict[str, Any]:
-    """The body for ``PATH``; without a canary some text, of which only that it is answered can be checked."""
+    """Returns the body for ``PATH``; without a canary it is some text, of which only the status can be
+    checked."""
     if canary is None:
         return {"prompt": "Hello", "max_tokens": FOUND, "temperature": 0}
     return {
@@ -84,7 +86,7 @@ def check(canary: Canary | None, status: int, answer: bytes, dtype: str) -> None
 
 
 def _positions(answer: bytes) -> list[_Found]:
-    """What was found at each position of prompt and answer but the first, which nothing comes before."""
+    """Reads the log-probabilities at each position of prompt and answer but the first, which has none."""
     try:
         positions = orjson.loads(answer)["choices"][0]["logprobs"]["top_logprobs"][1:]
         if not all(positions):

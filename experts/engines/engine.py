@@ -1,9 +1,9 @@
 """The seam between the tier manager and whatever computes: one engine serves the experts of one family.
 
 Implementations: ``InterleavedEngine``, ``PlainEngine``, ``EmbedEngine`` and ``LoraEngine`` in
-``experts.vllm_*``, ``experts.simulated.engine.SimulatedEngine`` and, asked over HTTP,
-``experts.simulated.process.SimulatedProcess``.
-One contract-test suite (``tests/experts/engines/test_engine_contract.py``) runs over all of them.
+``experts.vllm``, ``experts.simulated.engine.SimulatedEngine`` and, asked over HTTP,
+``experts.simulated.process.SimulatedProcess``. One contract-test suite
+(``tests/experts/engines/test_engine_contract.py``) runs over all of them.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -20,12 +20,12 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What bringing an expert to the device did: bytes it now holds there, seconds it took."""
+    """The result of a load: the bytes that the expert now holds on the device, the seconds it took."""
 
     bytes: int
     seconds: float
     image_bytes: int = 0
-    """What its engine-format image takes in host memory; 0 when there is none."""
+    """Bytes of its engine-format image in host memory; 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +40,18 @@ class EngineStatistics:
     busy_seconds: float | None
     """Seconds of all steps, switches included; None where they are not measured (plain vLLM)."""
     running: int
-    """Requests the engine holds, computing or waiting. Zero when nothing is left behind."""
+    """Requests that the engine holds, computing or waiting; zero when none was left behind."""
 
 
-class Answer(Protocol):
-    """An HTTP answer of the engine whose first bytes have arrived."""
+class EngineResponse(Protocol):
+    """An HTTP response of the engine whose first bytes have arrived."""
 
     status: int
     content_type: str
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, in whole events where it is a stream. Raises EngineLost when the engine goes
-        away before the end, AnswerFailed when it gives the answer up."""
+        """Yields the body as it comes, in whole events where it is a stream. Raises EngineLost when the
+        engine ends before the response does, AnswerFailed when it gives the response up."""
         ...
 
     async def close(self) -> None:
@@ -79,8 +79,9 @@ class Engine(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """What the engine takes of the device's budget as long as it runs, whoever is resident: the base of
-        LoRA experts and the places for their adapters. Zero where all weights are some expert's."""
+        """Bytes of the device's budget that the engine takes as long as it runs, whichever experts are
+        resident: the base of LoRA experts and the places for their adapters. Zero where all weights are some
+        expert's."""
         ...
 
     async def start(self, expert: Expert, weights: Path) -> Loaded:
@@ -100,32 +101,32 @@ class Engine(Protocol):
 
     async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         """Makes ``expert`` resident, reading ``weights``. With a ``resident_limit`` of one it takes the place
-        of the resident expert, which the caller has made sure nobody uses; with more, the engine holds one
-        above its limit until the caller unloads the one that is replaced. Loading a resident expert again is
-        allowed and reads the weights anew, if their files changed.
+        of the resident expert, which the caller has made sure no request uses; with more, the engine holds
+        one above its limit until the caller unloads the one that is replaced. Loading a resident expert again
+        is allowed and reads the weights anew, if their files changed.
 
         ``images``: a folder of this expert's in host memory, which may hold its weights in the engine's own
         format from an earlier load. A good image there is used instead of ``weights``; where there is none,
-        one is left there, by an engine that can. Raises LoadFailed, EngineUnavailable."""
+        an engine that can leaves one. Raises LoadFailed, EngineUnavailable."""
         ...
 
     async def unload(self, name: str) -> None:
-        """Gives back the device memory of a resident expert that nobody uses. Unknown names are ignored."""
+        """Frees the device memory of a resident expert that no request uses. Unknown names are ignored."""
         ...
 
-    async def request(self, expert: str, path: str, body: Body) -> Answer:
+    async def request(self, expert: str, path: str, body: Body) -> EngineResponse:
         """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``), computed with ``expert``.
 
         The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
         internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
-        Raises EngineUnavailable when nobody answered (the client can have seen nothing) and
-        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is an Answer with its
+        Raises EngineUnavailable when no answer came (the client can have seen nothing) and
+        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is a response with its
         status. Cancelling the caller cancels the work in the engine.
         """
         ...
 
     async def alive(self) -> bool:
-        """Whether a request would reach a working engine now: asks it, within a second or two."""
+        """Asks the engine, within a second or two, whether a request would reach it."""
         ...
 
     async def statistics(self) -> EngineStatistics:

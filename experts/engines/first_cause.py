@@ -1,7 +1,7 @@
-"""Why a process of vLLM ended, from its log: the first cause, of which what comes later is a consequence.
+"""Finds the first cause of the end of vLLM's processes in their log; what follows it is its consequence.
 
-vLLM's processes write into one log. A line of its loggers begins with whose it is; what Python itself prints
-of an exception that nobody caught does not. Where the core fails, its server fails last and least clearly.
+vLLM's processes write into one log. A line of its loggers begins with its process; what Python itself prints
+of an uncaught exception does not. Where the core fails, its server fails last and least clearly.
 """
 
 import re
@@ -25,7 +25,7 @@ _CHAINED = ("The above exception was the direct cause", "During handling of the 
 _CORE_FAILED = "Engine core initialization failed. See root cause above."
 _CORE_KILLED = re.compile(r"Failed core proc\(s\): \{'(\w+)': -(\d+)\}")
 _LONGEST = 500
-"""Characters of one exception's message: pydantic's end with all the arguments."""
+"""Most characters of an exception's message: pydantic's end with all the arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class _Line:
 
 
 def first_cause(log: str, *, by_itself: bool) -> str:
-    """Empty where the log does not tell. ``by_itself``: the process was not killed by a signal, so that the
-    last exception that nobody caught is what ended it."""
+    """Returns the cause; empty where the log does not tell. ``by_itself``: the process was not killed by a
+    signal, so that the last uncaught exception is what ended it."""
     lines = [_parsed(line) for line in log.splitlines()]
     causes = [*_kernels(lines), *_crash(lines)]
     failed = _given_up(lines)
@@ -62,7 +62,7 @@ def _crash(lines: Sequence[_Line]) -> list[str]:
 
 
 def _given_up(lines: Sequence[_Line]) -> list[str]:
-    """The exception that a core or a worker reports as its end; of several the first to do so."""
+    """Finds the exception that a core or a worker reports as its end; of several processes' the first."""
     for number, line in enumerate(lines):
         if line.process is not None and _GIVEN_UP.fullmatch(line.text):
             own = [other.text for other in lines[number:] if other.process == line.process]
@@ -71,12 +71,12 @@ def _given_up(lines: Sequence[_Line]) -> list[str]:
 
 
 def _usage(lines: Sequence[_Line]) -> list[str]:
-    """argparse's last word."""
+    """Finds the error of argparse in the last line."""
     return [line.text[:_LONGEST] for line in lines[-1:] if _USAGE.match(line.text)]
 
 
 def _uncaught(lines: Sequence[_Line]) -> list[str]:
-    """The last exception that Python itself printed."""
+    """Finds the last exception that Python itself printed."""
     printed = [line.text for line in lines if line.process is None]
     *_, last = [[], *_chains(printed)]
     if last and _CORE_FAILED in last[-1]:
@@ -90,7 +90,7 @@ def _uncaught(lines: Sequence[_Line]) -> list[str]:
 
 
 def _chains(texts: Sequence[str]) -> Iterator[list[str]]:
-    """For each traceback the exception at its end, after those that it came from."""
+    """Yields, for each traceback, the exception at its end after those that it came from."""
     begins = [number for number, text in enumerate(texts) if text.startswith(_TRACEBACK)]
     chain: list[str] = []
     for begin, following in zip(begins, [*begins, len(texts)][1:], strict=True):

@@ -12,39 +12,39 @@ from pathlib import Path
 from experts.engines.http_connection import ConnectionEnded, HttpConnection
 
 KEPT_S = 3.0
-"""How long an idle connection is used again: uvicorn, and so vLLM, closes it after five seconds."""
+"""How long an idle connection is kept: uvicorn, and so vLLM, closes it after five seconds."""
 
 
-class HttpAnswer:
-    """An answer whose headers are here. ``close`` it, also after its end."""
+class HttpResponse:
+    """A response whose headers are here. ``close`` it, also after its end."""
 
     def __init__(self, connection: HttpConnection, done: Callable[[HttpConnection], None]) -> None:
         self.status = connection.status
         self.content_type = connection.content_type
         self.read_any = connection.read
-        """The next bytes of the body; empty at its end. Raises ConnectionEnded."""
+        """Returns the next bytes of the body; empty at its end. Raises ConnectionEnded."""
         self._connection = connection
         self._done: Callable[[HttpConnection], None] | None = done
 
     async def read(self) -> bytes:
-        """All that is left. Raises ConnectionEnded."""
+        """Returns the rest of the body. Raises ConnectionEnded."""
         pieces = []
         while piece := await self._connection.read():
             pieces.append(piece)
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Gives back a connection whose answer was read to its end, and closes any other. Idempotent."""
+        """Gives back a connection whose response was read to its end, and closes any other. Idempotent."""
         done, self._done = self._done, None
         if done is not None:
             done(self._connection)
 
     def __repr__(self) -> str:
-        return f"<HttpAnswer [status: {self.status}, {self.content_type}]>"
+        return f"<HttpResponse [status: {self.status}, {self.content_type}]>"
 
 
 class HttpClient:
-    """``clock``: in seconds."""
+    """The connections to one socket, used again and again. ``clock`` counts seconds."""
 
     def __init__(self, socket: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._socket = str(socket)
@@ -55,12 +55,12 @@ class HttpClient:
 
     async def request(
         self, method: str, path: str, body: bytes | None = None, *, again: bool = False
-    ) -> HttpAnswer:
-        """Raises ConnectionEnded.
+    ) -> HttpResponse:
+        """Sends a request, and returns the response once its headers are here. Raises ConnectionEnded.
 
-        ``again``: whether the request may go over a connection that has served before, and once more over a
-        new one if that ends without a byte of an answer: then the server had closed it just then, or has
-        died, which the second try finds out. What must not be done twice has a connection of its own.
+        ``again``: the request may go over a connection that has served before, and once more over a new one
+        if that ends without a byte of a response: then the server had closed it just then, or has died, which
+        the second try finds out. A request that must not be done twice has a connection of its own.
         """
         content = b"" if body is None else body
         head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\n"
@@ -77,20 +77,20 @@ class HttpClient:
         return await self._ask(await self._connect(), asked)
 
     async def close(self) -> None:
-        """Answers under way raise ConnectionEnded, as does whatever comes."""
+        """Closes all connections: responses under way raise ConnectionEnded, as do later requests."""
         self._closed = True
         for connection in [*self._busy, *(connection for connection, _ in self._idle)]:
             connection.close("the client was closed")
         self._idle.clear()
 
-    async def _ask(self, connection: HttpConnection, asked: bytes) -> HttpAnswer:
+    async def _ask(self, connection: HttpConnection, asked: bytes) -> HttpResponse:
         self._busy.add(connection)
         try:
             await connection.ask(asked)
         except BaseException:
             self._done(connection)
             raise
-        return HttpAnswer(connection, self._done)
+        return HttpResponse(connection, self._done)
 
     async def _connect(self) -> HttpConnection:
         if self._closed:
@@ -105,7 +105,7 @@ class HttpClient:
         return connection
 
     def _kept(self) -> HttpConnection | None:
-        """The one used last, so that the others grow old."""
+        """Returns the connection used last, so that the others grow old."""
         now = self._clock()
         while self._idle:
             connection, since = self._idle.pop()
@@ -115,6 +115,7 @@ class HttpClient:
         return None
 
     def _done(self, connection: HttpConnection) -> None:
+        """Keeps a connection that can be used again, and closes those that are too old."""
         self._busy.discard(connection)
         if not connection.idle or self._closed:
             connection.close()

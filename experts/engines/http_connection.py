@@ -6,15 +6,15 @@ from typing import cast
 import httptools
 
 _MOST_UNREAD = 256 * 2**10
-"""Bytes of an answer that wait to be read, beyond which the server has to wait too."""
+"""Bytes of a response that wait to be read, beyond which the server has to wait too."""
 
 
 class ConnectionEnded(Exception):
-    """The connection is gone, or was never there, before the end of an answer."""
+    """The connection is gone, or was never there, before the end of a response."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """``ask``, then ``read`` to the end; then it may be asked again, if it is ``idle``."""
+    """A connection: ``ask``, then ``read`` to the end; then ask again, if it is ``idle``."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -28,21 +28,21 @@ class HttpConnection(asyncio.Protocol):
         self._unread_bytes = 0
         self._paused = False
         self._ended = ""
-        """Why; empty while it is there."""
+        """Why the connection has ended; empty while it has not."""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the next request may be sent."""
         return self._whole and not self._ended and not self._unread
 
     @property
     def heard(self) -> bool:
-        """Whether a byte of the answer has come."""
+        """Whether a byte of the response has come."""
         return self._heard
 
     async def ask(self, request: bytes) -> None:
-        """Waits for the answer's status and headers. Raises ConnectionEnded."""
+        """Sends ``request``, and waits for the response's status and headers. Raises ConnectionEnded."""
         assert self._transport is not None, "connected"
         self._heard = self._begun = self._whole = False
         self.content_type = ""
@@ -51,7 +51,7 @@ class HttpConnection(asyncio.Protocol):
             await self._change()
 
     async def read(self) -> bytes:
-        """What has come and was not read yet, once there is something; empty at the end. Raises
+        """Waits for bytes of the body and returns those not read yet; empty at the end. Raises
         ConnectionEnded."""
         while not self._unread:
             if self._whole:
@@ -66,7 +66,7 @@ class HttpConnection(asyncio.Protocol):
         return received
 
     def close(self, why: str = "it was closed") -> None:
-        """At once, whatever is under way: that is what makes vLLM abort it. Idempotent."""
+        """Closes the connection at once, which makes vLLM abort a request under way. Idempotent."""
         self._end(why)
         if self._transport is not None:
             self._transport.abort()
@@ -113,6 +113,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     async def _change(self) -> None:
+        """Waits until something has come, or the connection has ended. Raises ConnectionEnded."""
         if self._ended:
             raise ConnectionEnded(self._ended)
         self._waiter = asyncio.get_running_loop().create_future()

@@ -21,12 +21,12 @@ from experts.spec import Canary
 
 logger = logging.getLogger(__name__)
 PROCESS_BYTES = 2**30
-"""What the process holds beside the weights, roughly."""
+"""The memory of the process beside the weights, roughly."""
 _CANARY = TypeAdapter(Canary)
 
 
 def available_bytes() -> int:
-    """Memory that can be had without pushing anything out."""
+    """Returns the memory that can be had without pushing anything out."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
@@ -63,7 +63,7 @@ def _needed_bytes(manifest: Manifest) -> int:
 def _computed(
     names: Sequence[str], store: Path, progress_of: Mapping[str, Progress]
 ) -> Iterator[tuple[str, Canary]]:
-    """Of those that could be computed, as they come."""
+    """Yields the canaries that can be computed, as they come."""
     if not names:
         return
     command = [
@@ -103,6 +103,7 @@ def _computed(
 
 
 def _canary(name: str, line: bytes) -> Canary | None:
+    """Reads a line of the process; None, with a warning, where it has an error."""
     answer = orjson.loads(line)
     try:
         return _CANARY.validate_python(answer["canary"])

@@ -16,12 +16,13 @@ TEXT = (
     "The sea was calm that morning. An old man sat at the harbour and told the children how ships are built:"
 )
 PROMPT_TOKENS = 24
-"""At most; the tokenizer decides how many the text has."""
+"""Most tokens of ``TEXT`` that are used; the tokenizer decides how many it has."""
 TOKENS = 16
 
 
 def canary(folder: Path) -> dict[str, Any]:
-    """Greedy, without a cache and with attention as the formula says: slow and plain, a reference."""
+    """Computes a canary greedily, without a cache and with attention as the formula says: slow, a
+    reference."""
     import torch
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
@@ -45,14 +46,14 @@ def canary(folder: Path) -> dict[str, Any]:
 
 def main(folders: list[str]) -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as output:
-        os.dup2(2, 1)  # whatever libraries print is not for our reader
+        os.dup2(2, 1)  # the lines are read by a program, what libraries print is not for it
         import torch
 
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
         for folder in folders:
             try:
                 line: dict[str, Any] = {"canary": canary(Path(folder))}
-            except Exception as error:  # of this folder; the others have theirs
+            except Exception as error:  # is this folder's; the others go on
                 line = {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
             print(json.dumps(line), file=output, flush=True)
 

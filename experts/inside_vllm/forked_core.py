@@ -1,6 +1,6 @@
-"""On the CPU the engine core is a fork of the API server, which has imported all that it needs.
+"""Forks the engine core from the API server, on the CPU: the server has imported all that the core needs.
 
-There vLLM starts a new interpreter instead, which imports for seven seconds of processor time, a third of a
+vLLM would start a new interpreter instead, which imports for seven seconds of processor time, a third of a
 start. As a library, and on CUDA, vLLM forks where it can (``vllm/utils/system_utils.py``).
 """
 
@@ -11,13 +11,15 @@ from typing import Any
 
 from vllm.v1.engine import utils
 
-from experts.inside_vllm.parent_death_signal import tether
+from experts.inside_vllm.parent_death_signal import set_parent_death_signal
 
 
 class _Core(ForkProcess):
+    """The core's process, killed when the server ends."""
+
     def run(self) -> None:
         signal.set_wakeup_fd(-1)  # the server's event loop would take the core's signals for its own
-        tether()
+        set_parent_death_signal()
         super().run()
 
 
@@ -44,5 +46,5 @@ class _CoreManager(utils.CoreEngineProcManager):
 
 
 def install() -> None:
-    """For the API server, before it starts a core."""
+    """Lets the API server of this process fork the cores it starts."""
     utils.CoreEngineProcManager = _CoreManager

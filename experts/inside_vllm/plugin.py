@@ -1,4 +1,4 @@
-"""What every process of our engines does before vLLM does anything (entry point ``vllm.general_plugins``).
+"""Prepares every process of our engines before vLLM does anything (entry point ``vllm.general_plugins``).
 
 vLLM calls ``register`` in the API server, the engine core and each worker, of any vLLM in this environment:
 it must do nothing in those that are not ours.
@@ -6,18 +6,19 @@ it must do nothing in those that are not ours.
 
 import os
 
-from experts.inside_vllm.parent_death_signal import ENGINE_VARIABLE, tether
-from experts.vllm.command import VERIFIED
+from experts.inside_vllm.parent_death_signal import ENGINE_VARIABLE, set_parent_death_signal
+from experts.vllm_version import VERIFIED
 
 
 def register() -> None:
+    """Sets the parent death signal, forks cores where that is verified, and keeps AMX out of use."""
     server = os.environ.get(ENGINE_VARIABLE)
     if server is None:
         return
-    if os.getpid() == int(server):  # tethered to the gateway before it started
+    if os.getpid() == int(server):  # its signal was set before it started
         _fork_cores()
     else:
-        tether()
+        set_parent_death_signal()
     _avoid_amx()
 
 
@@ -32,7 +33,7 @@ def _fork_cores() -> None:
 
 
 def _avoid_amx() -> None:
-    """Some virtual CPUs advertise AMX that gives garbage or an illegal instruction; bf16 does without."""
+    """Keeps AMX out of use: on some virtual CPUs it gives garbage or an illegal instruction."""
     import torch
 
     torch.cpu._is_amx_tile_supported = lambda: False

@@ -1,9 +1,9 @@
 """A vLLM worker that holds several experts and computes each step with the one the scheduler names.
 
-Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each answers with what the
-worker then holds, and with ``error`` when it could not do what was asked. They do not raise: an exception
-in one of several workers would leave the others waiting for it. Memory that runs out is such an error too:
-what the load had is given back, and the experts held go on.
+Methods called ``coe_...`` are reached through ``collective_rpc``, between steps; each returns what the worker
+then holds, with an ``error`` where it failed. They do not raise: an exception in one of several workers would
+leave the others waiting for it. Memory that runs out is such an error too: what the load had is given back,
+and the experts held go on.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ Report = dict[str, Any]
 
 
 class ExpertWorker(PlatformWorker):
-    """``additional_config["resident"]`` names the expert whose checkpoint the engine starts with."""
+    """Starts with the checkpoint of the expert that ``additional_config["resident"]`` names."""
 
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
@@ -86,8 +86,8 @@ class ExpertWorker(PlatformWorker):
         return self._timed(super().sample_tokens(grammar_output))
 
     def coe_load(self, name: str, weights: str, stamp: str, images: str) -> Report:
-        """Begins to load ``name``, instead of any other, from the folder ``weights``; ``stamp`` tells one
-        state of it from another. Its image may be kept in the folder ``images``, unless that is empty.
+        """Begins to load ``name`` from the folder ``weights``, and abandons any other load. ``stamp`` changes
+        with the folder's files. ``images``: the folder that its image may be kept in; empty: none.
 
         A load is ``coe_load``, ``coe_load_more`` until all workers answer ``whole``, and ``coe_load_end``;
         steps run in between. Whatever fails, the experts held stay as they are."""
@@ -104,7 +104,7 @@ class ExpertWorker(PlatformWorker):
         return self._report(whole=False)
 
     def coe_load_more(self, name: str) -> Report:
-        """One slice of at most ``max_stall_ms``, as far as can be foreseen."""
+        """Loads for at most ``max_stall_ms``, as far as can be foreseen."""
         try:
             with set_current_vllm_config(self.vllm_config):
                 whole = self._under_way(name).work(self._slice_seconds)
@@ -113,7 +113,8 @@ class ExpertWorker(PlatformWorker):
         return self._report(whole=whole)
 
     def coe_load_end(self, name: str) -> Report:
-        """Holds ``name``, which is whole, from now on; ``converted`` says whether from its checkpoint."""
+        """Takes ``name``, which is whole, among the experts held; ``converted`` says whether it came from its
+        checkpoint."""
         try:
             arrival = self._under_way(name)
             self._images.add(name, arrival.image())
@@ -139,7 +140,7 @@ class ExpertWorker(PlatformWorker):
         return self._report()
 
     def _timed(self, output: Any) -> Any:
-        """The cost of a step goes to the scheduler with its output. None: the step goes on in
+        """Adds the cost of the step to its output, which takes it to the scheduler. None: the step goes on in
         ``sample_tokens``; without requests it is vLLM's one shared empty output: nothing was computed."""
         if isinstance(output, ModelRunnerOutput) and output.req_ids:
             seconds = time.perf_counter() - self._step_begun
@@ -198,15 +199,15 @@ class ExpertWorker(PlatformWorker):
 
 
 def _unname_segments() -> None:
-    """Workers on CPU exchange tensors in shared memory that they open by name and never remove. Now that all
-    have opened it (``_CPUSHMDistributed`` waits for that), it needs no name, and goes when they go."""
+    """Removes the names of the shared memory that workers on CPU exchange tensors in, and never remove. All
+    have opened it by now (``_CPUSHMDistributed`` waits for that), so it is freed when they end."""
     for segment in Path("/dev/shm").glob(f"{os.environ['VLLM_DIST_IDENT']}-*-cpushm_*"):
         segment.unlink(missing_ok=True)
 
 
 def _give_memory_back() -> None:
-    """glibc and, on CUDA, torch keep freed memory for themselves; an unloaded expert's should go back to the
-    system, where the engines of other families find it."""
+    """Gives freed memory, which glibc and, on CUDA, torch keep, back to the system, where the engines of
+    other families find it."""
     if not current_platform.is_cpu():
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

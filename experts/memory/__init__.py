@@ -1,1 +1,4 @@
-"""Says what memory the machine and its shared-memory folder have."""
+"""Finds out what memory the machine and its shared-memory folder have for us.
+
+Imports ``experts.errors``.
+"""

@@ -1,4 +1,4 @@
-"""What memory this machine really has for us: what is free within the limits of all our cgroups.
+"""Finds out what memory is free for us within the limits of the machine and of all our cgroups.
 
 A container sees the whole machine's /proc/meminfo; what ends it is the limit of its cgroup, or of one above.
 What a cgroup leaves is its limit minus what is in use there, of which file cache can be reclaimed. Shared
@@ -14,23 +14,23 @@ from experts.errors import MemoryUnknown
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Free bytes, and who says so, for people."""
+    """Free bytes, and their source, for people."""
 
     bytes: int
     source: str
 
 
 def memory(root: Path = Path("/"), *, pressed: bool = False) -> Room:
-    """The least that the machine and each of our cgroups leave. ``root``: where /proc and the mounts are.
-    ``pressed``: what there would be without any file cache, rather than without what nobody used of late.
+    """Returns the least that the machine and each of our cgroups leave. ``root``: where /proc and the mounts
+    are. ``pressed``: count all file cache as free, rather than only what was not used of late.
 
     Raises MemoryUnknown."""
     return min([_machine(root), *_cgroups(root, pressed)], key=lambda room: room.bytes)
 
 
 def check_free(size: int, root: Path = Path("/")) -> None:
-    """Raises MemoryError where so much cannot be had, which the kernel would find out by killing somebody. A
-    machine that does not tell is trusted."""
+    """Raises MemoryError where so much cannot be had: the kernel would kill a process for it. Passes where
+    the machine does not tell."""
     try:
         room = memory(root, pressed=True)
     except MemoryUnknown:
@@ -52,12 +52,12 @@ def _machine(root: Path) -> Room:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Names of one version of cgroups."""
+    """The file names and fields of one version of cgroups."""
 
     limits: tuple[str, ...]
     usage: str
     idle: str
-    """File cache that nobody used of late."""
+    """File cache that was not used of late."""
     busy: str
     """The other file cache."""
 
@@ -67,7 +67,7 @@ _V2 = _Files(("memory.max", "memory.high"), "memory.current", "inactive_file", "
 
 
 def _cgroups(root: Path, pressed: bool) -> Iterator[Room]:
-    """Of every cgroup above us that limits memory, in either version; a machine may have both mounted."""
+    """Yields what every cgroup above us that limits memory leaves, in either version; both may be mounted."""
     ours = dict(_our_cgroups(root / "proc/self/cgroup"))
     for files, top, mount in _mounts(root / "proc/self/mountinfo"):
         if files in ours:
@@ -76,7 +76,7 @@ def _cgroups(root: Path, pressed: bool) -> Iterator[Room]:
 
 
 def _our_cgroups(path: Path) -> Iterator[tuple[_Files, str]]:
-    """Lines such as ``4:memory:/a/b``, and in version 2 ``0::/a/b``."""
+    """Reads our cgroups from lines such as ``4:memory:/a/b``, and in version 2 ``0::/a/b``."""
     for line in _lines(path):
         _, controllers, cgroup = line.split(":", 2)
         if controllers == "":
@@ -86,7 +86,7 @@ def _our_cgroups(path: Path) -> Iterator[tuple[_Files, str]]:
 
 
 def _mounts(path: Path) -> Iterator[tuple[_Files, str, str]]:
-    """The cgroup that is the top of a mount, and the mount point (proc(5), mountinfo)."""
+    """Yields the cgroup at the top of each mount, and the mount point (proc(5), mountinfo)."""
     for line in _lines(path):
         before, _, after = line.partition(" - ")
         _, _, _, top, mount, *_ = before.split()
@@ -98,7 +98,7 @@ def _mounts(path: Path) -> Iterator[tuple[_Files, str, str]]:
 
 
 def _levels(cgroup: PurePosixPath, top: PurePosixPath, mount: PurePosixPath) -> Iterator[PurePosixPath]:
-    """The folders of ``cgroup`` and all above it that are mounted; of one that is not mounted, the top."""
+    """Yields the folders of ``cgroup`` and of all above it that are mounted; the top of one that is not."""
     inside = cgroup.relative_to(top) if cgroup.is_relative_to(top) and ".." not in cgroup.parts else None
     folder = mount / inside if inside is not None else mount
     yield folder
@@ -106,7 +106,8 @@ def _levels(cgroup: PurePosixPath, top: PurePosixPath, mount: PurePosixPath) -> 
 
 
 def _left(files: _Files, folder: Path, shown: PurePosixPath, pressed: bool) -> Iterator[Room]:
-    """Nothing where there is no limit; version 2 has no files at its root, a container may hide some."""
+    """Yields what the limit of one cgroup leaves; nothing where there is none. Version 2 has no files at its
+    root, a container may hide some."""
     try:
         limits = [text for name in files.limits if (text := _text(folder / name)) not in ("", "max")]
         if limits:
@@ -119,7 +120,7 @@ def _left(files: _Files, folder: Path, shown: PurePosixPath, pressed: bool) -> I
 
 
 def _text(path: Path) -> str:
-    """Empty where there is no such file."""
+    """Returns the content of a file; empty where there is none."""
     return "\n".join(_lines(path))
 
 
@@ -131,6 +132,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def _numbers(text: str) -> Mapping[str, int]:
-    """Of lines such as ``MemFree:  12 kB`` and ``inactive_file 12``."""
+    """Reads the numbers of lines such as ``MemFree:  12 kB`` and ``inactive_file 12``."""
     words = (line.replace(":", " ").split() for line in text.splitlines())
     return {name: int(number) for name, number, *_ in words if number.isdigit()}

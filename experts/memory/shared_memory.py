@@ -1,9 +1,9 @@
-"""How much of a memory file system weights may fill: never all of it, nor more than there is memory.
+"""Bounds what weights may fill of a memory file system: never all of it, nor more than there is memory.
 
-A write without room is an error (ENOSPC), but whoever touches a mapped page without room is killed (SIGBUS).
-vLLM's workers map queues of more than 100 MiB in /dev/shm and touch them as they need them, so weights, which
-can do without, leave them room. And the file system may be larger than the memory behind it, or than the
-limit of a cgroup: whoever writes there then is not refused, somebody is killed.
+A write without room is an error (ENOSPC), but a process that touches a mapped page without room is killed
+(SIGBUS). vLLM's workers map queues of more than 100 MiB in /dev/shm and touch them as they need them, so
+weights, which can do without, leave them room. And the file system may be larger than the memory behind it,
+or than the limit of a cgroup: a write is not refused then, a process is killed.
 """
 
 import os
@@ -13,11 +13,13 @@ from experts.errors import MemoryUnknown
 from experts.memory.machine_memory import Room, memory
 
 SPARE_BYTES = 256 * 2**20
-"""What weights leave free, or a twentieth of the file system where that is less."""
+"""Bytes that weights leave free, or a twentieth of the file system where that is less."""
 
 
 def room_in(folder: Path, root: Path = Path("/")) -> int:
-    """Bytes that weights may fill now of the file system that ``folder`` is on. ``root``: as of ``memory``.
+    """Returns the bytes that weights may fill now of the file system of ``folder``. ``root``: as of
+    ``memory``.
+
     Raises OSError."""
     left = _left_in(folder)
     try:
@@ -27,7 +29,7 @@ def room_in(folder: Path, root: Path = Path("/")) -> int:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Room:
-    """What weights may fill of it if there is memory for it. Raises MemoryUnknown."""
+    """Returns what weights may fill of ``folder`` if there is memory for it. Raises MemoryUnknown."""
     try:
         return Room(_left_in(folder), str(folder))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""An engine without a model: same protocol, deterministic text, set speeds; to develop and load-test with."""
+"""An engine without a model: same protocol, deterministic text, set speeds."""
 
 import asyncio
 import itertools
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from experts.engines.engine import Body, EngineState, EngineStatistics, Loaded
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
-from experts.simulated.answer import SimulatedAnswer
+from experts.simulated.response import SimulatedResponse
 from experts.spec import Expert, SimulationConfig, Task
 
 Sleep = Callable[[float], Awaitable[None]]
 
 
 class SimulatedEngine:
-    """Holds any number of experts. Each stream gets ``tokens_per_s``, however many there are."""
+    """Holds any number of experts. Each stream gets ``tokens_per_s``, however many streams there are."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class SimulatedEngine:
         sleep: Sleep = asyncio.sleep,
         task: Task = "generate",
     ) -> None:
-        """``task``: ``embed`` gives vectors that say nothing of a text but which one it is."""
+        """``task``: ``embed`` gives vectors that tell one text from another and no more."""
         self._family = family
         self._task = task
         self._speeds = speeds
@@ -33,7 +33,7 @@ class SimulatedEngine:
         self._active: str | None = None
         self._switches = 0
         self._busy_seconds = 0.0
-        self._running: set[SimulatedAnswer] = set()
+        self._running: set[SimulatedResponse] = set()
         self._numbers = itertools.count(1)
         self._died = asyncio.Event()
         self._reason = ""
@@ -56,7 +56,7 @@ class SimulatedEngine:
 
     @property
     def running(self) -> int:
-        """Answers under way."""
+        """How many responses are under way."""
         return len(self._running)
 
     async def start(self, expert: Expert, weights: Path) -> Loaded:
@@ -89,7 +89,7 @@ class SimulatedEngine:
         return self._reason
 
     def crash(self, reason: str = "simulated crash") -> None:
-        """What kill -9 does to a real engine."""
+        """Ends the engine as kill -9 ends a real one."""
         self._reason = f"engine of {self._family}: {reason}"
         self._end("dead")
         self._died.set()
@@ -109,18 +109,19 @@ class SimulatedEngine:
         if self._active == name:
             self._active = None
 
-    async def request(self, expert: str, path: str, body: Body) -> SimulatedAnswer:
+    async def request(self, expert: str, path: str, body: Body) -> SimulatedResponse:
         self._expect_ready()
         if expert not in self._resident:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
-        answer = SimulatedAnswer(self.step, self.forget, next(self._numbers), expert, path, body, self._task)
-        self._running.add(answer)
+        number = next(self._numbers)
+        response = SimulatedResponse(self.step, self.forget, number, expert, path, body, self._task)
+        self._running.add(response)
         try:
-            await answer.begin()
+            await response.begin()
         except BaseException:
-            self.forget(answer)
+            self.forget(response)
             raise
-        return answer
+        return response
 
     async def alive(self) -> bool:
         return self._state == "ready"
@@ -133,8 +134,8 @@ class SimulatedEngine:
             self._active, resident, self._switches, seconds, self._busy_seconds, self.running
         )
 
-    async def step(self, answer: SimulatedAnswer, expert: str) -> None:
-        """Computes one token of an answer. Raises EngineLost when the engine has ended meanwhile."""
+    async def step(self, response: SimulatedResponse, expert: str) -> None:
+        """Computes one token of a response. Raises EngineLost when the engine has ended meanwhile."""
         seconds = 1 / self._speeds.tokens_per_s
         if self._active != expert:
             self._active = expert
@@ -142,11 +143,12 @@ class SimulatedEngine:
             seconds += self._speeds.switch_s
         self._busy_seconds += seconds
         await self._sleep(seconds)
-        if answer not in self._running:
+        if response not in self._running:
             raise EngineLost(f"engine of {self._family} went away in the middle of an answer")
 
-    def forget(self, answer: SimulatedAnswer) -> None:
-        self._running.discard(answer)
+    def forget(self, response: SimulatedResponse) -> None:
+        """Notes that a response has ended."""
+        self._running.discard(response)
 
     def _end(self, state: EngineState) -> None:
         self._state = state

@@ -4,17 +4,17 @@ import sys
 from pathlib import Path
 
 from experts.spec import Expert, FamilyConfig
-from experts.vllm.command import VERIFIED, InstalledVllm
 from experts.vllm.interleaved import InterleavedEngine
+from experts.vllm_version import VERIFIED, InstalledVllm
 
 _AS_IF = InstalledVllm("cpu", f"{VERIFIED}0")
 
 
 class SimulatedProcess(InterleavedEngine):
-    """All of the interleaved engine's client side, and ``experts.simulated.server`` in vLLM's place."""
+    """Asks ``experts.simulated.server`` through all of the interleaved engine's client side."""
 
     def __init__(self, family: str, config: FamilyConfig, log_folder: Path) -> None:
-        """Starts nothing. The server writes to ``log_folder/<family>.log``."""
+        """Starts nothing. The server's output goes to ``log_folder/<family>.log``."""
         super().__init__(family, config, log_folder, _AS_IF)
 
     def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
@@ -26,4 +26,4 @@ class SimulatedProcess(InterleavedEngine):
         ]  # fmt: skip
 
     async def _prove(self, expert: Expert) -> None:
-        """There is no model that could be wrong."""
+        """Does nothing: there is no model that could be wrong."""

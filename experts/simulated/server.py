@@ -1,4 +1,4 @@
-"""The simulated engine as a process that speaks vLLM's HTTP: what stands before engines is measured with it.
+"""The simulated engine as a process that speaks vLLM's HTTP, to measure what stands before engines.
 
 ``python -m experts.simulated.server (--uds PATH | --port N) --expert NAME --weights FOLDER [--task embed]``.
 One thread with uvloop and httptools.
@@ -17,30 +17,30 @@ import orjson
 import uvloop
 
 from experts.errors import EngineUnavailable, ExpertNotResident, LoadFailed
-from experts.simulated.answer import SimulatedAnswer
 from experts.simulated.engine import SimulatedEngine
+from experts.simulated.response import SimulatedResponse
 from experts.spec import Expert, SimulationConfig
 
 FAMILY = "simulated"
 _SHORTEST_PAUSE_S = 0.001
-"""The event loop counts in milliseconds."""
+"""The shortest pause that the event loop, which counts milliseconds, can make."""
 _STATUS = {200: b"OK", 404: b"Not Found", 503: b"Service Unavailable"}
 
 
 async def pause(seconds: float) -> None:
-    """None where an engine is too fast to be waited for."""
+    """Waits, except where an engine is too fast to be waited for."""
     if seconds >= _SHORTEST_PAUSE_S:
         await asyncio.sleep(seconds)
 
 
 def expert_of(name: str, weights: Path) -> Expert:
-    """What an engine has to know of it."""
+    """Describes an expert as far as an engine has to know it."""
     size = sum(file.stat().st_size for file in weights.glob("*.safetensors"))
     return Expert(name, FAMILY, weights, size, 0, "", "")
 
 
 class Worker:
-    """What ``experts.inside_vllm`` answers to ``/collective_rpc``, over a simulated engine."""
+    """Answers ``/collective_rpc`` as ``experts.inside_vllm`` does, over a simulated engine."""
 
     def __init__(self, engine: SimulatedEngine, first: Expert) -> None:
         """``first``: the expert that the engine was started with."""
@@ -75,7 +75,7 @@ class Worker:
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time; when the client leaves, its answer ends."""
+    """A connection, for one request at a time; when the client leaves, its response ends."""
 
     def __init__(self, engine: SimulatedEngine, worker: Worker, default: str) -> None:
         """``default``: the expert of requests that name none as the gateway does."""
@@ -135,25 +135,25 @@ class Connection(asyncio.Protocol):
     async def _compute(self, body: Mapping[str, Any]) -> None:
         expert = (body.get("vllm_xargs") or {}).get("expert", self._default)
         try:
-            answer = await self._engine.request(expert, self._path, body)
+            response = await self._engine.request(expert, self._path, body)
         except (EngineUnavailable, ExpertNotResident) as error:
             self._send(503, orjson.dumps({"error": {"message": str(error), "code": 503}}))
             return
         try:
-            if answer.content_type == "text/event-stream":
-                await self._stream(answer)
+            if response.content_type == "text/event-stream":
+                await self._stream(response)
             else:
-                self._send(answer.status, b"".join([chunk async for chunk in answer.chunks()]))
+                self._send(response.status, b"".join([chunk async for chunk in response.chunks()]))
         finally:
-            await answer.close()
+            await response.close()
 
-    async def _stream(self, answer: SimulatedAnswer) -> None:
-        """Each event as it is computed, as vLLM sends them."""
+    async def _stream(self, response: SimulatedResponse) -> None:
+        """Sends each event as it is computed, as vLLM does."""
         head = (
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        async for chunk in answer.chunks():
+        async for chunk in response.chunks():
             self._out.write(b"%b%x\r\n%b\r\n" % (head, len(chunk), chunk))
             head = b""
         self._out.write(b"0\r\n\r\n")
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Until it is killed."""
+    """Serves until the process is killed."""
     speeds = SimulationConfig.model_validate_json(options.speeds)
     engine = SimulatedEngine(FAMILY, speeds, pause, options.task)
     first = expert_of(options.expert, options.weights)

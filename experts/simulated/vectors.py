@@ -1,4 +1,4 @@
-"""What the simulated engine gives for embeddings: unit vectors that are drawn from a digest of the text."""
+"""The simulated engine's embeddings: unit vectors that are drawn from a digest of the text."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ Text = str | list[int]
 
 
 def inputs(body: Mapping[str, Any]) -> list[Text]:
-    """Each text or list of tokens by itself; a conversation is one."""
+    """Lists the texts, or lists of tokens, that a body wants vectors of; a conversation is one text."""
     given: Input | None = body.get("input")
     if given is None:
         return [" ".join(str(message.get("content", "")) for message in body.get("messages") or [])]
@@ -23,7 +23,8 @@ def inputs(body: Mapping[str, Any]) -> list[Text]:
 
 
 def embeddings(expert: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """vLLM's answer to ``body``, without its head. A token is a word, or a number that is given for one."""
+    """Returns vLLM's answer to ``body`` without its head. A token is a word, or a number given in its
+    place."""
     texts = inputs(body)
     dimensions, packed = body.get("dimensions") or DIMENSIONS, body.get("encoding_format") == "base64"
     vectors = [_vector(expert, text, dimensions) for text in texts]
@@ -39,7 +40,8 @@ def embeddings(expert: str, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vector(expert: str, text: Text, dimensions: int) -> list[float]:
-    """Depends on these only; one that is cut short is the beginning of the whole one, at length 1 again."""
+    """Draws a vector from its arguments alone; one with fewer ``dimensions`` is the beginning of the whole
+    one, at length 1 again."""
     digest = hashlib.blake2b(f"{expert}\0{text}".encode(), digest_size=DIMENSIONS).digest()
     values = [byte - 127.5 for byte in digest[:dimensions]]
     length = math.hypot(*values)
@@ -47,4 +49,5 @@ def _vector(expert: str, text: Text, dimensions: int) -> list[float]:
 
 
 def _packed(vector: list[float]) -> str:
+    """Encodes a vector as base64 of little-endian float32."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

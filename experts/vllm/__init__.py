@@ -1,1 +1,4 @@
-"""Runs real vLLM servers: interleaved, plain, LoRA and embedding engines."""
+"""Runs real vLLM servers: interleaved, plain, LoRA and embedding engines.
+
+Imports ``experts.engines``, ``experts.checkpoints`` and the modules of ``experts`` itself.
+"""

@@ -12,9 +12,9 @@ PROBE = "The sea was calm that morning."
 
 
 class EmbedEngine(PlainEngine):
-    """Task ``embed``. An embedding model says no tokens that a canary could be made of, and
-    what its vectors should be only another implementation of its way of pooling could say. So there is no
-    canary: it is asked for one vector, which has to be one."""
+    """An engine of task ``embed``. An embedding model gives no tokens that a canary could be made of, and
+    only another implementation of its pooling could tell what its vectors should be. So there is no canary:
+    it is asked for one vector, which has to be one."""
 
     def _can_prove(self, expert: Expert) -> bool:
         return True
@@ -25,8 +25,8 @@ class EmbedEngine(PlainEngine):
 
 
 def check(status: int, answer: bytes) -> None:
-    """Raises CanaryFailed unless the engine answered with a vector of numbers that are not all 0. What is not
-    a number is null in JSON."""
+    """Raises CanaryFailed unless the engine answered with a vector of numbers that are not all 0. NaN is null
+    in JSON."""
     if status != 200:
         raise CanaryFailed(f"a first vector fails: the engine answers {status}: {answer.decode()[:500]}")
     vector: list[float | None] = orjson.loads(answer)["data"][0]["embedding"]

@@ -16,25 +16,25 @@ from experts.vllm.server import VllmServer
 
 
 class InterleavedEngine(VllmEngine):
-    """Mode ``interleaved``. Holds any number of experts. An expert is loaded in slices, between which the
-    engine computes with others."""
+    """An engine of mode ``interleaved``. It holds any number of experts. An expert is loaded in slices,
+    between which the engine computes with others."""
 
     mode = "interleaved"
 
-    _right: frozenset[tuple[str, Resident]] = frozenset()
-    """Experts, and what of them has passed its canary."""
+    _proven: frozenset[tuple[str, Resident]] = frozenset()
+    """Experts, with the weights of theirs that have passed their canary."""
 
     @property
     def resident_limit(self) -> None:
         return None
 
     async def unload(self, name: str) -> None:
-        # First here: a request that comes meanwhile is refused rather than failed by the engine.
+        # Removed here first: a request that comes meanwhile is refused rather than failed by the engine.
         if self._resident.pop(name, None) is not None:
             await self.server.worker("coe_unload", name)
 
     async def statistics(self) -> EngineStatistics:
-        running = await self._requests_held()
+        running = await self.server.requests_held()
         report = await self.server.worker("coe_statistics")
         return EngineStatistics(
             active=report["active"],
@@ -56,23 +56,24 @@ class InterleavedEngine(VllmEngine):
             while not report["whole"]:
                 report = await server.worker("coe_load_more", expert.name)
             report = await server.worker("coe_load_end", expert.name)
-            # Converted once and right, an image is known by its checksums.
-            known = not report["converted"] and (expert.name, resident) in self._right
+            # An image whose weights have been proven is known to be right by its checksums.
+            known = not report["converted"] and (expert.name, resident) in self._proven
             if self._can_prove(expert) and not known:
-                self._resident.pop(expert.name, None)  # nobody is to ask for it yet
+                self._resident.pop(expert.name, None)  # no request may use it yet
                 await self._prove(expert)
-                self._right |= {(expert.name, resident)}
+                self._proven |= {(expert.name, resident)}
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise
         return _image_bytes(report)
 
     async def _give_up_loading(self, server: VllmServer, name: str) -> None:
+        """Has the workers free what they loaded, as far as they still answer."""
         with suppress(EngineUnavailable, LoadFailed):
             if name not in self._resident:
                 await server.worker("coe_unload", name)  # it may have been held already
                 return
-            # Which of its weights are held is not known when the last call was cancelled.
+            # Where the last call was cancelled, which of its weights are held is unknown.
             self._resident[name] = Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
             await server.worker("coe_load_abandon", name)
 

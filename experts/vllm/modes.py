@@ -1,15 +1,15 @@
-"""Which engine serves a family of full weights."""
+"""Chooses the engine of a family of full weights."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from experts.spec import FamilyConfig
-from experts.vllm.command import VERIFIED, InstalledVllm, installed_vllm
 from experts.vllm.embedding import EmbedEngine
 from experts.vllm.engine import VllmEngine
 from experts.vllm.interleaved import InterleavedEngine
 from experts.vllm.plain import PlainEngine
+from experts.vllm_version import VERIFIED, InstalledVllm, installed_vllm
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +22,8 @@ def full_weights_engine(
     native_bfloat16: bool | None = None,
     media_hosts: Sequence[str] = (),
 ) -> VllmEngine:
-    """Starts nothing; arguments as of ``VllmEngine``. Where the installed vLLM is not one that interleaving
-    was verified on, a family that interleaves falls back to plain mode, and that is said."""
+    """Makes the engine, and starts nothing; arguments as of ``VllmEngine``. Where interleaving was not
+    verified on the installed vLLM, a family that interleaves falls back to plain mode, with a warning."""
     vllm = vllm or installed_vllm()
     kind: type[VllmEngine] = InterleavedEngine
     if config.task == "embed":

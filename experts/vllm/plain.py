@@ -1,4 +1,4 @@
-"""Unmodified vLLM, which holds one expert of full weights and replaces it by pause, reload, resume."""
+"""Unmodified vLLM that holds one expert of full weights, and replaces it by pause, reload and resume."""
 
 import asyncio
 import logging
@@ -23,14 +23,14 @@ _NOTHING_YET = EngineStatistics(
 
 
 class PlainEngine(VllmEngine):
-    """Mode ``plain``."""
+    """An engine of mode ``plain``."""
 
     mode = "plain"
 
     # Of the run that has started.
     _family_tensors: tuple[TensorHeader, ...] = ()
     _computing = Path()
-    """The weights in the model, also when their expert has been unloaded."""
+    """The folder whose weights are in the model, also when their expert has been unloaded."""
     _reloads = _NOTHING_YET
 
     @property
@@ -38,7 +38,7 @@ class PlainEngine(VllmEngine):
         return 1
 
     async def statistics(self) -> EngineStatistics:
-        running = await self._requests_held()
+        running = await self.server.requests_held()
         resident = tuple(self._resident)
         active = resident[0] if resident else None
         return replace(self._reloads, active=active, resident=resident, running=running)
@@ -57,7 +57,7 @@ class PlainEngine(VllmEngine):
         found = await asyncio.to_thread(read_headers, weights)
         check_same_family(weights, self._family_tensors, found)
         server, before = self.server, dict(self._resident)
-        self._resident.clear()  # until it is known what the model computes with
+        self._resident.clear()  # until the weights in the model are known
         begun = time.monotonic()
         try:
             await server.command("/pause?mode=wait")
@@ -83,6 +83,7 @@ class PlainEngine(VllmEngine):
         await server.command("/reset_prefix_cache")
 
     async def _restore_or_end(self, server: VllmServer, weights: Path) -> None:
+        """Puts the weights before back; where that fails, ends the engine."""
         try:
             await self._reload(server, weights)
             await server.worker("coe_forget")
@@ -90,7 +91,7 @@ class PlainEngine(VllmEngine):
             logger.error(
                 "family %s: the weights before could not be restored, ending the engine", self._family
             )
-            await server.process.stop(grace_s=0)  # nobody knows what it would answer
+            await server.process.stop(grace_s=0)  # what it would answer is unknown
 
     def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
         return {**body, "model": INTERNAL_MODEL}

@@ -1,5 +1,6 @@
 """A running vLLM server: its processes, and HTTP over its private Unix socket."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,13 +12,15 @@ from experts.engines.http_client import HttpClient
 from experts.engines.http_connection import ConnectionEnded
 from experts.engines.process import EngineProcess
 from experts.errors import EngineUnavailable, LoadFailed
-from experts.vllm.answer import VllmAnswer
+from experts.vllm.response import VllmResponse
+
+_REQUEST_GAUGES = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
 
 
 class VllmServer:
-    """Made by ``launch``, which does not wait for it to answer.
+    """A server made by ``launch``, which does not wait for it to answer.
 
-    Every call raises EngineUnavailable when nobody answers.
+    Every call raises EngineUnavailable when no answer comes.
     """
 
     def __init__(self, process: EngineProcess) -> None:
@@ -29,37 +32,39 @@ class VllmServer:
         return cls(await EngineProcess.launch(command, environment, log))
 
     async def close(self) -> None:
-        """Ends the server; answers under way raise EngineLost."""
+        """Ends the server; responses under way raise EngineLost."""
         await self._http.close()
         await self.process.stop()
 
     async def healthy(self) -> bool:
+        """Tells whether the server answers."""
         try:
             return (await self.call("GET", "/health"))[0] == 200
         except EngineUnavailable:
             return False
 
-    async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmAnswer:
-        """The answer, once its first bytes are there; ``expert`` stands in it for the body's ``model``."""
+    async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmResponse:
+        """Posts ``body``, and returns the response once its first bytes are there, with ``expert`` in the
+        place of the body's ``model``."""
         try:
-            answer = await self._http.request("POST", path, orjson.dumps(body), again=True)
+            response = await self._http.request("POST", path, orjson.dumps(body), again=True)
         except ConnectionEnded as error:
             raise self._unavailable(path, error) from error
-        return await VllmAnswer.begin(
-            answer, expert, lambda: self.process.intact, internal=str(body["model"])
+        return await VllmResponse.begin(
+            response, expert, lambda: self.process.intact, internal=str(body["model"])
         )
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
-        """Status and whole body of any path."""
+        """Requests any path, and returns the status and the whole body."""
         content = None if body is None else orjson.dumps(body)
         try:
-            with closing(await self._http.request(method, path, content)) as answer:
-                return answer.status, await answer.read()
+            with closing(await self._http.request(method, path, content)) as response:
+                return response.status, await response.read()
         except ConnectionEnded as error:
             raise self._unavailable(path, error) from error
 
     async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
-        """Posts to one of vLLM's paths for operators. Raises LoadFailed when it refuses."""
+        """Posts to one of vLLM's paths for operators. Raises LoadFailed when vLLM refuses."""
         status, answer = await self.call("POST", path, body)
         if status >= 500 and not self.process.intact:  # the server outlives its engine core by a moment
             raise EngineUnavailable(f"the engine ended before it answered {path}; try again once it is ready")
@@ -68,14 +73,23 @@ class VllmServer:
         return answer
 
     async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
-        """What the first worker answers, or one that is not ``whole`` yet. Raises LoadFailed with the first
-        ``error``."""
+        """Calls a method of the workers. Returns the report of the first, or of one that is not ``whole``
+        yet.
+
+        Raises LoadFailed with the first ``error``."""
         body = await self.command("/collective_rpc", {"method": method, "args": arguments})
         reports: list[dict[str, Any]] = orjson.loads(body)["results"]
         for report in reports:
             if "error" in report:
                 raise LoadFailed(report["error"])
         return next((report for report in reports if not report.get("whole", True)), reports[0])
+
+    async def requests_held(self) -> int:
+        """Counts the requests that vLLM computes or has waiting."""
+        status, body = await self.call("GET", "/metrics")
+        if status != 200:
+            raise EngineUnavailable(f"the engine answers {status} to /metrics; try again once it is ready")
+        return int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
 
     def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
         return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")

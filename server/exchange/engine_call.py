@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from experts.engines.engine import Answer
+from experts.engines.engine import EngineResponse
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
@@ -23,7 +23,7 @@ class Begun:
     """An answer whose first bytes are here, and its lease. Leaving it gives both back."""
 
     lease: Lease
-    answer: Answer
+    answer: EngineResponse
     head: bytes
     rest: AsyncIterator[bytes]
     attempt: Attempt

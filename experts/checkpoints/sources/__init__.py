@@ -1,5 +1,5 @@
 """Fills a new folder with a checkpoint in Hugging Face's layout, from each place that one can come from.
 
-Imports ``experts.spec``, ``errors``, ``progress``, ``embedded`` and what reads and writes checkpoints in the
-folder above.
+Imports what reads and writes checkpoints in the folder above, the modules of ``experts`` itself and
+``experts.embedded``.
 """

@@ -18,7 +18,7 @@ from experts.progress import Progress
 
 
 class TrainingRecord(BaseModel):
-    """What is read of an embedded adapter's training.json; the rest of it is for people."""
+    """The fields read of an embedded adapter's training.json; the rest of it is for people."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -1,1 +1,4 @@
-"""CPU kernels that replace what vLLM would call."""
+"""Installs CPU kernels in place of those that vLLM would call.
+
+Imports nothing of ours.
+"""

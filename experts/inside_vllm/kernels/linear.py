@@ -1,6 +1,6 @@
-"""Linear layers packed for the CPU into memory that can be read and mapped, so that an image can be a file.
+"""Packs linear layers for the CPU into memory that can be read and mapped, so that an image can be a file.
 
-vLLM packs a weight with oneDNN into memory nobody can reach (``create_onednn_mm``). torch's operators for
+vLLM packs a weight with oneDNN into memory out of reach (``create_onednn_mm``). torch's operators for
 oneDNN pack to the same result, bit for bit; their memory can be read, and a packed weight can be made of
 memory of our own: that is how AOTInductor keeps its constants (``aoti_torch_create_tensor_from_blob_v2`` of
 torch's stable C interface). ``install`` checks all this on the machine before it puts ``Packed`` in the place
@@ -39,14 +39,14 @@ class Packed:
 
     @classmethod
     def of(cls, weight: torch.Tensor) -> "Packed":
-        """``weight``: (outputs, inputs)."""
+        """Packs ``weight``, (outputs, inputs)."""
         return cls(torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None))
 
     @classmethod
     def mapped(
         cls, address: int, shape: tuple[int, ...], dtype: torch.dtype, layout: bytes, owner: object
     ) -> "Packed":
-        """Of memory that holds what another ``Packed`` had in its own, without a copy."""
+        """Makes one, without a copy, of memory that holds what another ``Packed`` had in its own."""
         sizes, strides = (ctypes.c_int64 * 2)(*shape), (ctypes.c_int64 * 2)(shape[1], 1)
         tensor = ctypes.c_void_p()
         failed = _create_from_blob()(
@@ -78,7 +78,7 @@ class Packed:
 
     @property
     def layout(self) -> bytes:
-        """How oneDNN has arranged the bytes, for ``mapped``."""
+        """oneDNN's arrangement of the bytes, for ``mapped``."""
         return bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(self.tensor).numpy())
 
     @property
@@ -91,9 +91,9 @@ class Packed:
 
 
 def install(dtype: torch.dtype) -> None:
-    """Layers packed from now on, in this process, get a ``Packed`` where vLLM would have used oneDNN itself.
+    """Gives layers packed from now on, in this process, a ``Packed`` where vLLM would use oneDNN itself.
 
-    Where the two do not agree bit for bit vLLM's kernels stay, and images cannot be kept in files."""
+    Where the two do not agree bit for bit, vLLM's kernels stay and images cannot be kept in files."""
     if isinstance(utils.dispatch_cpu_unquantized_gemm, _Ours):
         return
     reason = _unfit(dtype)
@@ -104,6 +104,8 @@ def install(dtype: torch.dtype) -> None:
 
 
 class _Ours:
+    """Stands in for vLLM's ``dispatch_cpu_unquantized_gemm``."""
+
     def __init__(self, before: Callable[[torch.nn.Module, bool], None]) -> None:
         self._before = before
 
@@ -118,7 +120,7 @@ class _Ours:
 
 
 def _unfit(dtype: torch.dtype) -> str | None:
-    """Why a ``Packed`` cannot stand for vLLM's kernel here; None when it can."""
+    """Says why a ``Packed`` cannot stand in for vLLM's kernel here; None when it can."""
     if not _custom_ops._supports_onednn or current_platform.get_cpu_architecture() != CpuArchEnum.X86:
         return "vLLM uses no oneDNN here"
     if current_platform.is_zen_cpu():

@@ -1,4 +1,4 @@
-"""RMS norms on the CPU, by the kernels that vLLM has compiled for it and does not use.
+"""Computes RMS norms on the CPU by the kernels that vLLM has compiled for it and does not use.
 
 vLLM 0.32's IR ops (``vllm/ir/ops/layernorm.py``) have an implementation in C++ that is offered to GPUs alone,
 since on the CPU they are meant for torch's compiler. Without it a norm is seven operators of torch: 20
@@ -15,8 +15,8 @@ PROVIDER = "coe_cpu"
 
 
 def install(dtype: torch.dtype) -> None:
-    """``PROVIDER`` computes norms from now on, in this process, if it agrees with vLLM's own within what vLLM
-    allows an implementation for ``dtype``. Those with unusual arguments stay vLLM's own."""
+    """Lets ``PROVIDER`` compute norms from now on, in this process, if it agrees with vLLM's own within what
+    vLLM allows an implementation for ``dtype``. Those with unusual arguments stay vLLM's own."""
     ops = ir.ops.rms_norm, ir.ops.fused_add_rms_norm
     if PROVIDER not in ops[0].impls:
         ops[0].register_impl(PROVIDER, supports_args=_plain)(_rms_norm)
@@ -65,7 +65,7 @@ def _fused_add_rms_norm(
 
 
 def _unfit(dtype: torch.dtype) -> str | None:
-    """Why ``PROVIDER`` cannot stand for vLLM's own here; None when it can."""
+    """Says why ``PROVIDER`` cannot stand in for vLLM's own here; None when it can."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(160, generator=generator).to(dtype)
     try:

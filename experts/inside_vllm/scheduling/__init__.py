@@ -1,1 +1,4 @@
-"""Decides whose step it is inside vLLM's engine core."""
+"""Decides, inside vLLM's engine core, which expert a step computes for.
+
+Imports nothing of ours.
+"""

@@ -17,6 +17,8 @@ from experts.inside_vllm.scheduling.turns import Trace
 
 
 class _TellsScheduler:
+    """Mixed into vLLM's executors."""
+
     vllm_config: Any
 
     def collective_rpc(self, method: str | Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -30,8 +32,8 @@ class _TellsScheduler:
         return results
 
     def _trace(self, most: str) -> dict[str, Any]:
-        """Ends the trace under way and begins one of ``most`` steps (0: none). Answers with the steps of the
-        one that has ended."""
+        """Ends the trace under way, begins one of ``most`` steps (0: none), and returns the steps of the one
+        that has ended."""
         ours = self.vllm_config.additional_config
         ended: Trace | None = ours.pop("trace", None)
         if int(most) > 0:
@@ -44,4 +46,4 @@ class ExpertExecutor(_TellsScheduler, UniProcExecutor):
 
 
 class ExpertMultiprocExecutor(_TellsScheduler, MultiprocExecutor):
-    """A worker process per device (tensor parallelism)."""
+    """A worker process for each device (tensor parallelism)."""

@@ -5,13 +5,12 @@ blocks stay, and so does their state in the model runner. Only the order of requ
 matters to ``schedule()``, so requests shown again go behind those just scheduled.
 
 1. *Not resident.* Requests whose expert the workers do not hold end with an error and are never scheduled.
-2. *KV pool full.* When an expert whose turn it is can compute nothing, it gives up the turn, and until it has
-   got in nobody else's waiting requests are admitted. Those running end one after another (or vLLM preempts
-   them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
+2. *KV pool full.* When the active expert can compute nothing, it gives up its turn, and no other expert's
+   waiting requests are admitted until one of its own has been. Those running end one after another (or vLLM
+   preempts them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
 
 A block of the KV pool is zeroed before a request gets it, by what vLLM has for Mamba layers. Attention reads
-whole blocks: what an expert with broken weights has left there, if it is not a number, would make the next
-expert's answer none either.
+whole blocks: NaN that an expert with broken weights has left there would spoil the next expert's answer.
 """
 
 import time
@@ -34,23 +33,25 @@ logger = init_logger(__name__)
 
 
 def expert_of(request: Request) -> str:
-    """The expert a request names in ``vllm_xargs``; empty when it names none."""
+    """Returns the expert that a request names in ``vllm_xargs``; empty when it names none."""
     parameters = request.sampling_params
     return str((parameters.extra_args or {}).get("expert", "")) if parameters else ""
 
 
 def _prefills(request: Request, expert: str | None) -> bool:
-    """Whether it is ``expert``'s and its prompt has not been computed to the end."""
+    """Tells whether a request of ``expert`` has a prompt that is not computed to the end."""
     return expert_of(request) == expert and request.num_computed_tokens < request.num_prompt_tokens
 
 
 class ZeroedPool(KVCacheConfig):
+    """A KV pool whose blocks are zeroed before a request gets them."""
+
     needs_kv_cache_zeroing = True
 
 
 class ExpertScheduler(Scheduler):
-    """``additional_config`` holds ``switch_overhead``, ``max_turn_wait_s``, and, kept by the
-    executor, ``resident`` and ``trace``."""
+    """Reads ``switch_overhead`` and ``max_turn_wait_s`` in ``additional_config``, and what the executor keeps
+    there: ``resident`` and ``trace``."""
 
     running: list[Request]
 
@@ -110,19 +111,21 @@ class ExpertScheduler(Scheduler):
         return outputs
 
     def _begin_trace(self) -> None:
+        """Takes up the trace that the executor was asked for, or ends the one under way."""
         asked_for = self.vllm_config.additional_config.get("trace")
         if asked_for is not None and asked_for is not self._trace:
             self._turns = Turns(self._limits)  # so that the trace replays from its first step
         self._trace = asked_for
 
     def _admits(self, scheduled: Iterable[str]) -> bool:
-        """Whether the step got on with requests that waited when the turn began, and some are left."""
+        """Tells whether the step went on with requests that waited when the turn began, and some are left."""
         went_on = not self._newcomers.isdisjoint(scheduled)
         newcomers = (self.requests.get(name) for name in self._newcomers)
         self._newcomers = {r.request_id for r in newcomers if r is not None and _prefills(r, expert_of(r))}
         return went_on and bool(self._newcomers)
 
     def _refuse_not_resident(self) -> None:
+        """Ends the requests of experts that the workers do not hold."""
         resident = self.vllm_config.additional_config["resident"]
         strangers = [request for request in self._unfinished() if expert_of(request) not in resident]
         if not strangers:
@@ -133,6 +136,7 @@ class ExpertScheduler(Scheduler):
         self._refused += self.finish_requests(names, RequestStatus.FINISHED_ERROR)  # 1
 
     def _working(self) -> list[str]:
+        """Lists the experts of the requests that a step may compute for, one for each."""
         if self._blocked is None:
             return [expert_of(request) for request in self._unfinished()]
         running = [expert_of(request) for request in (*self.running, *self.kv_holding_waiting)]
@@ -146,7 +150,7 @@ class ExpertScheduler(Scheduler):
 
     @contextmanager
     def _only(self, expert: str | None) -> Iterator[None]:
-        """Within, the queues hold ``expert``'s requests; its waiting ones only while no other is blocked."""
+        """Hides the requests of the other experts, and ``expert``'s waiting ones while another is blocked."""
         hidden_running = [r for r in self.running if expert_of(r) != expert]
         hidden_holding = [r for r in self.kv_holding_waiting if expert_of(r) != expert]
         admitting = self._blocked in (None, expert)

@@ -1,4 +1,4 @@
-"""Whose step it is: the policy by which the experts of one engine share its time.
+"""Decides which expert a step computes for: how the experts of one engine share its time.
 
 Pure: it knows names and reads no clock; times are arguments, in seconds. So a trace of steps replays.
 """
@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 _WEIGHT = 1 / 8
-"""Of a new measurement in a smoothed one. What is charged for switches adds up to what they took."""
+"""Weight of a new measurement in the smoothed one, so that switches are charged what they took in sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``switch_overhead``: share of a turn that the switch before it may cost. ``max_wait_s``: see Turns."""
+    """``switch_overhead``: the share of a turn that the switch before it may cost. ``max_wait_s``: see
+    Turns."""
 
     switch_overhead: float
     max_wait_s: float
@@ -24,7 +25,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a step took: ``seconds`` in all, of them ``switch_seconds`` for the switch (0: there was none)."""
+    """The time of a step: ``seconds`` in all, of them ``switch_seconds`` for the switch (0: there was
+    none)."""
 
     seconds: float
     switch_seconds: float = 0.0
@@ -32,7 +34,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision and what became of it; ``cost`` is None when nothing could be computed."""
+    """One decision and its outcome; ``cost`` is None when nothing could be computed."""
 
     now: float
     working: tuple[str, ...]
@@ -54,22 +56,22 @@ class Trace:
 
 
 class Turns:
-    """Every step: ``next``, then ``done``.
+    """The turns of an engine's experts. Every step is a call of ``next``, then one of ``done``.
 
-    1. The active expert keeps the engine while nobody else has work.
+    1. The active expert keeps the engine while no other has work.
     2. It keeps it until its turn is *paid for*: a switch costs at most ``switch_overhead`` of the turn that
        follows. The cost is the measured one, smoothed; a turn that began without a switch owes nothing.
     3. It keeps it while requests that waited when the turn began are being admitted, so that they share
-       their batches from then on, unless one of those who wait would then wait longer than ``max_wait_s``.
-    4. Otherwise the expert that has waited longest goes next. Waiting counts from the step work was first
-       seen, or from the end of the expert's last turn; of equals the one named first by the caller goes
-       first.
+       their batches from then on, unless a waiting expert would then wait longer than ``max_wait_s``.
+    4. Otherwise the expert that has waited longest goes next. Waiting counts from the step in which work was
+       first seen, or from the end of the expert's last turn; of equals the one named first by the caller
+       goes first.
     5. An expert without work, or one that could not compute, gives up its turn at once.
 
-    So turns are as short as the overhead allows, and with E experts at work nobody waits longer than the
+    So turns are as short as the overhead allows, and with E experts at work none waits longer than the
     greater of ``max_wait_s`` and E - 1 turns that are just paid for. Where many experts or dear switches
-    make the second one greater, *the overhead wins*: switching more often would cost everybody more than it
-    brings one. Before both comes that the engine is never idle while anybody has work (5): the turns of
+    make the second one greater, *the overhead wins*: switching more often would cost all of them more than
+    it gains one. Above both stands that the engine is never idle while an expert has work (5): the turns of
     experts that have little to compute can be too short to be paid for.
     """
 
@@ -77,7 +79,7 @@ class Turns:
         self._limits = limits
         self._active: str | None = None
         self._queue: dict[str, float] = {}
-        """The others with work, who waits longest first, and since when."""
+        """The other experts with work, the one that has waited longest first, and since when they wait."""
         self._switch_s: float | None = None
         self._step_s: float | None = None
         self._begin_turn(None)
@@ -87,7 +89,7 @@ class Turns:
         return self._active
 
     def next(self, now: float, working: Iterable[str]) -> str | None:
-        """The expert to compute for in this step, of those with work; None when nobody has any."""
+        """Returns the expert to compute for in this step, of those with work; None when there are none."""
         names = dict.fromkeys(working)
         self._queue = {name: since for name, since in self._queue.items() if name in names}
         for name in names:
@@ -104,7 +106,7 @@ class Turns:
         return first
 
     def done(self, cost: Cost | None, admitting: bool = False) -> None:
-        """What the step just decided took, None when it computed nothing; ``admitting``: see 3."""
+        """Notes the cost of the step just decided, None when it computed nothing; ``admitting``: see 3."""
         self._admitting = admitting
         if cost is None:
             self._owed_s = 0.0  # 5
@@ -120,7 +122,7 @@ class Turns:
         return self._turn_s < self._owed_s or (self._admitting and self._leaves_time(now))  # 2, 3
 
     def _leaves_time(self, now: float) -> bool:
-        """Whether all who wait can have their turns in time after one more step like the last."""
+        """Tells whether all waiting experts get their turns in time after one more step like the last."""
         turn = (self._switch_s or 0.0) / self._limits.switch_overhead + (self._step_s or 0.0)
         begins = now + self._last_step_s
         for since in self._queue.values():
@@ -140,7 +142,7 @@ class Turns:
 
 
 def replay(limits: Limits, trace: Iterable[Step]) -> list[str | None]:
-    """The decisions of a ``Turns`` whose steps, from its first one on, were these."""
+    """Returns the decisions of a ``Turns`` whose steps, from its first one on, were these."""
     turns = Turns(limits)
     decisions = []
     for step in trace:

@@ -1,12 +1,12 @@
-"""One expert on its way to the device: from its image file if that is good, else from its checkpoint.
+"""Brings one expert to the device: from its image file if that is good, else from its checkpoint.
 
 1. A good image file has the right key and checksums. On CPU its memory becomes the expert's: nothing is
    copied. On CUDA it is copied to the device beside computing (``upload``).
-2. Otherwise the checkpoint is read and converted (``loading``), then written to the file, if there may be
-   one. On CPU the expert's weights are the file's memory from then on: they are not held twice.
+2. Otherwise the checkpoint is read and converted (``loading``), then written to the file, where an image may
+   be kept. On CPU the expert's weights are the file's memory from then on: they are not held twice.
 
-A file that cannot be written or mapped (no room, no memory, memory out of reach) is no failure: the expert is
-there without it.
+Where the file cannot be written or mapped (no room, no memory, memory out of reach), the expert arrives
+without it.
 """
 
 import time
@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 from vllm.logger import init_logger
 
-from experts.inside_vllm.weights.image_file import ImageReader, ImageUnfit, ImageWriter
+from experts.inside_vllm.weights.image_format import ImageUnfit
+from experts.inside_vllm.weights.image_reader import ImageReader
+from experts.inside_vllm.weights.image_writer import ImageWriter
 from experts.inside_vllm.weights.images import Image
 from experts.inside_vllm.weights.loading import Loading
 from experts.inside_vllm.weights.slices import Clock
@@ -31,14 +33,14 @@ _NO_IMAGE = (ImageUnfit, OSError, MemoryError, RuntimeError)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an expert's image is kept: ``file``, of weights and versions that ``key`` names."""
+    """The file of an expert's image; ``key`` names the weights and versions it is made of."""
 
     file: Path
     key: str
 
 
 class Arrival:
-    """``work`` until it says True, then take ``image``; ``close`` in any case."""
+    """Call ``work`` until it returns True, then take ``image``; ``close`` in any case."""
 
     def __init__(
         self,
@@ -49,9 +51,9 @@ class Arrival:
         pinned: PinnedFiles,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """``load`` begins to read the checkpoint; called at once, or when the image turns out to be damaged.
-        ``place``: absent means that no image may be kept. ``device``: where an image is copied to; absent
-        means that it is used where it is mapped."""
+        """``load`` begins to read the checkpoint; it is called at once, or when the image proves damaged.
+        ``place``: None means that no image may be kept. ``device``: where an image is copied to; None means
+        that it is used where it is mapped."""
         self.name = name
         self._load = load
         self._place = place
@@ -64,8 +66,8 @@ class Arrival:
         self._stage: _Stage | None = self._first()
 
     def work(self, seconds: float) -> bool:
-        """Works until ``seconds`` are used, as far as can be foreseen; True when the expert is whole. Raises
-        what reading the checkpoint raises."""
+        """Works until ``seconds`` are used, as far as can be foreseen, and returns True when the expert is
+        whole. Raises what reading the checkpoint raises."""
         end = self._clock() + seconds
         while self._stage is not None:
             if not self._works(self._stage, max(0.0, end - self._clock())):
@@ -73,6 +75,7 @@ class Arrival:
         return True
 
     def image(self) -> Image:
+        """Returns the whole expert."""
         assert self._image is not None, "work comes first"
         return self._image
 
@@ -104,7 +107,7 @@ class Arrival:
         return True
 
     def _without(self, stage: _Stage, error: Exception) -> _Stage | None:
-        """What comes after ``stage`` has failed."""
+        """Returns the stage that follows a ``stage`` that has failed. Raises ``error`` where none does."""
         if isinstance(stage, ImageReader):
             logger.warning("expert %s: %s; reading its checkpoint instead", self.name, error)
             return self._load()
@@ -114,6 +117,7 @@ class Arrival:
         raise error
 
     def _after(self, stage: _Stage) -> _Stage | None:
+        """Returns the stage that follows a ``stage`` that is done."""
         match stage:
             case ImageReader():
                 return self._mapped(stage)
@@ -137,7 +141,7 @@ class Arrival:
         return Upload(reader.image(memory), self._device, self._clock)
 
     def _written(self) -> Image:
-        """The image as it is in its file, so that it need not be held where it was converted."""
+        """Returns the image as mapped from its file, so that the converted one can be freed."""
         assert self._place is not None
         try:
             return ImageReader(self._place.file, self._place.key).image()

@@ -1,7 +1,7 @@
 """The weights of several experts in one model, of which one computes.
 
-An image is everything of the model that differs between two experts of a family, in the form the kernels
-read (engine format). Two ways to activate one:
+An image is everything of the model that differs between two experts of a family, in the form that kernels
+read (engine format). There are two ways to activate one:
 
 - ``PointerImages`` (CPU): the model's parameters and packed kernels point at the image. Costs microseconds;
   the worker holds one image per expert and nothing else.
@@ -23,13 +23,17 @@ KERNEL = "cpu_linear"
 
 @dataclass(frozen=True, slots=True)
 class Image:
+    """The weights of one expert in engine format."""
+
     data: tuple[torch.Tensor, ...]
-    """One for each tensor of the model, in the order of ``weights_of``."""
+    """A tensor for each of the model's, in the order of ``weights_of``."""
     kernels: tuple[Any, ...] = ()
-    """The packed kernel of each of the ``packed_layers``."""
+    """The packed kernel of each layer, in the order of ``packed_layers``."""
 
 
 class Images(ABC):
+    """The images of a model, one of which may be active."""
+
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         """The weights now in ``model`` become the image of ``name``."""
         self._model = model
@@ -45,7 +49,7 @@ class Images(ABC):
 
     @abstractmethod
     def activate(self, name: str) -> None:
-        """The model computes with ``name`` from now on. Raises KeyError when there is no such image."""
+        """Lets the model compute with ``name``. Raises KeyError when there is no such image."""
 
     @abstractmethod
     def add(self, name: str, image: Image) -> None:
@@ -60,7 +64,7 @@ class Images(ABC):
 
 
 class PointerImages(Images):
-    """Images the model's tensors point at."""
+    """Images that the model's tensors point at."""
 
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         super().__init__(model, name)
@@ -129,7 +133,7 @@ class CopyImages(Images):
 
 
 def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Each tensor a checkpoint fills, once, in a fixed order: parameters and persistent buffers."""
+    """Lists each tensor that a checkpoint fills once, in a fixed order: parameters and persistent buffers."""
     found: dict[int, torch.Tensor] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
@@ -142,15 +146,16 @@ def weights_of(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 def kept(buffer: torch.Tensor) -> torch.Tensor:
-    """What a buffer holds, in memory of its own. Buffers may be in no checkpoint, and are small; but a view
-    of a mapped image, however small, would keep all of that image in memory."""
+    """Copies a buffer's values to memory of their own. Buffers may be in no checkpoint, and are small; but a
+    view of a mapped image, however small, would keep all of that image in memory."""
     return buffer.data.clone()
 
 
 def packed_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Lists the layers whose weight vLLM has packed for the CPU."""
     return [module for module in model.modules() if KERNEL in vars(module)]
 
 
 def in_memory(weight: torch.Tensor) -> bool:
-    """False for what ``PointerImages.drop`` leaves where weights were."""
+    """Tells a weight from what ``PointerImages.drop`` leaves in its place."""
     return bool(weight.untyped_storage().nbytes() >= weight.nbytes)

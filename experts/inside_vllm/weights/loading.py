@@ -1,4 +1,4 @@
-"""Reading an expert's checkpoint beside the model that computes, a slice at a time between its steps.
+"""Reads an expert's checkpoint beside the model that computes, a slice at a time between its steps.
 
 The weights go into a *twin* of the model: modules of the same classes that share all with the model but their
 tensors, which start on the meta device. vLLM's layerwise reload gives a layer of the twin memory when the
@@ -30,18 +30,19 @@ from experts.inside_vllm.weights.slices import Clock, Pace, Slice
 
 
 class Loading:
-    """One expert on its way. ``work`` until it says True, then take ``image``; ``close`` in any case."""
+    """Reads and converts one expert. Call ``work`` until it returns True, then take ``image``; ``close`` in
+    any case."""
 
     def __init__(
         self, model: torch.nn.Module, name: str, folder: Path, clock: Clock = time.perf_counter
     ) -> None:
-        """``model`` was loaded by vLLM, which recorded what its layers looked like before (layerwise)."""
+        """``model``: loaded by vLLM, whose layerwise reload recorded what the layers looked like before."""
         self.name = name
         self._model = model
         self._clock = clock
         self._twins: dict[torch.nn.Module, torch.nn.Module] = {}
         self._ready: deque[tuple[torch.nn.Module, QuantizeMethodBase]] = deque()
-        """Layers that have their weights and are not in the kernels' form yet."""
+        """Layers whose weights have been read and not been packed for the kernels."""
         self._reading, self._packing = Pace(), Pace()
         self._root = self._twin(model)
         self._files = ExitStack()
@@ -59,9 +60,9 @@ class Loading:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def work(self, seconds: float) -> bool:
-        """Works until ``seconds`` are used, as far as can be foreseen, at least on one tensor or layer; True
-        when the expert is whole. Raises CheckpointUnreadable naming a tensor that is not all numbers, and
-        what the model's loader raises."""
+        """Works until ``seconds`` are used, as far as can be foreseen, at least on one tensor or layer, and
+        returns True when the expert is whole. Raises CheckpointUnreadable naming a tensor with NaN or
+        infinity, and what the model's loader raises."""
         slice_ = Slice(self._clock, seconds)
         self._pack(slice_)
         if self._pending and not self._ready:
@@ -76,7 +77,7 @@ class Loading:
         return not self._pending and not self._ready
 
     def image(self) -> Image:
-        """What ``work`` has made. Weights the checkpoint does not have are those of the model."""
+        """Returns the whole expert. Weights that the checkpoint lacks are those of the model."""
         unread = {twin for twin in self._twins.values() if get_layerwise_info(twin).can_load()}
         read: dict[int, torch.Tensor] = {}
         kernels: dict[int, Any] = {}
@@ -100,12 +101,13 @@ class Loading:
         self._files.close()
         self._pending.clear()
         self._ready.clear()
-        for twin in self._twins.values():  # their tensors know them: circles nobody would collect in time
+        for twin in self._twins.values():  # they and their tensors are circles, collected too late
             LAYERWISE_INFO.pop(twin, None)
             twin.__dict__.clear()
         self._twins.clear()
 
     def _twin(self, module: torch.nn.Module) -> torch.nn.Module:
+        """Makes the twin of ``module`` and of all modules in it."""
         if module in self._twins:
             return self._twins[module]
         twin = self._twins[module] = object.__new__(type(module))
@@ -126,7 +128,7 @@ class Loading:
         return twin
 
     def _leave_out_tied(self) -> None:
-        """Checkpoints may have a tied weight under both names; vLLM reads it under the first."""
+        """Leaves out the second name of a tied weight: a checkpoint may have both, vLLM reads the first."""
         first: dict[int, str] = {}
         names = {name for name, _ in self._pending}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
@@ -135,7 +137,7 @@ class Loading:
         self._pending = deque(item for item in self._pending if item[0] in names)
 
     def _tensors(self, slice_: Slice) -> Iterator[tuple[str, torch.Tensor]]:
-        """For the model's loader, which has written a tensor when it asks for the next."""
+        """Yields tensors to the model's loader, which has written one when it asks for the next."""
         while self._pending and not self._ready:
             name, file = self._pending[0]
             tensor = file.get_tensor(name)
@@ -149,6 +151,7 @@ class Loading:
             self._pack(slice_)
 
     def _pack(self, slice_: Slice) -> None:
+        """Packs layers that are ready for the kernels."""
         while self._ready:
             layer, method = self._ready[0]
             size, began = _size(layer), self._clock()
@@ -159,7 +162,7 @@ class Loading:
             self._packing.took(size, self._clock() - began)
 
     def _half_read(self) -> list[torch.nn.Module]:
-        """Layers with fewer weights in the checkpoint than in the model, such as a padded vocabulary."""
+        """Lists layers with fewer weights in the checkpoint than in the model (a padded vocabulary)."""
         infos = [(twin, get_layerwise_info(twin)) for twin in self._twins.values()]
         return [twin for twin, info in infos if info.can_load() and info.load_numel > 0]
 
@@ -168,7 +171,7 @@ class Loading:
 
 
 class _Later(QuantizeMethodBase):
-    """Stands for a layer's method while the layer is read, and notes that it is to be packed."""
+    """Stands in for a layer's method while the layer is read, and notes that it is to be packed."""
 
     def __init__(
         self, method: QuantizeMethodBase, ready: deque[tuple[torch.nn.Module, QuantizeMethodBase]]
@@ -201,11 +204,13 @@ def check_numbers(name: str, tensor: torch.Tensor) -> None:
 
 
 def _of_the_model(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns the model's own values for a weight that the checkpoint lacks."""
     return tensor.data if isinstance(tensor, torch.nn.Parameter) else kept(tensor)
 
 
 def _blank(name: str, tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """Layerwise reload brings memory for all but a few tensors (biases), which are read into in place."""
+    """Copies one of the few tensors (biases) that layerwise reload reads in place; the others get memory from
+    it."""
     if tensor is None or name not in SKIP_TENSORS:
         return tensor
     blank = tensor.data.clone()

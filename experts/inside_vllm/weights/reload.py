@@ -1,4 +1,4 @@
-"""Reading another checkpoint into a running model in plain mode, and what tied layers need in both."""
+"""Reads another checkpoint into a running model (plain mode), and lets tied layers share a packed weight."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ class ReloadExtension:
     """Mixed into an otherwise unmodified worker (``--worker-extension-cls``) for plain mode."""
 
     def coe_reload(self, weights: str) -> dict[str, Any]:
-        """Replaces the weights by those of the folder ``weights``; after an ``error`` they may be neither."""
+        """Replaces the weights by those of the folder ``weights``; after an ``error`` they may be a
+        mixture."""
         try:
             reload_from(self, Path(weights))
         except Exception as error:  # raising in one of several workers would leave the others waiting
@@ -24,14 +25,14 @@ class ReloadExtension:
 
     def coe_forget(self) -> dict[str, Any]:
         """Zeroes the KV pool, which no request uses: attention reads whole blocks, and broken weights may
-        have left there what is not a number."""
+        have left NaN there."""
         for blocks in self.model_runner.kv_caches:  # type: ignore[attr-defined]
             blocks.zero_()
         return {}
 
 
 def reload_from(worker: Any, folder: Path) -> None:
-    """vLLM's own ``reload_weights``, after which tied layers compute with the new weights too.
+    """Calls vLLM's own ``reload_weights``, and lets tied layers compute with the new weights too.
 
     vLLM 0.32 packs a linear layer's weight for the CPU when the layer's weights have been read; an output
     layer tied to the embedding reads none, and would go on with the weights it was packed from.
@@ -46,7 +47,7 @@ def reload_from(worker: Any, folder: Path) -> None:
 
 
 def tied_layers(model: torch.nn.Module) -> list[list[torch.nn.Module]]:
-    """Layers with packed weights, in groups that have the same parameter for a weight."""
+    """Groups layers with packed weights that have the same parameter for a weight."""
     groups: defaultdict[int, list[torch.nn.Module]] = defaultdict(list)
     for module in model.modules():
         if KERNEL in vars(module):
@@ -55,18 +56,19 @@ def tied_layers(model: torch.nn.Module) -> list[list[torch.nn.Module]]:
 
 
 def share_kernel(layers: list[torch.nn.Module], source: torch.nn.Module) -> None:
-    """All of them compute with what ``source`` has packed: the weights are the same, and so is the memory."""
+    """Lets all ``layers`` compute with what ``source`` has packed, which frees the memory of the others."""
     for layer in layers:
         vars(layer)[KERNEL] = vars(source)[KERNEL]
 
 
 def bytes_packed_beside(model: torch.nn.Module) -> int:
-    """What packed kernels take where the weight they were packed from is kept as well (embeddings)."""
+    """Counts the bytes of packed weights whose origin is kept as well (embeddings)."""
     packed = {id(vars(module)[KERNEL]): module for module in model.modules() if KERNEL in vars(module)}
     return sum(module.weight.nbytes for module in packed.values())
 
 
 def checkpoint_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Reads the tensors of a checkpoint, one at a time."""
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (not a dict)

@@ -1,4 +1,4 @@
-"""Work in slices between an engine's steps: what fits into one, from what such work took before."""
+"""Bounds the work between an engine's steps to slices, by the time that such work took before."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class Pace:
-    """How long work on so many bytes takes, from what it took; 1 GB/s until something is known."""
+    """Foresees how long work on so many bytes takes, from what it took; 1 GB/s until that is known."""
 
     seconds: float = 1e-3
     bytes: float = 1e6
@@ -22,7 +22,7 @@ class Pace:
 
 
 class Slice:
-    """``seconds`` from now."""
+    """A slice of ``seconds``, from now."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class Slice:
         self._worked = False
 
     def allows(self, seconds: float) -> bool:
-        """Whether work that long fits; the first always does."""
+        """Tells whether work of ``seconds`` fits; the first always does."""
         if self._worked and self._clock() + seconds > self._end:
             return False
         self._worked = True

@@ -1,4 +1,4 @@
-"""Copying an image from host memory to a device whose weights have addresses of their own (CUDA).
+"""Copies an image from host memory to a device whose weights have addresses of their own (CUDA).
 
 The host memory is registered with the driver (pinned), so that the copies run beside the engine's steps, on a
 stream of their own, at the speed of the bus. Registering touches every page: it is done once for a file, and
@@ -20,10 +20,10 @@ _POLL_S = 1e-3
 
 
 class Upload:
-    """``work`` until it says True, then take ``image``."""
+    """Copies one image. Call ``work`` until it returns True, then take ``image``."""
 
     def __init__(self, image: Image, device: torch.device, clock: Clock = time.perf_counter) -> None:
-        """``image``: in host memory, which has to stay until the end. Raises torch.OutOfMemoryError."""
+        """``image``: in host memory, which must stay until the end. Raises torch.OutOfMemoryError."""
         self._clock = clock
         self._pace = Pace()
         self._pairs = [(_beside(tensor, device), tensor) for tensor in image.data]
@@ -32,6 +32,7 @@ class Upload:
         self._event: torch.cuda.Event | None = None
 
     def work(self, seconds: float) -> bool:
+        """Copies until ``seconds`` are used, and returns True when all is on the device."""
         if self._stream is not None:
             return self._arrived(self._stream, seconds)
         slice_ = Slice(self._clock, seconds)
@@ -46,6 +47,7 @@ class Upload:
         return True
 
     def image(self) -> Image:
+        """Returns the image on the device."""
         return Image(tuple(target for target, _ in self._pairs))
 
     def close(self) -> None:
@@ -54,7 +56,7 @@ class Upload:
             self._event.synchronize()
 
     def _arrived(self, stream: "torch.cuda.Stream", seconds: float) -> bool:
-        """All copies are queued at once; the device does them beside the steps."""
+        """Queues all copies at once, which the device does beside the steps, and tells whether it has."""
         if self._event is None:
             stream.wait_stream(torch.cuda.current_stream(stream.device))  # whose memory may be reused
             with torch.cuda.stream(stream):
@@ -73,8 +75,9 @@ class PinnedFiles:
         self._files: dict[tuple[int, int], tuple[int, torch.Tensor]] = {}
 
     def register(self, path: Path, memory: torch.Tensor) -> torch.Tensor:
-        """``memory``: all bytes of ``path``, mapped and shared. Returns the registered mapping of that very
-        file, which may be an earlier one; when the driver refuses, ``memory``, which copies slowly."""
+        """Registers ``memory``, all bytes of ``path``, mapped and shared. Returns the registered mapping of
+        that very file, which may be an earlier one; where the driver refuses, ``memory``, which copies
+        slowly."""
         self.sweep()
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         found = os.fstat(descriptor)
@@ -93,7 +96,7 @@ class PinnedFiles:
         return memory
 
     def sweep(self) -> None:
-        """Lets go of files that were deleted; their memory is free then."""
+        """Releases files that were deleted, which frees their memory."""
         for key, (descriptor, memory) in list(self._files.items()):
             if os.fstat(descriptor).st_nlink == 0:
                 torch.cuda.cudart().cudaHostUnregister(memory.data_ptr())
@@ -102,4 +105,5 @@ class PinnedFiles:
 
 
 def _beside(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Allocates on ``device`` what ``tensor`` is copied to."""
     return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)

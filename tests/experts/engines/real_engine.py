@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from experts.engines.process import session_members
+from experts.engines.session import session_members
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from experts.vllm.engine import VllmEngine

@@ -14,7 +14,7 @@ from experts.engines.canary import check, question
 from experts.engines.computing_type import computes_bfloat16, refused_instruction, types_to_try
 from experts.errors import CanaryFailed
 from experts.spec import Canary, FamilyConfig
-from experts.vllm.command import environment as engine_environment
+from experts.vllm.environment import environment as engine_environment
 
 KNOWN = Canary(prompt=(1, 2), tokens=(7, 8, 9, 7), logprobs=(-0.5, -1.0, -0.25, -2.0))
 BACKGROUND = {40: -9.0, 41: -9.5}

@@ -23,8 +23,8 @@ import pytest_asyncio
 from safetensors.numpy import load_file, save_file
 
 from experts.checkpoints.sources.embedded import EmbeddedSource
-from experts.engines.engine import Answer, Engine
-from experts.engines.process import session_members
+from experts.engines.engine import Engine, EngineResponse
+from experts.engines.session import session_members
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.simulated.engine import SimulatedEngine
 from experts.simulated.process import SimulatedProcess
@@ -531,11 +531,11 @@ async def _whole(engine: Engine, expert: str, prompt: str) -> dict[str, Any]:
     return body
 
 
-async def read(answer: Answer) -> bytes:
+async def read(answer: EngineResponse) -> bytes:
     return b"".join([chunk async for chunk in answer.chunks()])
 
 
-async def events_of(answer: Answer) -> AsyncIterator[dict[str, Any]]:
+async def events_of(answer: EngineResponse) -> AsyncIterator[dict[str, Any]]:
     async for chunk in answer.chunks():
         for event in chunk.decode().split("\n\n"):
             if event.startswith("data: {"):

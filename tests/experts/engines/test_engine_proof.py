@@ -14,9 +14,9 @@ from experts.checkpoints.prepare import prepare
 from experts.engines.computing_type import computes_bfloat16
 from experts.errors import EngineStartFailed, LoadFailed
 from experts.spec import Canary, Expert, FamilyConfig
-from experts.vllm.command import InstalledVllm
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
+from experts.vllm_version import InstalledVllm
 from tests.conftest import embedded_expert
 
 CANARY = Canary((1, 2), (3, 4, 5, 6), (-1.0, -1.0, -1.0, -1.0))
@@ -84,7 +84,7 @@ def expert(tmp_path: Path) -> Expert:
 async def test_auto_is_bfloat16_where_that_proves_right(
     engine: Start, expert: Expert, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "experts.vllm.engine")
+    caplog.set_level(logging.INFO, "experts.vllm.server_life")
     started = engine("auto", bfloat16=0.05, float32=0.0)
     try:
         await started.start(expert, expert.folder)

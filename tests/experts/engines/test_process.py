@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from experts.engines.process import EngineProcess, session_members
+from experts.engines.process import EngineProcess
+from experts.engines.session import session_members
 
 SERVER = """
     import os, subprocess, sys, time
@@ -97,8 +98,8 @@ async def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
 
 def test_a_killed_gateway_takes_the_engine_with_it(tmp_path: Path) -> None:
     log = tmp_path / "e.log"
-    server = "from experts.inside_vllm.parent_death_signal import tether\nimport os, time\n"
-    server += "if os.fork() == 0: tether()\nprint('ready', flush=True)\ntime.sleep(600)\n"
+    server = "from experts.inside_vllm.parent_death_signal import set_parent_death_signal\nimport os, time\n"
+    server += "if os.fork() == 0: set_parent_death_signal()\nprint('ready', flush=True)\ntime.sleep(600)\n"
     gateway = f"""
         import asyncio, sys
         from pathlib import Path

@@ -11,7 +11,8 @@ from experts.inside_vllm.weights.images import CopyImages, Image
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports
     from experts.inside_vllm.weights.arrival import Arrival, Place
-    from experts.inside_vllm.weights.image_file import ImageReader, ImageWriter
+    from experts.inside_vllm.weights.image_reader import ImageReader
+    from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.loading import Loading
     from experts.inside_vllm.weights.upload import PinnedFiles, Upload
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from experts.spec import FamilyConfig
-from experts.vllm.command import InstalledVllm, command, environment
+from experts.vllm.command import command
+from experts.vllm.environment import environment
 from experts.vllm.modes import full_weights_engine
+from experts.vllm_version import InstalledVllm
 
 WEIGHTS = Path("/models/law")
 

@@ -11,8 +11,10 @@ from safetensors.numpy import save_file
 
 from experts.errors import CheckpointMismatch, EngineStartFailed
 from experts.spec import Expert, FamilyConfig
-from experts.vllm.command import IN_THE_CORE, InstalledVllm, command, environment
+from experts.vllm.command import IN_THE_CORE, command
+from experts.vllm.environment import environment
 from experts.vllm.lora import LoraEngine
+from experts.vllm_version import InstalledVllm
 
 CPU = InstalledVllm("cpu", "0.32.0")
 
@@ -51,7 +53,7 @@ def an_engine(tmp_path: Path, *experts: Expert, vllm: InstalledVllm = CPU, **con
 
 def test_places_fit_the_largest_rank_and_every_module_that_any_adapter_changes(tmp_path: Path) -> None:
     experts = [an_adapter(tmp_path / "a", rank=9), an_adapter(tmp_path / "b", rank=2, module="o_proj")]
-    arguments = an_engine(tmp_path, *experts).arguments()
+    arguments = an_engine(tmp_path, *experts).places.arguments()
     assert arguments[:3] == ["--enable-lora", "--max-lora-rank", "16"]
     assert arguments[-3:] == ["--lora-target-modules", "o_proj", "q_proj"]
 
@@ -69,7 +71,7 @@ def test_an_expert_that_comes_later_has_to_fit_the_places_there_are(tmp_path: Pa
 
 
 def test_there_are_two_places_more_than_experts_and_one_is_never_filled(tmp_path: Path) -> None:
-    arguments = an_engine(tmp_path).arguments()
+    arguments = an_engine(tmp_path).places.arguments()
     assert arguments[arguments.index("--max-loras") + 1] == "5"
     assert arguments[arguments.index("--max-cpu-loras") + 1] == "5"
     assert an_engine(tmp_path).resident_limit == 3

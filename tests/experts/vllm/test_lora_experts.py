@@ -69,7 +69,8 @@ async def bench(alone: Answers, tmp_path_factory: pytest.TempPathFactory) -> Asy
         name: prepare(name, expert_of(source), folder / "store", base=base)
         for name, source in SOURCES.items()
     }
-    config = FamilyConfig.model_validate({"mode": "lora", "base": base, "max_loras": 4} | sizes)
+    more = {"extra_args": ["--worker-extension-cls", "tests.experts.vllm.base_bytes.BaseBytesExtension"]}
+    config = FamilyConfig.model_validate({"mode": "lora", "base": base, "max_loras": 4} | sizes | more)
     engine = LoraEngine("f", config, folder, folder / "store" / base_name("f"), list(experts.values()))
     await engine.start(experts["law"], experts["law"].folder)
     for expert in experts.values():

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from experts.spec import FamilyConfig
-from experts.vllm.command import NO_HOST, command, environment
+from experts.vllm.command import NO_HOST, command
+from experts.vllm.environment import environment
 from server.config.settings import Settings
 from server.errors import BadRequest
 from server.transport.media_hosts import check_media

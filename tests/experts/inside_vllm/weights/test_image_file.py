@@ -11,8 +11,10 @@ from experts.inside_vllm.weights.images import Image
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports
     from experts.inside_vllm.kernels.linear import Packed
-    from experts.inside_vllm.weights import image_file
-    from experts.inside_vllm.weights.image_file import ImageReader, ImageUnfit, ImageWriter
+    from experts.inside_vllm.weights import image_reader
+    from experts.inside_vllm.weights.image_format import ImageUnfit
+    from experts.inside_vllm.weights.image_reader import ImageReader
+    from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.upload import Upload
 
 Linear = torch.nn.functional.linear
@@ -113,7 +115,7 @@ def test_a_writer_that_is_given_up_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_both_work_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_file, "BATCH_BYTES", 1)
+    monkeypatch.setattr(image_reader, "BATCH_BYTES", 1)
     seconds = iter(range(10**6)).__next__
     writer = ImageWriter(tmp_path / "image-0", "key", an_image(), seconds)
     slices = 1

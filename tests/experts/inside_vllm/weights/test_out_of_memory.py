@@ -22,7 +22,8 @@ with warnings.catch_warnings():
     from vllm.platforms import current_platform
 
     from experts.inside_vllm.weights.arrival import Arrival, Place
-    from experts.inside_vllm.weights.image_file import ImageReader, ImageWriter
+    from experts.inside_vllm.weights.image_reader import ImageReader
+    from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.loading import Loading
     from experts.inside_vllm.weights.upload import PinnedFiles, Upload
     from experts.inside_vllm.worker import ExpertWorker

@@ -1,10 +1,10 @@
-"""vLLM's HTTP answer on its way to the gateway, the internal model name replaced by the expert's."""
+"""vLLM's HTTP response on its way to the gateway, with the expert's name in place of the internal one."""
 
 import json
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 
-from experts.engines.http_client import HttpAnswer
+from experts.engines.http_client import HttpResponse
 from experts.engines.http_connection import ConnectionEnded
 from experts.errors import AnswerFailed, EngineLost, EngineUnavailable
 from experts.vllm.command import INTERNAL_MODEL
@@ -12,16 +12,17 @@ from experts.vllm.command import INTERNAL_MODEL
 _EVENT_END = b"\n\n"
 _DATA = b"data: "
 _ERROR_EVENT = b'data: {"error"'
-"""Cannot occur inside a text: there the quotes are escaped."""
+"""The beginning of an error event; a text cannot have it, as its quotes are escaped."""
 Intact = Callable[[], bool]
-"""Whether all of the engine lives: its server outlives its core by a moment and ends answers in good form."""
+"""Tells whether all of the engine lives: its server outlives its core by a moment, and ends responses in good
+form."""
 
 
-class VllmAnswer:
-    """Implements ``experts.engines.engine.Answer``. Made by ``begin``."""
+class VllmResponse:
+    """Implements ``experts.engines.engine.EngineResponse``; made by ``begin``."""
 
     def __init__(
-        self, response: HttpAnswer, expert: str, first: bytes, intact: Intact, internal: str
+        self, response: HttpResponse, expert: str, first: bytes, intact: Intact, internal: str
     ) -> None:
         self.status = response.status
         self.content_type = response.content_type
@@ -34,20 +35,20 @@ class VllmAnswer:
 
     @classmethod
     async def begin(
-        cls, response: HttpAnswer, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
-    ) -> "VllmAnswer":
+        cls, response: HttpResponse, expert: str, intact: Intact, internal: str = INTERNAL_MODEL
+    ) -> "VllmResponse":
         """Waits for the first bytes of the body, in which the model is called ``internal``. vLLM refuses some
-        requests in the first event of a stream of status 200: that is an answer of the status it names.
+        requests in the first event of a stream of status 200: that becomes a response of the status it names.
 
         Raises EngineUnavailable when no bytes come."""
         try:
             first = await response.read_any()
             if (response.status >= 500 or first.startswith(_ERROR_EVENT)) and not intact():
                 raise EngineUnavailable("the engine ended before it answered; try again")
-            answer = cls(response, expert, first, intact, internal)
+            begun = cls(response, expert, first, intact, internal)
             if first.startswith(_ERROR_EVENT):
-                await answer._refuse()
-            return answer
+                await begun._refuse()
+            return begun
         except BaseException as error:
             response.close()
             if isinstance(error, ConnectionEnded):
@@ -57,9 +58,9 @@ class VllmAnswer:
             raise
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Whole events of a stream as they come; any other body in one piece. Raises EngineLost, and
-        AnswerFailed where the engine gives the answer up, after what came before. Nothing comes before an
-        EngineLost in the first bytes: the answer may be tried again."""
+        """Yields whole events of a stream as they come, any other body in one piece. Raises EngineLost, and
+        AnswerFailed where the engine gives the answer up, after what came before. Where the engine is lost in
+        the first bytes nothing is yielded before: the request may be tried again."""
         if self._refusal:
             yield self._renamed(self._refusal)
             return
@@ -94,7 +95,7 @@ class VllmAnswer:
         return b"".join(pieces)
 
     async def _more(self) -> bytes:
-        """Empty at the end."""
+        """Returns the next bytes; empty at the end."""
         try:
             return await self._response.read_any()
         except ConnectionEnded as error:
@@ -106,6 +107,7 @@ class VllmAnswer:
         self._response.close()
 
     async def _refuse(self) -> None:
+        """Turns an error event into a response of its status."""
         event = self._first
         while _EVENT_END not in event and (more := await self._response.read_any()):
             event += more
@@ -115,16 +117,17 @@ class VllmAnswer:
         self.content_type = "application/json"
 
     def _renamed(self, body: bytes) -> bytes:
+        """Replaces the internal model name by the expert's."""
         if self.status >= 400:  # an error's message may have it anywhere
             internal, expert = self._names
             return body.replace(internal.encode(), json.dumps(expert)[1:-1].encode())
         return body.replace(self._internal, self._expert)
 
     def __repr__(self) -> str:
-        return f"<VllmAnswer [status: {self.status}, {self.content_type}]>"
+        return f"<VllmResponse [status: {self.status}, {self.content_type}]>"
 
 
 @lru_cache(maxsize=1024)
 def _field(model: str) -> bytes:
-    """Cannot occur inside a text: there the quotes are escaped."""
+    """Returns the JSON field that names ``model``; a text cannot have it, as its quotes are escaped."""
     return b'"model":' + json.dumps(model).encode()
