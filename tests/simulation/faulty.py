@@ -6,8 +6,8 @@ from pathlib import Path
 
 from experts.engines.engine import Loaded
 from experts.errors import EngineStartFailed, LoadFailed
-from experts.simulated.answer import SimulatedAnswer
 from experts.simulated.engine import SimulatedEngine
+from experts.simulated.response import SimulatedResponse
 from experts.spec import Expert
 from memory_tiers.driver.staging import Disk
 
@@ -37,7 +37,7 @@ class FaultyEngine(SimulatedEngine):
             raise LoadFailed("the simulation lets this load fail")
         return await super().load(expert, weights, images)
 
-    async def step(self, answer: SimulatedAnswer, expert: str) -> None:
+    async def step(self, answer: SimulatedResponse, expert: str) -> None:
         seconds, self.silent_s = self.silent_s, 0.0
         if seconds:
             await asyncio.sleep(seconds)

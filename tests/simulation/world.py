@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 import memory_tiers.driver.event_feed
 from experts.checkpoints.prepare import prepare
-from experts.simulated.answer import SimulatedAnswer
+from experts.simulated.response import SimulatedResponse
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.errors import TiersError
@@ -236,10 +236,10 @@ async def _check_answer(client: Client) -> None:
 async def _text_of(expert: str, ask: Ask) -> str:
     """What ``expert`` answers by itself."""
 
-    async def step(answer: SimulatedAnswer, name: str) -> None:
+    async def step(answer: SimulatedResponse, name: str) -> None:
         """Takes no time."""
 
-    answer = SimulatedAnswer(
+    answer = SimulatedResponse(
         step, lambda answer: None, 0, expert, ask.endpoint, body_of(replace(ask, stream=False))
     )
     raw = b"".join([chunk async for chunk in answer.chunks()])
