@@ -80,7 +80,7 @@ async def operators_served(
     server = _server(gate, gate, services, certificate)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
-    print(f"Operators' listener on {_scheme(services)}://{host}:{port}", flush=True)
+    print(f"Operators' listener on {shown_address(_scheme(services), host, port)}", flush=True)
     try:
         yield
     finally:
@@ -121,19 +121,51 @@ async def serve(read: Callable[[], Settings]) -> None:
     and what ``running`` and ``read`` raise.
     """
     _take_file_descriptors()
-    hangup = asyncio.Event()
-    with _on({signal.SIGHUP: hangup.set}):
-        settings = read()
-        certificate = certificate_of(settings.server)
-        listener = listen(settings.server.host, settings.server.port)
-        with contextlib.closing(listener), operators_listener(settings.server) as operators:
-            async with running(settings) as gateway:
-                services = gateway.services
-                reload = Reload(services, read, certificate)
-                server = server_over(gateway, reload, certificate)
-                async with operators_served(services, reload, operators, certificate):
-                    with _signals(server):
-                        await _serve(server, listener, services, _reload_at(hangup, reload))
+    hangup, stopping = asyncio.Event(), Stopping()
+    with _on({signal.SIGHUP: hangup.set, signal.SIGINT: stopping.ask, signal.SIGTERM: stopping.ask}):
+        try:
+            await _started(read, hangup, stopping)
+        except asyncio.CancelledError:
+            if not stopping.start_given_up:
+                raise
+
+
+class Stopping:
+    """Answers SIGINT and SIGTERM from the first moment on: what was taken until there is a server is given
+    back."""
+
+    def __init__(self) -> None:
+        """In the task that starts everything."""
+        self._starting = asyncio.current_task()
+        self._stop: Callable[[], None] | None = None
+        self.start_given_up = False
+
+    def ask(self) -> None:
+        if self._stop is not None:
+            self._stop()
+        elif not self.start_given_up:
+            assert self._starting is not None, "in a task"
+            self.start_given_up = True
+            self._starting.cancel()
+
+    def started(self, stop: Callable[[], None]) -> None:
+        """``stop`` is called at each signal from now on."""
+        self._stop = stop
+
+
+async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping: Stopping) -> None:
+    """Starts everything, and serves until ``stopping`` is asked for."""
+    settings = read()
+    certificate = certificate_of(settings.server)
+    listener = listen(settings.server.host, settings.server.port)
+    with contextlib.closing(listener), operators_listener(settings.server) as operators:
+        async with running(settings) as gateway:
+            services = gateway.services
+            reload = Reload(services, read, certificate)
+            server = server_over(gateway, reload, certificate)
+            async with operators_served(services, reload, operators, certificate):
+                stopping.started(server.stop)
+                await _serve(server, listener, services, _reload_at(hangup, reload))
 
 
 async def _serve(
@@ -169,7 +201,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
 
 async def _open(server: Server, listener: socket.socket, services: Services) -> None:
     host, port = listener.getsockname()[:2]
-    address = f"{_scheme(services)}://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    address = shown_address(_scheme(services), host, port)
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
         await services.tiers.ready()
@@ -181,6 +213,12 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
     gc.collect()
     gc.freeze()
     print(_banner(address, services), flush=True)
+
+
+def shown_address(scheme: str, host: str, port: int) -> str:
+    """Writes an address as clients on this machine do."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}"
 
 
 def _scheme(services: Services) -> str:
@@ -206,10 +244,6 @@ def _banner(address: str, services: Services) -> str:
             f"  curl -i {address}/v1/{path} -H 'content-type: application/json'{key} -d '{body}'",
         ]
     )
-
-
-def _signals(server: Server) -> contextlib.AbstractContextManager[None]:
-    return _on({signal.SIGINT: server.stop, signal.SIGTERM: server.stop})
 
 
 @contextlib.contextmanager

@@ -50,6 +50,8 @@ class HostStore:
         with self._idle:
             if self._opened is not None:
                 return
+            if self._closing.is_set():  # by a start that was given up while a thread was to open it
+                raise HostUnavailable("the host tier is closed")
             try:
                 _remove_leftovers(self._root)
                 self._opened, self._lock = _own_folder(self._root)

@@ -94,7 +94,11 @@ class TierManager:
     async def start(self) -> None:
         """Begins to serve: engines start and pinned experts load in the background; requests that come
         meanwhile wait. Raises HostUnavailable, with nothing started."""
-        await asyncio.to_thread(self._host.open)
+        try:
+            await asyncio.to_thread(self._host.open)
+        except asyncio.CancelledError:
+            self._host.close()
+            raise
         self._feed.feed(Opened(self._clock()))
 
     async def ready(self) -> Readiness:

@@ -217,3 +217,12 @@ def test_a_file_that_became_shorter_is_not_copied_and_one_mended_is(tmp_path: Pa
     file.write_bytes(whole)
     assert store.load(expert).bytes == 1010
     store.close()
+
+
+def test_a_store_that_was_closed_is_not_opened_any_more(tmp_path: Path) -> None:
+    """A start that is given up closes it while a thread may be about to open it."""
+    store = HostStore(tmp_path)
+    store.close()
+    with pytest.raises(HostUnavailable, match="closed"):
+        store.open()
+    assert [*tmp_path.iterdir()] == []
