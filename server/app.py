@@ -152,7 +152,8 @@ def _methods(request: Request) -> list[str]:
     """All that the request's path takes: each of its routes knows its own alone."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for methods in found for method in methods})
+    taken = {method for methods in found for method in methods}
+    return sorted(taken | {"HEAD"} if "GET" in taken else taken)
 
 
 async def _nobody_there(request: Request, error: Exception) -> Response:

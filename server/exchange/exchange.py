@@ -248,12 +248,14 @@ class Exchange(Response):
         if self.recorded is not None:
             self.recorded.ended(outcome)
         log.info(
-            "%s model=%.100r expert=%s outcome=%s seconds=%.3f",
+            "%s model=%.100r expert=%s outcome=%s seconds=%.3f key=%s peer=%.50r",
             self.request_id,
             self.model,
             self.expert or "-",
             outcome,
             seconds,
+            "-" if self.admission is None else self.admission.key.name,
+            self.request.client.host if self.request.client else "-",
         )
 
 

@@ -71,6 +71,13 @@ class Wire:
             headers = {name.lower(): value for name, _, value in pairs}
             return Reply(int(status), headers, await self._body(headers))
 
+    async def head(self) -> Reply:
+        """The next answer, which has no body as HEAD was asked. Raises AssertionError."""
+        async with asyncio.timeout(self._patience_s):
+            first, *lines = (await self._until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return Reply(int(first.split(" ", 2)[1]), headers, b"")
+
     async def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("transfer-encoding") != "chunked":
             return await self._exactly(int(headers["content-length"]))
