@@ -12,8 +12,11 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl g++ libc6-dev libnuma1 python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
+# Nothing here needs rights: the gateway runs as a user of its own.
+RUN useradd --create-home --uid 10001 --user-group coe && install --directory --owner coe --group coe /opt/coe
+USER 10001:10001
 WORKDIR /opt/coe
-COPY . .
+COPY --chown=10001:10001 . .
 RUN scripts/install && .venv/bin/coe experts prepare --config configs/embedded.yaml
 
 EXPOSE 8000
