@@ -32,6 +32,7 @@ from server.errors import (
     GatewayError,
     HeadersTooLarge,
     NotCapable,
+    NotJson,
     NotSpoken,
     OverBudget,
     OverLimit,
@@ -54,6 +55,7 @@ from server.errors import (
     UnknownResponse,
     UrlTooLong,
     UsageUnavailable,
+    WrongHost,
 )
 
 
@@ -96,6 +98,8 @@ TABLE: dict[type[Exception], Rendering] = {
     ResponsesUnavailable: Rendering(503, "server_error", "responses_unavailable"),
     TooLarge: Rendering(413, "invalid_request_error", "request_too_large"),
     UrlTooLong: Rendering(414, "invalid_request_error", "url_too_long"),
+    NotJson: Rendering(415, "invalid_request_error", "unsupported_media_type"),
+    WrongHost: Rendering(421, "invalid_request_error", "host_not_allowed"),
     HeadersTooLarge: Rendering(431, "invalid_request_error", "headers_too_large"),
     NotSpoken: Rendering(501, "invalid_request_error", "not_implemented"),
     Overloaded: Rendering(503, "server_error", "overloaded"),

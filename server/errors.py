@@ -10,6 +10,8 @@ GatewayError                raised by the gateway itself
 ├── TooLarge                the body is over the limit
 ├── UrlTooLong              the path with its query is over the limit
 ├── HeadersTooLarge         the headers are over the limit, or too many
+├── NotJson                 the body is said to be something else, or nothing is said
+├── WrongHost               the request is addressed to a name that this gateway does not answer as
 ├── TooSlow                 the request did not arrive in time
 ├── NotSpoken               this part or version of HTTP is not served
 ├── Overloaded              as many requests or bytes are under way as may be
@@ -85,6 +87,14 @@ class UrlTooLong(GatewayError):
 
 
 class HeadersTooLarge(GatewayError):
+    pass
+
+
+class NotJson(GatewayError):
+    pass
+
+
+class WrongHost(GatewayError):
     pass
 
 

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from experts.errors import EngineError
+from server.access.allowed_hosts import AllowedHosts
 from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
 from server.compose import Running, running
 from server.config.settings import Settings
@@ -62,7 +63,11 @@ def server_over(gateway: Running, reload: Reload, certificate: Certificate | Non
     gate = AdmissionGate(
         FastPath(create_app(gateway, reload), FAST_ENDPOINTS), services.settings.server.limits
     )
-    return _server(with_cors(gate, services.settings.server.cors_origins), gate, services, certificate)
+    config = services.settings.server
+    app = AllowedHosts(
+        with_cors(gate, config.cors_origins), config, config.host, lambda: services.keys.needed
+    )
+    return _server(app, gate, services, certificate)
 
 
 @contextlib.asynccontextmanager
@@ -77,7 +82,9 @@ async def operators_served(
         yield
         return
     gate = AdmissionGate(create_admin_app(services, reload), services.settings.server.limits)
-    server = _server(gate, gate, services, certificate)
+    config = services.settings.server
+    app = AllowedHosts(gate, config, config.admin_host, lambda: config.admin_key is not None)
+    server = _server(app, gate, services, certificate)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     print(f"Operators' listener on {shown_address(_scheme(services), host, port)}", flush=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 from starlette.requests import Request
 
+from server.access.allowed_hosts import is_allowed
 from server.config.api_keys import ANONYMOUS, Key, KeyRing, digest_of
 from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
@@ -79,7 +80,7 @@ def check_operator(request: Request, config: ServerConfig, keys: Keys) -> None:
             raise Unauthorized("No admin key. Send 'Authorization: Bearer KEY'.")
         if not is_operator(request, config):
             raise Unauthorized("This admin key is not known.")
-    elif keys.needed or "origin" in request.headers or not _on_this_machine(request):
+    elif keys.needed or "origin" in request.headers or not _on_this_machine(request, config):
         raise Forbidden(
             "Without server.admin_key the tiers are shown to, and take orders from, this machine alone, and "
             "nobody where API keys are needed: set server.admin_key and send it as 'Authorization: Bearer "
@@ -100,8 +101,10 @@ def _sent(request: Request, expected: SecretStr) -> bool:
     return hmac.compare_digest(raw, expected.get_secret_value().encode())
 
 
-def _on_this_machine(request: Request) -> bool:
-    if request.client is None:
+def _on_this_machine(request: Request, config: ServerConfig) -> bool:
+    """By its address, and by the name that it asks by."""
+    host = request.headers.get("host", "").encode("latin-1")
+    if request.client is None or not is_allowed(host, config.allowed_hosts or ()):
         return False
     try:
         address = ipaddress.ip_address(request.client.host)

@@ -65,6 +65,11 @@ class ServerConfig(Strict):
     """File of the certificate's private key, not encrypted; absent means that ``tls_cert`` has it too."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call from a browser, as ``https://chat.example.com``; ``*`` means all."""
+    allowed_hosts: tuple[str, ...] | None = None
+    """Names that clients may ask the gateway by, whole or as ``*.example.com``, beside addresses, names
+    without a dot and the machine's own; ``*`` means all. Absent means all too, unless this machine alone
+    reaches the listener and callers need no key: that keeps out pages in its browser whose name leads here.
+    """
     media_hosts: tuple[str, ...] = ()
     """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
     Content that is sent along as a ``data:`` URL is always taken."""
@@ -95,6 +100,16 @@ class ServerConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError("api_keys has the same name twice; usage is counted by it: choose another")
         return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in names or ():
+            if not re.fullmatch(r"\*|(\*\.)?[a-z0-9.-]+", name):
+                raise ValueError(
+                    f"{name!r} is no host; write its name alone, in small letters, without a port"
+                )
+        return names
 
     @field_validator("media_hosts")
     @classmethod

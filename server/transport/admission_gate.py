@@ -31,7 +31,7 @@ class AdmissionGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":  # what GET would answer: the connection leaves the body out
-            scope = scope | {"method": "GET"}
+            scope = {**scope, "method": "GET"}
         if scope["path"] in WATCHED:
             await self._app(scope, receive, send)
         elif self.draining:

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from server.config.limits import LimitsConfig
 from server.config.settings import ServerConfig
-from server.errors import BadRequest, TooLarge
+from server.errors import BadRequest, NotJson, TooLarge
 from server.model_request import ModelRequest
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.media_hosts import check_media
@@ -42,10 +42,21 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 async def read_json(request: Request, config: ServerConfig) -> bytes:
-    """The whole body: JSON not too deep to be read, or no JSON. Raises BadRequest, TooLarge, Overloaded."""
+    """The whole body: JSON not too deep to be read, or no JSON. Raises NotJson, BadRequest, TooLarge,
+    Overloaded."""
+    check_content_type(request)
     raw = await read_body(request, config.max_body)
     check_depth(raw, config.limits.json_depth)
     return raw
+
+
+def check_content_type(request: Request) -> None:
+    """A page of another origin may have a browser send any other type, or none, without asking. Raises
+    NotJson."""
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != "application/json":
+        said = f"not {given[:100]!r}" if given else "and says nothing"
+        raise NotJson(f"The body must be JSON with 'content-type: application/json', {said}.")
 
 
 def check_depth(raw: bytes, most: int) -> None:

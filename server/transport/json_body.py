@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from server.errors import BadRequest
-from server.transport.body_limits import read_body
+from server.transport.body_limits import check_content_type, read_body
 
 MOST = 10_000
 """Bytes."""
@@ -16,8 +16,10 @@ Sent = TypeVar("Sent", bound=BaseModel)
 
 
 async def read_model(request: Request, model: type[Sent], most: int = MOST) -> Sent:
-    """Raises BadRequest naming the field, TooLarge."""
+    """Raises BadRequest naming the field, TooLarge, and NotJson unless there is no body."""
     raw = await read_body(request, most)
+    if raw:
+        check_content_type(request)
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:

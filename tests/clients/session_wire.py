@@ -286,6 +286,9 @@ def every_class_of_failure_has_its_status() -> None:
             assert wire.error(stranger, 401).code == "invalid_api_key"
             assert stranger.headers["x-request-id"]
     broken = http.post("/v1/chat/completions", content=b'{"model": ')
+    assert wire.error(broken, 415).type == "invalid_request_error"
+    json = {"content-type": "application/json"}
+    broken = http.post("/v1/chat/completions", content=b'{"model": ', headers=json)
     assert wire.error(broken, 400).type == "invalid_request_error"
     assert wire.error(http.get("/v1/chat/completions"), 405).type == "invalid_request_error"
     assert wire.error(http.post("/v1/nothing", json={}), 404).type == "invalid_request_error"

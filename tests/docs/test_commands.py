@@ -76,9 +76,10 @@ def methods_of(path: str) -> set[str]:
 
 
 def assert_served(arguments: list[str]) -> None:
-    """curl asks a path of the gateway, by a method that it has, with a body that is JSON."""
+    """curl asks a path of the gateway, by a method that it has, with a body that is JSON and says so."""
     (url,) = [word for word in arguments if word.startswith("http")]
-    bodies = [arguments[place + 1] for place, word in enumerate(arguments) if word == "-d"]
+    assert "-d" not in arguments, "--json says the type of the body"
+    bodies = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--json"]
     method = arguments[arguments.index("-X") + 1] if "-X" in arguments else "POST" if bodies else "GET"
     assert method in methods_of(urlsplit(url).path)
     for body in bodies:

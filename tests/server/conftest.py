@@ -29,6 +29,7 @@ from server.transport.sockets import listen
 from server.transport.tls import certificate_of
 
 ROOT = Path(__file__).resolve().parents[2]
+AS_JSON = {"content-type": "application/json"}
 EXPERTS = ("general", "math", "coding", "medicine", "law")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from tests.server.transport.test_connection import AMBIGUOUS
-from tests.server.wire import HOST, get, post
+from tests.server.wire import HOST, JSON, get, post
 
 PATHS = (
     b"/v1/chat/completions",
@@ -102,7 +102,8 @@ def whole(rng: random.Random, number: int) -> bytes:
         size = rng.randrange(1, 50)
         pieces = [sent[at : at + size] for at in range(0, min(len(sent), 4000), size)]
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-        head = b"POST %b HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n%b\r\n" % (rng.choice(PATHS), HOST, more)
+        head = b"POST %b HTTP/1.1\r\n%b%bTransfer-Encoding: chunked\r\n%b\r\n"
+        head %= (rng.choice(PATHS), HOST, JSON, more)
         return head + chunks + b"0\r\n\r\n"
     return post(sent, rng.choice(PATHS), more)
 

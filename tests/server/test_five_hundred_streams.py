@@ -45,8 +45,8 @@ class Request:
             "stream": self.stream,
         }
         encoded = orjson.dumps(body)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(encoded)}\r\n"
-        return f"{head}connection: close\r\n\r\n".encode() + encoded
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        return f"{head}content-length: {len(encoded)}\r\nconnection: close\r\n\r\n".encode() + encoded
 
 
 @dataclass(frozen=True, slots=True)

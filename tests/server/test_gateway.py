@@ -14,7 +14,7 @@ from memory_tiers.driver.host_store import PREFIX
 from memory_tiers.errors import BudgetTooSmall
 from server.compose import running
 from server.config.settings import Settings
-from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, simulated, until
+from tests.server.conftest import AS_JSON, EXPERTS, Gateway, Serving, changed, chat, simulated, until
 
 
 def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
@@ -104,7 +104,7 @@ async def test_bad_input_gets_openais_error_body(
     serving: Serving, settings: Settings, body: bytes, status: int, param: str | None
 ) -> None:
     async with serving(settings) as gateway:
-        answer = await gateway.http.post("/v1/chat/completions", content=body)
+        answer = await gateway.http.post("/v1/chat/completions", content=body, headers=AS_JSON)
         assert answer.status_code == status
         error = answer.json()["error"]
         assert set(error) == {"message", "type", "param", "code"}
@@ -140,7 +140,7 @@ async def test_a_body_over_the_limit_is_refused(serving: Serving, settings: Sett
             for _ in range(20):
                 yield b"x" * 100
 
-        unannounced = await gateway.http.post("/v1/chat/completions", content=pieces())
+        unannounced = await gateway.http.post("/v1/chat/completions", content=pieces(), headers=AS_JSON)
         assert unannounced.status_code == 413
 
 

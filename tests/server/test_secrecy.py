@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.config.settings import Settings
-from tests.server.conftest import Gateway, Serving, changed, chat, settled, simulated
+from tests.server.conftest import AS_JSON, Gateway, Serving, changed, chat, settled, simulated
 from tests.server.wire import post, wire
 
 KEY, ADMIN_KEY, WRONG_KEY = "sk-key-nobody-may-see", "admin-key-nobody-may-see", "sk-wrong-key"
@@ -37,8 +37,9 @@ async def session(gateway: Gateway, settings: Settings) -> list[str]:
     assert await ask() == 200
     assert await ask(json=body(model="coe", stream=True)) == 200
     assert await ask(WRONG_KEY) == 401
-    assert await ask(content=f'{{"messages": "{PROMPT}"'.encode()) == 400
-    assert await ask(content=b"\xff" + PROMPT.encode()) == 400
+    assert await ask(content=f'{{"messages": "{PROMPT}"'.encode()) == 415
+    assert await ask(content=f'{{"messages": "{PROMPT}"'.encode(), headers=AS_JSON) == 400
+    assert await ask(content=b"\xff" + PROMPT.encode(), headers=AS_JSON) == 400
     assert await ask(json=body(messages=[PROMPT])) == 400
     assert await ask(json=body(messages=[{"content": PROMPT}])) == 400
     assert await ask(json=body(max_tokens=PROMPT)) == 400

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 HOST = b"Host: gateway\r\n"
+JSON = b"Content-Type: application/json\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ async def wire(url: str, patience_s: float = 30.0, tls: ssl.SSLContext | None = 
 
 def post(body: bytes, path: bytes = b"/v1/chat/completions", more: bytes = b"") -> bytes:
     """A request, with ``more`` headers, each with its line's end."""
-    return b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\n%b\r\n%b" % (path, HOST, len(body), more, body)
+    head = b"POST %b HTTP/1.1\r\n%b%bContent-Length: %d\r\n%b\r\n"
+    return head % (path, HOST, JSON, len(body), more) + body
 
 
 def get(path: bytes = b"/health", more: bytes = b"") -> bytes:

@@ -13,7 +13,7 @@ from server.config.settings import Settings
 from tests.server.access.test_keys import keyed
 from tests.server.anthropic.test_from_chat import assembled
 from tests.server.anthropic.test_to_chat import PNG, sent, text, user
-from tests.server.conftest import Gateway, Serving, changed, settled, simulated, until
+from tests.server.conftest import AS_JSON, Gateway, Serving, changed, settled, simulated, until
 from tests.server.routing.test_eligibility import able
 
 MATHS = "Solve the equation 3x + 5 = 20 and show every step of the algebra."
@@ -102,7 +102,7 @@ async def test_a_refusal_is_in_anthropic_s_words(settings: Settings, serving: Se
         wrong = await ask(gateway, {"x-request-id": "r1"})
         unknown = await ask(gateway, key, model="lwa")
         large = await ask(gateway, key, system="a" * 1000)
-        no_json = await gateway.http.post("/v1/messages", content=b"{", headers=key)
+        no_json = await gateway.http.post("/v1/messages", content=b"{", headers=key | AS_JSON)
     assert wrong.json() == {
         "type": "error",
         "error": {"type": "authentication_error", "message": "No API key. Send 'Authorization: Bearer KEY'."},

@@ -17,7 +17,7 @@ from server.config.api_keys import KeyRing
 from server.config.settings import ServerConfig, Settings
 from server.errors import Forbidden
 from server.operator_api import Snapshot
-from tests.server.conftest import EXPERTS, Gateway, Serving, changed, chat, settled, simulated, until
+from tests.server.conftest import AS_JSON, EXPERTS, Gateway, Serving, changed, chat, settled, simulated, until
 
 ADMIN, CLIENT = {"authorization": "Bearer of-admins"}, {"authorization": "Bearer of-clients"}
 
@@ -168,7 +168,7 @@ async def test_a_wrong_order_gets_openais_error_body(
     serving: Serving, settings: Settings, path: str, body: bytes, code: int, param: str | None
 ) -> None:
     async with serving(settings) as gateway:
-        answer = await gateway.http.post(f"/v1/coe/experts/{path}", content=body)
+        answer = await gateway.http.post(f"/v1/coe/experts/{path}", content=body, headers=AS_JSON)
         assert (answer.status_code, answer.json()["error"]["param"]) == (code, param)
         assert answer.json()["error"]["type"] == "invalid_request_error"
 

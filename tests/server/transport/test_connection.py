@@ -10,9 +10,9 @@ import pytest
 
 from server.config.limits import LimitsConfig
 from server.config.settings import Settings
-from tests.server.conftest import Gateway, Serving, changed, chat, simulated, until
+from tests.server.conftest import AS_JSON, Gateway, Serving, changed, chat, simulated, until
 from tests.server.test_gateway import held, nothing_is_held
-from tests.server.wire import HOST, get, post, wire
+from tests.server.wire import HOST, JSON, get, post, wire
 
 BODY = orjson.dumps(chat())
 LONG = orjson.dumps(chat(model="general", stream=True, max_tokens=150_000, ignore_eos=True))
@@ -22,7 +22,7 @@ def limited(settings: Settings, **limits: Any) -> Settings:
     return changed(settings, limits=LimitsConfig(**limits))
 
 
-CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n"
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n"
 AMBIGUOUS = {
     "two equal lengths": post(BODY, more=b"Content-Length: %d\r\n" % len(BODY)),
     "two lengths": post(BODY, more=b"Content-Length: 3\r\n"),
@@ -217,7 +217,9 @@ async def test_one_request_too_many_is_told_so_and_who_watches_is_answered(
     serving: Serving, settings: Settings
 ) -> None:
     async with serving(limited(settings, requests=1)) as gateway:
-        async with gateway.http.stream("POST", "/v1/chat/completions", content=LONG) as answer:
+        async with gateway.http.stream(
+            "POST", "/v1/chat/completions", content=LONG, headers=AS_JSON
+        ) as answer:
             await anext(answer.aiter_bytes())
             refused = await gateway.post()
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from server.config.settings import Settings
-from tests.server.conftest import Serving, changed, chat, simulated, until
+from tests.server.conftest import AS_JSON, Serving, changed, chat, simulated, until
 from tests.server.test_gateway import held
 from tests.server.transport.test_connection import LONG
 from tests.server.wire import post, wire
@@ -48,7 +48,9 @@ async def test_what_is_under_way_ends_and_what_comes_is_told_to_come_back(
 
 async def test_what_does_not_end_in_time_is_cut_off(serving: Serving, settings: Settings) -> None:
     async with serving(changed(settings, drain_s=0.2)) as gateway:
-        async with gateway.http.stream("POST", "/v1/chat/completions", content=LONG) as answer:
+        async with gateway.http.stream(
+            "POST", "/v1/chat/completions", content=LONG, headers=AS_JSON
+        ) as answer:
             parts = answer.aiter_bytes()
             await anext(parts)
             gateway.server.stop()

@@ -12,7 +12,7 @@ from server.config.limits import LimitsConfig
 from server.config.settings import Settings
 from server.transport.request_id import request_id
 from tests.server.conftest import Gateway, Serving, changed, chat, until
-from tests.server.wire import HOST, get, post, wire
+from tests.server.wire import HOST, JSON, get, post, wire
 
 CHAT = orjson.dumps(chat(max_tokens=3))
 STREAM = orjson.dumps(chat(max_tokens=3, stream=True))
@@ -45,8 +45,8 @@ ANSWERED = {
     "a page's question": b"OPTIONS /v1/models HTTP/1.1\r\n%b%b%bAccess-Control-Request-Method: GET\r\n\r\n"
     % (HOST, MINE, ORIGIN),
     "no host": b"GET /health HTTP/1.1\r\n" + MINE + b"\r\n",
-    "a bad chunk": b"POST /v1/chat/completions HTTP/1.1\r\n%b%bTransfer-Encoding: chunked\r\n\r\n1 \r\n"
-    % (HOST, MINE),
+    "a bad chunk": b"POST /v1/chat/completions HTTP/1.1\r\n%b%b%bTransfer-Encoding: chunked\r\n\r\n1 \r\n"
+    % (HOST, JSON, MINE),
     "an endless header": get(b"/health", MINE + b"X-Long: %b\r\n" % (b"x" * 100_000)),
 }
 
