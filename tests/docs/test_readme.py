@@ -10,6 +10,6 @@ def test_the_readme_is_read_in_a_few_minutes() -> None:
 
 
 def test_the_readme_leads_to_the_documentation() -> None:
-    assert {"docs/", "docs/map.md", "docs/reference/cli.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {
+    assert {"docs/index.md", "docs/map.md", "docs/reference/cli.md", "CONTRIBUTING.md", "CHANGELOG.md"} <= {
         *links(README)
     }
