@@ -60,6 +60,7 @@ def create_app(gateway: Running, reload: Reload) -> FastAPI:
     services = gateway.services
     app = client_paths(services.version, operators=services.settings.server.admin_port is None)
     app.state.responses = gateway.responses
+    app.state.responses_endpoint = gateway.responses_endpoint
     app.state.batches = gateway.batches
     return _over(app, services, reload)
 

@@ -26,9 +26,14 @@ from server.access.admission import Admissions
 from server.batches.service import Batches, batching
 from server.config.settings import Settings
 from server.engine_factory import EngineFactory, engine_of
+from server.exchange.endpoint import Endpoint
 from server.feedback.recorder import Feedback, recording
 from server.metrics.gateway import Metrics
+from server.openai.chat import CHAT
+from server.openai.completions import COMPLETIONS
+from server.openai.embeddings import EMBEDDINGS
 from server.resilience.circuit_breakers import Breakers
+from server.responses.responses import Responses
 from server.responses.stored_responses import StoredResponses, storing_responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
@@ -44,6 +49,7 @@ class Running:
 
     services: Services
     responses: StoredResponses
+    responses_endpoint: Responses
     batches: Batches | None
 
 
@@ -66,9 +72,20 @@ async def running(
         recording(settings.feedback, metrics.feedback) as feedback,
         storing_responses(settings.responses) as responses,
         _started(settings, metrics, feedback, accounts, engine_of, host_store) as services,
-        batching(settings.batches, services, responses) as batches,
     ):
-        yield Running(services, responses, batches)
+        responses_endpoint = Responses(responses, services)
+        async with batching(settings.batches, services, _batch_endpoints(responses_endpoint)) as batches:
+            yield Running(services, responses, responses_endpoint, batches)
+
+
+def _batch_endpoints(responses: Responses) -> Mapping[str, Endpoint]:
+    """The endpoints that a batch may ask, by their paths."""
+    return {
+        "/v1/chat/completions": CHAT,
+        "/v1/completions": COMPLETIONS,
+        "/v1/embeddings": EMBEDDINGS,
+        "/v1/responses": responses,
+    }
 
 
 @contextlib.asynccontextmanager

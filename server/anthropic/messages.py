@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -17,50 +18,80 @@ from server.anthropic.from_chat import MessageStream, message
 from server.anthropic.request import ConversationRequest, MessagesRequest, asked
 from server.anthropic.to_chat import chat_request, conversation
 from server.error_table import Failure
-from server.exchange.exchange import Exchange
+from server.exchange.arrival import Caller
+from server.exchange.destination import StreamedAnswer
+from server.exchange.endpoint import Detach
+from server.exchange.engine_call import EngineRequest
+from server.exchange.over_http import ModelResponse
+from server.exchange.pass_through import PassThrough
 from server.model_request import ModelRequest, chat_of, engine_chat, parse_object
-from server.openai.chat import Verbatim
+from server.services import Services
 
 _DATA, _DONE, _EVENT_END = b"data: ", b"[DONE]", b"\n\n"
 
 
-class _Anthropic(Verbatim):
-    """What both dialects share. ``request_id``: of the exchange, which is made after its dialect."""
+class _AnthropicEndpoint:
+    """What both endpoints share."""
 
-    request_id = ""
+    expert_independent = False
+
+    def headers(self, request_id: str) -> Mapping[str, str]:
+        return {"request-id": request_id}
 
     def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
         return anthropic(remaining)
 
-    def error_body(self, failure: Failure) -> bytes:
-        return error_body(failure, self.request_id)
+    def error_body(self, failure: Failure, request_id: str) -> bytes:
+        return error_body(failure, request_id)
 
-    def error_event(self, failure: Failure) -> bytes:
-        return error_event(failure, self.request_id)
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return error_event(failure, request_id)
 
 
-class Messages(_Anthropic):
-    """Implements ``server.exchange.dialect.Dialect``."""
+class Messages(_AnthropicEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``."""
 
     engine_path = "/v1/chat/completions"
 
-    def __init__(self) -> None:
-        self._identity = f"msg_{uuid.uuid4().hex}"
-
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes, caller: Caller) -> "MessageCall":
         body = parse_object(raw, "'model', 'messages' and 'max_tokens'")
-        return chat_of(chat_request(asked(MessagesRequest, body)))
+        request = caller.asks(chat_of(chat_request(asked(MessagesRequest, body))))
+        return MessageCall(request, f"msg_{uuid.uuid4().hex}", caller.request_id)
 
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        return engine_chat(request, expert)
 
-    async def whole(self, body: bytes) -> bytes:
-        return orjson.dumps(message(self._identity, orjson.loads(body)))
+@dataclass(frozen=True, slots=True)
+class MessageCall:
+    """Implements ``server.exchange.endpoint.Call``. ``id``: that of the message."""
 
-    async def stream(self, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        stream = MessageStream(self._identity)
+    request: ModelRequest
+    id: str
+    request_id: str
+
+    async def local_answer(self, services: Services, detach: Detach | None) -> None:
+        return None
+
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        return engine_chat(self.request, expert)
+
+    async def whole(self, body: bytes, sent: EngineRequest) -> bytes:
+        return orjson.dumps(message(self.id, orjson.loads(body)))
+
+    def streamed(self, events: AsyncIterator[bytes], sent: EngineRequest) -> StreamedAnswer:
+        return StreamedMessage(events, self.id, self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedMessage:
+    """Implements ``server.exchange.destination.StreamedAnswer``. ``id``: that of the message."""
+
+    chunks: AsyncIterator[bytes]
+    id: str
+    request_id: str
+
+    async def events(self) -> AsyncIterator[bytes]:
+        stream = MessageStream(self.id)
         try:
-            async for chunk in events:
+            async for chunk in self.chunks:
                 for data in _data_of(chunk):
                     if data == _DONE:
                         yield b"".join(stream.end())
@@ -70,42 +101,48 @@ class Messages(_Anthropic):
             yield b"".join(stream.said_late())
             raise
 
+    def error_event(self, failure: Failure) -> bytes:
+        return error_event(failure, self.request_id)
 
-class CountTokens(_Anthropic):
-    """Implements ``server.exchange.dialect.Dialect``. Whoever of the family is on the device counts."""
+
+class CountTokens(_AnthropicEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``. Any expert of the family that is on the device
+    counts."""
 
     engine_path = "/tokenize"
-    any_of_family = True
+    expert_independent = True
 
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes, caller: Caller) -> "CountCall":
         body = conversation(asked(ConversationRequest, parse_object(raw, "'model' and 'messages'")))
-        request = chat_of(body)
-        return ModelRequest(request.model, request.messages, stream=False, body=body, any_length=True)
+        chat = chat_of(body)
+        request = ModelRequest(chat.model, chat.messages, stream=False, body=body, any_length=True)
+        return CountCall(caller.asks(request))
 
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        return {**request.body, "chat_template": expert.chat_template}
 
-    async def whole(self, body: bytes) -> bytes:
+class CountCall(PassThrough):
+    """Implements ``server.exchange.endpoint.Call``."""
+
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        return {**self.request.body, "chat_template": expert.chat_template}
+
+    async def whole(self, body: bytes, sent: EngineRequest) -> bytes:
         return orjson.dumps({"input_tokens": orjson.loads(body)["count"]})
+
+
+MESSAGES = Messages()
+COUNT_TOKENS = CountTokens()
 
 
 async def messages(request: Request) -> Response:
     """Answer in Anthropic's Messages API, streamed or whole."""
-    return _answered(request, Messages())
+    return ModelResponse(request, MESSAGES)
 
 
 async def count_tokens(request: Request) -> Response:
     """Count the tokens of a message's prompt, without bringing an expert to the device."""
-    return _answered(request, CountTokens())
-
-
-def _answered(request: Request, dialect: Messages | CountTokens) -> Response:
-    exchange = Exchange(request, dialect)
-    dialect.request_id = exchange.request_id
-    exchange.headers_out["request-id"] = dialect.request_id
-    return exchange
+    return ModelResponse(request, COUNT_TOKENS)
 
 
 def _data_of(chunk: bytes) -> list[bytes]:
-    """Of whole events; comments have none."""
+    """The data of whole events; comments have none."""
     return [event[len(_DATA) :] for event in chunk.split(_EVENT_END) if event.startswith(_DATA)]

@@ -12,7 +12,7 @@ from server.batches.archive import Archive
 from server.batches.input_file import Checked, Line, body_at, check
 from server.batches.output_file import AnsweredRequest, AnswerFile, Written, unanswered
 from server.batches.records import BatchRecord, EndStatus, FileRecord, LineError, RequestCounts, Tokens
-from server.batches.runner import BatchLine
+from server.batches.runner import BatchRunner
 from server.batches.schedule import Rounds, Work
 from server.errors import SpoolFull, UnknownFile
 
@@ -38,7 +38,7 @@ class BatchJob:
         self,
         record: BatchRecord,
         archive: Archive,
-        line: BatchLine,
+        runner: BatchRunner,
         rounds: Rounds,
         clock: Callable[[], float],
         *,
@@ -48,7 +48,7 @@ class BatchJob:
         """``most`` requests of at most ``longest`` bytes each. ``clock``: seconds since 1970."""
         self._record = record
         self._archive = archive
-        self._line = line
+        self._runner = runner
         self._rounds = rounds
         self._clock = clock
         self._most = most
@@ -143,7 +143,7 @@ class BatchJob:
         routed: dict[str, list[Work]] = defaultdict(list)
         for line in [*self._left.values()]:
             body = await asyncio.to_thread(body_at, self._input, line)
-            expert = await self._line.route(body)
+            expert = await self._runner.route(body)
             if isinstance(expert, AnsweredRequest):
                 await self._keep(line, expert)
             else:
@@ -159,7 +159,7 @@ class BatchJob:
         try:
             async with self._until_closed():
                 body = await asyncio.to_thread(body_at, self._input, line)
-                answer = await self._line.answer(body, expert)
+                answer = await self._runner.answer(body, expert)
             await self._keep(line, answer)
         except Exception as error:
             if isinstance(error, TimeoutError) and self._closed:

@@ -1,118 +1,121 @@
-"""The line a request of a batch walks: route, lease, answer, release.
+"""Requests of a batch: each is answered as one online is, but into the batch's files.
 
-No HTTP to ourselves: what answers online is called with a route that is known beforehand, behind everybody
-who waits online, and of its key's limits only the models and the day's tokens hold.
+No HTTP to ourselves: the same exchange answers, with a route that is known beforehand, behind all requests
+that clients wait for, and of its key's limits only the models and the day's tokens hold.
 """
 
 import asyncio
-import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
-from experts.spec import Expert
 from memory_tiers.errors import LeaseRejected, ManagerBroken
-from server.access.admission import Admission, check_model
-from server.access.token_estimate import TokenEstimate
-from server.access.usage import Spent
+from server.access.admission import check_model
 from server.batches.output_file import AnsweredRequest
 from server.batches.records import Tokens
-from server.error_table import Failure, failure_of, rendering_of
+from server.error_table import Failure
 from server.errors import BadRequest, BreakerOpen, Unauthorized
-from server.exchange.dialect import Dialect
-from server.exchange.engine_call import begin
-from server.exchange.engine_errors import engine_failure
-from server.exchange.token_counter import usage_in
+from server.exchange.arrival import Caller, Terms
+from server.exchange.destination import Wording
+from server.exchange.endpoint import Endpoint
+from server.exchange.engine_call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.exchange import Exchange
+from server.exchange.token_counter import TokenCounter
 from server.model_request import ModelRequest
-from server.openai.chat import Chat
-from server.openai.completions import Completions
-from server.openai.embeddings import Embeddings
-from server.responses.responses import Responses
-from server.responses.stored_responses import StoredResponses
+from server.resilience.timeouts import Timeouts
+from server.routing.routing import Route, Routed
 from server.services import Services
-from server.transport.body_limits import check_request
+from server.transport.disconnect import Disconnect
 
-ENDPOINTS: Mapping[str, Callable[[Services, StoredResponses, str], Dialect]] = {
-    "/v1/chat/completions": lambda services, stored, owner: Chat(),
-    "/v1/completions": lambda services, stored, owner: Completions(),
-    "/v1/embeddings": lambda services, stored, owner: Embeddings(),
-    "/v1/responses": lambda services, stored, owner: Responses(services, stored, {}, owner=owner),
-}
-"""To what speaks them for one request of an owner."""
 PAUSE_S = 1.0
 """Before a request asks again that was turned away for reasons that are not its own."""
 MENDING_S = 120.0
 """How long a request waits for an expert, or an engine, that is not asked because it failed too often."""
+_TERMS = Terms(Timeouts(timeout_s=None, keep_alive_s=0), priority="low", fail_fast=False)
 
-log = logging.getLogger("coe.batches")
 
+class BatchRunner:
+    """Answers requests to one endpoint for one owner. A failure is an answer too: nothing is raised but
+    cancellation."""
 
-class BatchLine:
-    """Of one endpoint and owner. What goes wrong is an answer too: nothing is raised but cancellation."""
-
-    def __init__(
-        self, services: Services, stored: StoredResponses, endpoint: str, owner: str, key: str
-    ) -> None:
+    def __init__(self, services: Services, endpoint: Endpoint, owner: str, key: str) -> None:
         """``key``: its name."""
         self._services = services
-        self._stored = stored
         self._endpoint = endpoint
         self._owner = owner
         self._key = key
 
     async def route(self, body: bytes) -> str | AnsweredRequest:
-        """The expert that shall answer, or the answer where none is needed or none can."""
-        walk = self._walk()
-        try:
-            request = await walk.read(body, self._key)
-            here = await walk.dialect.here(request, self._services)
-            if here is None:
-                return (await self._services.route(request)).expert.name
-            assert isinstance(here, bytes), "what is streamed online alone was refused"
-            await walk.enter(request)
-            answer = walk.answered(walk.counted(here))
-        except Exception as error:
-            answer = walk.failed(failure_of(error), error)
-        walk.settle("", answer)
-        return answer
+        """Names the expert that shall answer, or gives the answer where none is needed or none can."""
+        exchange, collected = self._exchange(body, None)
+        routed = await exchange.plan()
+        return collected.answer(exchange) if routed is None else routed.expert.name
 
     async def answer(self, body: bytes, expert: str) -> AnsweredRequest:
         """``expert``: as it was routed."""
-        walk = self._walk()
-        answer: AnsweredRequest | None = None
-        try:
-            answer = await self._answer(walk, body, expert)
-        except Exception as error:
-            answer = walk.failed(failure_of(error), error)
-        finally:
-            walk.settle(expert, answer)
-        return answer
+        exchange, collected = self._exchange(body, expert)
+        exchange.account.expert = expert  # also if it is refused before it is asked
+        await exchange.run(Disconnect())
+        return collected.answer(exchange)
 
-    def _walk(self) -> "_Walk":
-        return _Walk(self._services, ENDPOINTS[self._endpoint](self._services, self._stored, self._owner))
+    def _exchange(self, body: bytes, expert: str | None) -> "tuple[Exchange, Collected]":
+        collected = Collected()
+        arrival = BatchArrival(self._services, body, self._owner, self._key, expert)
+        return Exchange(self._services, self._endpoint, arrival, collected), collected
 
-    async def _answer(self, walk: "_Walk", body: bytes, expert: str) -> AnsweredRequest:
-        request = await walk.read(body, self._key)
-        await walk.enter(request)
-        known = self._services.experts.get(expert)  # a reload may have taken it away since
-        chosen = (await self._services.route(request)).expert if known is None else known
-        return await self._run(walk, request, chosen)
 
-    async def _run(self, walk: "_Walk", request: ModelRequest, expert: Expert) -> AnsweredRequest:
-        """Raises BreakerOpen, LeaseRejected, EngineError."""
-        tiers, breakers, dialect = self._services.tiers, self._services.breakers, walk.dialect
-        path, body = dialect.engine_path, dialect.engine_body(request, expert)
-        mended = time.monotonic() + MENDING_S
+class BatchArrival:
+    """Implements ``server.exchange.arrival.Arrival``."""
+
+    offline = True
+    peer = "-"
+
+    def __init__(self, services: Services, body: bytes, owner: str, key: str, expert: str | None) -> None:
+        """``key``: its name. ``expert``: the one that was routed to; None: it is not routed yet."""
+        self.request_id = uuid.uuid4().hex
+        self._services = services
+        self._body = body
+        self._owner = owner
+        self._key = key
+        self._expert = expert
+
+    def caller(self) -> Caller:
+        key = self._services.keys.named(self._key)
+        if key is None:
+            raise Unauthorized("The API key that this batch was made with is not known any more.")
+        return Caller(self.request_id, key, {}, self._owner)
+
+    async def body(self) -> bytes:
+        return self._body
+
+    def terms(self, caller: Caller) -> Terms:
+        return _TERMS
+
+    def check(self, caller: Caller, request: ModelRequest) -> None:
+        if request.stream:
+            raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
+        check_model(caller.key, self._services.catalog.name_of(request.model))
+
+    async def route(self, request: ModelRequest) -> Routed:
+        """A reload may have taken the expert away since it was routed to."""
+        expert = self._services.experts.get(self._expert or "")
+        if expert is None:
+            expert = (await self._services.route(request)).expert
+        return Routed(Route(expert.name, {}), expert)
+
+    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+        """Asks again while the expert cannot be asked for reasons that are not the request's own."""
+        tiers, breakers, mended = self._services.tiers, self._services.breakers, time.monotonic() + MENDING_S
         while True:
             try:
-                async with await begin(
-                    tiers, breakers, expert, path, body, whole=True, fail_fast=False, priority="low"
-                ) as begun:
-                    status = begun.answer.status
-                    if status >= 400:
-                        return walk.failed(engine_failure(status, begun.head))
-                    return walk.answered(await dialect.whole(walk.counted(begun.head)))
+                return await open_answer(
+                    tiers,
+                    breakers,
+                    sent,
+                    whole=whole,
+                    fail_fast=terms.fail_fast,
+                    priority=terms.priority,
+                )
             except BreakerOpen:
                 if time.monotonic() >= mended:
                     raise
@@ -122,62 +125,38 @@ class BatchLine:
             await asyncio.sleep(PAUSE_S)
 
 
-class _Walk:
-    """One request on the line."""
+class Collected:
+    """Implements ``server.exchange.destination.Destination``: a whole answer, for a line of a file."""
 
-    def __init__(self, services: Services, dialect: Dialect) -> None:
-        self._services = services
-        self.dialect = dialect
-        self._id = uuid.uuid4().hex
-        self._began = time.monotonic()
-        self._admission: Admission | None = None  # until its key is known
-        self._tokens = Tokens()
+    def __init__(self) -> None:
+        self.status = 0
+        self._body = b""
 
-    async def read(self, body: bytes, key_name: str) -> ModelRequest:
-        """Raises Unauthorized, UnknownModel, and what ``Dialect.read`` does."""
-        key = self._services.keys.named(key_name)
-        if key is None:
-            raise Unauthorized("The API key that this batch was made with is not known any more.")
-        self._admission = self._services.admissions.of(key, offline=True)
-        request = replace(await self.dialect.read(body), asker=key.name)
-        if request.stream:
-            raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
-        check_request(request, self._services.settings.server)
-        check_model(key, self._services.catalog.name_of(request.model))
-        return request
+    async def whole(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.status, self._body = status, body
 
-    async def enter(self, request: ModelRequest) -> None:
-        """Reserves what it may use of its key's day. Raises OverBudget."""
-        assert self._admission is not None
-        need = await TokenEstimate.of(request, self._services.workers)
-        self._admission.enter(self._services.catalog.name_of(request.model), need)
+    async def start_stream(self, headers: Mapping[str, str]) -> None:
+        raise AssertionError("streams were refused")
 
-    def counted(self, body: bytes) -> bytes:
-        """``body``, in the engine's words, of which the tokens are counted."""
-        self._tokens = Tokens.of(usage_in(body))
-        return body
+    async def part(self, chunk: bytes) -> None:
+        raise AssertionError("streams were refused")
 
-    def answered(self, body: bytes) -> AnsweredRequest:
-        return AnsweredRequest(200, self._id, body, self._tokens)
+    async def end(self) -> None:
+        raise AssertionError("streams were refused")
 
-    def failed(self, failure: Failure, error: Exception | None = None) -> AnsweredRequest:
-        if failure.status == 500:
-            log.error("request %s failed", self._id, exc_info=error)
-        elif error is not None and rendering_of(error).message is not None:
-            log.warning("request %s: %s", self._id, error)
-        return AnsweredRequest(failure.status, self._id, self.dialect.error_body(failure), Tokens())
+    async def fail(self, failure: Failure, wording: Wording, headers: Mapping[str, str]) -> None:
+        await self.whole(failure.status, wording.body(failure), headers)
 
-    def settle(self, expert: str, answer: AnsweredRequest | None) -> None:
-        """Counts it. ``expert``: empty if it had none. ``answer``: None if nobody waits for it any more."""
-        tokens = self._tokens
-        seconds, outcome = (
-            time.monotonic() - self._began,
-            "client_left" if answer is None else str(answer.status),
-        )
-        if self._admission is not None:
-            spent = Spent(
-                prompt_tokens=tokens.input, completion_tokens=tokens.output, cached_tokens=tokens.cached
-            )
-            self._admission.settle(expert, spent, failed=answer is not None and not answer.succeeded)
-        self._services.metrics.request_done(expert, outcome, seconds)
-        log.info("%s expert=%s outcome=%s seconds=%.3f", self._id, expert or "-", outcome, seconds)
+    def answer(self, exchange: Exchange) -> AnsweredRequest:
+        account = exchange.account
+        tokens = _tokens(account.tokens) if self.status < 400 else Tokens()
+        return AnsweredRequest(self.status, account.request_id, self._body, tokens)
+
+
+def _tokens(counted: TokenCounter) -> Tokens:
+    return Tokens(
+        input=counted.prompt_tokens,
+        cached=counted.cached_tokens,
+        output=counted.completion_tokens,
+        reasoning=counted.reasoning_tokens,
+    )

@@ -13,12 +13,12 @@ from memory_tiers.tiers import Tier
 from server.batches.archive import Archive
 from server.batches.job import BatchJob
 from server.batches.records import BatchRecord, FileRecord
-from server.batches.runner import BatchLine
+from server.batches.runner import BatchRunner
 from server.batches.schedule import Rounds
 from server.batches.upload import Uploaded, receive
 from server.config.batches import BatchesConfig
 from server.errors import BadRequest, TooManyBatches
-from server.responses.stored_responses import StoredResponses
+from server.exchange.endpoint import Endpoint
 from server.services import Services
 
 log = logging.getLogger("coe.batches")
@@ -40,13 +40,13 @@ class Batches:
         config: BatchesConfig,
         archive: Archive,
         services: Services,
-        responses: StoredResponses,
+        endpoints: Mapping[str, Endpoint],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.archive = archive
+        self.endpoints = endpoints
         self._services = services
-        self._responses = responses
         self._clock = clock
         self._rounds = Rounds(config.concurrency, self._tiers, self._calm)
         self._jobs: dict[str, BatchJob] = {}
@@ -138,7 +138,7 @@ class Batches:
         job = BatchJob(
             record,
             self.archive,
-            BatchLine(self._services, self._responses, record.endpoint, record.owner, record.key),
+            BatchRunner(self._services, self.endpoints[record.endpoint], record.owner, record.key),
             self._rounds,
             self._clock,
             most=self.config.max_requests,
@@ -210,15 +210,16 @@ def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
 
 @contextlib.asynccontextmanager
 async def batching(
-    config: BatchesConfig | None, services: Services, responses: StoredResponses
+    config: BatchesConfig | None, services: Services, endpoints: Mapping[str, Endpoint]
 ) -> AsyncIterator[Batches | None]:
-    """Files and batches are served meanwhile; None if they are off. Raises SettingsError, DatabaseError."""
+    """Files and batches are served meanwhile; None if they are off. ``endpoints``: those that a batch may
+    ask, by their paths. Raises SettingsError, DatabaseError."""
     if config is None:
         yield None
         return
     archive = await asyncio.to_thread(Archive, config)
     try:
-        batches = Batches(config, archive, services, responses)
+        batches = Batches(config, archive, services, endpoints)
         try:
             await batches.start()
             yield batches

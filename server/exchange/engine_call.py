@@ -18,18 +18,33 @@ RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before trying again work that an engine lost before anything of it reached the client."""
 
 
-@dataclass(slots=True)
-class Begun:
-    """An answer whose first bytes are here, and its lease. Leaving it gives both back."""
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """What an engine is asked in the name of ``expert``: ``body`` at ``path``."""
 
+    expert: Expert
+    path: str
+    body: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class OpenAnswer:
+    """An answer to ``sent`` whose first bytes, ``head``, are here, and its lease. Leaving it gives both
+    back."""
+
+    sent: EngineRequest
     lease: Lease
     answer: EngineResponse
     head: bytes
     rest: AsyncIterator[bytes]
     attempt: Attempt
 
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
     async def events(self) -> AsyncIterator[bytes]:
-        """All of it."""
+        """Iterates over the whole answer."""
         if self.head:
             yield self.head
         async for chunk in self.rest:
@@ -51,27 +66,25 @@ class Begun:
             self.lease.release()
 
 
-async def begin(
+async def open_answer(
     tiers: TierManager,
     breakers: Breakers,
-    expert: Expert,
-    path: str,
-    body: Mapping[str, Any],
+    sent: EngineRequest,
     *,
     whole: bool,
     fail_fast: bool,
     priority: Priority,
-) -> Begun:
-    """Leases ``expert`` and waits for the first bytes of its answer to ``path``, or for all if ``whole``.
+) -> OpenAnswer:
+    """Leases the expert of ``sent`` and waits for the first bytes of its answer, or for all if ``whole``.
 
     Nothing has reached the client yet, so an engine that goes away meanwhile costs time and no answer: the
     work is done again after its restart. Raises BreakerOpen, LeaseRejected, EngineError.
     """
     for pause in (*RETRY_PAUSES_S, None):
-        attempt = breakers.enter(expert)
+        attempt = breakers.enter(sent.expert)
         try:
-            lease = await tiers.lease(expert.name, fail_fast=fail_fast, priority=priority)
-            return await _open(lease, attempt, path, body, whole)
+            lease = await tiers.lease(sent.expert.name, fail_fast=fail_fast, priority=priority)
+            return await _open(lease, attempt, sent, whole)
         except (EngineUnavailable, EngineLost) as error:
             attempt.over(error)
             if pause is None:
@@ -83,10 +96,10 @@ async def begin(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _open(lease: Lease, attempt: Attempt, path: str, body: Mapping[str, Any], whole: bool) -> Begun:
-    """What it raises gives back the lease."""
+async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
+    """Gives back the lease if it raises."""
     try:
-        answer = await lease.engine.request(lease.expert, path, body)
+        answer = await lease.engine.request(lease.expert, sent.path, sent.body)
         try:
             chunks = answer.chunks()
             if whole or answer.status >= 400:
@@ -104,4 +117,4 @@ async def _open(lease: Lease, attempt: Attempt, path: str, body: Mapping[str, An
         lease.release()
         raise
     attempt.answered(answer.status)
-    return Begun(lease, answer, head, chunks, attempt)
+    return OpenAnswer(sent, lease, answer, head, chunks, attempt)

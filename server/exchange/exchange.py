@@ -1,270 +1,231 @@
-"""The line a request walks that an expert answers: admit, route, lease, stream, release."""
+"""The path of a request, however it came: admit, route, lease, stream, release."""
 
 import logging
-import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Coroutine
+from functools import partial
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect
 
-from experts.spec import Expert
-from memory_tiers.events import Priority
-from server.access.admission import Admission
-from server.access.auth import authorization_of
-from server.access.owner import owner_of
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
-from server.config.api_keys import PRIORITIES
 from server.error_table import Failure, failure_of, rendering_of, retry_after
-from server.errors import BadRequest, GatewayError
+from server.exchange.account import Account
 from server.exchange.answer_headers import of_lease, of_route
-from server.exchange.dialect import Dialect
-from server.exchange.engine_call import Begun, begin
+from server.exchange.arrival import Arrival, Caller, Terms
+from server.exchange.destination import Destination, StreamedAnswer, Wording
+from server.exchange.endpoint import Call, Endpoint
+from server.exchange.engine_call import EngineRequest, OpenAnswer
 from server.exchange.engine_errors import engine_failure
+from server.exchange.expert_choice import ExpertChoice, resident_like
 from server.exchange.keep_alive import KeepAlive, comment
-from server.exchange.token_counter import TokenCounter
-from server.feedback.recorder import Recorded
-from server.model_request import ModelRequest
-from server.resilience.circuit_breakers import broken_by
 from server.resilience.stall_timeout import unstalled
-from server.resilience.timeouts import Timeouts, deadline
-from server.routing.routing import Route, Routed
+from server.resilience.timeouts import deadline
+from server.routing.routing import Routed
 from server.services import Services
-from server.transport.body_limits import check_request, read_json
-from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
-from server.transport.request_id import REQUEST_ID
-from server.transport.streaming import SSE_HEADERS, send_chunks, send_end, send_part, send_start
-
-FALLBACKS = 2
-"""How many other experts are asked when the chosen one is broken."""
+from server.transport.body_limits import check_request
+from server.transport.disconnect import Disconnect, while_connected
 
 log = logging.getLogger("coe.requests")
 
 
-class Exchange(Response):
-    """One request being answered. It owns the response from the first header to the last byte."""
+class Exchange:
+    """One request being answered."""
 
-    def __init__(self, request: Request, dialect: Dialect) -> None:
-        self.services: Services = request.app.state.services
-        self.request = request
-        self.dialect = dialect
-        self.token_counter = TokenCounter()
-        self.admission: Admission | None = None  # until its key is known
-        self.model = ""
-        self.status = 0  # not zero once headers are out
-        self.expert = ""
-        self.began = time.monotonic()
-        self.headers_in = request.headers
-        self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the headers
-        self.headers_out: dict[str, str] = {}
-        self.recorded: Recorded | None = None
-        self.disconnect: Disconnect = request.scope[DISCONNECT]
-        self.background = None  # read by FastAPI
+    def __init__(
+        self,
+        services: Services,
+        endpoint: Endpoint,
+        arrival: Arrival,
+        destination: Destination,
+        account: Account | None = None,
+    ) -> None:
+        """``account``: one that was handed over; None: the request has just come."""
+        self._services = services
+        self._endpoint = endpoint
+        self._arrival = arrival
+        self._destination = destination
+        self.account = account or Account(services, arrival.request_id, arrival.peer)
+        self._headers = {**endpoint.headers(arrival.request_id)}
+        self._streamed: StreamedAnswer | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def run(self, disconnect: Disconnect) -> None:
+        """Answers the request, be it with an error, until its client leaves. What was held is given back by
+        then. Raises CancelledError alone."""
+        await self._accounted(self._answer, disconnect)
+
+    async def plan(self) -> Routed | None:
+        """The route of a request that is answered later; nothing is reserved for it. None: it was answered at
+        once, because it needs no expert or because it is refused."""
+        try:
+            caller, raw = await self._received()
+            call = await self._read(caller, raw)
+            local = await call.local_answer(self._services, None)
+            if local is None:
+                return await self._arrival.route(call.request)
+            await self._enter(call)
+            await self._tell(local)
+        except Exception as error:
+            await self._fail(error)
+        self.account.close(self._destination.status, stayed=True)
+        return None
+
+    async def _answer(self) -> None:
+        caller, raw = await self._received()
+        terms = self._arrival.terms(caller)
+        async with deadline(terms.timeouts.timeout_s, self.account.seconds):
+            call = await self._read(caller, raw)
+            await self._enter(call)
+            await self._serve(call, caller, terms)
+
+    async def _serve(self, call: Call, caller: Caller, terms: Terms) -> None:
+        detach = None if self._arrival.offline else partial(self._detached, caller, terms)
+        local = await call.local_answer(self._services, detach)
+        if local is not None:
+            await self._tell(local)
+            return
+        routed = await self._arrival.route(call.request)
+        every_s = terms.timeouts.keep_alive_s if call.request.stream else 0
+        async with (
+            KeepAlive(self._comment, every_s) as waiting,
+            await self._open(call, routed, caller, terms) as answer,
+        ):
+            await waiting.stop()
+            self._headers |= of_lease(answer.lease)
+            self.account.first_bytes()
+            await self._pass_on(call, answer)
+
+    async def _received(self) -> tuple[Caller, bytes]:
+        caller = self._arrival.caller()
+        self.account.admission = self._services.admissions.of(caller.key, offline=self._arrival.offline)
+        return caller, await self._arrival.body()
+
+    async def _read(self, caller: Caller, raw: bytes) -> Call:
+        call = await self._endpoint.read(raw, caller)
+        self.account.model = call.request.model
+        check_request(call.request, self._services.settings.server)
+        self._arrival.check(caller, call.request)
+        return call
+
+    async def _enter(self, call: Call) -> None:
+        """Reserves what the request may use of its key's limits. Raises UnknownModel, OverLimit."""
+        admission = self.account.admission
+        assert admission is not None, "its key is known"
+        if self._endpoint.expert_independent:
+            estimate = NO_TOKENS
+        else:
+            estimate = await TokenEstimate.of(call.request, self._services.workers)
+        admission.enter(self._services.catalog.name_of(call.request.model), estimate)
+        self._headers |= self._endpoint.limit_headers(admission.remaining())
+
+    async def _open(self, call: Call, routed: Routed, caller: Caller, terms: Terms) -> OpenAnswer:
+        """Opens the answer of the chosen expert. If that one is broken, and nothing has reached the client,
+        another answers, which the composition chooses in its place."""
+        choice = ExpertChoice(self._services, routed)
+        try:
+            while True:
+                self._announce(choice.routed)
+                sent = self._engine_request(call, choice.routed)
+                try:
+                    return await self._arrival.open(sent, terms, whole=not call.request.stream)
+                except Exception as error:
+                    if self._destination.status or not choice.fall_back(error):
+                        raise
+        finally:
+            self.account.remember(choice.routed.route, caller)
+
+    def _announce(self, routed: Routed) -> None:
+        """Says which expert answers before it is there."""
+        self.account.expert = routed.route.expert
+        self._headers |= of_route(routed.route)
+        if routed.route.decision is not None:
+            self._services.tiers.foresee(routed.route.decision.others)
+
+    def _engine_request(self, call: Call, routed: Routed) -> EngineRequest:
+        endpoint, expert = self._endpoint, routed.expert
+        asked = resident_like(expert, self._services) if endpoint.expert_independent else expert
+        return EngineRequest(asked, endpoint.engine_path, call.engine_body(expert))
+
+    async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:
+        status = answer.status
+        if status >= 500:
+            log.error("request %s: the engine answered %d", self.account.request_id, status)
+        if status >= 400:
+            await self._refuse(engine_failure(status, answer.head))
+        elif call.request.stream:
+            events, limit_s = answer.events(), self._services.settings.server.stall_timeout_s
+            if limit_s:
+                events = unstalled(events, limit_s)
+            events = self.account.tokens.stream(events, keep=call.request.wants_usage)
+            await self._tell(call.streamed(events, answer.sent))
+        else:
+            body = await call.whole(self.account.tokens.whole(answer.head), answer.sent)
+            await self._destination.whole(status, body, self._headers)
+
+    async def _tell(self, answer: bytes | StreamedAnswer) -> None:
+        if isinstance(answer, bytes):
+            await self._destination.whole(200, self.account.tokens.whole(answer), self._headers)
+            return
+        self._streamed = answer
+        await self._destination.start_stream(self._headers)
+        async for chunk in answer.events():
+            if chunk:
+                await self._destination.part(chunk)
+        await self._destination.end()
+
+    async def _comment(self) -> None:
+        """Tells a client that waits for its stream to begin that it is not forgotten."""
+        await self._destination.start_stream(self._headers)
+        await self._destination.part(comment(self._services, self.account.expert))
+
+    async def _detached(self, caller: Caller, terms: Terms, call: Call, destination: Destination) -> None:
+        """Answers ``call`` to ``destination`` when its client was answered and waits no more. It was let in
+        once and is counted once: the account is handed over."""
+        other = Exchange(
+            self._services, self._endpoint, self._arrival, destination, self.account.handed_over()
+        )
+
+        async def answer() -> None:
+            async with deadline(terms.timeouts.timeout_s, other.account.seconds):
+                await other._serve(call, caller, terms)
+
+        await other._accounted(answer, Disconnect())
+
+    async def _accounted(
+        self, work: Callable[[], Coroutine[None, None, None]], disconnect: Disconnect
+    ) -> None:
         stayed = False
         try:
-            raw = await self._admit(send)
-            stayed = raw is None or await while_connected(self._answer(raw, send), self.disconnect)
+            stayed = await while_connected(self._refusing(work), disconnect)
         except ClientDisconnect:
             pass  # while it sent its body
         finally:
-            self._record(str(self.status) if stayed else "client_left")
+            self.account.close(self._destination.status, stayed=stayed)
 
-    async def _admit(self, send: Send) -> bytes | None:
-        """The body; None: it was refused."""
+    async def _refusing(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Does ``work``, and tells the client what it raises."""
         try:
-            key = self.services.keys.check(authorization_of(self.headers_in))
-            self.admission = self.services.admissions.of(key)
-            return await read_json(self.request, self.services.settings.server)
-        except GatewayError as error:
-            await self._fail(send, error)
-            return None
-
-    async def _answer(self, raw: bytes, send: Send) -> None:
-        try:
-            patience = Timeouts.of(self.headers_in, self.services.settings.server)
-            async with deadline(patience.timeout_s, time.monotonic() - self.began):
-                await self._line(raw, send, patience.keep_alive_s)
+            await work()
+        except ClientDisconnect:
+            raise
         except Exception as error:  # rendered by the table; an unmapped class is logged as our own failure
-            row = rendering_of(error)
-            if row.status == 500:
-                log.exception("request %s failed", self.request_id)
-            elif row.message is not None:
-                log.warning("request %s: %s", self.request_id, error)
-            await self._fail(send, error)
+            await self._fail(error)
 
-    async def _line(self, raw: bytes, send: Send, keep_alive_s: float) -> None:
-        assert self.admission is not None
-        request = replace(await self.dialect.read(raw), asker=self.admission.key.name)
-        self.model = request.model
-        check_request(request, self.services.settings.server)
-        priority = await self._enter(request)
-        here = await self.dialect.here(request, self.services)
-        if isinstance(here, bytes):
-            await self._send(send, 200, self.token_counter.whole(here))
-            return
-        if here is not None:
-            await self._start_stream(send)
-            await send_chunks(send, here)
-            await send_end(send)
-            return
-        routed = await self.services.route(request, self.headers_in.get("x-coe-category"))
-        async with (
-            KeepAlive(lambda: self._comment(send), keep_alive_s if request.stream else 0) as waiting,
-            await self._begin(request, routed, priority) as begun,
-        ):
-            await waiting.stop()
-            self.headers_out |= of_lease(begun.lease)
-            self.services.metrics.first_bytes(self.expert, time.monotonic() - self.began)
-            await self._pass_on(send, request, begun)
+    async def _fail(self, error: Exception) -> None:
+        row = rendering_of(error)
+        if row.status == 500:
+            log.error("request %s failed", self.account.request_id, exc_info=error)
+        elif row.message is not None:
+            log.warning("request %s: %s", self.account.request_id, error)
+        if not self._destination.status:
+            self._headers |= retry_after(error)
+            if self.account.admission is not None:
+                self._headers |= self._endpoint.limit_headers(self.account.admission.remaining())
+        await self._refuse(failure_of(error))
 
-    async def _enter(self, request: ModelRequest) -> Priority:
-        """Reserves what it may use of its key's limits. Raises BadRequest, UnknownModel, OverLimit."""
-        assert self.admission is not None
-        priority = self.admission.priority(_priority(self.headers_in))
-        need = (
-            NO_TOKENS
-            if self.dialect.any_of_family
-            else await TokenEstimate.of(request, self.services.workers)
+    async def _refuse(self, failure: Failure) -> None:
+        endpoint, id, streamed = self._endpoint, self.account.request_id, self._streamed
+        wording = Wording(
+            body=lambda failure: endpoint.error_body(failure, id),
+            event=streamed.error_event if streamed else lambda failure: endpoint.error_event(failure, id),
+            streamed=streamed,
         )
-        self.admission.enter(self.services.catalog.name_of(request.model), need)
-        self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
-        return priority
-
-    async def _begin(self, request: ModelRequest, routed: Routed, priority: Priority) -> Begun:
-        """With the expert that was chosen. If it is broken, and nothing has reached the client, with another,
-        which a composition chooses in its place."""
-        broken, left = frozenset[str](), FALLBACKS
-        try:
-            while True:
-                self._chosen(routed.route)
-                try:
-                    return await self._begin_with(request, routed.expert, priority)
-                except Exception as error:
-                    broken |= broken_by(error, routed.expert, self.services.experts)
-                    if routed.expert.name not in broken or not left or self.status:
-                        raise
-                    instead = self.services.instead(routed, broken)
-                    if instead is None:
-                        raise
-                routed, left = instead, left - 1
-        finally:
-            self._remember(routed.route)
-
-    async def _begin_with(self, request: ModelRequest, expert: Expert, priority: Priority) -> Begun:
-        return await begin(
-            self.services.tiers,
-            self.services.breakers,
-            self._leased(expert),
-            self.dialect.engine_path,
-            self.dialect.engine_body(request, expert),
-            whole=not request.stream,
-            fail_fast=self.headers_in.get("x-coe-fail-fast", "").lower() in ("1", "true"),
-            priority=priority,
-        )
-
-    def _chosen(self, route: Route) -> None:
-        """Says so before the expert is there."""
-        self.expert = route.expert
-        self.headers_out |= of_route(route)
-        if route.decision is not None:
-            self.services.tiers.foresee(route.decision.others)
-
-    def _remember(self, route: Route) -> None:
-        """As feedback is about it."""
-        if route.decision is not None and self.services.feedback is not None:
-            assert self.admission is not None
-            owner = owner_of(self.admission.key, self.headers_in)
-            self.recorded = self.services.feedback.decided(self.request_id, owner, route.composition, route)
-
-    async def _pass_on(self, send: Send, request: ModelRequest, begun: Begun) -> None:
-        status = begun.answer.status
-        if status >= 500:
-            log.error("request %s: the engine answered %d", self.request_id, status)
-        if status >= 400:
-            await self._refuse(send, engine_failure(status, begun.head))
-        elif request.stream:
-            await self._stream(send, begun, keep_usage=request.wants_usage)
-        else:
-            await self._send(send, status, await self.dialect.whole(self.token_counter.whole(begun.head)))
-
-    def _leased(self, expert: Expert) -> Expert:
-        """``expert``, or who answers like it without being brought to the device."""
-        if not self.dialect.any_of_family:
-            return expert
-        resident = [
-            status.expert
-            for status in self.services.tiers.status()
-            if status.family == expert.family and status.tier == "device"
-        ]
-        return expert if expert.name in resident or not resident else self.services.experts[resident[0]]
-
-    async def _stream(self, send: Send, begun: Begun, *, keep_usage: bool) -> None:
-        await self._start_stream(send)
-        events, limit_s = begun.events(), self.services.settings.server.stall_timeout_s
-        if limit_s:
-            events = unstalled(events, limit_s)
-        await send_chunks(send, self.dialect.stream(self.token_counter.stream(events, keep=keep_usage)))
-        await send_end(send)
-
-    async def _start_stream(self, send: Send) -> None:
-        """Sends the headers, unless they are out."""
-        if not self.status:
-            await send_start(send, 200, {**self.headers_out, **SSE_HEADERS})
-            self.status = 200
-
-    async def _comment(self, send: Send) -> None:
-        """To a client that waits for its stream to begin."""
-        await self._start_stream(send)
-        await send_part(send, comment(self.services, self.expert))
-
-    async def _send(self, send: Send, status: int, body: bytes) -> None:
-        headers = {"content-type": "application/json", "content-length": str(len(body))}
-        await send_start(send, status, {**self.headers_out, **headers})
-        self.status = status
-        await send_end(send, body)
-
-    async def _fail(self, send: Send, error: Exception) -> None:
-        if not self.status:
-            self.headers_out |= retry_after(error)
-            if self.admission is not None:
-                self.headers_out |= self.dialect.limit_headers(self.admission.remaining())
-        await self._refuse(send, failure_of(error))
-
-    async def _refuse(self, send: Send, failure: Failure) -> None:
-        if self.status:  # headers are out: the stream says it and ends
-            self.status = failure.status
-            await send_end(send, self.dialect.error_event(failure))
-        else:
-            await self._send(send, failure.status, self.dialect.error_body(failure))
-
-    def _record(self, outcome: str) -> None:
-        seconds = time.monotonic() - self.began
-        if self.admission is not None:
-            self.admission.settle(self.expert, self.token_counter.spent, failed=self.status >= 400)
-        self.services.metrics.request_done(self.expert, outcome, seconds)
-        if self.recorded is not None:
-            self.recorded.ended(outcome)
-        log.info(
-            "%s model=%.100r expert=%s outcome=%s seconds=%.3f key=%s peer=%.50r",
-            self.request_id,
-            self.model,
-            self.expert or "-",
-            outcome,
-            seconds,
-            "-" if self.admission is None else self.admission.key.name,
-            self.request.client.host if self.request.client else "-",
-        )
-
-
-def _priority(headers: Mapping[str, str]) -> Priority | None:
-    """None: the client does not say. Raises BadRequest."""
-    given = headers.get("x-coe-priority")
-    if given is None:
-        return None
-    for priority in PRIORITIES:
-        if given.lower() == priority:
-            return priority
-    raise BadRequest(f"x-coe-priority is {given[:100]!r}; it may be {', '.join(PRIORITIES)}.")
+        await self._destination.fail(failure, wording, self._headers)

@@ -19,13 +19,15 @@ _JSON = json.JSONDecoder()
 
 
 class TokenCounter:
-    """``prompt_tokens``, ``completion_tokens`` and ``cached_tokens``, as the engine counted them. If the
+    """Tokens as the engine counted them; ``cached_tokens`` are among ``prompt_tokens``, ``reasoning_tokens``
+    among ``completion_tokens``. If the
     answer was cut off before it did, ``completion_tokens`` are the events that came; ``exact`` is False."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.cached_tokens = 0
+        self.reasoning_tokens = 0
         self.exact = False
 
     def __repr__(self) -> str:
@@ -90,9 +92,11 @@ class TokenCounter:
         usage = tree.get("usage")
         if not isinstance(usage, dict):
             return
+        asked, said = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
         self.completion_tokens = int(usage.get("completion_tokens") or 0)
-        self.cached_tokens = int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+        self.cached_tokens = int((asked or {}).get("cached_tokens") or 0)
+        self.reasoning_tokens = int((said or {}).get("reasoning_tokens") or 0)
         self.exact = True
 
 

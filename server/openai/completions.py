@@ -8,28 +8,37 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.errors import BadRequest
-from server.exchange.exchange import Exchange
+from server.exchange.arrival import Caller
+from server.exchange.over_http import ModelResponse
+from server.exchange.pass_through import OpenAIEndpoint, PassThrough
 from server.model_request import ModelRequest, check_owned, engine_completion, parse_object
-from server.openai.chat import Verbatim
 
 
-class Completions(Verbatim):
-    """Implements ``server.exchange.dialect.Dialect``."""
+class Completions(OpenAIEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``."""
 
     engine_path = "/v1/completions"
 
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes, caller: Caller) -> "CompletionCall":
         body = parse_object(raw, "'model' and 'prompt'")
         check_owned(body)
-        return ModelRequest(body["model"], _read(body), bool(body.get("stream")), body)
+        request = ModelRequest(body["model"], _read(body), bool(body.get("stream")), body)
+        return CompletionCall(caller.asks(request))
 
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        return engine_completion(request, expert)
+
+class CompletionCall(PassThrough):
+    """Implements ``server.exchange.endpoint.Call``."""
+
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        return engine_completion(self.request, expert)
+
+
+COMPLETIONS = Completions()
 
 
 async def completions(request: Request) -> Response:
     """Continue plain prompts: texts, or for an expert named directly, tokens."""
-    return Exchange(request, Completions())
+    return ModelResponse(request, COMPLETIONS)
 
 
 def _read(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:

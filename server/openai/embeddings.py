@@ -14,9 +14,11 @@ from experts.spec import Expert
 from router.arrays import Vectors
 from router.embedders.embedder import Counting, Embedder
 from server.errors import BadRequest, NotCapable
-from server.exchange.exchange import Exchange
+from server.exchange.arrival import Caller
+from server.exchange.endpoint import Detach
+from server.exchange.over_http import ModelResponse
+from server.exchange.pass_through import OpenAIEndpoint, PassThrough
 from server.model_request import ModelRequest, check_owned, parse_object
-from server.openai.chat import Verbatim
 from server.services import Services
 
 MOST_TEXTS = 2048
@@ -25,21 +27,27 @@ _AT_A_TIME = 8
 """Texts between which a thread may take a decision that waits."""
 
 
-class Embeddings(Verbatim):
-    """Implements ``server.exchange.dialect.Dialect``."""
+class Embeddings(OpenAIEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``."""
 
     engine_path = "/v1/embeddings"
 
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes, caller: Caller) -> "EmbeddingsCall":
         body = parse_object(raw, "'model' and 'input'")
         check_owned(body)
         messages = _messages(body)
         if not messages:
             _check_inputs(body.get("input"))
         _check_encoding(body.get("encoding_format"))
-        return ModelRequest(body["model"], messages, False, body, any_length=True, task="embed")
+        request = ModelRequest(body["model"], messages, False, body, any_length=True, task="embed")
+        return EmbeddingsCall(caller.asks(request))
 
-    async def here(self, request: ModelRequest, services: Services) -> bytes | None:
+
+class EmbeddingsCall(PassThrough):
+    """Implements ``server.exchange.endpoint.Call``."""
+
+    async def local_answer(self, services: Services, detach: Detach | None) -> bytes | None:
+        request = self.request
         named = await services.named(request.model, request.asker)
         if named is None:
             return None
@@ -63,16 +71,19 @@ class Embeddings(Verbatim):
             }
         )
 
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        body = dict(request.body)
-        if request.messages and expert.chat_template:
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        body = dict(self.request.body)
+        if self.request.messages and expert.chat_template:
             body["chat_template"] = expert.chat_template
         return body
 
 
+EMBEDDINGS = Embeddings()
+
+
 async def embeddings(request: Request) -> Response:
     """Embed texts: by an embedding model, or as a composition's router reads them."""
-    return Exchange(request, Embeddings())
+    return ModelResponse(request, EMBEDDINGS)
 
 
 async def _embedded(embedder: Embedder, texts: Sequence[str], services: Services) -> tuple[Vectors, int]:

@@ -9,59 +9,67 @@ from starlette.responses import Response
 
 from experts.spec import Expert
 from server.errors import BadRequest
-from server.exchange.exchange import Exchange
+from server.exchange.arrival import Caller
+from server.exchange.over_http import ModelResponse
+from server.exchange.pass_through import OpenAIEndpoint, PassThrough
 from server.model_request import ModelRequest, chat_of, check_owned, parse_object
-from server.openai.chat import Verbatim
 
 
-class Tokenize(Verbatim):
-    """Implements ``server.exchange.dialect.Dialect``. An expert has the tokenizer of its family, so none is
+class Tokenize(OpenAIEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``. An expert has the tokenizer of its family, so none is
     brought to the device for it."""
 
     engine_path = "/tokenize"
-    any_of_family = True
+    expert_independent = True
 
-    async def read(self, raw: bytes) -> ModelRequest:
-        return self.reading(parse_object(raw, "'model' and 'prompt' or 'messages'"))
-
-    def reading(self, body: Mapping[str, Any]) -> ModelRequest:
-        """Raises BadRequest naming the field."""
-        if "messages" in body:
-            request = chat_of(body)
-            return replace(request, stream=False, any_length=True, task=None)
-        check_owned(body)
-        prompt = body.get("prompt")
-        if not isinstance(prompt, str):
-            raise BadRequest("Give 'prompt', a text, or 'messages'.", "prompt")
-        message = {"role": "user", "content": prompt}
-        return ModelRequest(body["model"], (message,), False, body, any_length=True, task=None)
-
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        if "messages" not in request.body or not expert.chat_template:
-            return dict(request.body)
-        return {**request.body, "chat_template": expert.chat_template}
+    async def read(self, raw: bytes, caller: Caller) -> "TokenizeCall":
+        request = _read(parse_object(raw, "'model' and 'prompt' or 'messages'"))
+        return TokenizeCall(caller.asks(request))
 
 
-class Detokenize(Verbatim):
-    """Implements ``server.exchange.dialect.Dialect``."""
+class TokenizeCall(PassThrough):
+    """Implements ``server.exchange.endpoint.Call``."""
+
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        if "messages" not in self.request.body or not expert.chat_template:
+            return dict(self.request.body)
+        return {**self.request.body, "chat_template": expert.chat_template}
+
+
+class Detokenize(OpenAIEndpoint):
+    """Implements ``server.exchange.endpoint.Endpoint``."""
 
     engine_path = "/detokenize"
-    any_of_family = True
+    expert_independent = True
 
-    async def read(self, raw: bytes) -> ModelRequest:
+    async def read(self, raw: bytes, caller: Caller) -> PassThrough:
         body = parse_object(raw, "'model' and 'tokens'")
         check_owned(body)
-        return ModelRequest(body["model"], (), stream=False, body=body, task=None)
+        request = ModelRequest(body["model"], (), stream=False, body=body, task=None)
+        return PassThrough(caller.asks(request))
 
-    def engine_body(self, request: ModelRequest, expert: Expert) -> dict[str, Any]:
-        return dict(request.body)
+
+TOKENIZE = Tokenize()
+DETOKENIZE = Detokenize()
 
 
 async def tokenize(request: Request) -> Response:
     """Turn a text or a conversation into an expert's tokens, without bringing it to the device."""
-    return Exchange(request, Tokenize())
+    return ModelResponse(request, TOKENIZE)
 
 
 async def detokenize(request: Request) -> Response:
     """Turn an expert's tokens into text."""
-    return Exchange(request, Detokenize())
+    return ModelResponse(request, DETOKENIZE)
+
+
+def _read(body: Mapping[str, Any]) -> ModelRequest:
+    """Raises BadRequest naming the field."""
+    if "messages" in body:
+        return replace(chat_of(body), stream=False, any_length=True, task=None)
+    check_owned(body)
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str):
+        raise BadRequest("Give 'prompt', a text, or 'messages'.", "prompt")
+    message = {"role": "user", "content": prompt}
+    return ModelRequest(body["model"], (message,), False, body, any_length=True, task=None)

@@ -6,7 +6,9 @@ All in memory, bounded in bytes. Whose they are is for whoever asks for the resp
 import asyncio
 from collections.abc import AsyncIterator
 
+from server.error_table import Failure
 from server.errors import EventsGone
+from server.responses.events import error_event
 
 REJOIN_S = 600.0
 """How long the events of a response can be asked for that has ended."""
@@ -83,13 +85,17 @@ class Journal:
 
 
 class Following:
-    """One client of a journal. ``next``: the number of the event that it hears next."""
+    """Implements ``server.exchange.destination.StreamedAnswer`` for one client of a journal. ``next``: the
+    number of the event that it hears next."""
 
     def __init__(self, journal: Journal, next: int) -> None:
         """Raises EventsGone."""
         journal.since(next)
         self._journal = journal
         self.next = next
+
+    def error_event(self, failure: Failure) -> bytes:
+        return error_event(failure, self.next)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Until there are no more. Raises EventsGone."""

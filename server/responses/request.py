@@ -1,10 +1,12 @@
 """What a client of ``/v1/responses`` asks for, and the chat completion that answers it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server.error_table import Failure
 from server.errors import BadRequest, NotCapable
 from server.model_request import ModelRequest, chat_of, check_owned, parse_object
 from server.responses.items import Item
@@ -29,6 +31,15 @@ _REFUSED = {
     "context_management": "conversations are not compacted",
     "moderation": "nothing is moderated",
 }
+_PARAMS = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "reasoning_effort": "reasoning.effort",
+    "truncate_prompt_tokens": "truncation",
+}
+"""Fields of the chat completion, and where the client said it."""
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -178,6 +189,12 @@ def echo(asked: ResponsesRequest, tools: Tools, engine_body: Mapping[str, Any]) 
         "truncation": asked.truncation or "disabled",
         "user": asked.user,
     }
+
+
+def renamed(failure: Failure) -> Failure:
+    """Names the field at fault as the client called it."""
+    field = (failure.param or "").partition("[")[0]
+    return replace(failure, param=_PARAMS[field]) if field in _PARAMS else failure
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import JSONResponse, Response
 
 from server.batches.records import BatchRecord
-from server.batches.runner import ENDPOINTS
 from server.errors import BadRequest
 from server.routes.pages import Owner, listed, page_query
 from server.transport.json_body import body_schema, read_model
@@ -45,8 +44,9 @@ async def create(request: Request) -> Response:
     """Answer the requests of an uploaded file within a day."""
     owner = Owner.of(request)
     sent = await read_model(request, BatchSent, MOST_SENT)
-    if sent.endpoint not in ENDPOINTS:
-        raise BadRequest(f"'endpoint' must be one of {', '.join(ENDPOINTS)}.", "endpoint")
+    endpoints = owner.batches.endpoints
+    if sent.endpoint not in endpoints:
+        raise BadRequest(f"'endpoint' must be one of {', '.join(endpoints)}.", "endpoint")
     keep_answers_s = sent.output_expires_after.seconds if sent.output_expires_after else None
     record = await owner.batches.create(
         owner.id, owner.key, sent.input_file_id, sent.endpoint, sent.metadata, keep_answers_s

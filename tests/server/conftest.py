@@ -18,9 +18,11 @@ from safetensors.numpy import save_file
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
 from server.batches.service import Batches
-from server.compose import running
+from server.compose import Running, running
+from server.config.api_keys import ANONYMOUS, Key
 from server.config.settings import Settings, load
 from server.engine_factory import EngineFactory, engine_of
+from server.exchange.arrival import Caller
 from server.reload.reload import Reload
 from server.responses.stored_responses import StoredResponses
 from server.serve import Server, server_over
@@ -30,6 +32,8 @@ from server.transport.tls import certificate_of
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_JSON = {"content-type": "application/json"}
+CALLER = Caller("r1", Key(ANONYMOUS), {})
+"""Anybody, over HTTP, where no key is needed."""
 EXPERTS = ("general", "math", "coding", "medicine", "law")
 
 
@@ -37,6 +41,7 @@ EXPERTS = ("general", "math", "coding", "medicine", "law")
 class Gateway:
     """A running gateway and a client for it."""
 
+    made: Running
     services: Services
     responses: StoredResponses
     batches: Batches | None
@@ -146,7 +151,7 @@ def serving() -> Serving:
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:
-                    yield Gateway(services, made.responses, made.batches, reload, url, http, server)
+                    yield Gateway(made, services, made.responses, made.batches, reload, url, http, server)
                 finally:
                     server.should_exit = True
                     await serving_task

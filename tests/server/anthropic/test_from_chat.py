@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experts.errors import EngineError, EngineLost
 from server.anthropic.from_chat import message
-from server.anthropic.messages import Messages
+from server.anthropic.messages import MESSAGES, StreamedMessage
 from server.error_table import Failure
 
 USAGE = {
@@ -76,6 +76,10 @@ async def sse(trees: Iterable[Any]) -> AsyncIterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+def message_of(chunks: AsyncIterator[bytes]) -> StreamedMessage:
+    return StreamedMessage(chunks, "msg_1", "r1")
+
+
 async def read(stream: AsyncIterator[bytes], into: list[bytes]) -> None:
     async for part in stream:
         into.append(part)
@@ -83,7 +87,7 @@ async def read(stream: AsyncIterator[bytes], into: list[bytes]) -> None:
 
 async def streamed(trees: Iterable[Any]) -> list[dict[str, Any]]:
     """The events' data. Asserts their framing."""
-    raw = b"".join([part async for part in Messages().stream(sse(trees))]).decode()
+    raw = b"".join([part async for part in message_of(sse(trees)).events()]).decode()
     assert raw.endswith("\n\n")
     events = []
     for block in raw[:-2].split("\n\n"):
@@ -180,7 +184,7 @@ def test_a_message_has_its_blocks_in_order() -> None:
 
 async def test_a_stream_is_these_bytes() -> None:
     trees = chunks(completion(content="Hi."), [])
-    parts = [part async for part in Messages().stream(sse(trees))]
+    parts = [part async for part in message_of(sse(trees)).events()]
     raw = b"".join(parts).decode()
     identity = json.loads(raw.split("data: ")[1].split("\n")[0])["message"]["id"]
     assert identity.startswith("msg_")
@@ -258,12 +262,12 @@ async def test_comments_and_several_events_at_once_are_read() -> None:
         yield b": keep-alive\n\n"
         yield b"".join(parts)
 
-    raw = b"".join([part async for part in Messages().stream(together())])
+    raw = b"".join([part async for part in message_of(together()).events()])
     assert raw.count(b"text_delta") == 2
     assert raw.endswith(b'data: {"type":"message_stop"}\n\n')
 
 
-async def test_an_engine_that_is_lost_is_told_to_the_line_after_all_it_said() -> None:
+async def test_an_engine_that_is_lost_is_told_after_all_it_said() -> None:
     called = {"index": 0, "id": "c0", "function": {"name": "w", "arguments": "{}"}}
 
     async def lost() -> AsyncIterator[bytes]:
@@ -273,7 +277,7 @@ async def test_an_engine_that_is_lost_is_told_to_the_line_after_all_it_said() ->
 
     parts: list[bytes] = []
     with pytest.raises(EngineLost):
-        await read(Messages().stream(lost()), parts)
+        await read(message_of(lost()).events(), parts)
     assert b'{"type":"text_delta","text":"held back"}' in parts[-1]
     assert b"message_stop" not in parts[-1]
 
@@ -296,9 +300,8 @@ async def test_an_engine_that_is_lost_is_told_to_the_line_after_all_it_said() ->
     ],
 )
 def test_an_error_has_anthropic_s_type(status: int, kind: str) -> None:
-    dialect = Messages()
-    dialect.request_id = "r1"
     failure = Failure(status, "no", "server_error")
     body = {"type": "error", "error": {"type": kind, "message": "no"}, "request_id": "r1"}
-    assert json.loads(dialect.error_body(failure)) == body
-    assert dialect.error_event(failure) == b"event: error\ndata: " + dialect.error_body(failure) + b"\n\n"
+    assert json.loads(MESSAGES.error_body(failure, "r1")) == body
+    event = b"event: error\ndata: " + MESSAGES.error_body(failure, "r1") + b"\n\n"
+    assert MESSAGES.error_event(failure, "r1") == event

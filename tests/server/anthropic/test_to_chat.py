@@ -5,10 +5,12 @@ from typing import Any
 import orjson
 import pytest
 
-from server.anthropic.messages import CountTokens, Messages
+from server.anthropic.messages import COUNT_TOKENS, MESSAGES
 from server.anthropic.request import MessagesRequest, asked
 from server.anthropic.to_chat import chat_request
 from server.errors import BadRequest, NotCapable
+from server.exchange.engine_call import EngineRequest
+from tests.server.conftest import CALLER
 from tests.server.openai.test_model_request import EXPERT
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
@@ -249,19 +251,19 @@ DOCUMENT = {"type": "document", "source": {"type": "base64", "media_type": "appl
 )
 async def test_what_is_refused_is_named(fields: dict[str, Any], param: str, words: str) -> None:
     with pytest.raises((BadRequest, NotCapable)) as caught:
-        await Messages().read(orjson.dumps(sent(**fields)))
+        await MESSAGES.read(orjson.dumps(sent(**fields)), CALLER)
     assert caught.value.param == param
     assert words in str(caught.value)
     assert (caught.type is NotCapable) == ("needs files" in words)
 
 
 async def test_counting_needs_what_makes_the_prompt_alone() -> None:
-    dialect = CountTokens()
     body = sent(
         system="be kind", tools=[TOOL], thinking={"type": "disabled"}, temperature=1, max_tokens=None, seed=7
     )
-    request = await dialect.read(orjson.dumps(body))
-    made = dialect.engine_body(request, EXPERT)
+    call = await COUNT_TOKENS.read(orjson.dumps(body), CALLER)
+    made = call.engine_body(EXPERT)
     assert made.keys() == {"model", "messages", "tools", "chat_template_kwargs", "chat_template"}
-    assert (request.any_length, request.stream) == (True, False)
-    assert await dialect.whole(b'{"count":5,"tokens":[1]}') == b'{"input_tokens":5}'
+    assert (call.request.any_length, call.request.stream) == (True, False)
+    asked = EngineRequest(EXPERT, COUNT_TOKENS.engine_path, made)
+    assert await call.whole(b'{"count":5,"tokens":[1]}', asked) == b'{"input_tokens":5}'

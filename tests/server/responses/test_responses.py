@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from server.errors import BadRequest
-from server.responses.responses import LONGEST, Responses
-from tests.server.conftest import Gateway, Serving, changed, simulated, until
+from server.exchange.engine_call import EngineRequest
+from server.responses.responses import LONGEST, ResponseCall, Responses
+from tests.server.conftest import CALLER, Gateway, Serving, changed, simulated, until
 from tests.server.routing.test_eligibility import able
 
 RUNNING = ("queued", "in_progress")
@@ -320,17 +321,22 @@ async def test_a_stream_whose_engine_dies_ends_with_a_response_that_failed(
         assert [each.sequence_number for each in events] == list(range(len(events)))
 
 
+async def called(gateway: Gateway, raw: bytes) -> tuple[ResponseCall, EngineRequest]:
+    """A request as it is read, and as an expert is asked."""
+    call = await Responses(gateway.responses, gateway.services).read(raw, CALLER)
+    expert = gateway.services.experts["law"]
+    return call, EngineRequest(expert, Responses.engine_path, call.engine_body(expert))
+
+
 async def scripted(gateway: Gateway, *pieces: bytes) -> list[dict[str, Any]]:
     """The events of a stream whose engine answers ``pieces``, and its comments as they are."""
-    dialect = Responses(gateway.services, gateway.responses, {})
-    request = await dialect.read(b'{"model": "law", "input": "hello", "stream": true}')
-    dialect.engine_body(request, gateway.services.experts["law"])
+    call, asked = await called(gateway, b'{"model": "law", "input": "hello", "stream": true}')
 
     async def engine() -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
 
-    sent = b"".join([piece async for piece in dialect.stream(engine())])
+    sent = b"".join([piece async for piece in call.streamed(engine(), asked).events()])
     blocks = sent.decode().removesuffix("\n\n").split("\n\n")
     return [
         {"type": block} if block[0] == ":" else orjson.loads(block.partition("data: ")[2]) for block in blocks
@@ -442,5 +448,6 @@ async def test_a_shutdown_does_not_wait_for_the_background_longer_than_it_drains
 
 async def test_an_answer_too_long_to_be_read_at_once_is_refused(settings: Settings, serving: Serving) -> None:
     async with serving(settings) as gateway:
+        call, asked = await called(gateway, b'{"model": "law", "input": "hello"}')
         with pytest.raises(BadRequest, match="'top_logprobs'"):
-            await Responses(gateway.services, gateway.responses, {}).whole(b" " * (LONGEST + 1))
+            await call.whole(b" " * (LONGEST + 1), asked)

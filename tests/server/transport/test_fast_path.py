@@ -5,7 +5,6 @@ from starlette.datastructures import Headers
 from starlette.routing import Route
 
 from server.app import FAST_ENDPOINTS, create_app
-from server.compose import Running
 from server.config.settings import Settings
 from server.reload.reload import Reload
 from server.transport.fast_path import FastHeaders
@@ -27,10 +26,7 @@ async def test_every_quick_path_is_served_and_described_by_the_application_too(
     settings: Settings, serving: Serving
 ) -> None:
     async with serving(settings) as gateway:
-        app = create_app(
-            Running(gateway.services, gateway.responses, gateway.batches),
-            Reload(gateway.services, lambda: settings),
-        )
+        app = create_app(gateway.made, Reload(gateway.services, lambda: settings))
         for path, endpoint in FAST_ENDPOINTS.items():
             assert "post" in app.openapi()["paths"][path]
             routes = [route for route in app.routes if isinstance(route, Route) and route.path == path]

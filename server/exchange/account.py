@@ -1,0 +1,85 @@
+"""The one account of a request: settled with its key, counted, recorded for feedback, and logged."""
+
+import logging
+import time
+
+from server.access.admission import Admission
+from server.exchange.arrival import Caller
+from server.exchange.token_counter import TokenCounter
+from server.feedback.recorder import Recorded
+from server.routing.routing import Route
+from server.services import Services
+
+log = logging.getLogger("coe.requests")
+
+
+class Account:
+    """What a request is and has used so far. ``close`` it once, however the request ends."""
+
+    __slots__ = (
+        "_began",
+        "_peer",
+        "_recorded",
+        "_services",
+        "admission",
+        "expert",
+        "model",
+        "request_id",
+        "tokens",
+    )
+
+    def __init__(self, services: Services, request_id: str, peer: str) -> None:
+        """``peer``: the address it came from; a hyphen if it came from none."""
+        self._services = services
+        self._began = time.monotonic()
+        self._recorded: Recorded | None = None
+        self._peer = peer
+        self.request_id = request_id
+        self.admission: Admission | None = None  # until its key is known
+        self.model = ""
+        self.expert = ""
+        self.tokens = TokenCounter()
+
+    def __repr__(self) -> str:
+        return f"<Account {self.request_id} model={self.model!r} expert={self.expert or '-'} {self.tokens!r}>"
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self._began
+
+    def first_bytes(self) -> None:
+        """Notes that the engine has begun to answer."""
+        self._services.metrics.first_bytes(self.expert, self.seconds)
+
+    def remember(self, route: Route, caller: Caller) -> None:
+        """Records what was decided, so that feedback can be about it."""
+        feedback = self._services.feedback
+        if route.decision is not None and feedback is not None:
+            self._recorded = feedback.decided(self.request_id, caller.owner, route.composition, route)
+
+    def handed_over(self) -> "Account":
+        """Opens the account of the work that goes on for this request. What was reserved is settled there."""
+        other = Account(self._services, self.request_id, self._peer)
+        other.model = self.model
+        other.admission, self.admission = self.admission, None
+        return other
+
+    def close(self, status: int, *, stayed: bool) -> None:
+        """``stayed``: whether the client was there to the end."""
+        outcome, seconds = str(status) if stayed else "client_left", self.seconds
+        if self.admission is not None:
+            self.admission.settle(self.expert, self.tokens.spent, failed=status >= 400)
+        self._services.metrics.request_done(self.expert, outcome, seconds)
+        if self._recorded is not None:
+            self._recorded.ended(outcome)
+        log.info(
+            "%s model=%.100r expert=%s outcome=%s seconds=%.3f key=%s peer=%.50r",
+            self.request_id,
+            self.model,
+            self.expert or "-",
+            outcome,
+            seconds,
+            "-" if self.admission is None else self.admission.key.name,
+            self._peer,
+        )

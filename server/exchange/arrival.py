@@ -1,0 +1,76 @@
+"""How a request came: over HTTP or as a line of a batch, whose it is, and on what terms it is answered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from memory_tiers.events import Priority
+from server.access.owner import owner_of
+from server.config.api_keys import Key
+from server.exchange.engine_call import EngineRequest, OpenAnswer
+from server.model_request import ModelRequest
+from server.resilience.timeouts import Timeouts
+from server.routing.routing import Routed
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request it is. ``headers``: what its client said beside the body; ``known_owner``: the owner of
+    a request that comes without its client's key."""
+
+    request_id: str
+    key: Key
+    headers: Mapping[str, str]
+    known_owner: str = ""
+
+    @property
+    def owner(self) -> str:
+        return self.known_owner or owner_of(self.key, self.headers)
+
+    def asks(self, request: ModelRequest) -> ModelRequest:
+        """``request`` in the name of the caller's key."""
+        return replace(request, asker=self.key.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a request waits for an expert, and before whom. ``fail_fast``: not for a load."""
+
+    timeouts: Timeouts
+    priority: Priority
+    fail_fast: bool
+
+
+class Arrival(Protocol):
+    """One request from where it came. ``offline``: no client waits, so of its key's limits only the day's
+    tokens hold."""
+
+    request_id: str
+    peer: str
+    """Address of the client that asks; a hyphen where none does."""
+    offline: bool
+
+    def caller(self) -> Caller:
+        """Raises Unauthorized."""
+        ...
+
+    async def body(self) -> bytes:
+        """Raises BadRequest, TooLarge, Overloaded, ClientDisconnect."""
+        ...
+
+    def terms(self, caller: Caller) -> Terms:
+        """Raises BadRequest."""
+        ...
+
+    def check(self, caller: Caller, request: ModelRequest) -> None:
+        """Refuses what cannot be asked in this way. Raises BadRequest, UnknownModel."""
+        ...
+
+    async def route(self, request: ModelRequest) -> Routed:
+        """Raises what ``Services.route`` does."""
+        ...
+
+    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+        """Leases the expert of ``sent`` and waits for the first bytes of its answer, or for all if ``whole``.
+        Raises BreakerOpen, LeaseRejected, EngineError."""
+        ...

@@ -1,0 +1,129 @@
+"""Requests that come over HTTP, and their answers on the same connection."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from memory_tiers.events import Priority
+from server.access.auth import authorization_of
+from server.config.api_keys import PRIORITIES
+from server.error_table import Failure
+from server.errors import BadRequest
+from server.exchange.arrival import Caller, Terms
+from server.exchange.destination import Wording
+from server.exchange.endpoint import Endpoint
+from server.exchange.engine_call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.exchange import Exchange
+from server.model_request import ModelRequest
+from server.resilience.timeouts import Timeouts
+from server.routing.routing import Routed
+from server.services import Services
+from server.transport.body_limits import read_json
+from server.transport.disconnect import DISCONNECT
+from server.transport.request_id import REQUEST_ID
+from server.transport.streaming import SSE_HEADERS, send_end, send_part, send_start
+
+
+class ModelResponse(Response):
+    """What a model answers to a request: made when it is sent, from its first header to its last byte."""
+
+    def __init__(self, request: Request, endpoint: Endpoint) -> None:
+        super().__init__()
+        self._request = request
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services: Services = self._request.app.state.services
+        arrival, connection = HttpArrival(self._request, services), HttpDestination(send)
+        await Exchange(services, self._endpoint, arrival, connection).run(scope[DISCONNECT])
+
+
+class HttpArrival:
+    """Implements ``server.exchange.arrival.Arrival``."""
+
+    offline = False
+
+    def __init__(self, request: Request, services: Services) -> None:
+        self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the answer's headers
+        self.peer = request.client.host if request.client else "-"
+        self._request = request
+        self._headers = request.headers
+        self._services = services
+
+    def caller(self) -> Caller:
+        key = self._services.keys.check(authorization_of(self._headers))
+        return Caller(self.request_id, key, self._headers)
+
+    async def body(self) -> bytes:
+        return await read_json(self._request, self._services.settings.server)
+
+    def terms(self, caller: Caller) -> Terms:
+        return Terms(
+            timeouts=Timeouts.of(self._headers, self._services.settings.server),
+            priority=caller.key.priority_of(_priority(self._headers)),
+            fail_fast=self._headers.get("x-coe-fail-fast", "").lower() in ("1", "true"),
+        )
+
+    def check(self, caller: Caller, request: ModelRequest) -> None:
+        """Takes all that an endpoint takes."""
+
+    async def route(self, request: ModelRequest) -> Routed:
+        return await self._services.route(request, self._headers.get("x-coe-category"))
+
+    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+        services = self._services
+        return await open_answer(
+            services.tiers,
+            services.breakers,
+            sent,
+            whole=whole,
+            fail_fast=terms.fail_fast,
+            priority=terms.priority,
+        )
+
+
+class HttpDestination:
+    """Implements ``server.exchange.destination.Destination``: the client that asked."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def whole(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        length = {"content-type": "application/json", "content-length": str(len(body))}
+        await send_start(self._send, status, {**headers, **length})
+        self.status = status
+        await send_end(self._send, body)
+
+    async def start_stream(self, headers: Mapping[str, str]) -> None:
+        if not self.status:
+            await send_start(self._send, 200, {**headers, **SSE_HEADERS})
+            self.status = 200
+
+    async def part(self, chunk: bytes) -> None:
+        await send_part(self._send, chunk)
+
+    async def end(self) -> None:
+        await send_end(self._send)
+
+    async def fail(self, failure: Failure, wording: Wording, headers: Mapping[str, str]) -> None:
+        if self.status:  # headers are out: the stream says it and ends
+            self.status = failure.status
+            await send_end(self._send, wording.event(failure))
+        else:
+            await self.whole(failure.status, wording.body(failure), headers)
+
+
+def _priority(headers: Mapping[str, str]) -> Priority | None:
+    """None: the client does not say. Raises BadRequest."""
+    given = headers.get("x-coe-priority")
+    if given is None:
+        return None
+    for priority in PRIORITIES:
+        if given.lower() == priority:
+            return priority
+    raise BadRequest(f"x-coe-priority is {given[:100]!r}; it may be {', '.join(PRIORITIES)}.")

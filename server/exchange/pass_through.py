@@ -1,0 +1,67 @@
+"""What OpenAI's endpoints share: an engine speaks their words, so its answers pass as they are."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experts.spec import Expert
+from server.access.limit_headers import openai
+from server.access.rate_limits import Remaining
+from server.error_table import Failure, error_body, error_event
+from server.exchange.destination import StreamedAnswer
+from server.exchange.endpoint import Detach
+from server.exchange.engine_call import EngineRequest
+from server.model_request import ModelRequest
+from server.services import Services
+
+
+class OpenAIEndpoint:
+    """What implementations of ``server.exchange.endpoint.Endpoint`` have in common that speak OpenAI's
+    words."""
+
+    expert_independent = False
+
+    def headers(self, request_id: str) -> Mapping[str, str]:
+        return {}
+
+    def limit_headers(self, remaining: Remaining) -> Mapping[str, str]:
+        return openai(remaining)
+
+    def error_body(self, failure: Failure, request_id: str) -> bytes:
+        return error_body(failure)
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return error_event(failure)
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """What implementations of ``server.exchange.endpoint.Call`` have in common whose answers pass as they
+    are."""
+
+    request: ModelRequest
+
+    async def local_answer(self, services: Services, detach: Detach | None) -> bytes | StreamedAnswer | None:
+        return None
+
+    def engine_body(self, expert: Expert) -> dict[str, Any]:
+        return dict(self.request.body)
+
+    async def whole(self, body: bytes, sent: EngineRequest) -> bytes:
+        return body
+
+    def streamed(self, events: AsyncIterator[bytes], sent: EngineRequest) -> StreamedAnswer:
+        return PassedStream(events)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedStream:
+    """Implements ``server.exchange.destination.StreamedAnswer``."""
+
+    passing: AsyncIterator[bytes]
+
+    def events(self) -> AsyncIterator[bytes]:
+        return self.passing
+
+    def error_event(self, failure: Failure) -> bytes:
+        return error_event(failure)

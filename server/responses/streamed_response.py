@@ -1,0 +1,43 @@
+"""A response that is told as its expert answers."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import orjson
+
+from server.error_table import Failure
+from server.responses.events import error_event, sse
+from server.responses.from_chat import Answering
+from server.responses.request import renamed
+
+
+class StreamedResponse:
+    """Implements ``server.exchange.destination.StreamedAnswer``. ``answering``: how the response stands."""
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[bytes],
+        answering: Answering,
+        keep: Callable[[Answering], Awaitable[None]],
+    ) -> None:
+        """``chunks``: the chat completion's events."""
+        self._chunks = chunks
+        self._keep = keep
+        self.answering = answering
+
+    async def events(self) -> AsyncIterator[bytes]:
+        answering = self.answering
+        yield sse(answering.begin())
+        async for chunk in self._chunks:
+            for event in chunk.split(b"\n\n"):
+                if event.startswith(b":"):  # keeps the connection alive
+                    yield event + b"\n\n"
+                elif event.startswith(b"data: {"):
+                    yield sse(answering.take(orjson.loads(event[len(b"data: ") :])))
+        yield sse(answering.end(int(time.time())))
+        await self._keep(answering)  # before the client hears of the end and goes on from it
+        yield sse([answering.last()])
+
+    def error_event(self, failure: Failure) -> bytes:
+        failure = renamed(failure)
+        return sse(self.answering.fail(failure)) if self.answering.begun else error_event(failure, 0)
