@@ -6,7 +6,7 @@ sees the old router or the new one. The same training gives the same bytes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from router.manifest import (
 from router.mapping.clusters import Clusters
 from router.mapping.expected_scores import ExpectedScores
 from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.milp import Solution
 from router.mapping.score_table import ScoreTable
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,6 +52,39 @@ class Artifact:
     cross_validated: CrossValidated
     scores: ScoreTable | None = None
     clusters: Clusters | None = None
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Category to the expert that every map solved from the scores has for it."""
+
+    @property
+    def finer(self) -> Mapping[str, str]:
+        """Finer category to its label."""
+        return {} if self.clusters is None else self.clusters.labels
+
+    def with_solution(self, solution: Solution) -> "Artifact":
+        """Returns the artifact with a map that was solved from its scores."""
+        assert self.scores is not None
+        mapping = ExpertMapping.solved(solution.experts, self.scores.share_of(), self.finer)
+        return replace(self, mapping=mapping)
+
+    def renamed(self, names: Mapping[str, str]) -> "Artifact":
+        """Returns the artifact with experts called otherwise. Raises MappingError as ``Router.with_names``
+        does."""
+        known = {*self.mapping.names(), *(() if self.scores is None else self.scores.experts)}
+        if unknown := sorted(names.keys() - known):
+            raise MappingError(f"the router has no expert {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+        given = [names.get(name, name) for name in known]
+        if twice := sorted(name for name in set(given) if given.count(name) > 1):
+            raise MappingError(f"two experts of the router would be called {twice[0]!r}")
+        mapping = {row: names.get(name, name) for row, name in self.mapping.experts.items()}
+        scores = self.scores
+        if scores is not None:
+            scores = replace(scores, experts=tuple(names.get(name, name) for name in scores.experts))
+        return replace(
+            self,
+            mapping=replace(self.mapping, experts=mapping),
+            scores=scores,
+            fixed={category: names.get(name, name) for category, name in self.fixed.items()},
+        )
 
     def write(self, folder: Path) -> None:
         """Creates the folder, or replaces the artifact in it. Raises ArtifactError when that is not
@@ -111,6 +145,7 @@ class Artifact:
             max_surprise=self.uncertainty.max_surprise,
             added=dict(zip(self._added, (each.reach for each in self.uncertainty.added), strict=True)),
             mapping=dict(self.mapping.experts),
+            fixed=dict(self.fixed),
             scored=None if table is None else Scored(experts=table.experts, rows=table.categories),
             clusters=() if self.clusters is None else self.clusters.names,
             training=self.training,
@@ -170,11 +205,12 @@ class Artifact:
             Uncertainty(
                 arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise, added
             ),
-            ExpertMapping(manifest.mapping),
+            ExpertMapping(manifest.mapping, {} if clusters is None else clusters.labels),
             manifest.training,
             manifest.cross_validated,
             table,
             clusters,
+            manifest.fixed,
         )
 
 

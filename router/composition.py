@@ -52,7 +52,10 @@ class Composition:
         router with the same classifier. ``by``: what made the router's map. ``fallback``: as configured."""
         self.router = router
         self._margin = margin
-        self._solver = solver or Solver(router.artifact.scores, router.experts)
+        artifact = router.artifact
+        self._solver = solver or Solver(
+            artifact.scores, router.experts, finer=artifact.finer, fixed=artifact.fixed
+        )
         self._recall = recall or Recall(router)
         self._by = by
         self._fallback = fallback
@@ -133,7 +136,7 @@ class Composition:
         scores = self.router.artifact.scores
         shares = {} if scores is None else dict(zip(scores.categories, scores.shares, strict=True))
         cluster = alone.cluster if alone.cluster in rows else max(rows, key=lambda row: shares.get(row, 0.0))
-        label = cluster if cluster in self.router.categories else cluster.rpartition("/")[0]
+        label = self.router.artifact.mapping.finer.get(cluster, cluster)
         return replace(alone, category=label, cluster=cluster, uncertain=False)
 
     def __repr__(self) -> str:

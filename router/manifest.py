@@ -77,6 +77,8 @@ class Manifest(_Piece):
     added: dict[str, float] = {}
     """The last categories, if they were added to a trained router: how far each reaches."""
     mapping: dict[str, str]
+    fixed: dict[str, str] = {}
+    """Categories whose expert was given by hand: every map that is solved has it."""
     scored: Scored | None
     clusters: tuple[str, ...]
     training: TrainingRecord

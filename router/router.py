@@ -57,6 +57,11 @@ class Router:
         """
         return self.with_map(ExpertMapping.given(experts, self.categories))
 
+    def with_names(self, names: Mapping[str, str]) -> "Router":
+        """The same router with experts called otherwise, where ``names`` has their name in the artifact.
+        Raises MappingError for one that the artifact does not have, and where two get one name."""
+        return self.with_artifact(self.artifact.renamed(names)) if names else self
+
     def with_map(self, mapping: ExpertMapping) -> "Router":
         """The same router with ``mapping``, which has every category."""
         return self.with_artifact(replace(self.artifact, mapping=mapping))

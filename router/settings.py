@@ -1,9 +1,8 @@
 """The router's piece of the configuration tree."""
 
 from pathlib import Path
-from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from router.parameters import Billions
 from router.stickiness import MARGIN
@@ -16,9 +15,13 @@ class CompositionConfig(BaseModel):
 
     artifact: Path
     """Folder of a trained router, made by ``coe router train``."""
+    experts: dict[str, str] = {}
+    """Names of experts in the artifact to their names here, where these differ (``Qwen/Qwen2-72B-Instruct:
+    large``)."""
     mapping: dict[str, str] | None = None
     """Category to expert, instead of the mapping in the artifact. Must name ``general``, which also answers
-    the categories left out."""
+    the categories left out. Beside active_params or total_params it says what the solved map must have, and
+    the categories left out are solved."""
     active_params: Billions | None = None
     """Average number of parameters of the expert that answers, such as 31B: the map is solved for it when the
     server starts, from the artifact's scores. Absent, and total_params too: the map is the artifact's."""
@@ -36,9 +39,3 @@ class CompositionConfig(BaseModel):
     the chosen one could not take. false: none, the client gets the error. Or the name of an expert."""
     description: str = ""
     """Text that clients read about the composition in ``/v1/models``."""
-
-    @model_validator(mode="after")
-    def _one_map(self) -> Self:
-        if self.mapping is not None and (self.active_params is not None or self.total_params is not None):
-            raise ValueError("give either a mapping, or active_params and total_params to solve one")
-        return self

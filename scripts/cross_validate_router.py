@@ -24,7 +24,6 @@ from router.embedders.embedder import Embedder
 from router.embedders.registry import embedder_named
 from router.errors import RouterError
 from router.mapping.evaluation import Grades, MapEvaluation, evaluate_map
-from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Budgets, solve
 from router.router import Router
 from router.training.train import train
@@ -66,7 +65,7 @@ def cross_validated(
         }
         for column, budget in enumerate(budgets):
             solution = solve(made.scores, Budgets(budget))
-            mapping = ExpertMapping.solved(solution.experts, made.scores.share_of())
+            mapping = made.with_solution(solution).mapping
             for index, decision in decisions.items():
                 chosen[index][column] = mapping[decision.cluster]
     return [

@@ -9,7 +9,6 @@ import numpy as np
 from benchmarks.routers.contest import Choices, Graded, Pool
 from router.arrays import Vectors
 from router.errors import MappingError
-from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import frontier
 from router.mapping.score_table import ScoreTable
 from router.router import Router
@@ -48,9 +47,9 @@ class MappedArtifact:
         decisions = self.router.decide_many(prompts)
         index = {name: number for number, name in enumerate(self.pool.names)}
         budgets = np.geomspace(self.table.parameters.min(), self.table.parameters.max(), SWEEP)
-        made, shares = [], self.table.share_of()
+        made, artifact = [], self.router.artifact
         for solution in frontier(self.table, budgets.tolist()):
-            mapped = self.router.with_map(ExpertMapping.solved(solution.experts, shares)).mapped
+            mapped = self.router.with_artifact(artifact.with_solution(solution)).mapped
             made.append([index[mapped(decision).expert] for decision in decisions])
         return np.array(made, dtype=np.int64)
 

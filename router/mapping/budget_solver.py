@@ -1,10 +1,10 @@
 """A map for a budget, out of the scores that a router's artifact carries."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from router.errors import MappingError
-from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.expert_mapping import ExpertMapping, unknown_category
 from router.mapping.milp import Budgets, solve
 from router.mapping.score_table import ScoreTable
 
@@ -13,24 +13,39 @@ from router.mapping.score_table import ScoreTable
 class Solver:
     """``scores``: the artifact's; None: it has none. ``experts``: those that a map may choose. ``total``:
     billions of parameters of all experts of a map, None: any number. ``min_margin``: in points, as in
-    ``solve``."""
+    ``solve``. ``finer``: finer category to its label. ``fixed``: category to the expert that each map has."""
 
     scores: ScoreTable | None
     experts: Collection[str]
     total: float | None = None
     min_margin: float = 0.0
+    finer: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
     def map(self, active: float | None) -> ExpertMapping:
-        """The best one. ``active``: billions of parameters of the expert that answers, on average; None: any
-        number. Takes up to seconds. Raises MappingError where there is none."""
+        """Solves the best map. ``active``: billions of parameters of the expert that answers, on average;
+        None: any number. Takes up to seconds. Raises MappingError where there is none."""
         if self.scores is None:
             raise MappingError(
                 "the router's artifact has no scores to solve a map from; train it with graded prompts: "
                 "coe router train --experts"
             )
         table = restricted(self.scores, self.experts)
-        solution = solve(table, Budgets(active, self.total), self.min_margin)
-        return ExpertMapping.solved(solution.experts, table.share_of())
+        rows = fixed_rows(table, self.finer, self.fixed)
+        solution = solve(table, Budgets(active, self.total), self.min_margin, rows)
+        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer)
+
+
+def fixed_rows(table: ScoreTable, finer: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:
+    """Row of ``table`` to its expert: a label in ``fixed`` fixes all its finer categories that are not named
+    themselves. Raises MappingError for a category that has no row."""
+    found: dict[str, str] = {}
+    for category, expert in sorted(fixed.items(), key=lambda item: item[0] in finer):
+        rows = [row for row in table.categories if category in (row, finer.get(row))]
+        if not rows:
+            raise MappingError(unknown_category(category, {*table.categories, *finer.values()}))
+        found |= dict.fromkeys(rows, expert)
+    return found
 
 
 def restricted(table: ScoreTable, experts: Collection[str]) -> ScoreTable:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from router.decision import GENERAL
@@ -14,6 +14,8 @@ class ExpertMapping:
     """Every category of the router to the expert that answers it. Build it with ``given`` or ``solved``."""
 
     experts: Mapping[str, str]
+    finer: Mapping[str, str] = field(default_factory=dict)
+    """Finer category to its label, for those that have a line of their own."""
 
     def __getitem__(self, category: str) -> str:
         """At a finer category without a line of its own, what its label has."""
@@ -24,13 +26,14 @@ class ExpertMapping:
         return tuple(sorted(set(self.experts.values())))
 
     def rows_of(self, category: str) -> tuple[str, ...]:
-        """Where it is read for ``category``: at the very one, then at finer ones (``math/2`` of ``math``).
+        """Returns the rows of ``category``: the very one, and the finer ones of a label (``math/2`` of
+        ``math``).
 
         Raises MappingError for a category the mapping does not have.
         """
-        rows = [row for row in self.experts if row == category or row.rpartition("/")[0] == category]
+        rows = [row for row in self.experts if category in (row, self.finer.get(row))]
         if not rows:
-            raise MappingError(_unknown(category, self.experts))
+            raise MappingError(unknown_category(category, self.experts))
         return tuple(sorted(rows))
 
     @classmethod
@@ -41,7 +44,7 @@ class ExpertMapping:
         """
         for category in experts:
             if category not in categories:
-                raise MappingError(_unknown(category, categories))
+                raise MappingError(unknown_category(category, categories))
         if GENERAL not in experts:
             raise MappingError(
                 f"the mapping names no expert for {GENERAL!r}: it answers what the router is unsure of"
@@ -49,19 +52,23 @@ class ExpertMapping:
         return cls({category: experts.get(category, experts[GENERAL]) for category in sorted(categories)})
 
     @classmethod
-    def solved(cls, experts: Mapping[str, str], shares: Mapping[str, float]) -> "ExpertMapping":
-        """``experts``: of every row of a score table, whose ``shares`` these are. A label whose rows are
-        finer categories goes to the expert that most of its prompts go to."""
+    def solved(
+        cls, experts: Mapping[str, str], shares: Mapping[str, float], finer: Mapping[str, str]
+    ) -> "ExpertMapping":
+        """``experts``: of every row of a score table, whose ``shares`` these are. ``finer``: finer category
+        to its label, which goes to the expert that most of its prompts go to."""
         weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for row, expert in sorted(experts.items()):
-            of_label = weights[row.rpartition("/")[0] or row]
+            of_label = weights[finer.get(row, row)]
             of_label[expert] = of_label.get(expert, 0.0) + shares[row]
         return cls(
-            {label: max(weight, key=weight.__getitem__) for label, weight in weights.items()} | dict(experts)
+            {label: max(weight, key=weight.__getitem__) for label, weight in weights.items()} | dict(experts),
+            {row: label for row, label in finer.items() if row in experts},
         )
 
 
-def _unknown(category: str, categories: Collection[str]) -> str:
+def unknown_category(category: str, categories: Collection[str]) -> str:
+    """Words the error of a category that is none of ``categories``."""
     close = get_close_matches(category, categories, n=1, cutoff=0.0)
     return (
         f"the router has no category {category!r}; did you mean {close[0]!r}? "

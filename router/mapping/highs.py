@@ -55,6 +55,8 @@ def maximise(objective: Floats, allowed: NDArray[np.bool_], constraints: list[Ro
     solver.passModel(lp)
     solver.run()
     status = solver.getModelStatus()
+    if status == highspy.HighsModelStatus.kInfeasible:
+        raise MappingError("no map fits both budgets and what is fixed")
     if status != highspy.HighsModelStatus.kOptimal:
         raise MappingError(f"the mapping was not solved: {solver.modelStatusToString(status)}")
     values = np.array(solver.getSolution().col_value) > 0.5

@@ -6,7 +6,7 @@ experts add up to at most the total budget, and the sum of w |e| x is at most th
 to a billionth of the score and keeps budgets to a millionth of each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ SWEEP = 40
 """Budgets of a frontier that is asked for without any."""
 _SCALE = 1e6
 """HiGHS stops at an absolute gap of 1e-6, which is 1e-12 of score this way."""
+_WITHIN = 1e-9
+"""Part of a budget by which sums of its shares may be off."""
 _TIE = 1e-9
 """Score an expert is taken to lose for each one that is cheaper, or as cheap and named before it."""
 
@@ -51,7 +53,8 @@ class Solution:
     """Standard error of the score, from the table's, taken as independent between categories. It knows
     nothing of the choice: the best of many noisy means looks a little better than it is."""
     bound: float
-    """No map within the budgets scores more, margin or not. Equal to the score where it is optimal."""
+    """No map within the budgets scores more, margin or not. Where the score is optimal it is greater by less
+    than a millionth of a point."""
     active: float
     """Billions of parameters of the expert that answers, on average."""
     total: float
@@ -63,21 +66,28 @@ class Solution:
         return tuple(sorted(set(self.experts.values())))
 
 
-def solve(table: ScoreTable, budgets: Budgets, min_margin: float = 0.0) -> Solution:
+def solve(
+    table: ScoreTable, budgets: Budgets, min_margin: float = 0.0, fixed: Mapping[str, str] | None = None
+) -> Solution:
     """The best map. Equal scores go to the cheaper expert, then to the one named first.
 
     ``min_margin``, in points (0.5 is 0.005 of score): in a category an expert is chosen over a cheaper one
     of the map only if it is better by more. The map is solved, the experts it keeps are then the only ones,
     those too near a cheaper one are ruled out category by category, and the rest is solved again.
 
-    Raises MappingError where no map fits the budgets, and for a margin under 0.
-    """
-    _check(table, budgets)
+    ``fixed``: category of the table to the expert that it must have, whatever its score.
+
+    Raises MappingError where no map fits the budgets, for a margin under 0, and for a fixed category or
+    expert that the table does not have."""
+    free = _free(table, fixed or {})
+    _check(table, budgets, free)
     if not min_margin >= 0:
         raise MappingError(f"the margin must be from 0 points, not {min_margin:g}")
-    chosen, bound = _optimum(table, budgets, np.ones(table.means.shape, dtype=np.bool_))
+    chosen, bound = _optimum(table, budgets, free)
     if min_margin > 0:
-        allowed = _better_by(table, np.unique(chosen), min_margin * POINT)
+        allowed = _better_by(table, np.unique(chosen), min_margin * POINT) & free
+        given = free.sum(axis=1) == 1
+        allowed[given] = free[given]
         chosen, _ = _optimum(table, budgets, allowed)
     rows = np.arange(len(table.categories))
     score = float(table.shares @ table.means[rows, chosen])
@@ -96,34 +106,64 @@ def frontier(
     active_budgets: Sequence[float] | None = None,
     total: float | None = None,
     progress: Progress = lambda *_: None,
+    fixed: Mapping[str, str] | None = None,
 ) -> list[Solution]:
     """The best map at each active budget, those that are the same map only once, in ascending order.
 
     Without budgets it goes from the cheapest map to the best one in even steps. Raises MappingError where no
     map fits the smallest budget.
     """
-    best = solve(table, Budgets(total=total))
+    best = solve(table, Budgets(total=total), fixed=fixed)
     if active_budgets is None:
-        active_budgets = np.linspace(table.parameters.min(), best.active, SWEEP).tolist()
+        least = table.shares @ table.parameters[_cheapest(table, _free(table, fixed or {}))]
+        active_budgets = np.linspace(least, best.active, SWEEP).tolist()
     found: list[Solution] = []
     for number, budget in enumerate(sorted(active_budgets)):
         progress("solving", number, len(active_budgets))
-        solution = best if budget >= best.active else solve(table, Budgets(budget, total))
+        solution = best if budget >= best.active else solve(table, Budgets(budget, total), fixed=fixed)
         if not found or solution.experts != found[-1].experts:
             found.append(solution)
     progress("solving", len(active_budgets), len(active_budgets))
     return found
 
 
-def _check(table: ScoreTable, budgets: Budgets) -> None:
-    """One map fits both budgets whenever any does: the smallest expert for everything."""
-    smallest = int(table.parameters.argmin())
-    size = float(table.parameters[smallest])
-    for name, budget in (("active", budgets.active), ("total", budgets.total)):
-        if budget is not None and not budget >= size:
+def _free(table: ScoreTable, fixed: Mapping[str, str]) -> NDArray[np.bool_]:
+    """[categories, experts] the experts that a category may have: one where it is fixed. Raises
+    MappingError."""
+    free = np.ones(table.means.shape, dtype=np.bool_)
+    for category, expert in fixed.items():
+        if category not in table.categories:
+            raise MappingError(f"category {category!r} is fixed, and the scores have no such row")
+        if expert not in table.experts:
             raise MappingError(
-                f"no expert fits a budget of {budget:g} B {name} parameters; "
-                f"the smallest feasible one is {size:g} B ({table.experts[smallest]})"
+                f"category {category!r} is fixed to {expert!r}; the scores are of {', '.join(table.experts)}"
+            )
+        free[table.categories.index(category)] = [name == expert for name in table.experts]
+    return free
+
+
+def _cheapest(table: ScoreTable, free: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """[categories] the smallest expert, or the one that a category is fixed to."""
+    smallest = int(table.parameters.argmin())
+    return np.where(free[:, smallest], smallest, free.argmax(axis=1))
+
+
+def _check(table: ScoreTable, budgets: Budgets, free: NDArray[np.bool_]) -> None:
+    """One map fits each budget whenever any does: the smallest expert for all that is not fixed, or one that
+    is held already."""
+    cheapest = _cheapest(table, free)
+    held = np.unique(free[free.sum(axis=1) == 1].argmax(axis=1))
+    if len(held) == 0:
+        held = cheapest[:1]
+    needed = {
+        "active": (budgets.active, float(table.shares @ table.parameters[cheapest]), np.unique(cheapest)),
+        "total": (budgets.total, float(table.parameters[held].sum()), held),
+    }
+    for name, (budget, size, experts) in needed.items():
+        if budget is not None and not budget >= size * (1 - _WITHIN):
+            raise MappingError(
+                f"no expert fits a budget of {budget:g} B {name} parameters; the smallest feasible one is "
+                f"{size:g} B ({', '.join(table.experts[index] for index in experts)})"
             )
 
 
@@ -140,8 +180,8 @@ def _optimum(
         _constraints(table, budgets),
     )
     chosen = found.values[: categories * experts].reshape(categories, experts).argmax(axis=1)
-    lost = float(ties[np.arange(categories), chosen].sum())
-    return chosen, found.bound / _SCALE + lost
+    # Another map may lose more to ties than the one chosen, and score as much more.
+    return chosen, found.bound / _SCALE + float(ties.max(axis=1).sum())
 
 
 def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:

@@ -31,10 +31,10 @@ _ROUNDING = 0.001
 def with_category(router: Router, name: str, prompts: Sequence[str], expert: str) -> Router:
     """``prompts``: examples of the category. ``expert``: the one that answers it.
 
-    In the score table it gets what all prompts score, since nothing was graded there, and the smallest share.
-    Raises DatasetError for too few prompts, and MappingError for a name that is taken or empty, for an expert
-    without scores in a router that has some, and for a classifier by neighbours: add the prompts to its data
-    and train it again, which is quick.
+    Every map that is solved later keeps that expert for it. In the score table it gets what all prompts
+    score, since nothing was graded there, and the smallest share. Raises DatasetError for too few prompts,
+    and MappingError for a name that is taken or empty, for an expert without scores in a router that has
+    some, and for a classifier by neighbours: add the prompts to its data and train it again, which is quick.
     """
     artifact, classifier = router.artifact, router.artifact.classifier
     if not isinstance(classifier, LinearClassifier):
@@ -53,17 +53,18 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
     before = np.array([classifier.logits.values(reading) for reading in readings])
     logits = _with_row(classifier, artifact.uncertainty.seen, vectors, before)
     made_of = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
-    mapping = dict(artifact.mapping.experts) | {name: expert}
+    mapping = ExpertMapping(dict(artifact.mapping.experts) | {name: expert}, artifact.mapping.finer)
     made = Artifact(
         artifact.embedder,
         artifact.lexicon,
         made_of,
         replace(artifact.uncertainty, added=(*artifact.uncertainty.added, _added(vectors))),
-        ExpertMapping(mapping),
+        mapping,
         artifact.training,
         artifact.cross_validated,
         None if artifact.scores is None else _with_score(artifact.scores, name),
         artifact.clusters,
+        {**artifact.fixed, name: expert},
     )
     return router.with_artifact(made)
 

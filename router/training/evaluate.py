@@ -10,7 +10,6 @@ from router.data.dataset import Example
 from router.decision import Decision
 from router.errors import DatasetError
 from router.mapping.evaluation import Grades, MapEvaluation, evaluate_map
-from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import CategoryResult, Estimate, bootstrap, calibration_error, macro_f1
 from router.mapping.milp import Solution
 from router.progress import Progress
@@ -136,13 +135,11 @@ def evaluate_frontier(
     progress: Progress = lambda *_: None,
 ) -> list[MapEvaluation]:
     """Evaluates the router with each solution's map. Prompts are decided once."""
-    table = router.artifact.scores
-    assert table is not None
     decisions = decided(router, examples, progress)
     found = []
     for number, solution in enumerate(solutions, 1):
-        mapping = ExpertMapping.solved(solution.experts, table.share_of())
-        found.append(map_evaluation(router.with_map(mapping), examples, decisions, seed=seed))
+        mapped = router.with_artifact(router.artifact.with_solution(solution))
+        found.append(map_evaluation(mapped, examples, decisions, seed=seed))
         progress("resampling", number, len(solutions))
     return found
 

@@ -91,7 +91,8 @@ def train(
     table, clusters = None, None
     if given is None and experts:
         table, clusters = _scores(corpus, routed, experts, labels, progress)
-        given = ExpertMapping.solved(solve(table, Budgets()).experts, table.share_of())
+        finer = {} if clusters is None else clusters.labels
+        given = ExpertMapping.solved(solve(table, Budgets()).experts, table.share_of(), finer)
     assert given is not None
     Artifact(
         record_of(embedder),

@@ -184,6 +184,8 @@ class Settings(Strict):
         for name, composition in self.compositions.items():
             if name in self.experts:
                 raise ValueError(f"compositions.{name}: an expert has this name; choose another")
+            for trained, expert_name in composition.experts.items():
+                self._check_answers(expert_name, f"compositions.{name}.experts.{trained}")
             for category, expert_name in (composition.mapping or {}).items():
                 self._check_answers(expert_name, f"compositions.{name}.mapping.{category}")
             if isinstance(composition.fallback, str):

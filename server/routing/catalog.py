@@ -69,7 +69,16 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
 
 
 def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
-    return Solver(router.artifact.scores, settings.generating, config.total_params, config.min_margin)
+    artifact, fixed = router.artifact, dict(router.artifact.fixed)
+    if _is_solved(config):
+        fixed |= config.mapping or {}
+    return Solver(
+        artifact.scores, settings.generating, config.total_params, config.min_margin, artifact.finer, fixed
+    )
+
+
+def _is_solved(config: CompositionConfig) -> bool:
+    return config.active_params is not None or config.total_params is not None
 
 
 def load_routers(settings: Settings) -> dict[str, Router]:
@@ -82,22 +91,24 @@ def load_routers(settings: Settings) -> dict[str, Router]:
     routers = {}
     for name, composition in settings.compositions.items():
         router = Router.load(composition.artifact)
-        if composition.mapping:
-            router = router.with_mapping(composition.mapping)
-        elif composition.active_params or composition.total_params:
-            try:
+        try:
+            router = router.with_names(composition.experts)
+            if _is_solved(composition):
                 router = router.with_map(
                     _solver(router, settings, composition).map(composition.active_params)
                 )
-            except MappingError as error:
-                raise SettingsError(f"compositions.{name}: {error}") from error
+            elif composition.mapping:
+                router = router.with_mapping(composition.mapping)
+        except MappingError as error:
+            raise SettingsError(f"compositions.{name}: {error}") from error
         routers[name] = router
         missing = sorted(set(routers[name].experts) - settings.experts.keys())
         embedding = sorted(set(routers[name].experts) & settings.experts.keys() - settings.generating)
         if missing:
             raise SettingsError(
                 f"compositions.{name}: its router chooses {', '.join(missing)}; "
-                f"define them under experts or give compositions.{name}.mapping"
+                f"define them under experts, say what they are called here in compositions.{name}.experts, "
+                f"or give compositions.{name}.mapping"
             )
         if embedding:
             raise SettingsError(

@@ -9,6 +9,7 @@ ROUTER = Path(__file__).resolve().parents[2] / "router"
 LEAVES = {
     "arrays",
     "atomic_file",
+    "cache_file",
     "conversation",
     "decision",
     "errors",

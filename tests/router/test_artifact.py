@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from router.artifact import Artifact
 from router.decision import Decision
 from router.embedders.static import StaticMiniLm
-from router.errors import ArtifactError, EmbedderError
+from router.errors import ArtifactError, EmbedderError, MappingError
 from router.manifest import MANIFEST
 from router.router import Router
 from router.training.add_category import with_category
@@ -21,10 +21,11 @@ from tests.router.hashed_words import HashedWords
 from tests.router.mapping.hidden_groups import finer, hidden
 from tests.router.training.test_training import contents, given, prompts, solved
 
+CHESS = ["zugzwang fianchetto skewer", "castling gambit skewer", "endgame castling zugzwang"]
+
 
 def extended() -> Router:
-    words = ["zugzwang fianchetto skewer", "castling gambit skewer", "endgame castling zugzwang"]
-    return with_category(finer(), "chess", words, "chat")
+    return with_category(finer(), "chess", CHESS, "chat")
 
 
 ROUTERS = {
@@ -186,3 +187,18 @@ def test_a_path_that_is_a_file_cannot_hold_an_artifact(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(ArtifactError, match="cannot be written"):
         given().artifact.write(blocked)
+
+
+def test_experts_may_be_called_otherwise_than_in_training(tmp_path: Path) -> None:
+    router = with_category(solved(), "chess", CHESS, "chat")
+    renamed = router.with_names({"chat": "org/chat", "chef": "cook"})
+    renamed.artifact.write(tmp_path)
+    artifact = Artifact.read(tmp_path)
+    assert artifact.scores is not None
+    assert artifact.scores.experts == ("org/chat", "cook", "skipper")
+    assert artifact.fixed == {"chess": "org/chat"}
+    assert set(artifact.mapping.names()) == {"org/chat", "cook", "skipper"}
+    with pytest.raises(MappingError, match="no expert 'baker'; it has: chat, chef, skipper"):
+        router.with_names({"baker": "cook"})
+    with pytest.raises(MappingError, match="two experts of the router would be called 'skipper'"):
+        router.with_names({"chef": "skipper"})

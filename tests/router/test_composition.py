@@ -138,7 +138,8 @@ def test_a_category_with_finer_ones_is_read_at_the_prompts_own_or_the_most_frequ
     scores = table(categories)
     shares = np.array([0.5 if name == "law/2" else 0.5 / (len(categories) - 1) for name in categories])
     mapping = ExpertMapping(
-        dict(embedded().artifact.mapping.experts) | {"law/1": "math", "law/2": "medicine"}
+        dict(embedded().artifact.mapping.experts) | {"law/1": "math", "law/2": "medicine"},
+        {"law/1": "law", "law/2": "law"},
     )
     artifact = replace(embedded().artifact, scores=replace(scores, shares=shares), mapping=mapping)
     composition = Composition(Router(artifact, embedder_named("minilm-l6-int8")))

@@ -31,6 +31,8 @@ def test_budgets_are_written_with_their_unit() -> None:
         CompositionConfig.model_validate({"artifact": "a", "active_params": 31})
 
 
-def test_a_map_is_given_or_solved() -> None:
-    with pytest.raises(ValidationError, match="give either a mapping, or active_params and total_params"):
-        CompositionConfig.model_validate({"artifact": "a", "mapping": {"general": "x"}, "total_params": "3B"})
+def test_a_map_may_be_fixed_in_part_and_solved() -> None:
+    config = CompositionConfig.model_validate(
+        {"artifact": "a", "mapping": {"general": "x"}, "total_params": "3B"}
+    )
+    assert (config.mapping, config.total_params) == ({"general": "x"}, 3.0)

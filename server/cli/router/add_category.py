@@ -5,6 +5,7 @@ from pathlib import Path
 
 from server.cli.arguments import Parent, add_verb
 from server.cli.router.graded import add_artifact
+from server.cli.router.outputs import check_folder
 
 
 def add_to(router: Parent) -> None:
@@ -27,6 +28,7 @@ def add_category(options: argparse.Namespace) -> int:
     from router.router import Router
     from router.training.add_category import with_category
 
+    check_folder("--out", options.out)
     router_ = Router.load(options.artifact)
     prompts = [example.prompt for example in read_examples(options.data)]
     made = with_category(router_, options.name, prompts, options.expert)

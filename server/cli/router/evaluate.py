@@ -9,6 +9,7 @@ from server.cli.arguments import Parent, add_verb
 from server.cli.progress import Bars
 from server.cli.router.graded import GRADED, add_artifact, part_of
 from server.cli.router.mapping import table_of
+from server.cli.router.outputs import check_file
 from server.cli.router.sizes import parameters
 from server.config.settings import SettingsError
 
@@ -52,6 +53,8 @@ def evaluate_router(options: argparse.Namespace) -> int:
     from server.cli.router.plots import save_frontier
     from server.cli.tiers.simulation_plot import matplotlib
 
+    check_file("--json", options.json)
+    check_file("--plot", options.plot)
     if options.plot is not None:
         matplotlib()
     loaded, examples = Router.load(options.artifact), read_examples(options.data)
@@ -77,6 +80,8 @@ def show_frontier(options: argparse.Namespace) -> int:
     from server.cli.router.plots import save_frontier
     from server.cli.tiers.simulation_plot import matplotlib
 
+    check_file("--json", options.json)
+    check_file("--plot", options.plot)
     if options.plot is not None:
         matplotlib()
     router_ = Router.load(options.artifact)
@@ -102,11 +107,13 @@ def show_frontier(options: argparse.Namespace) -> int:
 def _frontier(
     options: argparse.Namespace, router_: Any, examples: Any, total: str | None, bars: Bars
 ) -> "list[tuple[Solution, MapEvaluation]]":
+    from router.mapping.budget_solver import fixed_rows
     from router.mapping.milp import frontier
     from router.training.evaluate import evaluate_frontier
 
     table = table_of(options.artifact, router_.artifact)
     limit = None if total is None else parameters("--total-params", total)
-    solutions = frontier(table, total=limit, progress=bars.of("maps"))
+    fixed = fixed_rows(table, router_.artifact.finer, router_.artifact.fixed)
+    solutions = frontier(table, total=limit, progress=bars.of("maps"), fixed=fixed)
     evaluations = evaluate_frontier(router_, examples, solutions, progress=bars.of("router"))
     return list(zip(solutions, evaluations, strict=True))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.cli.arguments import Parent, add_verb
 from server.cli.router.graded import add_artifact
+from server.cli.router.outputs import check_folder
 from server.cli.router.sizes import parameters
 from server.config.settings import SettingsError
 
@@ -29,19 +30,28 @@ def add_to(router: Parent) -> None:
         metavar="POINTS",
         help="an expert must be better than a cheaper one by more (0.5 is half a percentage point)",
     )
+    mapped.add_argument(
+        "--fix",
+        metavar="CATEGORY=EXPERT",
+        action="append",
+        default=[],
+        help="the expert of a category, in this map and all that are solved from it; repeatable",
+    )
     mapped.add_argument("--out", type=Path, required=True, help="folder of the artifact with that map")
 
 
 def map_experts(options: argparse.Namespace) -> int:
     from router.artifact import Artifact
-    from router.mapping.expert_mapping import ExpertMapping
+    from router.mapping.budget_solver import fixed_rows
     from router.mapping.milp import solve
 
+    check_folder("--out", options.out)
     artifact = Artifact.read(options.artifact)
     table = table_of(options.artifact, artifact)
-    solution = solve(table, _budgets(options), options.min_margin)
-    made = replace(artifact, mapping=ExpertMapping.solved(solution.experts, table.share_of()))
-    made.write(options.out)
+    artifact = replace(artifact, fixed={**artifact.fixed, **_fixed(options.fix)})
+    rows = fixed_rows(table, artifact.finer, artifact.fixed)
+    solution = solve(table, _budgets(options), options.min_margin, rows)
+    artifact.with_solution(solution).write(options.out)
     print(f"wrote {options.out}")
     print("\n".join(_said(solution)))
     return 0
@@ -54,6 +64,13 @@ def table_of(folder: Path, artifact: Any) -> Any:
             f"{folder} has no scores to solve a map from; train it on graded prompts with --experts"
         )
     return artifact.scores
+
+
+def _fixed(options: list[str]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    if not all(category and expert for category, _, expert in pairs):
+        raise SettingsError(f"--fix {' '.join(options)}: write each as CATEGORY=EXPERT")
+    return {category: expert for category, _, expert in pairs}
 
 
 def _budgets(options: argparse.Namespace) -> "Budgets":

@@ -7,6 +7,7 @@ from pathlib import Path
 from server.cli.arguments import Parent, add_verb
 from server.cli.progress import Bars
 from server.cli.router.graded import add_artifact
+from server.cli.router.outputs import check_file
 
 
 def add_to(router: Parent) -> None:
@@ -22,6 +23,7 @@ def predict(options: argparse.Namespace) -> int:
     from router.router import Router
     from router.training.evaluate import decided
 
+    check_file("--out", options.out)
     router_, examples = Router.load(options.artifact), read_examples(options.data)
     with Bars() as bars:
         decisions = decided(router_, examples, bars.of("router"))

@@ -7,6 +7,7 @@ import server.cli.router.embedder as embedder
 from server.cli.arguments import Parent, add_verb
 from server.cli.progress import Bars
 from server.cli.router.graded import GRADED, part_of
+from server.cli.router.outputs import check_folder
 from server.cli.router.sizes import pairs_in, sizes
 
 
@@ -45,6 +46,7 @@ def train_router(options: argparse.Namespace) -> int:
     from router.data.dataset import read_examples
     from router.training.train import train
 
+    check_folder("--out", options.out)
     examples = read_examples(options.data)
     if options.keep_apart:
         examples = part_of(examples, apart=False)

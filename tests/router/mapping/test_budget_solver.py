@@ -33,3 +33,16 @@ def test_what_cannot_be_solved_says_why() -> None:
         Solver(table(CATEGORIES), ("other",)).map(1.0)
     with pytest.raises(MappingError, match=r"no expert fits a budget of 0\.5 B active parameters"):
         Solver(table(CATEGORIES), CATEGORIES).map(0.5)
+
+
+def test_a_label_that_is_fixed_fixes_its_finer_categories() -> None:
+    rows = ("general", "law/0", "law/1", "math")
+    finer = {"law/0": "law", "law/1": "law"}
+    scores = table(rows)
+    assert Solver(scores, CATEGORIES, finer=finer).map(1.0).names() == ("general",)
+    found = Solver(scores, CATEGORIES, finer=finer, fixed={"law": "law", "law/1": "general"}).map(None)
+    assert (found["law/0"], found["law/1"], found["math"]) == ("law", "general", "math")
+    with pytest.raises(MappingError, match="has no category 'lwa'; did you mean 'law"):
+        Solver(scores, CATEGORIES, finer=finer, fixed={"lwa": "law"}).map(None)
+    with pytest.raises(MappingError, match="is fixed to 'law'; the scores are of general, math"):
+        Solver(scores, ("general", "math"), finer=finer, fixed={"law": "law"}).map(None)

@@ -182,3 +182,38 @@ def test_nothing_is_written_while_maps_of_hundreds_of_categories_are_solved(
     of_models = table([7.62, 9.24, 27.2, 70.6, 72.7], means.tolist(), drawn.random(400).tolist())
     assert len(frontier(of_models, np.linspace(10, 37, 10).tolist())) == 10
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_bound_holds_for_maps_that_lose_more_to_ties() -> None:
+    """Scores differ by less than what a tie costs: the map that is chosen scores less than another."""
+    scores = table([1.0, 10.0], [[0.5, 0.5 + 4e-10], [0.5, 0.5 + 4e-10]])
+    solution = solve(scores, Budgets())
+    best = float(scores.shares @ scores.means.max(axis=1))
+    assert solution.score < best
+    assert solution.bound >= best
+
+
+def test_a_fixed_category_has_its_expert_at_every_budget_and_the_rest_is_solved_around_it() -> None:
+    scores = table([1.0, 10.0], [[0.2, 0.9], [0.2, 0.9]])
+    assert solve(scores, Budgets(6.0)).active == pytest.approx(5.5)
+    for budgets in (Budgets(), Budgets(6.0), Budgets(6.0, 11.0)):
+        assert solve(scores, budgets, fixed={"c0": "e0"}).experts["c0"] == "e0"
+    dear = solve(scores, Budgets(6.0), fixed={"c1": "e1"})
+    assert dear.experts == {"c0": "e0", "c1": "e1"}
+    for margin in (0.0, 80.0):
+        assert solve(scores, Budgets(), margin, {"c1": "e0"}).experts["c1"] == "e0"
+    found = frontier(scores, fixed={"c1": "e1"})
+    assert [solution.active for solution in found] == [5.5, 10.0]
+    assert solve(scores, Budgets(None, 10.0), fixed={"c1": "e1"}).kept == ("e1",)
+
+
+def test_what_cannot_be_fixed_is_refused() -> None:
+    scores = table([1.0, 10.0], [[0.2, 0.9], [0.2, 0.9]])
+    with pytest.raises(MappingError, match=r"the smallest feasible one is 5\.5 B \(e0, e1\)"):
+        solve(scores, Budgets(5.0), fixed={"c1": "e1"})
+    with pytest.raises(MappingError, match="no map fits both budgets and what is fixed"):
+        solve(scores, Budgets(6.0, 10.0), fixed={"c1": "e1"})
+    with pytest.raises(MappingError, match="no such row"):
+        solve(scores, Budgets(), fixed={"c9": "e1"})
+    with pytest.raises(MappingError, match="the scores are of e0, e1"):
+        solve(scores, Budgets(), fixed={"c1": "e9"})

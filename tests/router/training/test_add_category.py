@@ -13,12 +13,13 @@ from router.classifiers.uncertainty import distances_to
 from router.data.dataset import Example
 from router.embedders.static import StaticMiniLm
 from router.errors import DatasetError, MappingError
+from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.training.add_category import FEWEST, with_category
 from router.training.train import train
 from tests.router.hashed_words import HashedWords
 from tests.router.mapping.hidden_groups import finer, hidden
-from tests.router.training.test_training import MAPPING, TOPICS, given, solved
+from tests.router.training.test_training import MAPPING, SIZES, TOPICS, given, solved
 
 CHESS = [
     "zugzwang fianchetto skewer endgame castling gambit",
@@ -160,3 +161,12 @@ def test_what_cannot_be_added_is_refused() -> None:
         with_category(solved(), "chess", CHESS, "gambler")
     with pytest.raises(MappingError, match="only a linear classifier takes a category"):
         with_category(given("neighbours"), "chess", CHESS, "grandmaster")
+
+
+def test_its_expert_stays_in_every_map_that_is_solved(tmp_path: Path) -> None:
+    made = with_category(solved(), "chess", CHESS, "skipper").artifact
+    made.write(tmp_path)
+    artifact = Artifact.read(tmp_path)
+    for budget in (2.0, None):
+        solver = Solver(artifact.scores, SIZES, finer=artifact.finer, fixed=artifact.fixed)
+        assert solver.map(budget)["chess"] == "skipper"

@@ -5,7 +5,6 @@ import pytest
 
 from router.data.dataset import Example
 from router.errors import DatasetError
-from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import frontier
 from router.training.evaluate import evaluate, evaluate_frontier
 from tests.router.mapping.hidden_groups import SIZES, finer, hidden
@@ -119,6 +118,6 @@ def test_a_frontier_decides_once_and_is_worth_what_each_map_would_be() -> None:
     assert len(found) == len(solutions) >= 3
     assert found[0].composition.active == pytest.approx(SIZES["chat"])
     for solution, each in zip(solutions, found, strict=True):
-        mapped = router.with_map(ExpertMapping.solved(solution.experts, table.share_of()))
+        mapped = router.with_artifact(router.artifact.with_solution(solution))
         assert evaluate(mapped, examples).worth == each
     assert found[-1].over_blind.value > found[0].over_blind.value

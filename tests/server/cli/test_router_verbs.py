@@ -417,6 +417,32 @@ def test_where_nothing_can_be_written_is_one_line(tmp_path: Path, graded: Path, 
     assert blocked.read_text() == "mine"
 
 
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path: Path, capsys: Captured) -> None:
+    data, blocked = written(tmp_path / "data.jsonl", hidden(5, seed=9)), tmp_path / "file"
+    blocked.write_text("mine")
+    for words in (
+        ("train", "--experts", INLINE, *HASHED),
+        ("add-category", "--artifact", tmp_path / "absent", "--name", "chess", "--expert", "chat"),
+    ):
+        assert coe(words[0], "--data", data, *words[1:], "--out", blocked) == 1
+        assert capsys.readouterr().err == f"coe: --out {blocked} cannot be written: {blocked} is a file\n"
+
+
+def test_a_fixed_category_stays_in_the_artifact_and_in_the_maps_solved_from_it(
+    tmp_path: Path, graded: Path, capsys: Captured
+) -> None:
+    out = tmp_path / "fixed"
+    assert coe("map", "--artifact", graded, "--fix", "general=skipper", "--out", out) == 0
+    artifact = Artifact.read(out)
+    assert artifact.mapping["general"] == "skipper"
+    assert artifact.fixed == {"general": "skipper"}
+    assert coe("map", "--artifact", out, "--active-params", "6.9B", "--out", out) == 0
+    assert Artifact.read(out).mapping["general"] == "skipper"
+    capsys.readouterr()
+    wrong = "--fix general: write each as CATEGORY=EXPERT"
+    assert wrong in failed(capsys, "map", "--artifact", graded, "--fix", "general", "--out", out)
+
+
 def test_prompts_graded_for_too_few_experts_are_one_line(
     tmp_path: Path, graded: Path, capsys: Captured
 ) -> None:

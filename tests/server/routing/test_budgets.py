@@ -21,7 +21,7 @@ from router.settings import CompositionConfig
 from router.training.train import train
 from server.config.settings import Settings, SettingsError
 from server.errors import BadRequest, TooManyRequests
-from server.routing.catalog import load_routers
+from server.routing.catalog import compositions_of, load_routers
 from server.routing.compositions import KEPT, Compositions, Named
 from server.routing.routing import Routing
 from server.routing.solving_queue import MOST_WAITING
@@ -288,3 +288,35 @@ def test_a_budget_of_the_configuration_needs_scores(settings: Settings) -> None:
     composition = settings.compositions["coe"].model_copy(update={"active_params": 31.0})
     with pytest.raises(SettingsError, match=r"^compositions\.coe: the router's artifact has no scores"):
         load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
+
+
+def test_a_budget_leaves_the_expert_of_a_category_that_the_configuration_names(
+    settings: Settings, tmp_path: Path
+) -> None:
+    free = budgeted(graded_artifact(tmp_path / "artifact"), "9B")
+    pinned = free.model_copy(update={"mapping": {"general": "law"}})
+    experts = []
+    for composition in (free, pinned):
+        coe = compositions_of(settings.model_copy(update={"compositions": {"coe": composition}}))["coe"]
+        maps = (each.router.artifact.mapping for each in (coe, coe.under(15.0)))
+        experts.append(tuple(mapping["general"] for mapping in maps))
+    assert experts == [("general", "general"), ("law", "law")]
+
+
+def test_an_artifact_trained_on_names_of_a_hub_is_served_under_those_of_the_configuration(
+    settings: Settings, tmp_path: Path
+) -> None:
+    names = {"org/Small-Instruct": "general", "org/Maths-7B": "math", "org/Law-7B": "law"}
+    trained = {here: there for there, here in names.items()}
+    folder = graded_artifact(tmp_path / "artifact")
+    Artifact.read(folder).renamed(trained).write(folder)
+    composition = CompositionConfig.model_validate({"artifact": folder})
+    with pytest.raises(SettingsError, match=r"chooses org/Law-7B.*in compositions\.coe\.experts"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
+    for update, experts in (({}, {"general", "math", "law"}), ({"active_params": 1.0}, {"general"})):
+        named = composition.model_copy(update={"experts": names, **update})
+        routers = load_routers(settings.model_copy(update={"compositions": {"coe": named}}))
+        assert set(routers["coe"].experts) == experts
+    wrong = composition.model_copy(update={"experts": {"org/Smal": "general"}})
+    with pytest.raises(SettingsError, match=r"^compositions\.coe: the router has no expert 'org/Smal'"):
+        load_routers(settings.model_copy(update={"compositions": {"coe": wrong}}))
