@@ -8,18 +8,19 @@ not ended.
 
 import asyncio
 import logging
+import math
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from server.access.account_store import AccountStore
-from server.access.rate_limits import DAY_S
+from server.access.rate_limits import DAY_S, Instant, now
 from server.access.usage import Place, Spent, UsageQuery, UsageRow
 from server.config.api_keys import KeyRing
 from server.errors import UsageUnavailable
 from server.storage.errors import DatabaseError
+from server.storage.retention_clock import RetentionClock
 
 log = logging.getLogger("coe.accounts")
 
@@ -35,26 +36,27 @@ class Accounts:
         keep_days: int,
         *,
         period_s: float = PERIOD_S,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], Instant] = now,
+        retention: RetentionClock | None = None,
     ) -> None:
-        """Owns ``store`` from now on. Raises DatabaseError. ``clock``: seconds since 1970."""
+        """Owns ``store`` from now on. Raises DatabaseError. ``retention``: by which usage is deleted."""
         self._store = store
         self._keep_days = keep_days
         self._period_s = period_s
         self._clock = clock
+        self._retention = retention or RetentionClock()
         self._pending: dict[Place, Spent] = {}
         self._pending_lock = threading.Lock()
         self._store_lock = threading.Lock()
         self._stopping = threading.Event()
         self._failing = False
         self._trimmed = 0
-        now = clock()
-        self.started = int(now // DAY_S)
-        """The day, since 1970, of which ``used`` is."""
-        self.used: Mapping[str, int] = store.tokens_of(self.started)
+        self.started = clock()
+        """When, and so the day of which ``used`` is."""
+        self.used: Mapping[str, int] = store.tokens_of(self.started.day)
         """Key to the tokens it had used on that day before the start."""
         self._changes = store.changes()
-        self._ring = store.ring(now)
+        self._ring = store.ring(self.started.utc)
         self._writer = threading.Thread(target=self._work, name="accounts", daemon=True)
         self._writer.start()
 
@@ -129,17 +131,20 @@ class Accounts:
             raise
 
     def _read(self) -> None:
-        changes, now = self._store.changes(), self._clock()
+        changes, now = self._store.changes(), self._clock().utc
         expired = self._ring.next_expiry is not None and self._ring.next_expiry <= now
         if changes != self._changes or expired:
             self._ring = self._store.ring(now)
             self._changes = changes
 
     def _trim(self) -> None:
-        today = int(self._clock() // DAY_S)
-        if today != self._trimmed:
-            self._store.forget_before(today - self._keep_days + 1)
-            self._trimmed = today
+        oldest = self._retention.before((self._keep_days - 1) * DAY_S)
+        if oldest == -math.inf:
+            return
+        day = int(oldest // DAY_S)
+        if day != self._trimmed:
+            self._store.forget_before(day)
+            self._trimmed = day
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,15 +7,11 @@ from dataclasses import dataclass
 from memory_tiers.events import Priority
 from server.access.accounts import Accounts
 from server.access.limit_headers import duration
-from server.access.rate_limits import Instant, RateLimits, Refusal, Remaining, Reservation
+from server.access.rate_limits import Instant, RateLimits, Refusal, Remaining, Reservation, now
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.access.usage import NO_EXPERT, Place, Spent
 from server.config.api_keys import Key
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
-
-
-def now() -> Instant:
-    return Instant(time.monotonic(), time.time())
 
 
 class Admissions:
@@ -98,7 +93,7 @@ class Admission:
             prompt_tokens = self._need.prompt_tokens
         if came is not None:
             self._rate_limits.settle(came, now, prompt_tokens + used.completion_tokens)
-        day = now.day if came is None else came.at.day
+        day = self._rate_limits.day(now) if came is None else came.day
         spent = Spent(1, int(failed), prompt_tokens, used.completion_tokens, used.cached_tokens)
         self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)
 

@@ -7,6 +7,7 @@ is charged for the rest when it ends, and the next ones wait for that.
 """
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ from server.config.api_keys import Limits
 
 WINDOW_S = 60
 DAY_S = 86_400
+JUMP_S = 60
+"""By how much the wall clock may be ahead of the steady one when a day begins."""
 
 LimitName = Literal["concurrent", "requests", "tokens", "day"]
 
@@ -34,6 +37,10 @@ class Instant:
     @property
     def until_midnight_s(self) -> float:
         return (self.day + 1) * DAY_S - self.utc
+
+
+def now() -> Instant:
+    return Instant(time.monotonic(), time.time())
 
 
 class Window:
@@ -129,13 +136,17 @@ class Remaining:
 class RateLimits:
     """Of one key. It counts whether there are limits or not, as they may come while it serves."""
 
-    def __init__(self, day: int = 0, tokens: int = 0) -> None:
-        """``tokens``: already used on ``day``."""
+    def __init__(self, began: Instant | None = None, tokens: int = 0) -> None:
+        """``tokens``: already used on the day of ``began``. None: on that of the first request."""
         self._requests = Window()
         self._tokens = Window()
         self._open = 0
-        self._day = day
-        self._day_tokens = tokens
+        self._day = 0
+        self._day_ends = -math.inf  # on the steady clock
+        self._day_tokens = 0
+        if began is not None:
+            self.day(began)
+            self._day_tokens = tokens
 
     def __repr__(self) -> str:
         return (
@@ -147,6 +158,15 @@ class RateLimits:
     def open(self) -> int:
         """Requests let in that have not ended."""
         return self._open
+
+    def day(self, at: Instant) -> int:
+        """The day that is counted ``at`` that time: the wall clock's, which begins once the steady clock says
+        that the day before has passed. So no day begins with a wall clock that jumps, and after a jump that
+        is over the next one begins within a day."""
+        if at.day != self._day and at.steady >= self._day_ends - JUMP_S:
+            self._day, self._day_tokens = at.day, 0
+            self._day_ends = at.steady + at.until_midnight_s
+        return self._day
 
     def admit(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
         """Lets a request in that may use ``tokens``, or says why not, and then nothing is charged."""
@@ -195,7 +215,7 @@ class RateLimits:
         if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
             return _left(limits.tokens_per_minute, self._tokens, at)
         used = self._used_today(at)
-        return Left(limits.tokens_per_day, max(0, limits.tokens_per_day - used), at.until_midnight_s)
+        return Left(limits.tokens_per_day, max(0, limits.tokens_per_day - used), self._next_day_s(at))
 
     def _refusal(self, limits: Limits, at: Instant, tokens: int) -> Refusal | None:
         most = limits.concurrent_requests
@@ -211,12 +231,16 @@ class RateLimits:
         used = self._used_today(at)
         if most is None or used + tokens <= most:
             return None
-        return Refusal("day", most, used, tokens, None if tokens > most else at.until_midnight_s)
+        return Refusal("day", most, used, tokens, None if tokens > most else self._next_day_s(at))
 
     def _used_today(self, at: Instant) -> int:
-        if at.day > self._day:  # a clock that is set back begins no other day
-            self._day, self._day_tokens = at.day, 0
+        self.day(at)
         return self._day_tokens
+
+    def _next_day_s(self, at: Instant) -> float:
+        """How long until the next day begins."""
+        steady_s = self._day_ends - JUMP_S - at.steady
+        return max(steady_s, at.until_midnight_s) if at.day == self._day else max(steady_s, 0.0)
 
 
 def _over(name: LimitName, most: int | None, window: Window, at: Instant, asked: int) -> Refusal | None:

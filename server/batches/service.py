@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 
 from starlette.requests import Request
 
@@ -20,6 +19,7 @@ from server.config.batches import BatchesConfig
 from server.errors import BadRequest, TooManyBatches
 from server.exchange.endpoint import Endpoint
 from server.services import Services
+from server.storage.retention_clock import RetentionClock
 
 log = logging.getLogger("coe.batches")
 
@@ -41,13 +41,13 @@ class Batches:
         archive: Archive,
         services: Services,
         endpoints: Mapping[str, Endpoint],
-        clock: Callable[[], float] = time.time,
+        clock: RetentionClock | None = None,
     ) -> None:
         self.config = config
         self.archive = archive
         self.endpoints = endpoints
         self._services = services
-        self._clock = clock
+        self._clock = clock or RetentionClock()
         self._rounds = Rounds(config.concurrency, self._tiers, self._calm)
         self._jobs: dict[str, BatchJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -159,8 +159,8 @@ class Batches:
         store, spool = self.archive.store, self.archive.spool
 
         def sweep() -> None:
-            now = int(self._clock())
-            for id in store.forget(now, now - self.config.keep_days * DAY_S):
+            now, ended_before = self._clock.before(0), self._clock.before(self.config.keep_days * DAY_S)
+            for id in store.forget(now, ended_before):
                 spool.remove(id)
 
         while True:

@@ -111,7 +111,7 @@ class BatchStore:
                 raise Conflict(f"File {id} is being read by {reader[0]}: cancel it first.", "file_id")
             self._database.change("DELETE FROM files WHERE id = ?", id)
 
-    def forget(self, now: int, ended_before: int) -> list[str]:
+    def forget(self, now: float, ended_before: float) -> list[str]:
         """Deletes the files that have expired and that no batch reads, and the batches that ended before
         ``ended_before``; the ids of these files."""
         with self._transaction():

@@ -9,7 +9,6 @@ import logging
 import queue
 import random
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from server.feedback.store import FeedbackStore
 from server.metrics.feedback import FeedbackMetrics, Reason
 from server.routing.routing import Route
 from server.storage.errors import DatabaseBusy, DatabaseError
+from server.storage.retention_clock import RetentionClock
 
 log = logging.getLogger("coe.feedback")
 
@@ -52,14 +52,14 @@ class Feedback:
         store: FeedbackStore,
         metrics: FeedbackMetrics,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: RetentionClock | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         """Owns ``store`` from now on. ``draw``: a number from 0 up to 1, for the sample."""
         self._config = config
         self._store = store
         self._metrics = metrics
-        self._clock = clock
+        self._clock = clock or RetentionClock()
         self._draw = draw
         self._redaction = Redaction(config.redact)
         self._waiting: queue.Queue[_Item | None] = queue.Queue(MOST_WAITING)
@@ -167,7 +167,7 @@ class Feedback:
         if self._ended:
             return
         try:
-            self._store.trim(self._clock() - self._config.keep_days * DAY_S, self._config.max_bytes)
+            self._store.trim(self._clock.before(self._config.keep_days * DAY_S), self._config.max_bytes)
         except DatabaseBusy as error:
             log.warning("nothing is deleted now: %s", error)
         except Exception as error:

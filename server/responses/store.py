@@ -3,8 +3,7 @@
 Deleted rows are overwritten (``secure_delete``). Nothing in here knows of HTTP.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from server.config.responses import ResponsesConfig
 from server.responses.gateways import Gateways
 from server.responses.items import Item
 from server.storage.database import Database
+from server.storage.retention_clock import RetentionClock
 from server.storage.schema import Schema
 
 DAY_S = 86_400.0
@@ -108,7 +108,7 @@ class ResponseStore:
         self,
         config: ResponsesConfig,
         database: Database,
-        clock: Callable[[], float],
+        clock: RetentionClock,
         gateways: Gateways | None = None,
     ) -> None:
         """``gateways``: those of the file; None: it is in memory, and this one's alone."""
@@ -118,8 +118,9 @@ class ResponseStore:
         self._gateways = gateways
 
     @classmethod
-    def open(cls, config: ResponsesConfig, clock: Callable[[], float] = time.time) -> Self:
+    def open(cls, config: ResponsesConfig, clock: RetentionClock | None = None) -> Self:
         """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
+        clock = clock or RetentionClock()
         if config.file is None:
             return cls(config, Database.in_memory(SCHEMA), clock)
         database = Database.open(config.file, SCHEMA, create=True)
@@ -202,7 +203,7 @@ class ResponseStore:
         return kept, size
 
     def _forget_old(self) -> None:
-        oldest = self._clock() - self._config.keep_days * DAY_S
+        oldest = self._clock.before(self._config.keep_days * DAY_S)
         self._database.change("DELETE FROM responses WHERE used_at < ?", oldest)
 
     def _make_room(self) -> None:

@@ -15,8 +15,10 @@ import pytest
 
 from server.access.account_store import AccountStore
 from server.access.accounts import Accounts, accounting
+from server.access.rate_limits import DAY_S, Instant
 from server.access.usage import Place, Spent, UsageQuery
 from server.config.api_keys import Key, digest_of, new_secret
+from server.storage.retention_clock import SETTLED_S, RetentionClock
 
 ONE = Spent(requests=1, prompt_tokens=3, completion_tokens=2)
 TODAY = int(time.time() // 86_400)
@@ -73,7 +75,7 @@ def test_a_grace_time_ends_without_anybody_changing_the_file(file: Path) -> None
     store.create(Key("a"), old, at=1000.0)
     store.rotate("a", new, at=1000.0, grace_s=60.0)
     now = [1001.0]
-    accounts = Accounts(store, keep_days=2, period_s=0.01, clock=lambda: now[0])
+    accounts = Accounts(store, keep_days=2, period_s=0.01, clock=lambda: Instant(now[0], now[0]))
     try:
         assert opens(accounts, old)
         now[0] = 1060.0
@@ -121,16 +123,67 @@ def test_a_restart_knows_what_was_used_today(accounts: Accounts, file: Path) -> 
     until(lambda: len(kept(file)) == 2)
     later = Accounts(AccountStore.open(file, create=True), keep_days=2)
     later.close()
-    assert (later.started, later.used) == (TODAY, {"a": 10})
+    assert (later.started.day, later.used) == (TODAY, {"a": 10})
 
 
-def test_old_usage_goes(accounts: Accounts, file: Path) -> None:
-    elsewhere = AccountStore.open(file, create=False)
-    elsewhere.add({Place(TODAY - 2, "a", "law"): ONE, Place(TODAY - 1, "a", "law"): ONE, HERE: ONE})
-    elsewhere.close()
-    again = Accounts(AccountStore.open(file, create=True), keep_days=2, period_s=0.01)
+class Clocks:
+    """A machine's, after ``passed_s``; ``ahead_s``: by how much the wall clock is wrong."""
+
+    def __init__(self) -> None:
+        self.passed_s = self.ahead_s = 0.0
+        self.turns = 0
+
+    def wall(self) -> float:
+        self.turns += 1  # of the thread: it asks once each
+        return TODAY * DAY_S + self.passed_s + self.ahead_s
+
+    def steady(self) -> float:
+        return self.passed_s
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+@pytest.fixture
+def timed(file: Path, clocks: Clocks) -> Iterator[Accounts]:
+    """With usage of today and of the two days before, of which two days are kept."""
+    store = AccountStore.open(file, create=True)
+    store.add({Place(TODAY - 2, "a", "law"): ONE, Place(TODAY - 1, "a", "law"): ONE, HERE: ONE})
+    retention = RetentionClock(clocks.wall, clocks.steady)
+    made = Accounts(store, keep_days=2, period_s=0.001, retention=retention)
+    yield made
+    made.close()
+
+
+def three_turns(clocks: Clocks) -> None:
+    begun = clocks.turns
+    until(lambda: clocks.turns >= begun + 3)
+
+
+def test_old_usage_goes_once_the_clock_has_gone_well_for_an_hour(
+    timed: Accounts, file: Path, clocks: Clocks
+) -> None:
+    three_turns(clocks)
+    assert len(kept(file)) == 3
+    clocks.passed_s = SETTLED_S
     until(lambda: set(kept(file)) == {Place(TODAY - 1, "a", "law"), HERE})
-    again.close()
+
+
+@pytest.mark.parametrize("lived_s", [0.0, SETTLED_S])
+def test_a_clock_that_jumps_ahead_deletes_no_usage(
+    timed: Accounts, file: Path, clocks: Clocks, lived_s: float
+) -> None:
+    clocks.passed_s = lived_s
+    three_turns(clocks)
+    before = kept(file)
+    clocks.ahead_s = 1000 * DAY_S
+    three_turns(clocks)
+    assert kept(file) == before
+    clocks.ahead_s = 0.0
+    three_turns(clocks)
+    assert kept(file) == before
 
 
 def test_while_the_file_cannot_be_written_usage_waits_and_keys_stay(

@@ -186,7 +186,7 @@ def test_what_nobody_waits_for_counts_for_the_day_alone() -> None:
 
 
 def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:
-    rate_limits = RateLimits(at(0).day, 390)
+    rate_limits = RateLimits(at(0), 390)
     limits = Limits(tokens_per_day=400)
     assert isinstance(rate_limits.admit(limits, at(0), 11), Refusal)
     left = rate_limits.remaining(limits, at(DAY_S - 60.0)).of["tokens"]
@@ -203,6 +203,42 @@ def test_a_clock_that_is_set_back_over_midnight_gives_nothing_back() -> None:
     assert isinstance(rate_limits.admit(limits, before_midnight, 1), Refusal)
     rate_limits.settle(reservation, before_midnight, 399)
     assert isinstance(rate_limits.admit(limits, before_midnight, 1), Reservation)
+
+
+def jumped(seconds: float, days: float) -> Instant:
+    """``seconds`` after midnight, while the wall clock is wrong by ``days``."""
+    return Instant(seconds, MIDNIGHT + seconds + days * DAY_S)
+
+
+@pytest.mark.parametrize("days", [1, 4000, -4000, 0.5])
+def test_a_clock_that_jumps_begins_no_day_and_the_next_one_begins_all_the_same(days: float) -> None:
+    limits = Limits(tokens_per_day=400)
+    rate_limits = RateLimits()
+    assert isinstance(rate_limits.admit(limits, at(13 * 3600), 400), Reservation)
+    refusal = rate_limits.admit(limits, jumped(14 * 3600, days), 1)
+    assert isinstance(refusal, Refusal)
+    assert refusal.retry_after_s == pytest.approx(10 * 3600, abs=61)
+    assert isinstance(rate_limits.admit(limits, at(15 * 3600), 1), Refusal)
+    assert isinstance(rate_limits.admit(limits, at(DAY_S + 1), 400), Reservation)
+
+
+@pytest.mark.parametrize("days", [4000, -4000, 0.7])
+def test_a_clock_that_is_wrong_over_midnight_puts_off_the_next_day_by_a_day_at_most(days: float) -> None:
+    limits = Limits(tokens_per_day=400)
+    rate_limits = RateLimits()
+    for seconds in (DAY_S / 2, DAY_S + 1):  # a day begins, whatever the wall clock calls it
+        assert isinstance(
+            rate_limits.admit(limits, jumped(seconds, days if seconds > DAY_S else 0), 400), Reservation
+        )
+    assert isinstance(rate_limits.admit(limits, at(DAY_S + 60), 1), Refusal)
+    assert isinstance(rate_limits.admit(limits, at(2 * DAY_S + 2), 400), Reservation)
+
+
+def test_a_key_that_comes_first_while_the_clock_is_wrong_has_what_the_day_left() -> None:
+    limits = Limits(tokens_per_day=400)
+    rate_limits = RateLimits(at(3600), 390)
+    assert isinstance(rate_limits.admit(limits, jumped(7200, 4000), 11), Refusal)
+    assert isinstance(rate_limits.admit(limits, jumped(7200, 4000), 10), Reservation)
 
 
 def test_what_came_yesterday_is_not_of_today_however_late_it_ends() -> None:

@@ -32,6 +32,7 @@ from server.metrics.feedback import FeedbackMetrics
 from server.reload.plan import check_reloadable
 from server.routing.routing import Route
 from server.storage.errors import DatabaseUnreadable
+from server.storage.retention_clock import RetentionClock
 from tests.server.conftest import Gateway, Serving, changed, until
 from tests.server.metrics.test_metrics import scraped
 
@@ -286,7 +287,8 @@ class Clock:
     """While it is stopped, the thread that writes waits at it."""
 
     def __init__(self) -> None:
-        self.now = 10 * DAY_S
+        self.now, self.ahead_s = 10 * DAY_S, 0.0
+        self.told = RetentionClock(lambda: self() + self.ahead_s, lambda: self.now)
         self.goes, self.waits = threading.Event(), threading.Event()
         self.goes.set()
 
@@ -305,7 +307,7 @@ class Loop:
         config = FeedbackConfig(consent=True, file=file, **fields)
         metrics = FeedbackMetrics(self.registry)
         store = FeedbackStore.open(file, create=True)
-        self.feedback = Feedback(config, store, metrics, clock=self.clock, draw=draw)
+        self.feedback = Feedback(config, store, metrics, clock=self.clock.told, draw=draw)
 
     def decided(self, request_id: str) -> Recorded | None:
         return self.feedback.decided(request_id, "nobody", "coe", route())
@@ -373,6 +375,18 @@ async def test_what_is_older_than_keep_days_is_deleted_while_it_serves(loop_of: 
     assert await loop.feedback.said("new", "nobody", 1.0, None)
     await until(lambda: loop.times() == [loop.clock.now])
     assert not await loop.feedback.said("old", "nobody", 1.0, None)
+
+
+async def test_a_clock_that_jumps_ahead_deletes_nothing(loop_of: Callable[..., Loop]) -> None:
+    loop = loop_of(keep_days=2)
+    loop.decided("old")
+    loop.clock.now += DAY_S
+    loop.decided("new")
+    for jump_s in (1000 * DAY_S, 0.0):
+        loop.clock.ahead_s = jump_s
+        assert await loop.feedback.said("new", "nobody", 1.0, None)
+    assert await loop.feedback.said("old", "nobody", 1.0, None)  # and so it was trimmed twice since
+    assert loop.times() == [10 * DAY_S, 11 * DAY_S]
 
 
 async def test_a_sample_is_kept(loop_of: Callable[..., Loop]) -> None:

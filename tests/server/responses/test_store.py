@@ -9,13 +9,16 @@ from pydantic import ByteSize
 from server.config.responses import ResponsesConfig
 from server.responses.store import DAY_S, ConversationTooLong, KeptResponse, ResponseStore
 from server.storage.errors import DatabaseUnreadable
+from server.storage.retention_clock import SETTLED_S, RetentionClock
 
 
 class Clock:
-    now = 1000.0
+    """``now``: of the steady clock; ``ahead_s``: by how much the wall clock is wrong."""
 
-    def __call__(self) -> float:
-        return self.now
+    def __init__(self) -> None:
+        self.now, self.ahead_s = 0.0, 0.0
+        self.told = RetentionClock(lambda: self.now + self.ahead_s, lambda: self.now)
+        self.now = SETTLED_S
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> ResponsesConfig:
 
 
 def opened(config: ResponsesConfig, clock: Clock, **limits: Any) -> ResponseStore:
-    return ResponseStore.open(config.model_copy(update=limits), clock)
+    return ResponseStore.open(config.model_copy(update=limits), clock.told)
 
 
 def said(
@@ -76,6 +79,20 @@ def test_what_nobody_goes_on_from_is_deleted_with_time(config: ResponsesConfig, 
     clock.now += 0.9 * DAY_S
     assert ids(store, "a", "b", "old") == ["a", "b"]
     clock.now += 0.9 * DAY_S
+    assert ids(store, "a", "b") == []
+    store.close()
+
+
+def test_a_clock_that_jumps_ahead_deletes_nothing(config: ResponsesConfig, clock: Clock) -> None:
+    store = opened(config, clock)
+    store.keep(said("a"))
+    clock.ahead_s = 1000 * DAY_S
+    store.keep(said("b"))
+    assert ids(store, "a", "b") == ["a", "b"]
+    clock.ahead_s = 0.0
+    clock.now += 29 * DAY_S
+    assert ids(store, "a", "b") == ["a", "b"]
+    clock.now += 2 * DAY_S
     assert ids(store, "a", "b") == []
     store.close()
 

@@ -22,6 +22,7 @@ from server.config.responses import ResponsesConfig
 from server.storage.copies import KEPT_S, copies_of, copy_of
 from server.storage.database import Database
 from server.storage.errors import DatabaseError, DatabaseUnreadable, DatabaseUnwritable
+from server.storage.retention_clock import RetentionClock
 from server.storage.schema import Schema
 
 RELEASED = Path(__file__).parent / "released"
@@ -64,7 +65,7 @@ def batches_are_there(file: Path) -> None:
 
 def responses_are_there(file: Path) -> None:
     config = ResponsesConfig(file=file)
-    with closing(responses.ResponseStore.open(config, lambda: 1000.0)) as store:
+    with closing(responses.ResponseStore.open(config, RetentionClock(lambda: 1000.0))) as store:
         chain = store.conversation("key app", "resp_2", 10_000)
         assert [(kept.id, kept.previous) for kept in chain] == [("resp_1", None), ("resp_2", "resp_1")]
         ran = store.find("key app", "resp_3")
