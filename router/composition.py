@@ -11,7 +11,7 @@ from router.decision import Decision
 from router.mapping.budget_solver import Solver
 from router.recall import Recall
 from router.router import Router
-from router.stickiness import MARGIN, TURNS, settled
+from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 
 RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "fallback", "expert"]
 """The reason for the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
@@ -24,8 +24,8 @@ chosen expert is broken. ``expert``: the client named it. Where several hold: ``
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The decision for a conversation's last turn. ``alone``: what it would be for that turn by itself, if
-    every expert could take it. ``prompt``: what was read for it. ``sticky``: the category is an earlier
-    turn's."""
+    every expert could take it. ``prompt``: what was read for it. ``sticky``: the category, or the expert, is
+    an earlier turn's."""
 
     decision: Decision
     by: RoutedBy
@@ -42,16 +42,19 @@ class Composition:
         router: Router,
         *,
         margin: float = MARGIN,
+        stay_margin: float = STAY_MARGIN,
         solver: Solver | None = None,
         recall: Recall | None = None,
         by: RoutedBy = "map",
         fallback: bool | str = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``margin``: of ``router.stickiness``. ``solver``: for maps under other budgets. ``recall``: of a
-        router with the same classifier. ``by``: what made the router's map. ``fallback``: as configured."""
+        """``margin`` and ``stay_margin``: of ``router.stickiness``. ``solver``: for maps under other budgets.
+        ``recall``: of a router with the same classifier. ``by``: what made the router's map. ``fallback``: as
+        configured."""
         self.router = router
         self._margin = margin
+        self._stay_margin = stay_margin
         artifact = router.artifact
         self._solver = solver or Solver(
             artifact.scores, router.experts, finer=artifact.finer, fixed=artifact.fixed
@@ -80,6 +83,7 @@ class Composition:
         return Composition(
             router,
             margin=self._margin,
+            stay_margin=self._stay_margin,
             solver=self._solver,
             recall=self._recall,
             by="budget",
@@ -102,20 +106,43 @@ class Composition:
         prompts = prompts_of(messages, last=TURNS if self._margin and category is None else 1) or [""]
         turns = [self._recall.decide(prompt) for prompt in prompts]
         alone, by = self.router.mapped(turns[-1]), self._by
-        kept = settled(turns, self._margin)
-        sticky = category is None and kept.cluster != alone.cluster
         if category is not None:
             wanted, by = self._at(category, alone), "category-header"
-        elif sticky:
-            wanted, by = replace(alone, category=kept.category, cluster=kept.cluster), "sticky"
         else:
-            wanted = alone
+            wanted = self._kept(prompts, turns, alone)
+        sticky = category is None and (wanted.category, wanted.expert) != (alone.category, alone.expert)
+        if sticky:
+            by = "sticky"
         decision = wanted
         if wanted is not alone or (eligible is not None and alone.expert not in eligible):
-            decision = self.router.mapped(wanted, eligible)
-        if decision.expert != self.router.artifact.mapping[wanted.cluster]:
+            decision = self.router.mapped(wanted, eligible, prefer=wanted.expert)
+        if decision.expert != wanted.expert:
             by = "eligibility"
         return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
+
+    def _kept(self, prompts: Sequence[str], turns: Sequence[Decision], alone: Decision) -> Decision:
+        """The decision for the last turn under the conversation's category, with the expert of the turn
+        before where that one is worth staying with; ``alone`` where nothing is kept."""
+        artifact, label, row, expert = self.router.artifact, "", "", ""
+        scores = artifact.scores if self._stay_margin else None
+        begin = 0 if scores is not None else len(turns) - 1
+        for end in range(begin, len(turns)):
+            label = settled(turns[: end + 1], self._margin).category
+            row = self._row(label, prompts[end], turns[end])
+            mapped = artifact.mapping[row]
+            if scores is None or not expert or not stays(scores, row, expert, mapped, self._stay_margin):
+                expert = mapped
+        if (label, row, expert) == (alone.category, alone.cluster, alone.expert):
+            return alone
+        return replace(alone, category=label, cluster=row, expert=expert)
+
+    def _row(self, label: str, prompt: str, turn: Decision) -> str:
+        """The row at which the map is read for a turn whose category is ``label``."""
+        if label == turn.category:
+            return turn.cluster
+        return (
+            label if self.router.artifact.clusters is None else self._recall.cluster_in(label, prompt, turn)
+        )
 
     def instead(self, choice: Choice, able: Collection[str]) -> Choice | None:
         """Replaces an expert that is broken by one of ``stand_ins`` that is ``able``: the next of the map, or
@@ -136,8 +163,9 @@ class Composition:
         scores = self.router.artifact.scores
         shares = {} if scores is None else dict(zip(scores.categories, scores.shares, strict=True))
         cluster = alone.cluster if alone.cluster in rows else max(rows, key=lambda row: shares.get(row, 0.0))
-        label = self.router.artifact.mapping.finer.get(cluster, cluster)
-        return replace(alone, category=label, cluster=cluster, uncertain=False)
+        mapping = self.router.artifact.mapping
+        label = mapping.finer.get(cluster, cluster)
+        return replace(alone, category=label, cluster=cluster, uncertain=False, expert=mapping[cluster])
 
     def __repr__(self) -> str:
         return f"<Composition of {self.router!r}, margin {self._margin:g}>"

@@ -13,6 +13,8 @@ class Decider(Protocol):
 
     def decide(self, prompt: str) -> Decision: ...
 
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str: ...
+
 
 class Recall:
     """The last ``size`` decisions of a router. Keeps hashes, no text. Safe to call from several threads."""
@@ -21,11 +23,12 @@ class Recall:
         self._router = router
         self._size = size
         self._decisions: OrderedDict[bytes, Decision] = OrderedDict()
+        self._clusters: OrderedDict[bytes, str] = OrderedDict()
         self._lock = Lock()
 
     def decide(self, prompt: str) -> Decision:
         """Returns what the router decides, or decided: its ``seconds`` are those of the first time."""
-        key = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        key = _key(prompt)
         with self._lock:
             if key in self._decisions:
                 self._decisions.move_to_end(key)
@@ -37,5 +40,23 @@ class Recall:
                 self._decisions.popitem(last=False)
         return decision
 
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
+        """Returns the finer category that ``prompt`` has, or had, in ``label``, as ``Router.cluster_in``."""
+        key = _key(f"{label}\n{prompt}")
+        with self._lock:
+            if key in self._clusters:
+                self._clusters.move_to_end(key)
+                return self._clusters[key]
+        cluster = self._router.cluster_in(label, prompt, decision)
+        with self._lock:
+            self._clusters[key] = cluster
+            while len(self._clusters) > self._size:
+                self._clusters.popitem(last=False)
+        return cluster
+
     def __repr__(self) -> str:
         return f"<Recall of {self._router!r}: {len(self._decisions)} of {self._size} decisions>"
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -89,11 +89,14 @@ class Router:
         decision = Decision(category, cluster, confidence, probabilities, uncertain, "", {}, 0.0)
         return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
 
-    def mapped(self, decision: Decision, eligible: Collection[str] | None = None) -> Decision:
+    def mapped(
+        self, decision: Decision, eligible: Collection[str] | None = None, *, prefer: str | None = None
+    ) -> Decision:
         """The same decision with the expert that this router's mapping has at its ``cluster``, or the first
-        eligible one, as ``decide`` says. Raises NoEligibleError."""
+        eligible one, as ``decide`` says. ``prefer``: an expert that comes before. Raises NoEligibleError."""
         rows = [decision.cluster, GENERAL, *decision.probabilities]
-        expert = self._first_eligible(rows, eligible)
+        preferred = prefer is not None and (eligible is None or prefer in eligible)
+        expert = prefer if prefer is not None and preferred else self._first_eligible(rows, eligible)
         return replace(decision, expert=expert, others=self._others(expert, decision.probabilities))
 
     def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:

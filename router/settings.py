@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from router.parameters import Billions
-from router.stickiness import MARGIN
+from router.stickiness import MARGIN, STAY_MARGIN
 
 
 class CompositionConfig(BaseModel):
@@ -34,6 +34,10 @@ class CompositionConfig(BaseModel):
     stickiness: float = Field(default=MARGIN, ge=0, le=1)
     """How clearly a conversation's topic must have moved for another category: by how much the new one must
     be more probable than the present one. 0: every turn is decided by itself."""
+    stay_margin: float = Field(default=STAY_MARGIN, ge=0, le=100)
+    """Points of score (of 100) by which another expert must be better on a turn for a conversation to leave
+    the expert of the turn before, where that one is no larger. It is what the prefix cache and the weights on
+    the device are worth."""
     fallback: bool | str = True
     """The expert that answers when the chosen one is broken. true: the next of the map, as for a request that
     the chosen one could not take. false: none, the client gets the error. Or the name of an expert."""

@@ -1,9 +1,19 @@
-"""Stays with the expert of a conversation, whose prefix cache has it, unless the topic clearly moves."""
+"""Stays with the topic of a conversation unless it clearly moves, and with its expert unless another is
+better.
+
+The topic is a category. Within it each turn is read at its own finer category: one question of a topic is
+easy and the next one hard. What the expert of the turn before has over another one (the conversation in its
+prefix cache, its weights on the device) is a price in points of score.
+"""
 
 from collections.abc import Sequence
 
 from router.decision import Decision
+from router.mapping.score_table import ScoreTable
 
+STAY_MARGIN = 1.0
+"""Points of score, by default. On pairs of graded prompts of a category it keeps an expert for 1 to 6 % more
+of the turns, and moves the score by -0.2 to +0.1 points (docs/benchmarks/router.md)."""
 TURNS = 8
 """User turns looked back at. What was decided longer ago is not kept."""
 MARGIN = 0.5
@@ -13,8 +23,8 @@ moved in 84 % (85 %); above 0.5 the second falls."""
 
 
 def settled(turns: Sequence[Decision], margin: float = MARGIN) -> Decision:
-    """The decision whose category the last of ``turns`` is answered under: its own if the topic has moved
-    there, else an earlier one's.
+    """Returns the decision whose category the last of ``turns`` is answered under: its own if the topic has
+    moved there, else an earlier one's.
 
     ``turns``: at least one, in their order, each as if it stood alone. What comes out depends on nothing
     else, so every gateway that sees the conversation says the same. ``margin`` 0: the last turn decides.
@@ -34,3 +44,15 @@ def _moves(current: Decision, turn: Decision, margin: float) -> bool:
         return False
     lead = turn.probabilities[turn.category] - turn.probabilities.get(current.category, 0.0)
     return current.uncertain or lead >= margin
+
+
+def stays(table: ScoreTable, row: str, before: str, mapped: str, margin: float) -> bool:
+    """Whether a turn at ``row`` stays with the expert of the turn ``before``: one that is no larger than the
+    ``mapped`` one, so that a budget holds, and by at most ``margin`` points worse there."""
+    if before == mapped:
+        return True
+    if row not in table.categories or not {before, mapped} <= set(table.experts):
+        return False
+    old, new = table.experts.index(before), table.experts.index(mapped)
+    means = table.means[table.categories.index(row)]
+    return bool(table.parameters[old] <= table.parameters[new] and means[old] >= means[new] - margin / 100)

@@ -61,6 +61,7 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
         name: Composition(
             router,
             margin=settings.compositions[name].stickiness,
+            stay_margin=settings.compositions[name].stay_margin,
             fallback=settings.compositions[name].fallback,
             solver=_solver(router, settings, settings.compositions[name]),
         )

@@ -16,6 +16,7 @@ from router.errors import MappingError, NoEligibleError
 from router.mapping.expert_mapping import ExpertMapping
 from router.recall import Recall
 from router.router import Router
+from tests.router.mapping.hidden_groups import GROUPS, finer
 from tests.router.mapping.score_tables import table
 
 MATHS = "What is the integral of x^2?"
@@ -35,6 +36,9 @@ class Counting:
     def decide(self, prompt: str) -> Decision:
         self.count += 1
         return embedded().decide(prompt)
+
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
+        return embedded().cluster_in(label, prompt, decision)
 
 
 def talk(*turns: str) -> Sequence[Mapping[str, object]]:
@@ -149,3 +153,65 @@ def test_a_category_with_finer_ones_is_read_at_the_prompts_own_or_the_most_frequ
     assert (named.category, named.cluster, named.expert) == ("law", "law/1", "math")
     own = composition.choose(talk(LAW), category="law").decision
     assert own.cluster == "law"
+
+
+def test_within_a_category_each_turn_is_read_at_its_own_finer_one() -> None:
+    router = finer()
+    composition = Composition(router, stay_margin=0)
+    chef, skipper = (" ".join(words.split()[:9]) for words in GROUPS.values())
+    alone = [router.decide(prompt) for prompt in (chef, skipper)]
+    assert [each.category for each in alone] == ["chores", "chores"]
+    assert [each.expert for each in alone] == ["chef", "skipper"]
+    choice = composition.choose(talk(chef, skipper))
+    assert (choice.by, choice.decision.cluster, choice.decision.expert) == (
+        "map",
+        alone[1].cluster,
+        "skipper",
+    )
+
+
+def test_under_the_category_of_an_earlier_turn_the_finer_one_is_the_last_turns_own() -> None:
+    router = finer()
+    chef, skipper = (" ".join(words.split()[:9]) for words in GROUPS.values())
+    doubtful = Doubting({skipper})
+    choice = Composition(router, stay_margin=0, recall=Recall(doubtful)).choose(talk(chef, skipper))
+    assert (choice.by, choice.sticky, choice.alone.category) == ("sticky", True, "general")
+    assert (choice.decision.category, choice.decision.expert) == ("chores", "skipper")
+    assert choice.decision.cluster == router.decide(skipper).cluster
+
+
+class Doubting:
+    """The finer router, in doubt about some prompts."""
+
+    def __init__(self, doubted: set[str]) -> None:
+        self._doubted = doubted
+
+    def decide(self, prompt: str) -> Decision:
+        decision = finer().decide(prompt)
+        if prompt in self._doubted:
+            return replace(decision, category="general", cluster="general", uncertain=True)
+        return decision
+
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
+        return finer().cluster_in(label, prompt, decision)
+
+
+def test_a_conversation_leaves_its_expert_only_for_one_that_is_better_by_the_margin() -> None:
+    """The small expert answers law, the larger one maths; a turn of maths after one of law."""
+    router = with_scores()
+    artifact = replace(router.artifact, mapping=replace(router.artifact.mapping, experts=law_to_general()))
+    for margin, by, expert in ((39.0, "map", "math"), (41.0, "sticky", "general")):
+        composition = Composition(router.with_artifact(artifact), stay_margin=margin)
+        choice = composition.choose(talk(LAW, MATHS))
+        assert (choice.by, choice.sticky, choice.decision.expert) == (by, by == "sticky", expert)
+        assert choice.decision.category == choice.alone.category == "math"
+        assert composition.choose(talk(MATHS, LAW)).decision.expert == "general", "never to a larger one"
+    kept = Composition(router.with_artifact(artifact), stay_margin=41.0)
+    passed = kept.choose(talk(LAW, MATHS), eligible={"math", "law"})
+    assert (passed.by, passed.decision.expert) == ("eligibility", "math")
+    with_all = Composition(router.with_artifact(artifact), margin=0, stay_margin=41.0)
+    assert with_all.choose(talk(LAW, MATHS)).by == "map", "without stickiness each turn is by itself"
+
+
+def law_to_general() -> dict[str, str]:
+    return dict(embedded().artifact.mapping.experts) | {"law": "general"}

@@ -14,6 +14,10 @@ class Counting:
         self.asked.append(prompt)
         return Decision(prompt, prompt, 1.0, {prompt: 1.0}, False, "expert", {}, 0.0)
 
+    def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
+        self.asked.append(f"{label}: {prompt}")
+        return f"{label}/{prompt}"
+
 
 def test_what_was_asked_before_is_not_decided_again() -> None:
     router = Counting()
@@ -29,6 +33,15 @@ def test_it_keeps_those_that_were_used_last() -> None:
         recall.decide(prompt)
     assert router.asked == ["a", "b", "c", "b"]
     assert repr(recall).endswith("2 of 2 decisions>")
+
+
+def test_a_finer_category_under_another_label_is_found_once() -> None:
+    router = Counting()
+    recall = Recall(router, size=2)
+    decision = recall.decide("a")
+    for label, prompt in (("x", "a"), ("x", "b"), ("x", "a"), ("y", "a"), ("x", "b")):
+        assert recall.cluster_in(label, prompt, decision) == f"{label}/{prompt}"
+    assert router.asked == ["a", "x: a", "x: b", "y: a", "x: b"]
 
 
 def test_text_that_is_no_unicode_is_decided_too() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from router.decision import Decision
-from router.stickiness import MARGIN, settled
+from router.stickiness import MARGIN, settled, stays
+from tests.router.mapping.score_tables import table
 
 CATEGORIES = ("general", "math", "law", "code")
 
@@ -41,11 +42,6 @@ def test_a_turn_that_is_uncertain_does_not_move_it() -> None:
 def test_where_nothing_was_certain_yet_the_first_certain_turn_decides() -> None:
     turns = [turn("math", 0.3, uncertain=True), turn("law", 0.5, over="general"), turn("math")]
     assert path(turns) == ["general", "law", "math"]
-
-
-def test_within_a_category_the_finer_one_stays_too() -> None:
-    other = Decision("math", "math/2", 0.9, {"math": 0.9, "general": 0.1}, False, "", {}, 0.0)
-    assert settled([turn("math"), other]).cluster == "math/1"
 
 
 def test_without_a_margin_every_turn_is_decided_by_itself() -> None:
@@ -84,3 +80,13 @@ def test_the_answer_is_always_a_turns_own_and_never_an_uncertain_one_after_a_cer
     assert any(kept is each for each in turns)
     if any(not each.uncertain and each.category != "general" for each in turns):
         assert not kept.uncertain
+
+
+def test_an_expert_stays_where_it_is_no_larger_and_the_other_hardly_better() -> None:
+    scores = table(CATEGORIES)
+    assert stays(scores, "math", "math", "math", 0.0)
+    assert not stays(scores, "math", "general", "math", 39.9), "maths is 40 points better at maths"
+    assert stays(scores, "math", "general", "math", 40.1)
+    assert not stays(scores, "math", "law", "math", 100.0), "law is larger: a budget would not hold"
+    assert not stays(scores, "code/7", "general", "math", 100.0), "nothing is known of that row"
+    assert not stays(scores, "math", "stranger", "math", 100.0)
