@@ -64,10 +64,7 @@ class Evictions:
         ]
         if not candidates:
             return None
-        rank = self._records.rankings.policy.rank
-        victim = min(
-            candidates, key=lambda other: (bool(other.leases), rank(other, "device"), other.last_used)
-        )
+        victim = min(candidates, key=self._order_of_replacement)
         self._records.victims[victim.name] = expert.name
         return victim
 
@@ -131,6 +128,12 @@ class Evictions:
             records.victims.pop(other.name, None)
         ages_s = {other.name: records.age_s(other.loaded_at) for other in engine.residents.values()}
         records.actions.append(StopEngine(engine.family, reason, rival, ages_s))
+
+    def _order_of_replacement(self, resident: ExpertRecord) -> tuple[bool, bool, float, float]:
+        """Orders residents like ``_victim``: those without leases, then victims of the decision before."""
+        rank = self._records.rankings.policy.rank(resident, "device")
+        chosen = resident.name in self._previous
+        return bool(resident.leases), bool(resident.leases) and not chosen, rank, resident.last_used
 
     def _choose(self, victim: ExpertRecord, rival: str | None, victims: list[ExpertRecord]) -> None:
         self._records.victims[victim.name] = rival

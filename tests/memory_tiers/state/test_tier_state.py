@@ -324,6 +324,20 @@ def test_only_who_is_next_claims_a_victim_so_that_the_others_serve_on() -> None:
     assert len([name for name in "ab" if granted(script.ask(name))]) == 1
 
 
+@pytest.mark.parametrize("policy", ["lru", "cost"])
+def test_a_victim_in_an_engine_full_by_count_stays_one_however_it_was_used(policy: str) -> None:
+    """Else two that are in use take turns as the victim, neither becomes idle, and a third starves."""
+    script = opened("abc", device=30, limit=2, max_wait_s=10, policy=policy)
+    for name in "aabb":
+        script.settle(script.ask(name))
+    script.ask("c")
+    script.release(1)
+    assert granted(script.ask("a")) == []
+    script.release(3)
+    assert granted(script.ask("b")) == [7]
+    assert granted(script.settle(script.release(2))) == [5]
+
+
 def test_an_expert_that_is_read_from_disk_holds_nobody_up_whose_weights_are_in_memory() -> None:
     """ollama#15126: a slow load at the head of the line."""
     script = opened("abc", device=10, host=30)

@@ -46,6 +46,8 @@ from memory_tiers.simulator.trace import Request
 from memory_tiers.state.records.expert_record import PRIORITIES
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier, TiersConfig
+from tests.memory_tiers.state.model import Model
+from tests.memory_tiers.state.promises import Promises
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 SIZES = {"small": 10, "large": 40, "plain": 20, "late": 30}
@@ -59,7 +61,7 @@ class World:
     chance: random.Random
     state: TierState
     members: dict[str, Member]
-    max_wait_s: float
+    promises: Promises
     failing: float
     surprise: float
     at: float = 0.0
@@ -75,6 +77,8 @@ class World:
     def feed(self, event: Event) -> None:
         actions = self.state.handle(event)
         self.state.check()
+        self.promises.take(event, actions)
+        self.promises.model.compare(self.state)
         for action in actions:
             self.carry_out(action)
         assert sorted(self.waiting | self.leased) == sorted(self.state._records.tickets)
@@ -94,25 +98,7 @@ class World:
         else:
             if isinstance(action, StopEngine):
                 self.running.discard(action.family)
-            elif isinstance(action, Move):
-                self.check_precedence(action)
             self.under_way.append(action)
-
-    def check_precedence(self, move: Move) -> None:
-        """Once somebody has waited too long, nobody else's expert is loaded into that engine before, if its
-        own can be read."""
-        records = self.state._records
-        loaded = records.experts[move.expert]
-        if move.target != "device" or (loaded.since is not None and self.overdue(loaded.since)):
-            return
-        for other in loaded.engine.queued:
-            no_host = not records.host.capacity and other.host.presence == "absent"
-            readable = other.host.presence == "present" or no_host
-            waits = other.device.presence == "absent" and other.since is not None
-            assert not (waits and readable and self.overdue(other.since)), f"{move} goes before {other!r}"
-
-    def overdue(self, since: float | None) -> bool:
-        return since is not None and self.at >= since + self.max_wait_s
 
     def clock(self) -> float:
         self.at += self.chance.random()
@@ -234,7 +220,7 @@ class World:
             tuple(added),
             tuple(removed),
             tuple(self.another(name) for name in changed),
-            tuple(families[name] for name in {member.family for member in added} & families.keys()),
+            tuple(families[name] for name in sorted({member.family for member in added} & families.keys())),
             chance.choice([None, chance.randint(40, 250)]),
             chance.choice([None, 0, 15, 60, 1000]),
         )
@@ -303,7 +289,8 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
     )
     state = TierState(config, members, families)
     known = {member.name: member for member in members}
-    return World(chance, state, known, config.max_wait_s, failing, surprise)
+    promises = Promises(Model(config, members, families), config)
+    return World(chance, state, known, promises, failing, surprise)
 
 
 def walk(world: World, steps: int, deaths: float, changes: float) -> None:
@@ -368,7 +355,15 @@ def test_nobody_waits_longer_than_the_bound_and_what_those_take_who_are_ahead(se
     names = "abcdefgh"[: chance.randint(3, 8)]
     node = Node(10, 10.0, 20.0, chance.uniform(0.1, 3.0), streams=64)
     members = [Member(name, FAMILY, 10) for name in names]
-    tree = {"device": 20, "host": 40, "max_wait_s": 5, "max_queue": 10_000, "policy": policy}
+    residency_s = chance.choice([None, 1000.0])  # such that without the bound the first two stay for ever
+    tree = {
+        "device": 20,
+        "host": 40,
+        "max_wait_s": 5,
+        "min_residency_s": residency_s,
+        "max_queue": 10_000,
+        "policy": policy,
+    }
     state = TierState(TiersConfig.model_validate(tree), members, [Family(FAMILY, None)])
     simulation = Simulation(state, node)
     simulation.warm_up([*names])

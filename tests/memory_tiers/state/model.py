@@ -1,0 +1,248 @@
+"""A second account of the tiers, kept from events and actions alone."""
+
+from memory_tiers.actions import Action, Forget, Grant, Move, Reject, StartEngine, StopEngine
+from memory_tiers.events import (
+    EngineDied,
+    EngineStarted,
+    EngineStartFailed,
+    EngineStopped,
+    Event,
+    ExpertChanged,
+    LeaseReleased,
+    MoveFailed,
+    MoveFinished,
+    Revised,
+    TicketAsked,
+    TicketCancelled,
+)
+from memory_tiers.members import Family, Member
+from memory_tiers.state.records.expert_record import PRIORITIES
+from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import Tier, TiersConfig
+from tests.memory_tiers.state.model_expert import ModelEngine, ModelExpert
+
+
+class Model:
+    """Follows a TierState; ``take`` and ``compare`` after each of its events."""
+
+    def __init__(self, config: TiersConfig, members: list[Member], families: list[Family]) -> None:
+        self.budgets: dict[Tier, int] = {"device": config.device, "host": config.host}
+        self.engines = {family.name: ModelEngine(family, holds=True) for family in families}
+        self.experts: dict[str, ModelExpert] = {}
+        self.tickets: dict[int, ModelExpert] = {}
+        self.at = 0.0
+        self.events = 0
+        for member in members:
+            self.add(member)
+
+    def add(self, member: Member) -> None:
+        self.experts[member.name] = ModelExpert(member, self.engines[member.family])
+
+    def residents(self, engine: ModelEngine) -> list[ModelExpert]:
+        return [
+            each
+            for each in self.experts.values()
+            if each.engine is engine and each.device.presence != "absent"
+        ]
+
+    @property
+    def held(self) -> int:
+        return sum(engine.family.held for engine in self.engines.values() if engine.holds)
+
+    def used(self, tier: Tier) -> int:
+        if tier == "device":
+            return self.held + sum(expert.device.bytes for expert in self.experts.values())
+        return sum(expert.host.bytes for expert in self.experts.values())
+
+    def take_event(self, event: Event) -> None:
+        self.at = event.at
+        self.events += 1
+        match event:
+            case TicketAsked(ticket, name, at, _, priority) if name in self.experts:
+                self._ask(ticket, self.experts[name], at, PRIORITIES.index(priority))
+            case TicketCancelled(ticket):
+                del self.tickets.pop(ticket).waiting[ticket]
+            case LeaseReleased(ticket):
+                self.tickets.pop(ticket).leases.remove(ticket)
+            case MoveFinished(move, size, _, image):
+                self._moved(move, size, image)
+            case MoveFailed(move):
+                self._failed(move)
+            case EngineStarted(family, name, size):
+                self.engines[family].runs = True
+                if self.engines[family].family.resident_limit == 1:
+                    self.experts[name].load_seconds = self.at - self.experts[name].load_began
+                self._loaded(self.experts[name], size)
+            case EngineStartFailed(family, name):
+                self.engines[family].busy = False
+                self.experts[name].device.go()
+            case EngineStopped(family):
+                self._stopped(self.engines[family])
+            case EngineDied(family):
+                self.engines[family].runs = False
+                for expert in self.residents(self.engines[family]):
+                    if expert.device.presence == "present":
+                        expert.device.go()
+            case ExpertChanged(member):
+                self.experts[member.name].member = member
+            case Revised():
+                self._revise(event)
+
+    def take_action(self, action: Action) -> None:
+        match action:
+            case Grant(ticket):
+                expert = self.tickets[ticket]
+                assert expert.device.presence == "present", f"{action} for what is not there"
+                del expert.waiting[ticket]
+                expert.leases.add(ticket)
+            case Reject(ticket):
+                if ticket in self.tickets:
+                    del self.tickets.pop(ticket).waiting[ticket]
+            case StartEngine(family, name):
+                self.engines[family].holds = True
+                self._arrive(self.experts[name])
+            case StopEngine(family):
+                self.engines[family].runs, self.engines[family].busy = False, True
+                for expert in self.residents(self.engines[family]):
+                    expert.device.presence = "leaving"
+            case Move():
+                self._begin(action)
+            case Forget(name):
+                expert = self.experts.pop(name)
+                assert (expert.device.presence, expert.host.presence) == ("absent", "absent"), name
+                assert not expert.leases, name
+                assert not expert.waiting, name
+
+    def _ask(self, ticket: int, expert: ModelExpert, at: float, priority: int) -> None:
+        if not expert.waiting:
+            expert.need, expert.priority = self.events, priority
+        expert.priority = min(expert.priority, priority)
+        expert.waiting[ticket] = at, priority
+        self.tickets[ticket] = expert
+
+    def _begin(self, move: Move) -> None:
+        expert = self.experts[move.expert]
+        if move.target == "device":
+            if move.image and not expert.image:
+                expert.host.bytes = expert.host.full = expert.host.bytes + expert.estimate
+                self._within("host", move)
+            self._arrive(expert, self.experts[move.replaces] if move.replaces else None)
+        elif move.source == "device":
+            expert.device.presence = "leaving"
+            expert.engine.busy = True
+        elif move.target == "host":
+            expert.host.be("arriving", expert.member.weights_bytes)
+            self._within("host", move)
+        else:
+            expert.host.presence = "leaving"
+
+    def _arrive(self, expert: ModelExpert, replaced: ModelExpert | None = None) -> None:
+        """Both ends are charged until the move ends; the bytes that two experts take in turn are so once."""
+        expert.load_began = self.at
+        expert.engine.busy = True
+        expert.device.be("arriving", expert.estimate)
+        if replaced is not None:
+            replaced.device.presence = "leaving"
+            replaced.device.bytes -= min(replaced.device.bytes, expert.device.bytes)
+        self._within("device", expert)
+
+    def _within(self, tier: Tier, what: object) -> None:
+        """Measurements may exceed a budget, and budgets shrink; nothing may arrive that does not fit."""
+        assert self.used(tier) <= self.budgets[tier], f"{what!r} makes {self.used(tier)} on {tier}"
+
+    def _moved(self, move: Move, size: int, image: int) -> None:
+        expert = self.experts[move.expert]
+        if move.target == "device":
+            expert.load_seconds = self.at - expert.load_began
+            self._loaded(expert, size)
+            if move.replaces is not None:
+                self.experts[move.replaces].device.go()
+            if move.image and image:
+                expert.image = True
+                expert.host.be("present", image)
+            elif move.image and expert.image:
+                expert.image = False
+                expert.host.go()
+            elif move.image:
+                expert.host.be("present", expert.member.weights_bytes)
+        elif move.source == "device":
+            expert.engine.busy = False
+            expert.device.go()
+        elif move.target == "host":
+            expert.host.be("present", size)
+        else:
+            expert.image = False
+            expert.host.go()
+
+    def _loaded(self, expert: ModelExpert, size: int) -> None:
+        expert.engine.busy = False
+        expert.device.be("present", size)
+        expert.measured, expert.loaded_at = size, self.at
+        if expert.member.weights_bytes:
+            expert.engine.scale = size / expert.member.weights_bytes
+
+    def _failed(self, move: Move) -> None:
+        """Everything is where it was, apart from what died with the engine."""
+        expert = self.experts[move.expert]
+        alive = expert.engine.runs
+        if move.target == "device":
+            expert.engine.busy = False
+            expert.device.go()
+            if move.image and not expert.image:
+                expert.host.be("present", expert.member.weights_bytes)
+            if move.replaces is not None:
+                replaced = self.experts[move.replaces].device
+                replaced.stay() if alive else replaced.go()
+        elif move.source == "device":
+            expert.engine.busy = False
+            expert.device.stay() if alive else expert.device.go()
+        elif move.target == "host":
+            expert.host.go()
+        else:
+            expert.host.stay()
+
+    def _stopped(self, engine: ModelEngine) -> None:
+        engine.busy = engine.holds = False
+        for expert in self.residents(engine):
+            expert.device.go()
+        if all(expert.engine is not engine for expert in self.experts.values()):
+            del self.engines[engine.family.name]
+
+    def _revise(self, event: Revised) -> None:
+        revision = event.revision
+        for family in revision.families:
+            self.engines[family.name] = ModelEngine(family, holds=False)
+        for member in revision.added:
+            self.add(member)
+        for member in revision.changed:
+            self.experts[member.name].member = member
+        for name in revision.removed:
+            removed = self.experts[name].member
+            plain = Member(name, removed.family, removed.weights_bytes, ttl_s=removed.ttl_s)
+            self.experts[name].member, self.experts[name].removed = plain, True
+        if revision.device is not None:
+            self.budgets["device"] = revision.device
+        if revision.host is not None:
+            self.budgets["host"] = revision.host
+
+    def compare(self, state: TierState) -> None:
+        """Both accounts agree: presence, bytes, images, tickets, leases and what is configured."""
+        records = state._records
+        assert self.experts.keys() == records.experts.keys()
+        for name, expert in self.experts.items():
+            record, member = records.experts[name], expert.member
+            ours = (
+                (expert.device.presence, expert.device.bytes),
+                (expert.host.presence, expert.host.bytes, expert.image),
+                (member.pinned, member.default, member.ttl_s),
+                (set(expert.waiting), expert.leases),
+            )
+            theirs = (
+                (record.device.presence, record.device.charged),
+                (record.host.presence, record.host.charged, record.image),
+                (record.pinned, record.default, record.ttl_s),
+                (set(record.waiting), set(record.leases)),
+            )
+            assert ours == theirs, f"{name}: {ours} by events and actions, {theirs} by the state"
+        used = (self.used("device"), self.used("host"))
+        assert used == (records.device.used, records.host.used), f"{used} bytes, not as {records!r} has"
