@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,10 +116,6 @@ class Router:
     def read(self, prompt: str) -> Reading:
         """Embeds a prompt and counts its grams."""
         return Reading(self.embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
-
-    def decide_many(self, prompts: Sequence[str]) -> list[Decision]:
-        """The very decisions that ``decide`` gives one by one."""
-        return [self.decide(prompt) for prompt in prompts]
 
     def _ranked(self, probabilities: Iterable[float]) -> dict[str, float]:
         pairs = zip(self.categories, map(float, probabilities), strict=True)

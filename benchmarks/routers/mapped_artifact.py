@@ -44,7 +44,7 @@ class MappedArtifact:
         return self
 
     def choices(self, prompts: Sequence[str], vectors: Vectors) -> Choices:
-        decisions = self.router.decide_many(prompts)
+        decisions = [*map(self.router.decide, prompts)]
         index = {name: number for number, name in enumerate(self.pool.names)}
         budgets = np.geomspace(self.table.parameters.min(), self.table.parameters.max(), SWEEP)
         made, artifact = [], self.router.artifact

@@ -89,6 +89,14 @@ class Leaving:
             yield
 
 
+async def until_answered() -> None:
+    """Waits until an expert has begun to answer. Fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not _total("coe_leases", ""):
+        assert time.monotonic() < deadline, "no expert began to answer"
+        await asyncio.sleep(0.05)
+
+
 def _left() -> float:
     return _total("coe_requests_total", 'outcome="client_left"')
 
@@ -97,5 +105,6 @@ def _total(name: str, label: str) -> float:
     request = urllib.request.Request(f"{URL}/metrics", headers={"authorization": f"Bearer {KEY}"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
+    assert any(line.startswith(f"# TYPE {name} ") for line in lines), f"there is no series {name}"
     series = (line.rsplit(" ", 1) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
     return sum(float(value) for labels, value in series if label in labels)

@@ -8,7 +8,7 @@ from instructor.core.exceptions import InstructorRetryException
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, Leaving, Session
+from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, Leaving, Session, until_answered
 
 session = Session()
 OPENAI = OpenAI(base_url=API, api_key=KEY, max_retries=0)
@@ -82,7 +82,7 @@ async def a_task_cancelled_is_cancelled() -> None:
                 extra_body={"ignore_eos": True},
             )
         )
-        await asyncio.sleep(0.5)
+        await until_answered()
         task.cancel()
         await asyncio.wait([task])
 

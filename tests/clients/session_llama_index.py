@@ -10,7 +10,17 @@ from llama_index.embeddings.openai_like import OpenAILikeEmbedding
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
+from tests.clients.checks import (
+    API,
+    COMPOSITION,
+    EMBEDDER,
+    KEY,
+    MODEL,
+    PROMPT,
+    Leaving,
+    Session,
+    until_answered,
+)
 
 session = Session()
 USER = [ChatMessage(role="user", content=PROMPT)]
@@ -90,7 +100,7 @@ async def a_cancelled_task_is_cancelled() -> None:
             max_tokens=1500, reuse_client=False, additional_kwargs={"extra_body": {"ignore_eos": True}}
         )
         task = asyncio.create_task(patient.achat(USER))
-        await asyncio.sleep(0.5)
+        await until_answered()
         task.cancel()
         await asyncio.wait([task])
 

@@ -9,7 +9,17 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
+from tests.clients.checks import (
+    API,
+    COMPOSITION,
+    EMBEDDER,
+    KEY,
+    MODEL,
+    PROMPT,
+    Leaving,
+    Session,
+    until_answered,
+)
 
 session = Session()
 client: Any = OpenAI(base_url=API, api_key=KEY, max_retries=0, timeout=120)
@@ -258,7 +268,7 @@ async def a_cancelled_task_is_cancelled() -> None:
                     model=MODEL, messages=USER, max_tokens=1500, extra_body={"ignore_eos": True}
                 )
             )
-            await asyncio.sleep(0.5)
+            await until_answered()
             task.cancel()
             await asyncio.wait([task])
             assert task.cancelled()

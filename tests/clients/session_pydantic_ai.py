@@ -10,7 +10,17 @@ from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from tests.clients.checks import API, COMPOSITION, EMBEDDER, KEY, MODEL, PROMPT, Leaving, Session
+from tests.clients.checks import (
+    API,
+    COMPOSITION,
+    EMBEDDER,
+    KEY,
+    MODEL,
+    PROMPT,
+    Leaving,
+    Session,
+    until_answered,
+)
 
 session = Session()
 PROVIDER = OpenAIProvider(base_url=API, api_key=KEY)
@@ -74,7 +84,7 @@ async def a_stream_left_is_cancelled() -> None:
     async with Leaving():
         settings = {"max_tokens": 1500, "extra_body": {"ignore_eos": True}}
         run = asyncio.create_task(Agent(model()).run(PROMPT, model_settings=settings))
-        await asyncio.sleep(0.5)
+        await until_answered()
         run.cancel()
         await asyncio.wait([run])
 

@@ -31,6 +31,8 @@ PROMPTS = (
     "Write a Python function that adds two numbers.",
 )
 MAX_TOKENS = 24
+PARTS = ("bucket", "sum", "count")
+"""Of a histogram."""
 
 
 @dataclass(slots=True)
@@ -54,10 +56,23 @@ class GatewayProcess:
         return {name: float(value) for name, value in pairs}
 
     def total(self, prefix: str) -> float:
-        return sum(value for name, value in self.series().items() if name.startswith(prefix))
+        """Sums the samples of /metrics whose name and labels begin so. There may be none yet of a series that
+        there is."""
+        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        return total_of(text, prefix)
 
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def total_of(text: str, prefix: str) -> float:
+    """``text``: of Prometheus."""
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    name = prefix.partition("{")[0]
+    parts = {f"{each}_{part}" for each, kind in kinds.items() for part in PARTS if kind == "histogram"}
+    assert name in kinds or name in parts, f"there is no series {name}"
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(prefix))
+    return sum(float(value) for _, value in pairs)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """The router committed for the embedded composition, on prompts it was not trained on."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -94,12 +96,13 @@ def test_a_decision_says_how_probable_the_other_experts_are() -> None:
     assert min(decision.others.values()) >= SLIGHT
 
 
-def test_several_prompts_are_decided_like_each_alone() -> None:
+def test_several_threads_decide_as_one_does_by_itself_whatever_came_before() -> None:
     prompts = [example.prompt for example in plain_prompts(HELD_OUT)[:12]]
-    for prompt, decision in zip(prompts, embedded().decide_many(prompts), strict=True):
-        alone = decided(prompt)
-        assert decision.probabilities == alone.probabilities
-        assert (decision.category, decision.expert) == (alone.category, alone.expert)
+    alone = {prompt: replace(Router.load(EMBEDDED).decide(prompt), seconds=0.0) for prompt in prompts}
+    router, asked = Router.load(EMBEDDED), [*reversed(prompts)] * 4
+    with ThreadPoolExecutor(4) as threads:
+        for prompt, decision in zip(asked, threads.map(router.decide, asked), strict=True):
+            assert replace(decision, seconds=0.0) == alone[prompt]
 
 
 def test_its_manifest_says_what_was_measured_and_its_folder_is_small() -> None:

@@ -36,14 +36,15 @@ async def coe(url: str, *arguments: str) -> int:
 async def test_the_status_shows_tiers_engines_experts_and_moves(
     serving: Serving, settings: Settings, capsys: Captured
 ) -> None:
-    async with serving(simulated(settings, load_bytes_per_s=2000)) as gateway:
+    async with serving(simulated(settings, load_bytes_per_s=1)) as gateway:
         waiting = asyncio.create_task(gateway.post(model="law"))
         await until(lambda: status(gateway, "law").device == "arriving")
         assert await coe(gateway.url, "status") == 0
         shown = capsys.readouterr().out
         for words in ("2.5 kB", "small", "ready", "general", "loading", "ticket"):
             assert words in shown
-        await waiting
+        waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 async def test_the_status_is_printed_as_json(serving: Serving, settings: Settings, capsys: Captured) -> None:
@@ -94,7 +95,7 @@ async def test_an_order_shows_what_it_waits_for(
 async def test_an_order_need_not_be_waited_for(
     serving: Serving, settings: Settings, capsys: Captured
 ) -> None:
-    async with serving(simulated(settings, load_bytes_per_s=2000)) as gateway:
+    async with serving(simulated(settings, load_bytes_per_s=1)) as gateway:
         assert await coe(gateway.url, "load", "law", "--no-wait") == 0
         assert status(gateway, "law").ordered == "device"
         assert capsys.readouterr().out == "law: ordered; it is on disk now\n"
@@ -114,7 +115,7 @@ async def test_a_load_that_fails_is_one_line_and_exit_status_1(
 async def test_a_load_that_another_operator_cancels_is_one_line_and_exit_status_1(
     serving: Serving, settings: Settings, capsys: Captured
 ) -> None:
-    async with serving(simulated(settings, load_bytes_per_s=2000)) as gateway:
+    async with serving(simulated(settings, load_bytes_per_s=250)) as gateway:
         loading = asyncio.create_task(coe(gateway.url, "load", "law"))
         await until(lambda: status(gateway, "law").device == "arriving")
         assert await coe(gateway.url, "cancel", "law") == 0

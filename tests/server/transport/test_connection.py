@@ -10,6 +10,7 @@ import pytest
 
 from server.config.limits import LimitsConfig
 from server.config.settings import Settings
+from server.transport.connection import Connection
 from tests.server.conftest import AS_JSON, Gateway, Serving, changed, chat, simulated, until
 from tests.server.test_gateway import held, nothing_is_held
 from tests.server.wire import HOST, JSON, get, post, wire
@@ -147,32 +148,44 @@ async def test_a_client_that_leaves_is_noticed_whatever_it_sent_behind_its_reque
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (b"", b""),
-        (b"\r\n", b""),
-        (b"GET /health HTTP/1.1\r\nHost:", b"HTTP/1.1 408 "),
-        (post(BODY)[:-5], b"HTTP/1.1 408 "),
+        (b"GET /health HTTP/1.1\r\nHost:", "The headers did not come within 0.01 s."),
+        (post(BODY)[:-5], "The body came too slowly: less than 4096 bytes/s."),
     ],
 )
-async def test_a_client_that_sends_nothing_more_is_let_go(
-    serving: Serving, settings: Settings, sent: bytes, said: bytes
+async def test_a_client_that_stops_in_a_request_is_told_and_let_go(
+    serving: Serving, settings: Settings, sent: bytes, said: str
 ) -> None:
-    async with (
-        serving(limited(settings, headers_s=0.2, body_s=0.2)) as gateway,
-        wire(gateway.url) as connection,
-    ):
+    async with serving(settings) as gateway, wire(gateway.url) as connection:
+        await connection.send(get())
+        assert await connection.reply()
+        (served,) = gateway.server.server_state.connections
+        assert isinstance(served, Connection)
+        served.limits = LimitsConfig(headers_s=0.01, body_s=0.01)  # counts from the next request's first byte
         await connection.send(sent)
-        answer = await connection.closed()
-        assert answer.startswith(said)
-        assert bool(answer) == bool(said)
+        reply = await connection.reply()
+        assert reply is not None
+        assert (reply.status, reply.error["message"]) == (408, said)
+        assert await connection.closed() == b""
+        await nothing_is_held(gateway)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"])
+async def test_a_client_that_asks_nothing_is_let_go_without_an_answer(
+    serving: Serving, settings: Settings, sent: bytes
+) -> None:
+    async with serving(limited(settings, headers_s=0.01)) as gateway, wire(gateway.url) as connection:
+        await connection.send(sent)
+        assert await connection.closed() == b""
         await nothing_is_held(gateway)
 
 
 async def test_a_slow_body_is_taken_while_it_keeps_the_rate(serving: Serving, settings: Settings) -> None:
-    slow = limited(settings, body_s=0.3, body_rate="10B")
+    """What has come buys a minute, after the hundredth of a second that there is without."""
+    slow = limited(settings, body_s=0.01, body_rate="1B")
     async with serving(slow) as gateway, wire(gateway.url) as connection:
         raw = post(BODY)
         await connection.send(raw[:-10])
-        await asyncio.sleep(0.6)  # more than body_s; what came has bought seconds
+        await asyncio.sleep(0.05)  # the gateway is in this loop: its timer has come by then
         await connection.send(raw[-10:])
         reply = await connection.reply()
         assert reply is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import orjson
@@ -92,8 +93,12 @@ async def test_one_connection_too_many_is_refused_with_an_id(serving: Serving, s
 
 async def test_a_failure_of_ours_has_the_requests_id(serving: Serving, settings: Settings) -> None:
     async with serving(settings) as gateway:
-        del gateway.services.catalog.routing.dimensions["coe"]  # so that the list of models raises
-        assert await replied(gateway, get(b"/v1/models", MINE)) == [b"mine-1"]
+        broken = replace(gateway.services.catalog, experts={})  # so that the list of models raises
+        gateway.services.catalog, whole = broken, gateway.services.catalog
+        answer = await gateway.http.get("/v1/models", headers={"x-request-id": "mine-1"})
+        gateway.services.catalog = whole
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+        assert answer.headers.get_list("x-request-id") == ["mine-1"]
 
 
 async def test_ids_do_not_go_from_one_request_of_a_connection_to_the_next(
