@@ -101,6 +101,9 @@ class StreamedMessage:
             yield b"".join(stream.said_late())
             raise
 
+    def is_last(self, chunk: bytes) -> bool:
+        return b"event: message_stop\n" in chunk
+
     def error_event(self, failure: Failure) -> bytes:
         return error_event(failure, self.request_id)
 

@@ -14,6 +14,10 @@ class StreamedAnswer(Protocol):
         """Iterates over the whole answer, once. Raises what its source does."""
         ...
 
+    def is_last(self, chunk: bytes) -> bool:
+        """Whether ``chunk``, the latest of ``events``, says that the answer is whole. Nothing may follow it."""
+        ...
+
     def error_event(self, failure: Failure) -> bytes:
         """Words the last event of an answer that cannot go on."""
         ...

@@ -46,6 +46,7 @@ class Exchange:
         self.account = account or Account(services, arrival.request_id, arrival.peer)
         self._headers = {**endpoint.headers(arrival.request_id)}
         self._streamed: StreamedAnswer | None = None
+        self._told = False  # the client has the last event of its stream
 
     async def run(self, disconnect: Disconnect) -> None:
         """Answers the request, be it with an error, until its client leaves. What was held is given back by
@@ -169,6 +170,7 @@ class Exchange:
         async for chunk in answer.events():
             if chunk:
                 await self._destination.part(chunk)
+                self._told = answer.is_last(chunk)
         await self._destination.end()
 
     async def _comment(self) -> None:
@@ -215,6 +217,9 @@ class Exchange:
             log.error("request %s failed", self.account.request_id, exc_info=error)
         elif row.message is not None:
             log.warning("request %s: %s", self.account.request_id, error)
+        if self._told:
+            await self._destination.end()
+            return
         if not self._destination.status:
             self._headers |= retry_after(error)
             if self.account.admission is not None:

@@ -63,5 +63,8 @@ class PassedStream:
     def events(self) -> AsyncIterator[bytes]:
         return self.passing
 
+    def is_last(self, chunk: bytes) -> bool:
+        return chunk.endswith(b"data: [DONE]\n\n")
+
     def error_event(self, failure: Failure) -> bytes:
         return error_event(failure)

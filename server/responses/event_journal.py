@@ -94,6 +94,9 @@ class Following:
         self._journal = journal
         self.next = next
 
+    def is_last(self, chunk: bytes) -> bool:
+        return self._journal.ended and not self._journal.since(self.next)
+
     def error_event(self, failure: Failure) -> bytes:
         return error_event(failure, self.next)
 

@@ -24,6 +24,7 @@ class StreamedResponse:
         self._chunks = chunks
         self._keep = keep
         self.answering = answering
+        self._last: bytes | None = None
 
     async def events(self) -> AsyncIterator[bytes]:
         answering = self.answering
@@ -36,7 +37,11 @@ class StreamedResponse:
                     yield sse(answering.take(orjson.loads(event[len(b"data: ") :])))
         yield sse(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
-        yield sse([answering.last()])
+        self._last = sse([answering.last()])
+        yield self._last
+
+    def is_last(self, chunk: bytes) -> bool:
+        return chunk is self._last
 
     def error_event(self, failure: Failure) -> bytes:
         failure = renamed(failure)

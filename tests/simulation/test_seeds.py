@@ -22,6 +22,13 @@ def test_nothing_that_a_seed_draws_breaks_a_promise(first: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("seed", [6692, 8094])
+def test_seeds_that_once_failed_pass(seed: int) -> None:
+    """Of a stream whose time was up when it had just ended, a slow client heard both."""
+    done = played("--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_seed_is_played_again_step_by_step() -> None:
     once, again = played("--seed", "4"), played("--seed", "4")
     assert once.returncode == 0, once.stderr

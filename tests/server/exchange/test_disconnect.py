@@ -34,7 +34,8 @@ async def caller(
     body = json.dumps(ENDPOINTS[path] | fields).encode()
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode())
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    writer.write(f"{head}\r\n\r\n".encode())
     writer.write(body[: int(part * len(body))])
     await writer.drain()
     try:
