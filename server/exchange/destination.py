@@ -15,7 +15,7 @@ class StreamedAnswer(Protocol):
         ...
 
     def is_last(self, chunk: bytes) -> bool:
-        """Whether ``chunk``, the latest of ``events``, says that the answer is whole. Nothing may follow it."""
+        """Whether ``chunk``, the latest of ``events``, says that the answer is whole: nothing follows it."""
         ...
 
     def error_event(self, failure: Failure) -> bytes:
