@@ -11,7 +11,7 @@ from experts.spec import Expert, Task
 from server.errors import BadRequest, NotCapable
 
 # What a field is if it is there. Made once: making ``bool | None`` takes longer than asking.
-_FLAG, _OBJECT, _LIST = (bool, NoneType), (dict, NoneType), (list, NoneType)
+_FLAG, _OBJECT, _LIST, _TEXT = (bool, NoneType), (dict, NoneType), (list, NoneType), (str, NoneType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ def check_owned(body: Mapping[str, Any]) -> None:
         )
     if not isinstance(body.get("vllm_xargs"), _OBJECT):
         raise BadRequest("'vllm_xargs' must be an object.", "vllm_xargs")
+    if not isinstance(body.get("cache_salt"), _TEXT):
+        raise BadRequest("'cache_salt' must be a text.", "cache_salt")
     _check_template(body.get("chat_template_kwargs"))
 
 

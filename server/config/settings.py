@@ -73,6 +73,9 @@ class ServerConfig(Strict):
     media_hosts: tuple[str, ...] = ()
     """Hosts that engines may fetch images, audio, video and files of messages from; empty means none.
     Content that is sent along as a ``data:`` URL is always taken."""
+    share_prefix_cache: bool = False
+    """Whether an engine answers one API key's prompts from what it has computed for another's. It saves time
+    where keys have long prompts in common, and ``cached_tokens`` then tell a key what others have asked."""
     keep_alive_s: float = Field(default=10.0, ge=0)
     """Seconds after which, and then every how many, a client whose stream has not begun gets a comment that
     says what it waits for; 0 means none."""

@@ -17,6 +17,7 @@ from server.exchange.engine_call import EngineRequest, OpenAnswer
 from server.exchange.engine_errors import engine_failure
 from server.exchange.expert_choice import ExpertChoice, resident_like
 from server.exchange.keep_alive import KeepAlive, comment
+from server.exchange.own_prefixes import with_own_prefixes
 from server.resilience.stall_timeout import unstalled
 from server.resilience.timeouts import deadline
 from server.routing.routing import Routed
@@ -142,8 +143,12 @@ class Exchange:
 
     def _engine_request(self, call: Call, routed: Routed) -> EngineRequest:
         endpoint, expert = self._endpoint, routed.expert
-        asked = resident_like(expert, self._services) if endpoint.expert_independent else expert
-        return EngineRequest(asked, endpoint.engine_path, call.engine_body(expert))
+        body = call.engine_body(expert)
+        if endpoint.expert_independent:  # it computes nothing that is kept
+            return EngineRequest(resident_like(expert, self._services), endpoint.engine_path, body)
+        if not self._services.settings.server.share_prefix_cache:
+            body = with_own_prefixes(body, call.request.asker)
+        return EngineRequest(expert, endpoint.engine_path, body)
 
     async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:
         status = answer.status

@@ -45,6 +45,7 @@ def body(**fields: Any) -> bytes:
         (body(chat_template="{{ 1 }}"), "chat_template"),
         (body(vllm_xargs="expert"), "vllm_xargs"),
         (body(chat_template_kwargs="thinking"), "chat_template_kwargs"),
+        (body(cache_salt=["a"]), "cache_salt"),
         (body(chat_template_kwargs={"chat_template": "{{ 1 }}"}), "chat_template_kwargs.chat_template"),
     ],
 )
