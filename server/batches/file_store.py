@@ -3,21 +3,23 @@
 import fcntl
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from server.access.shares import Holdings
 from server.config.settings import SettingsError
 from server.errors import SpoolFull, UnknownFile
 
 
 class Spool:
-    """One file for each id. Thread-safe. Whoever writes into it takes the room first."""
+    """One file for each id. Thread-safe. Whoever writes into it takes the room first, of which each owner of
+    files has its share (``server.access.shares``)."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         """Raises SettingsError where it cannot be written, or another process uses it."""
         self.folder = folder
-        self._max_bytes = max_bytes
+        self._bytes = Holdings(max_bytes)
         self._contents = folder / "contents"
         self._turn = threading.Lock()
         try:
@@ -32,14 +34,14 @@ class Spool:
             raise SettingsError(
                 f"batches.folder: another gateway uses {folder}; end it, or name another folder"
             ) from error
-        self._used = sum(entry.stat().st_size for entry in self._contents.iterdir())
+        self._owners: dict[str, str] = {}  # of each file
 
     def __repr__(self) -> str:
-        return f"<Spool {self.folder} [{self._used:,} of {self._max_bytes:,} bytes]>"
+        return f"<Spool {self.folder} [{self._bytes.used:,} of {self._bytes.most:,} bytes]>"
 
     @property
     def used_bytes(self) -> int:
-        return self._used
+        return self._bytes.used
 
     def path(self, id: str) -> Path:
         return self._contents / id
@@ -51,27 +53,29 @@ class Spool:
         except FileNotFoundError as error:
             raise UnknownFile(f"File {id} was deleted.", "file_id") from error
 
-    def create(self, id: str) -> int:
+    def create(self, id: str, owner: str) -> int:
         """A descriptor that appends to the file, which only this user may read."""
+        self._owners[id] = owner
         return os.open(self.path(id), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def take(self, size: int) -> None:
-        """Raises SpoolFull."""
+    def take(self, id: str, size: int) -> None:
+        """Room for file ``id``. Raises SpoolFull."""
+        owner = self._owners[id]
         with self._turn:
-            if self._used + size > self._max_bytes:
+            if not self._bytes.take(owner, size):
                 raise SpoolFull(
-                    f"The files take {self._used:,} of {self._max_bytes:,} bytes, and {size:,} more do "
-                    "not fit: delete files that you do not need any more."
+                    f"Your files take {self._bytes.of(owner):,} bytes, and all files {self._bytes.used:,} of "
+                    f"{self._bytes.most:,}, some of which are left for other keys: {size:,} more do not fit. "
+                    "Delete files that you do not need any more."
                 )
-            self._used += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, id: str, size: int) -> None:
         with self._turn:
-            self._used -= size
+            self._bytes.add(self._owners[id], -size)
 
-    def append(self, descriptor: int, data: bytes) -> None:
+    def append(self, id: str, descriptor: int, data: bytes) -> None:
         """All of ``data`` or nothing. For one thread at a time and file. Raises SpoolFull."""
-        self.take(len(data))
+        self.take(id, len(data))
         before = os.fstat(descriptor).st_size
         try:
             written = 0
@@ -79,7 +83,7 @@ class Spool:
                 written += os.write(descriptor, data[written:])
         except BaseException as error:
             os.ftruncate(descriptor, before)
-            self.give_back(len(data))
+            self.give_back(id, len(data))
             if isinstance(error, OSError):
                 raise SpoolFull(f"A file cannot be written: {error.strerror}.") from error
             raise
@@ -92,13 +96,18 @@ class Spool:
             path.unlink()
         except FileNotFoundError:
             return
-        self.give_back(size)
+        self.give_back(id, size)
+        del self._owners[id]
 
-    def keep_only(self, ids: Collection[str]) -> None:
-        """Removes what killed processes left behind."""
+    def keep_only(self, owners: Mapping[str, str]) -> None:
+        """Counts the files that there are, and removes those that killed processes left behind. ``owners``:
+        of the others, by id."""
         for entry in [*self._contents.iterdir()]:
-            if entry.name not in ids:
-                self.remove(entry.name)
+            if entry.name in owners:
+                self._owners[entry.name] = owner = owners[entry.name]
+                self._bytes.add(owner, entry.stat().st_size)
+            else:
+                entry.unlink()
 
     def close(self) -> None:
         os.close(self._lock)

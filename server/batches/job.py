@@ -76,9 +76,12 @@ class BatchJob:
         if self._cancelled and self._record.in_progress_at is None:
             await self._change(lambda record: record.ended(self._now(), "cancelled"))
             return
-        spool = self._archive.spool
+        spool, record = self._archive.spool, self._record
         self._answers, self._failures = await self._archive.surely(
-            lambda: (AnswerFile(spool, self._record.answers_id), AnswerFile(spool, self._record.failures_id))
+            lambda: (
+                AnswerFile(spool, record.answers_id, record.owner),
+                AnswerFile(spool, record.failures_id, record.owner),
+            )
         )
         try:
             checked = await self._check()

@@ -55,10 +55,10 @@ class Written:
 class AnswerFile:
     """For the archive's thread."""
 
-    def __init__(self, spool: Spool, id: str) -> None:
+    def __init__(self, spool: Spool, id: str, owner: str) -> None:
         self._spool = spool
         self._id = id
-        self._descriptor = spool.create(id)
+        self._descriptor = spool.create(id, owner)
 
     def __repr__(self) -> str:
         return f"<AnswerFile {self._id}>"
@@ -80,12 +80,12 @@ class AnswerFile:
                 whole += len(raw)
         torn = self.size - whole
         os.ftruncate(self._descriptor, whole)
-        self._spool.give_back(torn)
+        self._spool.give_back(self._id, torn)
         return written
 
     def append(self, line: bytes) -> None:
         """All of it or nothing. Raises SpoolFull."""
-        self._spool.append(self._descriptor, line)
+        self._spool.append(self._id, self._descriptor, line)
 
     def sync(self) -> None:
         os.fsync(self._descriptor)

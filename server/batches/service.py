@@ -16,7 +16,7 @@ from server.batches.runner import BatchRunner
 from server.batches.schedule import Rounds
 from server.batches.upload import Uploaded, receive
 from server.config.batches import BatchesConfig
-from server.errors import BadRequest, TooManyBatches
+from server.errors import BadRequest
 from server.exchange.endpoint import Endpoint
 from server.services import Services
 from server.storage.retention_clock import RetentionClock
@@ -73,12 +73,12 @@ class Batches:
         """Raises what ``receive`` does, and BadRequest where the form says something else than a file for
         batches."""
         id, archive = f"file-{uuid.uuid4().hex}", self.archive
-        uploaded = await receive(request, archive, id, self.config.max_file_bytes)
+        uploaded = await receive(request, archive, id, owner, self.config.max_file_bytes)
         try:
             now = int(self._clock())
             expires_at = now + _lifetime_s(uploaded, self.config.keep_days * DAY_S)
             record = FileRecord(id, owner, uploaded.filename, "batch", uploaded.bytes, now, expires_at)
-            await archive.do(lambda: archive.store.add_file(record))
+            await archive.do(lambda: archive.store.add_file(record, self.config.max_files))
         except BaseException:
             await archive.surely(lambda: archive.spool.remove(id))
             raise
@@ -102,7 +102,7 @@ class Batches:
         metadata: Mapping[str, str] | None,
         keep_answers_s: int | None,
     ) -> BatchRecord:
-        """``key``: its name. Raises UnknownFile, BadRequest, TooManyBatches."""
+        """``key``: its name. Raises UnknownFile, BadRequest, TooManyBatches, SpoolFull."""
         store, now = self.archive.store, int(self._clock())
         file = await self.archive.do(lambda: store.file(owner, input_file_id))
         if file.purpose != "batch":
@@ -120,8 +120,7 @@ class Batches:
             keep_answers_s=keep_answers_s or self.config.keep_days * DAY_S,
             metadata=metadata,
         )
-        if not await self.archive.surely(lambda: store.add_batch(record, MOST_UNFINISHED)):
-            raise TooManyBatches(f"{MOST_UNFINISHED} batches are unfinished: wait, or cancel one.")
+        await self.archive.surely(lambda: store.add_batch(record, MOST_UNFINISHED, self.config.max_files))
         self._begin(record)
         return record
 

@@ -9,8 +9,17 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import TypeAdapter
 
+from server.access.shares import fits
 from server.batches.records import BatchRecord, FileRecord
-from server.errors import BadRequest, BatchesUnavailable, Conflict, UnknownBatch, UnknownFile
+from server.errors import (
+    BadRequest,
+    BatchesUnavailable,
+    Conflict,
+    SpoolFull,
+    TooManyBatches,
+    UnknownBatch,
+    UnknownFile,
+)
 from server.storage.database import Database
 from server.storage.errors import DatabaseError
 from server.storage.schema import Schema
@@ -46,6 +55,9 @@ SCHEMA = Schema(
         ),
     ),
 )
+FILES_OF_A_BATCH = 2
+"""Those that it ends with: answers, and failures."""
+_UNFINISHED = "ended_at IS NULL"
 _FILE = "id, owner, filename, purpose, bytes, created_at, expires_at"
 _BATCH = TypeAdapter(BatchRecord)
 
@@ -86,8 +98,10 @@ class BatchStore:
     def __repr__(self) -> str:
         return f"<BatchStore {self._database!r}>"
 
-    def add_file(self, record: FileRecord) -> None:
+    def add_file(self, record: FileRecord, most_files: int) -> None:
+        """Raises SpoolFull."""
         with self._transaction():
+            self._check_files(record.owner, 1, most_files)
             self._insert_file(record)
 
     def file(self, owner: str, id: str) -> FileRecord:
@@ -123,13 +137,17 @@ class BatchStore:
             )
             return [id for (id,) in gone]
 
-    def add_batch(self, record: BatchRecord, most_unfinished: int) -> bool:
-        """False, and it is not added, where as many are unfinished already. Raises UnknownFile."""
+    def add_batch(self, record: BatchRecord, most_unfinished: int, most_files: int) -> None:
+        """Raises UnknownFile, TooManyBatches, SpoolFull."""
         with self._transaction():
             self._file_of(record.owner, record.input_file_id)
-            unfinished = self._one("SELECT count(*) FROM batches WHERE ended_at IS NULL")
-            if unfinished is not None and unfinished[0] >= most_unfinished:
-                return False
+            owner, (held, used) = record.owner, self._counted("batches", _UNFINISHED, record.owner)
+            if not fits(owner, 1, held=held, used=used, most=most_unfinished):
+                raise TooManyBatches(
+                    f"{held} of your batches are unfinished, and {used} of all: {most_unfinished} may be, "
+                    "some of them of other keys. Wait for one to end, or cancel one."
+                )
+            self._check_files(owner, FILES_OF_A_BATCH, most_files)
             self._database.change(
                 "INSERT INTO batches (id, owner, input_file_id, record) VALUES (?, ?, ?, ?)",
                 record.id,
@@ -137,7 +155,6 @@ class BatchStore:
                 record.input_file_id,
                 _BATCH.dump_json(record).decode(),
             )
-            return True
 
     def batch(self, owner: str, id: str) -> BatchRecord:
         """Raises UnknownBatch."""
@@ -178,11 +195,32 @@ class BatchStore:
                 self._insert_file(file)
             return record
 
-    def contents(self) -> set[str]:
-        """The ids of all files that have or may get contents."""
+    def contents(self) -> dict[str, str]:
+        """The owners of all files that have or may get contents, by the file's id."""
         with self._transaction():
-            files = {id for (id,) in self._database.rows("SELECT id FROM files")}
-        return files.union(*((batch.answers_id, batch.failures_id) for batch in self.unfinished()))
+            owners = dict(self._database.rows("SELECT id, owner FROM files"))
+        for batch in self.unfinished():
+            owners |= dict.fromkeys((batch.answers_id, batch.failures_id), batch.owner)
+        return owners
+
+    def _check_files(self, owner: str, more: int, most: int) -> None:
+        """Raises SpoolFull where so many ``more`` files are too many. Those that a batch may end with count
+        from its beginning on."""
+        held, used = self._counted("files", "TRUE", owner)
+        own_batches, batches = self._counted("batches", _UNFINISHED, owner)
+        held, used = held + FILES_OF_A_BATCH * own_batches, used + FILES_OF_A_BATCH * batches
+        if not fits(owner, more, held=held, used=used, most=most):
+            raise SpoolFull(
+                f"You have {held:,} files, and all keys {used:,} of {most:,}, some of which are left for "
+                f"other keys: {more} more do not fit. Delete files that you do not need any more."
+            )
+
+    def _counted(self, table: str, condition: str, owner: str) -> tuple[int, int]:
+        """How many are the owner's, and how many there are."""
+        ((held, used),) = self._database.rows(
+            f"SELECT total(owner = ?), count(*) FROM {table} WHERE {condition}", owner
+        )
+        return int(held), used
 
     def _file_of(self, owner: str, id: str) -> FileRecord:
         row = self._one(f"SELECT {_FILE} FROM files WHERE id = ? AND owner = ?", id, owner)

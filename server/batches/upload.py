@@ -31,7 +31,7 @@ class Uploaded:
     fields: Mapping[str, str]
 
 
-async def receive(request: Request, archive: Archive, id: str, most: int) -> Uploaded:
+async def receive(request: Request, archive: Archive, id: str, owner: str, most: int) -> Uploaded:
     """The form's ``file``, of at most ``most`` bytes, is in the spool as ``id`` then.
 
     Raises BadRequest, TooLarge, SpoolFull, ClientDisconnect, and then nothing of it is left.
@@ -41,7 +41,7 @@ async def receive(request: Request, archive: Archive, id: str, most: int) -> Upl
     if declared.isdecimal() and int(declared) > most + _AROUND:
         raise _too_large(most)
     spool = archive.spool
-    descriptor = await archive.do(lambda: spool.create(id))
+    descriptor = await archive.do(lambda: spool.create(id, owner))
     size = seen = 0
     try:
         async for chunk in request.stream():
@@ -50,8 +50,11 @@ async def receive(request: Request, archive: Archive, id: str, most: int) -> Upl
             if size > most or seen - size > _AROUND:
                 raise _too_large(most)
             if data:
-                await archive.do(lambda data=data: spool.append(descriptor, data))  # type: ignore[misc]
-        return Uploaded(form.filename(), size, form.fields)
+                await archive.do(lambda data=data: spool.append(id, descriptor, data))  # type: ignore[misc]
+        filename = form.filename()
+        if not size:
+            raise BadRequest("The file is empty; its lines are the requests of a batch.", "file")
+        return Uploaded(filename, size, form.fields)
     except BaseException:
         await archive.surely(lambda: spool.remove(id))
         raise

@@ -18,6 +18,8 @@ class BatchesConfig(Strict):
     whose answers do not fit fails."""
     max_file_bytes: ByteSize = ByteSize(200 * 2**20)
     """Largest file that is taken."""
+    max_files: int = Field(default=10_000, ge=1)
+    """Most files, uploads and answers together."""
     max_requests: int = Field(default=50_000, ge=1)
     """Most requests of one batch."""
     concurrency: int = Field(default=16, ge=1)

@@ -176,7 +176,9 @@ class ResponseCall:
         run = BackgroundRun(kept, journal, told, stored)
         call = replace(self, runs=True, told=told)
         try:
-            stored.background.start(self.id, lambda: run.made_by(lambda: detach(call, run)))
+            stored.background.start(
+                self.id, self.caller.owner, lambda: run.made_by(lambda: detach(call, run))
+            )
             await stored.kept.keep(kept)
         except BaseException:  # also a client that left: it has not heard the id
             await stored.background.cancel(self.id)

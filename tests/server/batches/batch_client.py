@@ -43,7 +43,8 @@ def asking(custom_id: str, prompt: str, **body: Any) -> dict[str, Any]:
 
 
 def jsonl(requests: Iterable[object]) -> bytes:
-    return b"".join(json.dumps(each).encode() + b"\n" for each in requests)
+    """One in each line; an empty text is an empty line."""
+    return b"".join((json.dumps(each).encode() if each else b"") + b"\n" for each in requests)
 
 
 def lines_of(text: str) -> dict[str, dict[str, Any]]:

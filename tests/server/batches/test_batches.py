@@ -167,7 +167,7 @@ async def test_an_expert_that_cannot_be_loaded_fails_alone(
 
 
 BAD_FILES: list[tuple[list[Any], list[tuple[str, int | None]]]] = [
-    ([], [("empty_file", None)]),
+    ([""], [("empty_file", None)]),
     (["no object", request("a")], [("invalid_json_line", 1)]),
     ([request("a"), request("a")], [("duplicate_custom_id", 2)]),
     ([request("a", url="/v1/completions")], [("url_mismatch", 1)]),

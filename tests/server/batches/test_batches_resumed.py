@@ -142,11 +142,11 @@ def left_behind(
     contents = jsonl(request(str(number)) for number in range(lines))
     archive = Archive(settings.batches)
     archive.store.add_file(
-        FileRecord("file-in", OWNER, "in.jsonl", "batch", len(contents), now - age_s, now + 86_400)
+        FileRecord("file-in", OWNER, "in.jsonl", "batch", len(contents), now - age_s, now + 86_400), 9
     )
     archive.spool.path("file-in").write_bytes(contents)
     archive.spool.path("file-answers").write_bytes(answered)
-    assert archive.store.add_batch(record, 1)
+    archive.store.add_batch(record, 1, 9)
     archive.close()
     return record
 
@@ -212,7 +212,7 @@ async def test_what_has_expired_is_deleted_but_for_what_a_batch_reads(
     left_behind(batched, "in_progress")
     archive = Archive(batched.batches)
     old = FileRecord("file-old", OWNER, "old.jsonl", "batch", 2, 0, 1)
-    archive.store.add_file(old)
+    archive.store.add_file(old, 9)
     archive.spool.path("file-old").write_bytes(b"{}")
     archive.store.change(OWNER, "batch_left", lambda record: replace(record, created_at=0))
     assert archive.store.forget(int(time.time()) + 10**9, 0) == ["file-old"]

@@ -1,6 +1,7 @@
 """Lines of input and of answers, without a gateway."""
 
 import io
+import os
 from pathlib import Path
 
 import orjson
@@ -39,6 +40,13 @@ def test_no_more_errors_are_told_than_anybody_reads() -> None:
     assert len(checked.errors) == MOST_ERRORS
 
 
+def left(spool: Spool, contents: bytes) -> None:
+    """What a killed process has written of the answers."""
+    descriptor = spool.create("answers", "me")
+    spool.append("answers", descriptor, contents)
+    os.close(descriptor)
+
+
 def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path: Path) -> None:
     body = b'{"usage":{"prompt_tokens":2,"completion_tokens":3}}'
     lines = [
@@ -48,9 +56,8 @@ def test_of_a_file_that_was_cut_anywhere_the_whole_lines_are_recovered(tmp_path:
     spool = Spool(tmp_path, 2**20)
     for cut in range(sum(map(len, lines)) + 1):
         spool.remove("answers")
-        spool.take(cut)
-        spool.path("answers").write_bytes(b"".join(lines)[:cut])
-        file = AnswerFile(spool, "answers")
+        left(spool, b"".join(lines)[:cut])
+        file = AnswerFile(spool, "answers", "me")
         recovered = file.recovered()
         whole = [line for end, line in ((len(lines[0]), 1), (sum(map(len, lines)), 2)) if cut >= end]
         assert [line.custom_id for line in recovered] == ["one", "two"][: len(whole)]
@@ -86,10 +93,9 @@ def test_what_was_written_is_told_from_what_a_power_cut_left(tmp_path: Path) -> 
     )
     line = AnsweredRequest(200, "r", body, Tokens()).line("ünd " * 128)
     spool = Spool(tmp_path, 2**20)
-    spool.take(3 * len(line))
     unwritten = line[:300] + bytes(len(line) - 302) + b"}\n"
-    spool.path("answers").write_bytes(line + unwritten + line)
-    file = AnswerFile(spool, "answers")
+    left(spool, line + unwritten + line)
+    file = AnswerFile(spool, "answers", "me")
     (recovered,) = file.recovered()
     assert (recovered.custom_id, recovered.tokens) == ("ünd " * 128, Tokens(input=2, output=3))
     assert file.size == len(line)
