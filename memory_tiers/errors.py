@@ -8,7 +8,8 @@ TiersError
 ├── ManagerBroken      a bug of ours was found while serving; no more leases are granted
 ├── LogUnwritable      the event log cannot be running; raised before anything starts
 ├── LogUnreadable      a file is no event log of this version
-└── SimulationImpossible  a profile, a trace or their combination cannot be simulated
+├── SimulationImpossible  a profile, a trace or their combination cannot be simulated
+└── PlanImpossible     a configuration cannot be planned on, or does not fit, the GPUs it names
 """
 
 from typing import Literal
@@ -64,3 +65,7 @@ class LogUnreadable(TiersError):
 
 class SimulationImpossible(TiersError):
     """Names the profile or trace that cannot be simulated, and why."""
+
+
+class PlanImpossible(TiersError):
+    """Says what to change so that a configuration fits its GPUs; raised before anything starts."""

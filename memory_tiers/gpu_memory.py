@@ -1,4 +1,4 @@
-"""Reads the free memory of the GPUs that engines will use from NVIDIA's driver (NVML), without torch."""
+"""Reads what memory GPUs have, and what of it is free, from NVIDIA's driver (NVML), without torch."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -26,6 +26,28 @@ def gpu_memory(devices: Sequence[str]) -> Room:
             "give tiers.device in bytes"
         ) from error
     return Room(free, f"NVML's free memory of GPU {', '.join(devices)}")
+
+
+def gpus_here() -> list[int]:
+    """Lists the memory of all GPUs of the machine, in the order of the PCI bus; none where there is no
+    driver. Raises MemoryUnknown without nvidia-ml-py."""
+    try:
+        import pynvml
+    except ImportError as error:
+        raise MemoryUnknown("pip install nvidia-ml-py, or name the GPUs, as --gpus 8x80GB") from error
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
+    except pynvml.NVMLError as error:
+        raise MemoryUnknown(
+            f"NVML does not say what GPUs have ({error}); name them, as --gpus 8x80GB"
+        ) from error
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def _handle(pynvml: ModuleType, name: str) -> object:

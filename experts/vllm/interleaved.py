@@ -46,7 +46,7 @@ class InterleavedEngine(VllmEngine):
         )
 
     async def _held(self, expert: Expert) -> int:
-        return _image_bytes(await self.server.worker("coe_statistics"))
+        return self._image_bytes(await self.server.worker("coe_statistics"))
 
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
         server, resident = self.server, Resident.of(weights)
@@ -65,7 +65,11 @@ class InterleavedEngine(VllmEngine):
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise
-        return _image_bytes(report)
+        return self._image_bytes(report)
+
+    def _image_bytes(self, report: Mapping[str, Any]) -> int:
+        """Counts an expert's image on all GPUs: a worker reports its own, and their shards are alike."""
+        return int(report["image_bytes"]) * self._config.tensor_parallel_size
 
     async def _give_up_loading(self, server: VllmServer, name: str) -> None:
         """Has the workers free what they loaded, as far as they still answer."""
@@ -84,7 +88,3 @@ class InterleavedEngine(VllmEngine):
             "vllm_xargs": {**(body.get("vllm_xargs") or {}), "expert": expert},
             "cache_salt": resident.salt(expert, str(body.get("cache_salt") or "")),
         }
-
-
-def _image_bytes(report: Mapping[str, Any]) -> int:
-    return int(report["image_bytes"])

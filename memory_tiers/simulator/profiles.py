@@ -34,6 +34,7 @@ class Profile(Strict):
 SN40L = "arXiv 2405.07518 (SN40L)"
 DATASHEET = "NVIDIA's data sheet"
 ASSUMED_DISK = "assumed: eight NVMe drives of 3 GB/s; the comparison has no disk"
+ONE_DRIVE = "assumed: one NVMe drive of 3 GB/s"
 PROCESS_START = (
     "vLLM's sleep mode measurements: 47 s for a cold start of 30 B on an A100, less some 2 s of reading"
 )
@@ -97,6 +98,57 @@ BUILT_IN = {
                 "published_links": f"{SN40L}: 15.6 times slower than 1 TB/s is one link",
                 "disk_bytes_per_s": ASSUMED_DISK,
                 "memory_bytes_per_s": f"{DATASHEET}: 3.35 TB/s a GPU",
+                "start_s": PROCESS_START,
+            },
+        ),
+        Profile(
+            name="h200",
+            device=ByteSize(141 * 10**9),
+            host=ByteSize(256 * 10**9),
+            link_bytes_per_s=ByteSize(64 * 10**9),
+            disk_bytes_per_s=ByteSize(3 * 10**9),
+            memory_bytes_per_s=ByteSize(4_800 * 10**9),
+            start_s=45.0,
+            sources={
+                "device": f"{DATASHEET}: 141 GB",
+                "host": "assumed: an eighth of 2 TB",
+                "link_bytes_per_s": "PCIe 5.0 with 16 lanes, without protocol overhead",
+                "disk_bytes_per_s": ONE_DRIVE,
+                "memory_bytes_per_s": f"{DATASHEET}: 4.8 TB/s",
+                "start_s": PROCESS_START,
+            },
+        ),
+        Profile(
+            name="l40s",
+            device=ByteSize(48 * 10**9),
+            host=ByteSize(256 * 10**9),
+            link_bytes_per_s=ByteSize(32 * 10**9),
+            disk_bytes_per_s=ByteSize(3 * 10**9),
+            memory_bytes_per_s=ByteSize(864 * 10**9),
+            start_s=45.0,
+            sources={
+                "device": f"{DATASHEET}: 48 GB",
+                "host": "assumed",
+                "link_bytes_per_s": "PCIe 4.0 with 16 lanes, without protocol overhead",
+                "disk_bytes_per_s": ONE_DRIVE,
+                "memory_bytes_per_s": f"{DATASHEET}: 864 GB/s",
+                "start_s": PROCESS_START,
+            },
+        ),
+        Profile(
+            name="rtx-4090",
+            device=ByteSize(24 * 10**9),
+            host=ByteSize(128 * 10**9),
+            link_bytes_per_s=ByteSize(32 * 10**9),
+            disk_bytes_per_s=ByteSize(3 * 10**9),
+            memory_bytes_per_s=ByteSize(1_008 * 10**9),
+            start_s=45.0,
+            sources={
+                "device": f"{DATASHEET}: 24 GB",
+                "host": "assumed",
+                "link_bytes_per_s": "PCIe 4.0 with 16 lanes, without protocol overhead",
+                "disk_bytes_per_s": ONE_DRIVE,
+                "memory_bytes_per_s": f"{DATASHEET}: 1,008 GB/s",
                 "start_s": PROCESS_START,
             },
         ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
-from server.cli import experts, feedback, keys, route, serve, usage
+from server.cli import experts, feedback, keys, plan, route, serve, usage
 from server.cli.arguments import Parent
 from server.cli.bench import engine, gateway, routers, switch
 from server.cli.bench import router as decisions
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
     serve.add_to(verb)
     verbs.add_reload_to(verb)
+    plan.add_to(verb)
     route.add_to(verb)
     experts.add_to(verb)
     router = _group(verb, "router", "train and evaluate routers")

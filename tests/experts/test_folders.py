@@ -13,6 +13,7 @@ ALLOWED = {
     **dict.fromkeys(OWN, ()),
     "memory": ("errors",),
     "checkpoints": OWN,
+    "footprint": (*OWN, "checkpoints"),
     "engines": (*OWN, "checkpoints"),
     "vllm": (*OWN, "checkpoints", "engines"),
     "simulated": (*OWN, "engines", "vllm"),

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "state.decision": {"", "state.decision", "state.records"},
     "state.records": {"", "state.records"},
     "driver": {"", "driver", "state"},
+    "planning": {"", "planning", "simulator"},
     "simulator": {"", "simulator", "state", "state.records"},
 }
 """The folders that each folder's modules may import, named from the package on, which is ""."""

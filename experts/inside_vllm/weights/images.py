@@ -6,7 +6,8 @@ read (engine format). There are two ways to activate one:
 - ``PointerImages`` (CPU): the model's parameters and packed kernels point at the image. Costs microseconds;
   the worker holds one image per expert and nothing else.
 - ``CopyImages`` (CUDA): addresses are captured in CUDA graphs, so the image is copied into the model's own
-  tensors, device to device; the worker holds one image per expert and the copy that computes.
+  tensors, device to device; the worker holds one image per expert and the copy that computes. While it
+  holds one expert, the model's own tensors are its only copy.
 
 An image is made elsewhere, whole (``loading.Loading``); adding one leaves the active expert active.
 """
@@ -110,24 +111,33 @@ class CopyImages(Images):
     def __init__(self, model: torch.nn.Module, name: str) -> None:
         super().__init__(model, name)
         self._weights = weights_of(model)
-        self._images = {name: tuple(weight.detach().clone() for weight in self._weights)}
+        self._images: dict[str, tuple[torch.Tensor, ...]] = {}
+        self._alone: str | None = name
+        """The expert whose only copy is in the model's own tensors, before there was a second one."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._images)
+        return (self._alone, *self._images) if self._alone is not None else tuple(self._images)
 
     def activate(self, name: str) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self._weights, list(self._images[name]))
+        if name != self._alone:
+            with torch.no_grad():
+                torch._foreach_copy_(self._weights, list(self._images[name]))
         self._active = name
 
     def add(self, name: str, image: Image) -> None:
+        if self._alone is not None:
+            if name != self._alone:  # what computes now has to be kept elsewhere
+                self._images[self._alone] = tuple(weight.detach().clone() for weight in self._weights)
+            self._alone = None
         self._images[name] = image.data
         if name == self._active:
             self.activate(name)
 
     def drop(self, name: str) -> None:
         self._images.pop(name, None)
+        if name == self._alone:
+            self._alone = None
         if name == self._active:
             self._active = None
 

@@ -93,6 +93,39 @@ def test_copies_keep_the_captured_addresses() -> None:
     assert model.embedding.weight.data_ptr() == address
 
 
+def test_a_single_expert_is_copied_nowhere_until_a_second_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clone = Model(1.0), torch.Tensor.clone
+    cloned: list[torch.Tensor] = []
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        cloned.append(tensor)
+        return clone(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "clone", counted)
+    images = CopyImages(model, "a")
+    images.activate("a")
+    images.add("a", image_of(3.0))
+    images.drop("nobody")
+    assert cloned == []
+    assert value_of(CopyImages, model) == value_of(CopyImages, Model(3.0))
+    other = CopyImages(Model(1.0), "a")
+    other.add("b", image_of(2.0))
+    assert len(cloned) == len(weights_of(model))
+
+
+def test_without_memory_for_the_second_expert_the_first_computes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(tensor: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = Model(1.0)
+    images, before = CopyImages(model, "a"), value_of(CopyImages, model)
+    monkeypatch.setattr(torch.Tensor, "clone", refused)
+    with pytest.raises(torch.OutOfMemoryError):
+        images.add("b", image_of(2.0))
+    images.activate("a")
+    assert (images.active, images.names, value_of(CopyImages, model)) == ("a", ("a",), before)
+
+
 def test_pointers_hold_one_copy_of_each_expert() -> None:
     model = Model(1.0)
     images = PointerImages(model, "a")

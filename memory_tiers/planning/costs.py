@@ -1,0 +1,39 @@
+"""Estimates what switches and loads cost, from a machine profile's bandwidths. Planned, not measured."""
+
+from dataclasses import dataclass
+
+from memory_tiers.planning.node_plan import FamilyPlan
+from memory_tiers.simulator.profiles import BUILT_IN, Profile
+
+BY_MEMORY = ((100 * 10**9, "h200"), (70 * 10**9, "dgx-a100"), (40 * 10**9, "l40s"), (0, "rtx-4090"))
+"""The profile of a GPU with at least so much memory: of those with 80 GB the slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds. ``switch``: between two resident experts; None where there are never two."""
+
+    switch: float | None
+    load_from_host: float
+    load_from_disk: float
+
+
+def profile_for(gpu_bytes: int) -> Profile:
+    """Chooses a profile by the memory of a GPU."""
+    return BUILT_IN[next(name for least, name in BY_MEMORY if gpu_bytes >= least)]
+
+
+def costs_of(family: FamilyPlan, profile: Profile) -> Costs:
+    """A switch reads and writes an expert once in each GPU's own memory (images are copied to captured
+    addresses); a load from the host goes over one link a GPU, all at once; from the disk it is read to the
+    host first."""
+    demand = family.demand
+    size = demand.adapters if demand.mode == "lora" else demand.shard
+    memory = profile.memory_bytes_per_s / profile.links
+    host = size / profile.link_bytes_per_s
+    several = demand.mode == "interleaved" and family.resident > 1
+    return Costs(
+        switch=2 * size / memory if several else None,
+        load_from_host=host,
+        load_from_disk=host + size * demand.ranks / profile.disk_bytes_per_s,
+    )

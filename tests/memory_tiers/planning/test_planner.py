@@ -1,0 +1,245 @@
+"""Nodes planned by hand-sized models, and every GPU's sum."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experts.footprint.architecture import Architecture
+from experts.footprint.model import Model
+from experts.footprint.published import LLAMA_3_1_8B, LLAMA_3_1_70B
+from experts.spec import FamilyConfig
+from memory_tiers.errors import PlanImpossible
+from memory_tiers.planning.advice import GATHER, advice
+from memory_tiers.planning.costs import costs_of, profile_for
+from memory_tiers.planning.demand import FamilyDemand
+from memory_tiers.planning.gpus import Gpu, parse_gpus
+from memory_tiers.planning.node_plan import NodePlan
+from memory_tiers.planning.planner import plan
+from memory_tiers.planning.solve import solve
+from memory_tiers.planning.worst_case import most_on
+
+GB = 10**9
+GIB = 2**30
+OPEN = {"kv_cache": None, "max_model_len": None, "max_num_seqs": None}
+
+
+def family(
+    name: str = "f",
+    experts: int = 1,
+    architecture: Architecture = LLAMA_3_1_8B,
+    *,
+    reason: str | None = None,
+    pinned: int = 0,
+    opened: bool = False,
+    **config: object,
+) -> FamilyDemand:
+    sizes = {"max_model_len": 8192, "kv_cache": "4GiB", "max_num_seqs": 64, **config}
+    made = FamilyConfig.model_validate(sizes)
+    made = made.model_copy(update=OPEN) if opened else made
+    return FamilyDemand(name, made, Model(architecture, "a test", plain_because=reason), experts, pinned)
+
+
+def shares(planned: NodePlan, gpu: int = 0) -> dict[str, int]:
+    """Bytes of each family on a GPU."""
+    return {share.family: share.total for share in planned.gpus[gpu].shares}
+
+
+def test_gpus_are_read_as_an_operator_writes_them() -> None:
+    assert parse_gpus("8x80GB") == tuple(Gpu(number, 80 * GB) for number in range(8))
+    assert [gpu.bytes for gpu in parse_gpus("2x80GB, 24GiB")] == [80 * GB, 80 * GB, 24 * GIB]
+
+
+@pytest.mark.parametrize("text", ["", "8x", "0x80GB", "eight", "8x80GB,", "65x80GB", "1x0GB"])
+def test_what_is_no_list_of_gpus_is_refused(text: str) -> None:
+    with pytest.raises(PlanImpossible, match="write 8x80GB"):
+        parse_gpus(text)
+
+
+def test_one_expert_needs_no_working_copy_and_two_need_one_more_than_they_are() -> None:
+    size = LLAMA_3_1_8B_BYTES
+    one, two = (plan([family(experts=count)], parse_gpus("80GB")).gpus[0].shares[0] for count in (1, 2))
+    assert (one.weights, one.working_copy) == (size, 0)
+    assert (two.weights, two.working_copy) == (2 * size, size)
+
+
+LLAMA_3_1_8B_BYTES = Model(LLAMA_3_1_8B, "a test").shard_bytes(1)
+
+
+def test_plain_mode_holds_one_expert_and_no_copy() -> None:
+    planned = plan([family(experts=4, mode="plain")], parse_gpus("24GB"))
+    share = planned.gpus[0].shares[0]
+    assert (share.weights, share.working_copy, planned.families[0].resident) == (LLAMA_3_1_8B_BYTES, 0, 1)
+
+
+def test_a_model_whose_state_would_mix_is_planned_plain_and_says_why() -> None:
+    found = plan([family(experts=3, reason="it mixes")], parse_gpus("80GB")).families[0]
+    assert (found.resident, found.demand.mode, found.notes) == (1, "plain", ("mode plain: it mixes",))
+
+
+def test_more_experts_become_resident_while_the_gpu_keeps_its_reserve() -> None:
+    planned = plan([family(experts=12)], (Gpu(0, 141 * GB),))
+    assert planned.families[0].resident == 6
+    assert planned.fits
+    one_more = planned.gpus[0].used + LLAMA_3_1_8B_BYTES
+    assert one_more > 0.9 * 141 * GB
+
+
+def test_a_budget_in_bytes_says_how_many_are_resident() -> None:
+    planned = plan([family(experts=12)], (Gpu(0, 141 * GB),), device=3 * LLAMA_3_1_8B_BYTES)
+    assert planned.families[0].resident == 3
+    short = plan([family(experts=12)], (Gpu(0, 141 * GB),), device=LLAMA_3_1_8B_BYTES)
+    assert short.short == ("tiers.device 16.1 GB -> 32.2 GB, or auto",)
+
+
+def test_one_budget_over_two_gpus_lets_experts_gather_on_one() -> None:
+    """tiers.device is a sum: what one family leaves the other may take."""
+    demands = [family("a", 12, devices=[0]), family("b", 12, devices=[1])]
+    planned = plan(demands, parse_gpus("2x141GB"))
+    counts = most_on(planned.families, planned.device)
+    assert counts == {found.name: found.resident for found in planned.families}
+    assert planned.fits
+    assert planned.device < 2 * 6 * LLAMA_3_1_8B_BYTES
+
+
+def test_what_is_left_out_follows_from_what_is_left() -> None:
+    planned = plan([family(experts=2, opened=True)], parse_gpus("80GB"))
+    found = planned.families[0]
+    assert found.max_model_len == 131_072, "the checkpoint's"
+    assert found.kv_tokens >= 131_072
+    assert found.max_num_seqs == found.kv_tokens // 2048
+    assert planned.fits
+    assert planned.gpus[0].free < 0.12 * 80 * GB, "no more than the reserve is idle"
+
+
+def test_a_context_that_does_not_fit_is_lowered_and_said() -> None:
+    planned = plan([family(opened=True)], parse_gpus("24GB"))
+    found = planned.families[0]
+    assert found.max_model_len < 131_072
+    assert found.longest_sequences >= 1
+    assert f"max_model_len is {found.max_model_len:,}" in found.notes[0]
+    assert planned.fits
+
+
+def test_a_pool_too_small_for_one_sequence_is_said_with_what_would_do() -> None:
+    planned = plan([family(kv_cache="256MiB")], parse_gpus("80GB"))
+    assert planned.short == (
+        "f: kv_cache 0.25 GiB -> 1 GiB, or max_model_len 8192 -> 2048: the pool does not hold one sequence",
+    )
+    assert not planned.fits
+
+
+def test_where_a_pool_is_too_large_the_advice_is_a_smaller_one_or_other_gpus() -> None:
+    demands = [
+        family("large", architecture=LLAMA_3_1_70B, tensor_parallel_size=4, devices=[0, 1, 2, 3]),
+        family("small", kv_cache="24GiB", devices=[0]),
+    ]
+    (line,) = advice(demands, parse_gpus("6x80GB"), None)
+    assert line == "small: kv_cache 24 GiB -> 11.5 GiB, or devices [5]"
+
+
+def test_following_the_advice_makes_it_fit() -> None:
+    demands = [family("a", kv_cache="40GiB"), family("b", kv_cache="40GiB")]
+    lines = advice(demands, parse_gpus("80GB"), None)
+    assert lines[-1].startswith(("a: kv_cache 40 GiB -> ", "b: kv_cache 40 GiB -> "))
+    sizes = {line[0]: line.split(" -> ")[1].split(",")[0].replace(" ", "") for line in lines}
+    assert sizes.keys() == {"a", "b"}
+    again = [family(name, kv_cache=sizes[name]) for name in "ab"]
+    assert plan(again, parse_gpus("80GB")).fits
+
+
+def test_where_one_family_could_take_what_another_leaves_the_advice_is_a_pin() -> None:
+    demands = [
+        family("large", architecture=LLAMA_3_1_70B, tensor_parallel_size=4, kv_cache="3GiB"),
+        family("small", 12, devices=[3], kv_cache="1GiB", mode="interleaved"),
+    ]
+    lines = advice(demands, parse_gpus("4x110GB"), None)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"small: pin the expert of large, {GATHER}")
+
+
+def test_what_no_change_mends_says_how_much_it_is() -> None:
+    lines = advice([family(architecture=LLAMA_3_1_70B)], parse_gpus("80GB"), None)
+    assert lines[-1].startswith("GPU 0: f take ")
+    assert advice([family()], parse_gpus("80GB"), None) == []
+
+
+def test_gpus_that_are_not_there_and_heads_that_do_not_split_are_refused() -> None:
+    with pytest.raises(PlanImpossible, match=r"f: devices \[3\] are not there; the node has 2"):
+        plan([family(devices=[3])], parse_gpus("2x80GB"))
+    with pytest.raises(PlanImpossible, match="needs as many devices, and there are 1"):
+        plan([family(tensor_parallel_size=2, devices=[1])], parse_gpus("2x80GB"))
+    with pytest.raises(PlanImpossible, match="32 attention heads cannot be split"):
+        plan([family(tensor_parallel_size=3)], parse_gpus("8x80GB"))
+
+
+def test_engines_on_a_gpu_ask_vllm_for_no_more_than_their_parts() -> None:
+    planned = plan([family("a"), family("b")], parse_gpus("80GB"))
+    for found in planned.families:
+        share = planned.utilization(found)
+        assert share * 80 * GB <= shares(planned)[found.name]
+        assert share > 0.2
+    assert sum(planned.utilization(found) for found in planned.families) <= 0.9
+
+
+def test_vllms_own_arguments_are_counted() -> None:
+    eager = plan([family(extra_args=["--enforce-eager"])], parse_gpus("80GB")).gpus[0].shares[0]
+    assert eager.graphs == 0
+    short = family(extra_args=["--max-num-batched-tokens=512"])
+    usual = family()
+    assert plan([short], parse_gpus("80GB")).gpus[0].used < plan([usual], parse_gpus("80GB")).gpus[0].used
+    eight = family(extra_args=["--kv-cache-dtype", "fp8"])
+    assert 2 * eight.kv_bytes_per_token == usual.kv_bytes_per_token
+
+
+def test_costs_follow_the_bandwidths() -> None:
+    found = plan([family(experts=3)], parse_gpus("80GB")).families[0]
+    costs = costs_of(found, profile_for(80 * GB))
+    assert costs.switch == pytest.approx(2 * LLAMA_3_1_8B_BYTES / 2e12)
+    assert costs.load_from_host == pytest.approx(LLAMA_3_1_8B_BYTES / 32e9)
+    assert costs.load_from_disk == pytest.approx(costs.load_from_host + LLAMA_3_1_8B_BYTES / 24e9)
+    alone = plan([family()], parse_gpus("80GB")).families[0]
+    assert costs_of(alone, profile_for(24 * GB)).switch is None
+
+
+def test_a_solution_fits_and_splits_what_one_gpu_cannot_hold() -> None:
+    demands = [family("large", architecture=LLAMA_3_1_70B), family("small", 12)]
+    solved = solve(demands, parse_gpus("4x80GB"))
+    assert solved.fits
+    assert {found.name: found.demand.ranks for found in solved.families} == {"large": 4, "small": 2}
+    assert [found.demand.pinned for found in solved.families] == [1, 0]
+
+
+def test_where_there_is_no_solution_the_family_is_named() -> None:
+    with pytest.raises(PlanImpossible, match="f fits on no GPUs"):
+        solve([family(architecture=LLAMA_3_1_70B)], parse_gpus("80GB"))
+
+
+@st.composite
+def _demands(draw: st.DrawFn) -> list[FamilyDemand]:
+    return [
+        family(
+            f"f{number}",
+            draw(st.integers(1, 6)),
+            opened=draw(st.booleans()),
+            pinned=0,
+            mode=draw(st.sampled_from(["interleaved", "plain"])),
+            kv_cache=f"{draw(st.integers(1, 20))}GiB",
+        )
+        for number in range(draw(st.integers(1, 3)))
+    ]
+
+
+@given(_demands(), st.integers(16, 300), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_sums_are_sums_and_a_plan_that_fits_keeps_the_reserve(
+    demands: list[FamilyDemand], size: int, count: int
+) -> None:
+    gpus = parse_gpus(f"{count}x{size}GB")
+    planned = plan(demands, gpus)
+    for gpu in planned.gpus:
+        assert gpu.used + gpu.free == gpu.gpu.bytes
+        assert all(share.total > 0 for share in gpu.shares)
+    if planned.fits:
+        assert all(gpu.free_share >= 0.0999 for gpu in planned.gpus)
+        assert all(found.longest_sequences >= 1 for found in planned.families)
+    assert (advice(demands, gpus, None) == []) == planned.fits
