@@ -11,12 +11,13 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from experts.errors import EngineError
 from server.access.allowed_hosts import AllowedHosts
 from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
-from server.compose import Running, running
+from server.compose import running
 from server.config.settings import Settings
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
@@ -57,17 +58,15 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_over(gateway: Running, reload: Reload, certificate: Certificate | None = None) -> Server:
-    """The HTTP server; it ends once ``should_exit`` is set and answers under way have had their time."""
-    services = gateway.services
-    gate = AdmissionGate(
-        FastPath(create_app(gateway, reload), FAST_ENDPOINTS), services.settings.server.limits
-    )
+def server_over(app: FastAPI, services: Services, certificate: Certificate | None = None) -> Server:
+    """Makes the HTTP server of ``app``, which ``create_app`` made. It ends once ``should_exit`` is set and
+    answers under way have had their time."""
     config = services.settings.server
-    app = AllowedHosts(
+    gate = AdmissionGate(FastPath(app, FAST_ENDPOINTS), config.limits)
+    hosts = AllowedHosts(
         with_cors(gate, config.cors_origins), config, config.host, lambda: services.keys.needed
     )
-    return _server(app, gate, services, certificate)
+    return http_server(hosts, gate, services, certificate)
 
 
 @contextlib.asynccontextmanager
@@ -84,7 +83,7 @@ async def operators_served(
     gate = AdmissionGate(create_admin_app(services, reload), services.settings.server.limits)
     config = services.settings.server
     app = AllowedHosts(gate, config, config.admin_host, lambda: config.admin_key is not None)
-    server = _server(app, gate, services, certificate)
+    server = http_server(app, gate, services, certificate)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     print(f"Operators' listener on {shown_address(_scheme(services), host, port)}", flush=True)
@@ -95,7 +94,10 @@ async def operators_served(
         await serving
 
 
-def _server(app: ASGIApp, gate: AdmissionGate, services: Services, certificate: Certificate | None) -> Server:
+def http_server(
+    app: ASGIApp, gate: AdmissionGate, services: Services, certificate: Certificate | None = None
+) -> Server:
+    """Makes the HTTP server of ``app``, which ``gate`` is part of."""
     limits = services.settings.server.limits
     config = uvicorn.Config(
         app,
@@ -169,7 +171,7 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
         async with running(settings) as gateway:
             services = gateway.services
             reload = Reload(services, read, certificate)
-            server = server_over(gateway, reload, certificate)
+            server = server_over(create_app(gateway, reload), services, certificate)
             async with operators_served(services, reload, operators, certificate):
                 stopping.started(server.stop)
                 await _serve(server, listener, services, _reload_at(hangup, reload))

@@ -47,7 +47,7 @@ class OurGateway:
         return None
 
     async def start(self, site: Site) -> None:
-        file = await asyncio.to_thread(self._prepare, site.folder)
+        file = await asyncio.to_thread(self.prepare, site.folder)
         self.port = free_port()
         command = [
             sys.executable,
@@ -73,8 +73,8 @@ class OurGateway:
             await self._running.stop()
         self._running = None
 
-    def _prepare(self, folder: Path) -> Path:
-        """Its configuration's file."""
+    def prepare(self, folder: Path) -> Path:
+        """Prepares its experts, and returns its configuration's file."""
         embedded = Path(router.__file__).parent / "embedded"
         fitted = router_on(Artifact.read(embedded), embedder_named(StaticMiniLm.name)).artifact
         fitted.write(folder / "static")

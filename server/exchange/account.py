@@ -4,9 +4,12 @@ import logging
 import time
 
 from server.access.admission import Admission
+from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.exchange.arrival import Caller
+from server.exchange.destination import StreamedAnswer
 from server.exchange.token_counter import TokenCounter
 from server.feedback.recorder import Recorded
+from server.model_request import ModelRequest
 from server.routing.routing import Route
 from server.services import Services
 
@@ -47,6 +50,17 @@ class Account:
     def seconds(self) -> float:
         """Seconds since the request came."""
         return time.monotonic() - self._began
+
+    async def enter(self, request: ModelRequest, *, computes: bool) -> None:
+        """Reserves what ``request`` may use of its key's limits; ``computes``: whether an expert computes for
+        it. Raises UnknownModel, OverLimit."""
+        assert self.admission is not None, "its key is known"
+        estimate = await TokenEstimate.of(request, self._services.workers) if computes else NO_TOKENS
+        self.admission.enter(self._services.catalog.name_of(request.model), estimate)
+
+    def counted(self, answer: bytes | StreamedAnswer) -> bytes | StreamedAnswer:
+        """``answer``, which the gateway gives by itself, with the tokens counted that it says it took."""
+        return self.tokens.whole(answer) if isinstance(answer, bytes) else answer
 
     def first_bytes(self) -> None:
         """Notes that the engine has begun to answer."""

@@ -13,6 +13,7 @@ from memory_tiers.driver.manager import TierManager
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
 from server.resilience.circuit_breakers import Attempt, Breakers
+from server.resilience.stall_timeout import unstalled
 
 RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 """Pauses before trying again work that an engine lost before anything of it reached the client."""
@@ -43,8 +44,11 @@ class OpenAnswer:
     def status(self) -> int:
         return self.answer.status
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Iterates over the whole answer."""
+    def events(self, stall_timeout_s: float) -> AsyncIterator[bytes]:
+        """Iterates over the whole answer. Raises EngineStalled if nothing comes for so long; 0: never."""
+        return unstalled(self._events(), stall_timeout_s) if stall_timeout_s else self._events()
+
+    async def _events(self) -> AsyncIterator[bytes]:
         if self.head:
             yield self.head
         async for chunk in self.rest:

@@ -51,8 +51,8 @@ class KeepAlive:
             await asyncio.sleep(self._every_s)
 
 
-def comment(services: Services, expert: str) -> bytes:
-    """What a request for ``expert`` waits for."""
+def waiting_for(services: Services, expert: str) -> bytes:
+    """Says in a comment what a request for ``expert`` waits for."""
     return f": {_waits_for(services, expert)} ...\n\n".encode()
 
 

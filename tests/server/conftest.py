@@ -13,10 +13,12 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from fastapi import FastAPI
 from safetensors.numpy import save_file
 
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
+from server.app import create_app
 from server.batches.service import Batches
 from server.compose import Running, running
 from server.config.api_keys import ANONYMOUS, Key
@@ -131,13 +133,15 @@ def simulated(settings: Settings, **speeds: Any) -> Settings:
 
 @pytest.fixture
 def serving() -> Serving:
-    """``async with serving(settings) as gateway``: on a free port, ready. ``read``: what a reload reads."""
+    """``async with serving(settings) as gateway``: on a free port, ready. ``read``: what a reload reads;
+    ``extend``: adds to the application."""
 
     @contextlib.asynccontextmanager
     async def serve(
         settings: Settings,
         read: Callable[[], Settings] | None = None,
         engine_of: EngineFactory = engine_of,
+        extend: Callable[[FastAPI], object] = lambda app: None,
     ) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -147,7 +151,9 @@ def serving() -> Serving:
             ):
                 services, certificate = made.services, certificate_of(settings.server)
                 reload = Reload(services, read or (lambda: settings), certificate)
-                server = server_over(made, reload, certificate)
+                app = create_app(made, reload)
+                extend(app)
+                server = server_over(app, services, certificate)
                 serving_task = asyncio.create_task(server.serve(sockets=[listener]))
                 await services.tiers.ready()
                 try:

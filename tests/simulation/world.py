@@ -25,6 +25,7 @@ from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.errors import TiersError
 from server.access.usage import UsageQuery
+from server.app import create_app
 from server.compose import running
 from server.config.settings import Settings, load
 from server.errors import ReloadRefused
@@ -314,7 +315,7 @@ async def _serving(
                 return settings
 
             reload = Reload(gateway.services, read)
-            server = server_over(gateway, reload)
+            server = server_over(create_app(gateway, reload), gateway.services)
             world = World(scenario, loop, wall, gateway.services, server, reload, engines[0], disk, folder)
             yield world
 

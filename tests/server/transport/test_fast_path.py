@@ -1,7 +1,9 @@
-"""The quick way answers as the long one does."""
+"""The fast path answers as the application does, and steps aside where that has middleware."""
 
 import pytest
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers
+from starlette.middleware.base import RequestResponseEndpoint
 from starlette.routing import Route
 
 from server.app import FAST_ENDPOINTS, create_app
@@ -22,7 +24,7 @@ def test_a_header_is_what_starlette_says_it_is(name: str) -> None:
     assert list(quick.items()) == list(starlettes.items())
 
 
-async def test_every_quick_path_is_served_and_described_by_the_application_too(
+async def test_every_fast_path_is_served_and_described_by_the_application_too(
     settings: Settings, serving: Serving
 ) -> None:
     async with serving(settings) as gateway:
@@ -42,3 +44,19 @@ async def test_other_methods_and_paths_are_the_applications(settings: Settings, 
             assert (await gateway.http.request(method, path)).status_code == status
         answer = await gateway.http.post("/v1/chat/completions?a=b", json=chat())
         assert answer.status_code == 200
+
+
+async def test_middleware_of_the_application_runs_on_every_path(settings: Settings, serving: Serving) -> None:
+    def mark(app: FastAPI) -> None:
+        @app.middleware("http")
+        async def marked(request: Request, call_next: RequestResponseEndpoint) -> Response:
+            answer = await call_next(request)
+            answer.headers["x-marked"] = request.url.path
+            return answer
+
+    async with serving(settings, extend=mark) as gateway:
+        for stream in (False, True):
+            answer = await gateway.post(stream=stream)
+            assert answer.status_code == 200
+            assert answer.headers["x-marked"] == "/v1/chat/completions"
+        assert (await gateway.http.get("/health")).headers["x-marked"] == "/health"

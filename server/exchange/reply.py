@@ -1,0 +1,95 @@
+"""What is told of one request: its headers, its answer, its error, to wherever the answer goes."""
+
+import logging
+
+from memory_tiers.lease import Lease
+from server.error_table import Failure, failure_of, rendering_of, retry_after
+from server.exchange.account import Account
+from server.exchange.answer_headers import of_lease, of_route
+from server.exchange.destination import Destination, StreamedAnswer, Wording
+from server.exchange.endpoint import Endpoint
+from server.exchange.engine_errors import engine_failure
+from server.routing.routing import Route
+
+log = logging.getLogger("coe.requests")
+
+
+class Reply:
+    """Gathers headers until the answer begins, and words errors before and after that."""
+
+    def __init__(self, endpoint: Endpoint, destination: Destination, account: Account) -> None:
+        self._endpoint = endpoint
+        self._destination = destination
+        self._account = account
+        self._headers = {**endpoint.headers(account.request_id)}
+        self._streamed: StreamedAnswer | None = None
+        self._told = False  # the client has the last event of its stream
+
+    def __repr__(self) -> str:
+        return f"<Reply {self._account.request_id} [{self.status or 'not begun'}]>"
+
+    @property
+    def status(self) -> int:
+        """HTTP status; zero until something was told."""
+        return self._destination.status
+
+    def note_limits(self) -> None:
+        """Says what is left of the key's limits now."""
+        if self._account.admission is not None:
+            self._headers |= self._endpoint.limit_headers(self._account.admission.remaining())
+
+    def note_route(self, route: Route) -> None:
+        """Says which expert answers, before it is there."""
+        self._headers |= of_route(route)
+
+    def note_lease(self, lease: Lease) -> None:
+        """Says how long the request waited."""
+        self._headers |= of_lease(lease)
+
+    async def tell(self, answer: bytes | StreamedAnswer) -> None:
+        """Tells an answer of status 200, from its beginning to its end."""
+        if isinstance(answer, bytes):
+            await self._destination.whole(200, answer, self._headers)
+            return
+        self._streamed = answer
+        await self._destination.start_stream(self._headers)
+        async for chunk in answer.events():
+            if chunk:
+                await self._destination.part(chunk)
+                self._told = answer.is_last(chunk)
+        await self._destination.end()
+
+    async def comment(self, comment: bytes) -> None:
+        """Tells a client that waits for its stream to begin that it is not forgotten."""
+        await self._destination.start_stream(self._headers)
+        await self._destination.part(comment)
+
+    async def fail(self, error: Exception) -> None:
+        """Tells what went wrong, as the error table says it. The log has what clients are not told."""
+        row = rendering_of(error)
+        if row.status == 500:
+            log.error("request %s failed", self._account.request_id, exc_info=error)
+        elif row.message is not None:
+            log.warning("request %s: %s", self._account.request_id, error)
+        if self._told:
+            await self._destination.end()
+            return
+        if not self.status:
+            self._headers |= retry_after(error)
+            self.note_limits()
+        await self._refuse(failure_of(error))
+
+    async def engine_refused(self, status: int, body: bytes) -> None:
+        """Tells what an engine answered with an error status."""
+        if status >= 500:
+            log.error("request %s: the engine answered %d", self._account.request_id, status)
+        await self._refuse(engine_failure(status, body))
+
+    async def _refuse(self, failure: Failure) -> None:
+        endpoint, id, streamed = self._endpoint, self._account.request_id, self._streamed
+        wording = Wording(
+            body=lambda failure: endpoint.error_body(failure, id),
+            event=streamed.error_event if streamed else lambda failure: endpoint.error_event(failure, id),
+            streamed=streamed,
+        )
+        await self._destination.fail(failure, wording, self._headers)
