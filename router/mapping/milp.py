@@ -50,8 +50,8 @@ class Solution:
     score: float
     """Expected, 0 to 1."""
     standard_error: float
-    """Standard error of the score, from the table's, taken as independent between categories. It knows
-    nothing of the choice: the best of many noisy means looks a little better than it is."""
+    """By ``ScoreTable.error_of``, for the score. It knows nothing of the choice: the best of many noisy means
+    looks a little better than it is."""
     bound: float
     """No map within the budgets scores more, margin or not. Where the score is optimal it is greater by less
     than a millionth of a point."""
@@ -94,7 +94,7 @@ def solve(
     return Solution(
         experts={name: table.experts[index] for name, index in zip(table.categories, chosen, strict=True)},
         score=score,
-        standard_error=float(np.linalg.norm(table.shares * table.errors[rows, chosen])),
+        standard_error=table.error_of(chosen),
         bound=max(bound, score),
         active=float(table.shares @ table.parameters[chosen]),
         total=float(table.parameters[np.unique(chosen)].sum()),

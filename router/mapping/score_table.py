@@ -41,7 +41,7 @@ class ScoreTable:
     means: Floats
     """[categories, experts], expected score from 0 to 1."""
     errors: Floats
-    """[categories, experts], standard errors of the means."""
+    """[categories, experts], standard errors that the graded prompts of a category alone give its means."""
     counts: NDArray[np.int64]
     """[categories, experts], graded prompts."""
 
@@ -105,19 +105,16 @@ class ScoreTable:
         for label, part in zip(labels, evidence, strict=True):
             of_label[label] = of_label[label] + part if label in of_label else part
         level_of_label = {label: part.level_near(root, prior) for label, part in of_label.items()}
-        levels, priors = [], []
+        levels = []
         for row, (name, label, part) in enumerate(zip(categories, labels, evidence, strict=True)):
             inside = row_of_prompt == row
             if name not in parents:
                 levels.append(level_of_label[label])
-                priors.append(prior)
             elif expected is None or not inside.any():
                 levels.append(part.level_near(level_of_label[label], prior))
-                priors.append(prior)
             else:
                 mean = np.average(expected[inside], axis=0, weights=weights[inside])
                 levels.append(part.level_near(_Level.of(mean), finer_prior))
-                priors.append(finer_prior)
         means = np.clip([level.ease + level.advantages for level in levels], 0, 1)
         seen = np.array([part.seen for part in evidence])
         prompts = np.bincount(row_of_prompt, weights, minlength=len(categories))
@@ -128,9 +125,22 @@ class ScoreTable:
             np.asarray(parameters, dtype=np.float64),
             prompts / prompts.sum(),
             means,
-            _posterior_errors(means, seen + np.array(priors)[:, None]),
+            _errors(means, seen),
             np.array([part.counts for part in evidence]),
         )
+
+    def error_of(self, chosen: NDArray[np.int64]) -> float:
+        """Returns the standard error of a map's score. ``chosen``: [categories], the index of each expert.
+
+        The rows' own errors, of prompts that are in one row each, and that of the shares. A shrunk mean is
+        less uncertain than its own prompts say, by what it borrows of others; but all rows borrow of the same
+        prompts, and over all rows that adds up to what the prompts' own errors do.
+        """
+        rows = np.arange(len(self.categories))
+        means, errors = self.means[rows, chosen], self.errors[rows, chosen]
+        between = self.shares @ (means - self.shares @ means) ** 2
+        prompts = max(1, int(self.counts.max(axis=1).sum()))
+        return float(np.sqrt(((self.shares * errors) ** 2).sum() + between / prompts))
 
     def share_of(self) -> dict[str, float]:
         """Category to its share."""
@@ -233,8 +243,9 @@ class _Evidence:
         return _Level((grades + prior * parent.ease) / (self.prompts + prior), advantages)
 
 
-def _posterior_errors(means: Floats, seen: Floats) -> Floats:
-    """Standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)): a mean of 1 is not certain."""
+def _errors(means: Floats, seen: Floats) -> Floats:
+    """Standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)), so that a mean of 1 is not certain.
+    Imagined prompts are not among those ``seen``: they say again what other rows' prompts said."""
     centre = (seen * means + 1) / (seen + 2)
     deviations: Floats = np.sqrt(centre * (1 - centre) / (seen + 3))
     return deviations

@@ -150,9 +150,11 @@ def test_the_margin_counts_from_the_cheaper_one_that_is_left() -> None:
     assert solve(found, Budgets(), min_margin=10).experts["c0"] == "e0"
 
 
-def test_the_standard_error_adds_up_over_independent_categories() -> None:
+def test_the_standard_error_is_that_of_the_categories_scores_and_of_their_shares() -> None:
     solution = solve(table([7], [[0.5], [0.6]], shares=[1, 3]), Budgets())
-    assert solution.standard_error == pytest.approx(0.02 * np.hypot(0.25, 0.75))
+    between = 0.25 * 0.075**2 + 0.75 * 0.025**2
+    own = 0.02 * np.hypot(0.25, 0.75)
+    assert solution.standard_error == pytest.approx(np.hypot(own, np.sqrt(between / 20)))
 
 
 def test_a_budget_that_nothing_fits_names_the_smallest_that_something_does() -> None:

@@ -196,3 +196,56 @@ def test_without_a_prompt_a_finer_category_is_its_label() -> None:
     )
     assert mean(found, "math/1", "small") == pytest.approx(1.0)
     assert found.shares[1] == pytest.approx(0.5 / 10.5)
+
+
+def test_the_error_of_a_maps_score_is_what_redraws_of_its_prompts_have() -> None:
+    """Forty rows of some 25 prompts in four labels, predicted by other prompts' grades and shrunk to that."""
+    random = np.random.default_rng(0)
+    labels = [f"l{number}" for number in range(4)]
+    parents = {f"{label}/{number}": label for label in labels for number in range(10)}
+    truth = random.uniform(0.2, 0.8, (len(parents), 2))
+    fixed = random.integers(0, 2, len(parents))
+    scores, printed = [], []
+    for _ in range(300):
+        rows = random.integers(0, len(parents), 1000)
+        hardness = random.uniform(size=(1000, 1))  # a prompt is hard for both experts, or for none
+        grades = (hardness < truth[rows]).astype(np.float64)
+        halves = np.arange(1000) % 2
+        expected = np.empty_like(grades)
+        for half in (0, 1):
+            for label in range(4):
+                inside = rows // 10 == label
+                other = grades[inside & (halves != half)]
+                expected[inside & (halves == half)] = other.mean(axis=0)
+        found = ScoreTable.from_grades(
+            [list(parents)[row] for row in rows],
+            np.ones(1000),
+            grades,
+            experts=("a", "b"),
+            parameters=(1.0, 2.0),
+            categories=list(parents),
+            parents=parents,
+            expected=expected,
+        )
+        scores.append(found.shares @ found.means[np.arange(len(parents)), fixed])
+        printed.append(found.error_of(fixed))
+    assert np.mean(printed) == pytest.approx(np.std(scores), rel=0.2)
+
+
+def test_imagined_prompts_are_no_evidence() -> None:
+    grades = np.array([[1.0, 0.0], [0.0, 1.0]] * 10)
+    few, many = (
+        ScoreTable.from_grades(
+            ["a"] * 20,
+            np.ones(20),
+            grades,
+            experts=("x", "y"),
+            parameters=(1.0, 2.0),
+            categories=["a"],
+            parents={},
+            prior=prior,
+        )
+        for prior in (1.0, 500.0)
+    )
+    np.testing.assert_allclose(few.errors, many.errors)
+    assert few.errors[0, 0] == pytest.approx(0.5 / np.sqrt(23))
