@@ -5,12 +5,13 @@ and the reported accuracy are taken from, so no prompt is lost to a part that on
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.arrays import Floats, Targets, Vectors
+from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings
 
 FOLDS = 5
@@ -47,15 +48,25 @@ class Corpus:
 
 
 def apart(corpus: Corpus, learn: Callable[[Corpus, Readings], Floats]) -> Floats:
-    """[n, ...]: for each fold, what ``learn`` says of its prompts after learning from the other folds."""
+    """[n, ...]: for each fold, what ``learn`` says of its prompts after learning from the other folds, which
+    the lexicon too has learned from alone."""
     said: list[Floats] = []
     rows: list[NDArray[np.int64]] = []
     for fold in range(FOLDS):
         inside = corpus.folds == fold
         if inside.any():
-            said.append(learn(corpus[~inside], corpus.readings[inside]))
+            part = _relearned(corpus, ~inside)
+            said.append(learn(part[~inside], part.readings[inside]))
             rows.append(np.flatnonzero(inside))
     together = np.concatenate(said)
     placed = np.empty_like(together)
     placed[np.concatenate(rows)] = together
     return placed
+
+
+def _relearned(corpus: Corpus, seen: NDArray[np.bool_]) -> Corpus:
+    """All prompts, with grams as they are weighed by a lexicon of the data's prompts that are ``seen``."""
+    if corpus.readings.lexicon is None:
+        return corpus
+    lexicon = Lexicon.of_grams(corpus.readings.grams[seen & ~corpus.plain])
+    return replace(corpus, readings=corpus.readings.weighed_by(lexicon))

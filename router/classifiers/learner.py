@@ -39,7 +39,8 @@ class Learner:
         readings, targets, importance = corpus.readings, corpus.targets, corpus.importance
         if spread is not None and self.unlabelled is not None:
             decided = np.flatnonzero(spread.any(axis=1))
-            readings = readings + self.unlabelled[decided]
+            more = self.unlabelled[decided].weighed_by(readings.lexicon)
+            readings = readings + more
             targets = np.concatenate([targets, spread[decided].argmax(axis=1)])
             importance = np.concatenate([importance, np.full(len(decided), SPREAD_IMPORTANCE)])
         return fit_linear(readings, targets, self.labels, importance=importance)

@@ -53,6 +53,17 @@ class Lexicon:
         for text in texts:
             found[_counted(text)[0]] += 1
             prompts += 1
+        return cls._from(found, prompts)
+
+    @classmethod
+    def of_grams(cls, grams: "csr_array") -> Self:
+        """The lexicon of the prompts that a matrix has the grams of, whatever weighed them."""
+        found = np.bincount(grams.indices, minlength=BUCKETS).astype(np.float64)
+        return cls._from(found, grams.shape[0])
+
+    @classmethod
+    def _from(cls, found: NDArray[np.float64], prompts: int) -> Self:
+        """``found``: [buckets], prompts that each is in."""
         rarity = np.log((1 + prompts) / (1 + found)) + 1
         return cls(rarity.astype(np.float16).astype(np.float32))
 
@@ -70,6 +81,14 @@ class Lexicon:
         data = np.concatenate([row.weights for row in rows])
         buckets = np.concatenate([row.buckets for row in rows]).astype(np.int32)
         return csr_array((data, buckets, ends), shape=(len(texts), BUCKETS))
+
+    def reweighed(self, grams: "csr_array", before: "Lexicon") -> "csr_array":
+        """The matrix that this lexicon makes of the prompts whose one ``before`` made."""
+        data = grams.data * (self.rarity / before.rarity)[grams.indices]
+        rows = np.repeat(np.arange(grams.shape[0]), np.diff(grams.indptr))
+        lengths = np.sqrt(np.bincount(rows, data**2, minlength=grams.shape[0]))
+        data = data / np.where(lengths > 0, lengths, 1.0)[rows]
+        return csr_array((data.astype(np.float32), grams.indices, grams.indptr), shape=grams.shape)
 
     def oddity(self, grams: Grams) -> float:
         """Says how rare the runs of a prompt are on average: 1 for what is in every prompt of training; 0

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array, vstack
 
 from router.arrays import Floats, Targets, Vectors
-from router.classifiers.lexicon import Reading
+from router.classifiers.lexicon import Lexicon, Reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,13 +20,22 @@ class Readings:
     """[n, dimension]"""
     grams: "csr_array"
     """[n, buckets]"""
+    lexicon: Lexicon | None = None
+    """The one that weighs the grams; None: they are never weighed anew."""
 
     def __getitem__(self, rows: NDArray[Any]) -> "Readings":
-        return Readings(self.vectors[rows], self.grams[rows])
+        return Readings(self.vectors[rows], self.grams[rows], self.lexicon)
 
     def __add__(self, other: "Readings") -> "Readings":
+        """``other``: weighed by the same lexicon."""
         grams = vstack([self.grams, other.grams], format="csr")
-        return Readings(np.vstack([self.vectors, other.vectors]), grams)
+        return Readings(np.vstack([self.vectors, other.vectors]), grams, self.lexicon)
+
+    def weighed_by(self, lexicon: Lexicon | None) -> "Readings":
+        """The same prompts with grams as ``lexicon`` weighs them."""
+        if lexicon is None or self.lexicon is None or lexicon is self.lexicon:
+            return self
+        return Readings(self.vectors, lexicon.reweighed(self.grams, self.lexicon), lexicon)
 
     def __len__(self) -> int:
         return len(self.vectors)

@@ -85,7 +85,7 @@ def train(
     _check_parted(corpus.folds[~corpus.plain], "labelled")
     learner = Learner(classifier, labels, more)
     fitted, logits = cross_fitted(learner, corpus, progress)
-    uncertainty, doubted = doubts_of(corpus, logits, lexicon, seed)
+    uncertainty, doubted = doubts_of(corpus, logits, seed)
     best = logits.argmax(axis=1)
     routed = [GENERAL if doubt else labels[index] for doubt, index in zip(doubted, best, strict=True)]
     table, clusters = None, None
@@ -132,7 +132,8 @@ def _read(
         block = examples[start : start + 100]
         blocks.append(embeddings.embed([example.prompt for example in block]))
         progress("embedding", start + len(block), len(examples))
-    return Readings(np.concatenate(blocks), lexicon.matrix([example.prompt for example in examples]))
+    grams = lexicon.matrix([example.prompt for example in examples])
+    return Readings(np.concatenate(blocks), grams, lexicon)
 
 
 def corpus_of(
@@ -159,18 +160,20 @@ def corpus_of(
     )
 
 
-def doubts_of(
-    corpus: Corpus, logits: Floats, lexicon: Lexicon, seed: int
-) -> tuple[Uncertainty, NDArray[np.bool_]]:
+def doubts_of(corpus: Corpus, logits: Floats, seed: int) -> tuple[Uncertainty, NDArray[np.bool_]]:
     """Fits the doubts, and says whether each prompt is doubted when it is not trained on."""
 
     def distances(others: Corpus, readings: Readings) -> Floats:
         return distances_to(landmarks_of(others, seed), readings.vectors)
 
+    def oddities(others: Corpus, readings: Readings) -> Floats:
+        assert others.readings.lexicon is not None
+        return others.readings.lexicon.oddities(readings.grams)
+
     signs = Signs(
         entropies(np.exp(log_softmax(logits))),
         apart(corpus, distances),
-        lexicon.oddities(corpus.readings.grams),
+        apart(corpus, oddities),
     )
     uncertainty = Uncertainty.of(
         landmarks_of(corpus, seed), signs, importance=corpus.importance, doubted=DOUBTED

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 from scipy.sparse import csr_array
 
 from router.arrays import Floats
 from router.classifiers.crossfit import FOLDS, Corpus, apart
+from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings
 
 
@@ -52,3 +55,25 @@ def test_a_fold_without_prompts_is_not_asked() -> None:
 
     apart(corpus([0, 0, 3]), learn)
     assert calls == [2, 1]
+
+
+def test_the_lexicon_has_not_seen_the_prompts_that_are_spoken_of() -> None:
+    texts = [f"word{number} the" for number in range(6)]
+    whole = Lexicon.of(texts)
+    given = corpus([0, 0, 1, 1, 2, 2])
+    given = replace(given, readings=Readings(given.vectors, whole.matrix(texts), whole))
+    plain = np.array([False] * 5 + [True])
+    seen: list[list[str]] = []
+
+    def learn(others: Corpus, readings: Readings) -> Floats:
+        assert others.readings.lexicon is readings.lexicon
+        assert readings.lexicon is not None
+        learnt = [texts[target] for target in others.targets if not plain[target]]
+        assert np.array_equal(readings.lexicon.rarity, Lexicon.of(learnt).rarity)
+        told = [texts[int(number)] for number in readings.vectors[:, 0]]
+        np.testing.assert_allclose(readings.grams.data, readings.lexicon.matrix(told).data, rtol=1e-5)
+        seen.append(learnt)
+        return np.zeros(len(readings))
+
+    apart(replace(given, plain=plain), learn)
+    assert len(seen) == 3

@@ -86,3 +86,16 @@ def test_what_is_written_as_nothing_before_is_odd() -> None:
     assert 0 < known < strange
     grams = made.matrix(["the keel and the reef", "∮ §§ ⟨ψ|φ⟩"])
     np.testing.assert_allclose(made.oddities(grams), [known, strange], rtol=1e-4)
+
+
+def test_a_matrix_of_grams_says_what_lexicon_its_prompts_make() -> None:
+    found = Lexicon.of_grams(lexicon().matrix(TEXTS[:2]))
+    assert np.array_equal(found.rarity, Lexicon.of(TEXTS[:2]).rarity)
+
+
+def test_grams_are_weighed_anew_as_another_lexicon_weighs_them() -> None:
+    other = Lexicon.of(TEXTS[:2])
+    again = other.reweighed(lexicon().matrix([*TEXTS, ""]), lexicon())
+    made = other.matrix([*TEXTS, ""])
+    assert np.array_equal(again.indices, made.indices)
+    np.testing.assert_allclose(again.data, made.data, rtol=1e-5)
