@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from memory_tiers.status import MoveProgress
 from server.access.admission import check_model
 from server.access.auth import authorization_of
+from server.errors import UnknownModel
 from server.services import Services
 from server.transport.request_id import REQUEST_ID
 
@@ -41,7 +42,10 @@ async def model(request: Request, name: str) -> Response:
     # coe:31B is coe under a budget, whose map may have to be solved.
     with nullcontext() if name == listed else services.admissions.of(key).entered(listed):
         await services.named(name, key.name)
-    entry = {**next(entry for entry in entries(services) if entry["id"] == listed), "id": name}
+    found = next((entry for entry in entries(services) if entry["id"] == listed), None)
+    if found is None:  # a reload took it away while its map was solved
+        raise UnknownModel(f"The model {name[:100]!r} was removed by a reload.", "model")
+    entry = {**found, "id": name}
     if _ANTHROPIC in request.headers:
         return JSONResponse(model_of(entry), headers=_anthropics(request))
     return JSONResponse(entry)

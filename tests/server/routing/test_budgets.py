@@ -125,6 +125,37 @@ async def test_a_map_is_solved_once_however_many_ask_and_stays_until_others_need
         assert counting.solved.count(0.001) == 2
 
 
+async def test_a_composition_that_a_reload_removes_while_its_map_is_solved_is_no_model(
+    serving: Serving, settings: Settings
+) -> None:
+    class Begun(Held):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun = threading.Event()
+
+        def under(self, budget: float) -> object:
+            self.begun.set()
+            return super().under(budget)
+
+    async with serving(settings) as gateway:
+        services, held = gateway.services, Begun()
+        routing = Routing(
+            {"coe": cast(Composition, held)},
+            services.experts,
+            {"small": 200_000},
+            services.metrics.decided,
+            services.workers,
+        )
+        services.catalog = replace(services.catalog, routing=routing)
+        asked = asyncio.create_task(gateway.http.get("/v1/models/coe:2B"))
+        assert await asyncio.to_thread(held.begun.wait, 30)
+        without = services.settings.model_copy(update={"compositions": {}})
+        services.catalog = replace(services.catalog, settings=without)
+        held.go_on.set()
+        answer = await asked
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
 async def test_a_key_that_asks_for_many_budgets_waits_for_its_own() -> None:
     held = Held()
     with contextlib.closing(Workers()) as workers:
