@@ -5,6 +5,7 @@ TiersError
 ├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
 ├── OrderRefused       an operator's order cannot be carried out as things are; nothing changed
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
+├── HostFull           a copy finds no room in shared memory; the tiers do without it
 ├── ManagerBroken      a bug of ours was found while serving; no more leases are granted
 ├── LogUnwritable      the event log cannot be running; raised before anything starts
 ├── LogUnreadable      a file is no event log of this version
@@ -49,6 +50,14 @@ class OrderRefused(TiersError):
 
 class HostUnavailable(TiersError):
     """Says why the host tier's memory cannot be written."""
+
+
+class HostFull(TiersError):
+    """Says that shared memory has no room for a copy. ``held``: bytes that all copies may take there."""
+
+    def __init__(self, message: str, held: int) -> None:
+        super().__init__(message)
+        self.held = held
 
 
 class ManagerBroken(TiersError):

@@ -68,6 +68,15 @@ class MoveFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HostFilled:
+    """A read from disk found shared memory full. ``bytes``: what the host's copies may take together."""
+
+    move: Move
+    bytes: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStarted:
     """A StartEngine was carried out; ``expert`` holds ``bytes`` on the device."""
 
@@ -176,6 +185,7 @@ Event = (
     | LeaseReleased
     | MoveFinished
     | MoveFailed
+    | HostFilled
     | EngineStarted
     | EngineStartFailed
     | EngineDied

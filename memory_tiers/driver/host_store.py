@@ -5,19 +5,21 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from experts.engines.engine import Loaded
 from experts.errors import LoadFailed
+from experts.memory.machine_memory import Room
 from experts.memory.shared_memory import room_in
 from experts.spec import Expert
 from memory_tiers.driver.staging import DISK, Disk, Reading, Staged, stage
-from memory_tiers.errors import HostUnavailable
+from memory_tiers.errors import HostFull, HostUnavailable
 
 PREFIX = "coe-host-"
 _ADVICE = "lower tiers.host or make the shared memory larger"
@@ -85,8 +87,9 @@ class HostStore:
                 partial.unlink(missing_ok=True)
 
     def load(self, expert: Expert, reading: Reading | None = None) -> Loaded:
-        """Copies the expert's safetensors files and links to its other files. Raises LoadFailed and leaves no
-        half copy, also when ``close`` is called meanwhile or ``reading`` is stopped."""
+        """Copies the expert's safetensors files and links to its other files. Raises HostFull where there is
+        no room, and LoadFailed; leaves no half copy, also when ``close`` is called meanwhile or ``reading``
+        is stopped."""
         started = time.perf_counter()
         with self._work():
             partial = self.folder / f"partial-{secrets.token_hex(8)}"
@@ -94,9 +97,11 @@ class HostStore:
                 copied = self._copy(expert, partial, reading)
                 partial.rename(self.path(expert.name))
             except OSError as error:
-                raise LoadFailed(
-                    f"copying {expert.folder} to {self.folder}: {error}{_advice(error)}"
-                ) from error
+                message = f"copying {expert.folder} to {self.folder}: {error}"
+                if error.errno in (errno.ENOSPC, errno.ENOMEM):
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise HostFull(f"{message}: {_ADVICE}", self._most()) from error
+                raise LoadFailed(message) from error
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return Loaded(copied, time.perf_counter() - started)
@@ -137,6 +142,22 @@ class HostStore:
                 self._working -= 1
                 self._idle.notify_all()
 
+    def room(self) -> Room:
+        """Measures what the store's copies may take together, with those that are there. Raises
+        HostUnavailable."""
+        self.open()
+        return Room(self._most(), str(self._root))
+
+    def _most(self) -> int:
+        """Adds what is free to what the store's files take; files may be leaving meanwhile."""
+        held = 0
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    found = os.lstat(os.path.join(folder, name))
+                    held += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return room_in(self.folder) + held
+
     def _copy(self, expert: Expert, partial: Path, reading: Reading | None) -> int:
         partial.mkdir(mode=0o700)
         files: list[Staged] = []
@@ -154,19 +175,15 @@ class HostStore:
             )
         room = room_in(self.folder)
         if size > room:
-            raise LoadFailed(
-                f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has room for {room:,}: "
-                + _ADVICE
+            message = (
+                f"expert {expert.name} needs {size:,} bytes in {self.folder}, which has room for {room:,}"
             )
+            raise HostFull(f"{message}: {_ADVICE}", self._most())
         stage(files, self._closing.is_set, self._disk, reading)
         for file in files:
             dates = file.source.stat()  # engines know weights by their files' dates, and these are the same
             os.utime(file.target, ns=(dates.st_atime_ns, dates.st_mtime_ns))
         return size
-
-
-def _advice(error: OSError) -> str:
-    return f": {_ADVICE}" if error.errno in (errno.ENOSPC, errno.ENOMEM) else ""
 
 
 def _own_folder(root: Path) -> tuple[Path, int]:

@@ -12,10 +12,12 @@ from experts.spec import Expert
 from memory_tiers.actions import Move, StartEngine, StopEngine
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.staging import Reading
+from memory_tiers.errors import HostFull
 from memory_tiers.events import (
     EngineStarted,
     EngineStartFailed,
     EngineStopped,
+    HostFilled,
     MoveFailed,
     MoveFinished,
 )
@@ -26,7 +28,7 @@ from memory_tiers.tiers import Tier
 
 log = logging.getLogger("coe.tiers")
 
-MoveEnded = MoveFinished | MoveFailed
+MoveEnded = MoveFinished | MoveFailed | HostFilled
 StartEnded = EngineStarted | EngineStartFailed
 
 
@@ -101,6 +103,9 @@ class Mover:
         except asyncio.CancelledError:
             self._done(move, "cancelled", 0, started)
             raise
+        except HostFull as error:
+            self._done(move, "failed", 0, started, str(error))
+            return HostFilled(move, error.held, self.clock())
         except LoadFailed as error:
             aborted = running.reading.stopped
             reason = "aborted" if aborted else _reason(error, move)

@@ -8,6 +8,8 @@ from memory_tiers.state.records.records import Records
 
 AGAIN_S = 10.0
 """Seconds until a removed expert that could not be given back is given back again."""
+HOST_FULL_S = 60.0
+"""Seconds for which the host takes no more than it could hold when shared memory was found full."""
 ATTEMPTS = 2
 """How often in a row an engine's start may fail, or an expert's load kill its engine, before the tickets that
 wait are rejected. The next ticket tries again; an engine is also tried again after a pause without one."""
@@ -61,6 +63,19 @@ class Outcomes:
             if beneficiary is not None:
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
                 self._demand.reject(beneficiary, "load_failed", message)
+
+    def host_filled(self, move: Move, size: int) -> None:
+        """Notes that shared memory had no room for a copy: for ``HOST_FULL_S`` the host holds no more than
+        ``size`` bytes, and less than what it was to hold. Tickets wait on: the next decision makes room, or
+        loads the expert from disk."""
+        records, host = self._records, self._records.host
+        most = max(0, min(size, host.used - 1))
+        records.staging, records.aborting = None, False
+        records.leave_host(records.experts[move.expert])
+        if records.host_budget is None:
+            records.host_budget = host.capacity
+        host.resize(min(most, host.capacity))
+        records.host_full_until = records.now + HOST_FULL_S
 
     def started(self, engine: EngineRecord, expert: ExpertRecord, size: int) -> None:
         """Notes that the engine runs and the expert holds ``size`` bytes in it."""

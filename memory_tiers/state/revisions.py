@@ -60,6 +60,7 @@ class Revisions:
             records.device.resize(revision.device)
         if revision.host is not None:
             records.host.resize(revision.host)
+            records.host_budget = None
         for family in revision.families:
             records.add_engine(family, holds=False)
         for expert in [records.add(member) for member in revision.added]:

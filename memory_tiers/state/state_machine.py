@@ -14,6 +14,7 @@ from memory_tiers.events import (
     Event,
     ExpertChanged,
     Foreseen,
+    HostFilled,
     LeaseReleased,
     LoadCancelled,
     MoveFailed,
@@ -126,6 +127,8 @@ class TierState:
                 outcomes.moved(event.move, event.bytes, event.image_bytes)
             case MoveFailed(move, reason):
                 outcomes.move_failed(move, reason)
+            case HostFilled(move, size):
+                outcomes.host_filled(move, size)
             case EngineStarted(family, expert, size):
                 outcomes.started(records.engines[family], records.experts[expert], size)
             case EngineStartFailed(family, expert, reason):

@@ -19,8 +19,14 @@ class HostCopies:
         return f"<HostCopies staging {self._records.staging}{' promised' if self.promised else ''}>"
 
     def begin(self) -> None:
-        """Begins a decision; copies over a budget that became smaller go."""
+        """Begins a decision; copies over a budget that became smaller go. A host that was found full gets its
+        budget back after a while."""
         records = self._records
+        if records.host_budget is not None:
+            records.wake(records.host_full_until)
+            if records.now >= records.host_full_until:
+                records.host.resize(records.host_budget)
+                records.host_budget = None
         self.promised = records.staging is not None
         if records.host.free + records.host.leaving < 0:
             for victim in self._victims(0) or []:

@@ -21,6 +21,9 @@ class Records:
     room for (None: the budget or an order wants it). ``ordered``: experts with an order to go down.
     ``staging``: the copy to the host under way; ``aborting``: whether it is to end early.
 
+    ``host_budget``: the configured budget of the host while it can hold less, which it is thought to until
+    ``host_full_until``; None otherwise.
+
     ``quiet_since``: when the last ticket ended; None while there are some, and once the defaults were called
     back. ``decision_due``: whether something changed that a decision may follow from. ``deadline``: when time
     alone will change a decision. ``device_turnovers`` and ``host_turnovers``: how often the contents of a
@@ -39,6 +42,8 @@ class Records:
     prefetches: Counter[tuple[Tier, PrefetchUse]] = field(default_factory=Counter)
     staging: Move | None = None
     aborting: bool = False
+    host_budget: int | None = None
+    host_full_until: float = 0.0
     waiting: int = 0
     queue_numbers: int = 0
     closing: bool = False

@@ -16,7 +16,7 @@ from experts.errors import LoadFailed
 from experts.spec import Expert
 from memory_tiers.driver.host_store import PREFIX, HostStore
 from memory_tiers.driver.staging import Disk
-from memory_tiers.errors import HostUnavailable
+from memory_tiers.errors import HostFull, HostUnavailable
 
 
 def a_checkpoint(folder: Path, *, size: int = 1000) -> Expert:
@@ -123,7 +123,7 @@ def test_no_room_is_a_clear_failure_that_leaves_nothing(tmp_path: Path) -> None:
     with (expert.folder / "model-00001.safetensors").open("r+b") as file:
         file.truncate(2**42)
     expert, store = as_it_is(expert), a_store(tmp_path)
-    with pytest.raises(LoadFailed, match=r"needs 4,398,046,511,114 bytes .* room for .*: lower tiers.host"):
+    with pytest.raises(HostFull, match=r"needs 4,398,046,511,114 bytes .* room for .*: lower tiers.host"):
         store.load(expert)
     assert list(store.folder.iterdir()) == []
     store.close()

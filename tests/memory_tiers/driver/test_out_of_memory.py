@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from experts.checkpoints.hashing import PIECE_BYTES
-from experts.errors import LoadFailed
 from experts.memory.shared_memory import room_in
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.driver.staging import Disk
-from memory_tiers.errors import LeaseRejected
+from memory_tiers.errors import HostFull, LeaseRejected
 from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.driver.engine_in_hand import EngineInHand
 
@@ -65,8 +64,9 @@ def test_a_copy_that_would_fill_shared_memory_to_the_brim_is_not_begun(
     small_memory: Path, tmp_path: Path
 ) -> None:
     expert, store = an_expert(tmp_path / "a", 16 * MB - 4096), HostStore(small_memory)
-    with pytest.raises(LoadFailed, match=r"has room for 15,938,356: lower tiers.host"):
+    with pytest.raises(HostFull, match=r"has room for 15,938,356: lower tiers.host") as full:
         store.load(expert)
+    assert full.value.held == 15_938_356
     store.close()
 
 
@@ -75,7 +75,7 @@ def test_shared_memory_that_is_full_half_way_is_a_failed_load_that_leaves_nothin
 ) -> None:
     expert = an_expert(tmp_path / "a", 4 * PIECE_BYTES)
     store = HostStore(small_memory, Meanwhile(lambda: fill(small_memory)))
-    with pytest.raises(LoadFailed, match=r"No space left on device: lower tiers\.host"):
+    with pytest.raises(HostFull, match=r"No space left on device.*: lower tiers\.host"):
         store.load(expert)
     assert of_the_store(small_memory) == []
     (small_memory / "somebody-else").unlink()
@@ -112,3 +112,27 @@ async def test_a_gateway_without_memory_for_a_move_serves_on(tmp_path: Path, err
     assert engine.calls.count("start a") == 1
     await manager.close(1.0)
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+async def test_a_budget_over_what_shared_memory_holds_costs_copies_and_no_request(
+    small_memory: Path, tmp_path: Path
+) -> None:
+    names = "abcdef"
+    experts = [an_expert(tmp_path / name, 4 * MB) for name in names]
+    config = TiersConfig.model_validate({"device": 4 * MB, "host": 1000 * MB, "min_residency_s": 0})
+    store = HostStore(small_memory)
+    manager = TierManager(config, experts, {"f": EngineInHand()}, store)
+    await manager.start()
+    await manager.ready()
+    for name in names * 3:
+        with await manager.lease(name) as lease:
+            assert lease.expert == name
+    _, host, _ = manager.usage()
+    assert host.capacity_bytes is not None
+    assert host.capacity_bytes < 16 * MB
+    fill(small_memory)
+    for name in names:
+        with await manager.lease(name) as lease:
+            assert lease.expert == name
+    await manager.close(1.0)
+    assert of_the_store(small_memory) == []

@@ -8,6 +8,7 @@ from memory_tiers.events import (
     EngineStopped,
     Event,
     ExpertChanged,
+    HostFilled,
     LeaseReleased,
     MoveFailed,
     MoveFinished,
@@ -16,6 +17,7 @@ from memory_tiers.events import (
     TicketCancelled,
 )
 from memory_tiers.members import Family, Member
+from memory_tiers.state.outcomes import HOST_FULL_S
 from memory_tiers.state.records.expert_record import PRIORITIES
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier, TiersConfig
@@ -31,6 +33,8 @@ class Model:
         self.experts: dict[str, ModelExpert] = {}
         self.tickets: dict[int, ModelExpert] = {}
         self.at = 0.0
+        self.whole_host: int | None = None
+        self.full_until = 0.0
         self.events = 0
         for member in members:
             self.add(member)
@@ -57,6 +61,8 @@ class Model:
     def take_event(self, event: Event) -> None:
         self.at = event.at
         self.events += 1
+        if self.whole_host is not None and self.at >= self.full_until:
+            self.budgets["host"], self.whole_host = self.whole_host, None
         match event:
             case TicketAsked(ticket, name, at, _, priority) if name in self.experts:
                 self._ask(ticket, self.experts[name], at, PRIORITIES.index(priority))
@@ -68,6 +74,12 @@ class Model:
                 self._moved(move, size, image)
             case MoveFailed(move):
                 self._failed(move)
+            case HostFilled(move, size):
+                least = self.used("host") - 1
+                self.experts[move.expert].host.go()
+                self.whole_host = self.budgets["host"] if self.whole_host is None else self.whole_host
+                self.budgets["host"] = max(0, min(size, least, self.budgets["host"]))
+                self.full_until = self.at + HOST_FULL_S
             case EngineStarted(family, name, size):
                 self.engines[family].runs = True
                 if self.engines[family].family.resident_limit == 1:
@@ -223,7 +235,7 @@ class Model:
         if revision.device is not None:
             self.budgets["device"] = revision.device
         if revision.host is not None:
-            self.budgets["host"] = revision.host
+            self.budgets["host"], self.whole_host = revision.host, None
 
     def compare(self, state: TierState) -> None:
         """Both accounts agree: presence, bytes, images, tickets, leases and what is configured."""

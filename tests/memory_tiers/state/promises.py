@@ -9,6 +9,7 @@ from memory_tiers.events import (
     EngineStartFailed,
     Event,
     ExpertChanged,
+    HostFilled,
     LoadCancelled,
     MoveFailed,
     MoveFinished,
@@ -86,7 +87,7 @@ class Promises:
         match event:
             case MoveFinished(move) if move.target == "device":
                 self.foremost = None
-            case MoveFailed() | EngineDied() | EngineStartFailed() | EngineStarted():
+            case MoveFailed() | HostFilled() | EngineDied() | EngineStartFailed() | EngineStarted():
                 self.foremost = None
             case OrderGiven() | LoadCancelled() | ExpertChanged() | Revised():
                 self.foremost = None
@@ -110,6 +111,8 @@ class Promises:
             case Grant(ticket):
                 if foremost is not None and foremost is self.foremost:
                     self._check_bound(foremost, self.model.tickets[ticket], action)
+            case Reject(ticket) if isinstance(event, HostFilled):
+                assert "cannot leave" in action.message, f"{action} though the disk can be read"
             case Reject(ticket) if isinstance(event, MoveFailed) and ticket in self.model.tickets:
                 self._check_rejected(event.move, action, self.model.tickets[ticket])
 

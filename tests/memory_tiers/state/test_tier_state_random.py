@@ -28,6 +28,7 @@ from memory_tiers.events import (
     Event,
     ExpertChanged,
     Foreseen,
+    HostFilled,
     LeaseReleased,
     LoadCancelled,
     MoveFailed,
@@ -147,7 +148,9 @@ class World:
         if action in self.aborted:
             self.aborted.remove(action)
             fails = fails or self.chance.random() < 0.8
-        if fails or ("device" in (action.source, action.target) and not self.runs(action)):
+        if fails and action.target == "host" and action.source == "disk" and self.chance.random() < 0.5:
+            self.feed(HostFilled(action, self.chance.randint(0, 200), self.clock()))
+        elif fails or ("device" in (action.source, action.target) and not self.runs(action)):
             self.feed(MoveFailed(action, "chance", self.clock()))
         else:
             held = self.measured(size) if action.target == "device" else size
