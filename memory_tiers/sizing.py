@@ -13,7 +13,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import ByteSize
 
@@ -79,6 +79,24 @@ class Sized:
 
     config: TiersConfig
     why: str
+
+
+class Lowered(NamedTuple):
+    """Settings that fit the machine. ``warning``: what was lowered, in one line; None where nothing was."""
+
+    settings: TiersSettings
+    warning: str | None
+
+
+def within_shared_memory(settings: TiersSettings, shared: Room) -> Lowered:
+    """Lowers a host budget in bytes to what shared memory can hold: copies over that would only fail."""
+    if settings.host == "auto" or settings.host <= shared.bytes:
+        return Lowered(settings, None)
+    warning = (
+        f"tiers.host is {settings.host:,} bytes, but {shared.source} can hold {shared.bytes:,}: the host "
+        "tier does with those; lower tiers.host or make the shared memory larger"
+    )
+    return Lowered(settings.model_copy(update={"host": ByteSize(shared.bytes)}), warning)
 
 
 def devices_of(families: Sequence[FamilyNeeds], visible: str | None) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class TiersSettings(Strict):
     host: Budget = ByteSize(0)
     """Shared memory for copies of weights, the tier that a device load reads from. 0: no host tier. auto:
     what is free at the start and the device does not take, at most what ``/dev/shm`` has or all experts
-    need."""
+    need. More than shared memory can hold at the start is lowered to that, with a warning."""
     disk: ByteSize | None = None
     """Most bytes the prepared checkpoints may take together; absent means unlimited."""
     max_wait_s: float = Field(default=30.0, gt=0)

@@ -19,7 +19,7 @@ from experts.vllm_version import installed_vllm
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.gpu_memory import gpu_memory
-from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized
+from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized, within_shared_memory
 from memory_tiers.tiers import TiersConfig, TiersSettings
 from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
@@ -142,11 +142,16 @@ async def _tiers(
 def _budgets(
     settings: Settings, experts: Mapping[str, Expert], engines: Mapping[str, Engine], host: HostStore
 ) -> TiersConfig:
-    """The tiers' settings in numbers: the only place where auto is resolved. Raises MemoryUnknown,
-    HostUnavailable."""
-    if "auto" not in (settings.tiers.device, settings.tiers.host):
+    """Resolves budgets that are auto, and lowers a host budget that the machine cannot hold. Raises
+    MemoryUnknown, HostUnavailable."""
+    if settings.tiers.host == 0 and settings.tiers.device != "auto":
         return TiersConfig.model_validate(dict(settings.tiers))
     host.open()  # what killed processes left there is not free yet
+    given, warning = within_shared_memory(settings.tiers, host.room())
+    if warning is not None:
+        log.warning("%s", warning)
+    if "auto" not in (given.device, given.host):
+        return TiersConfig.model_validate(dict(given))
     families = [
         FamilyNeeds(
             settings.families[name],
@@ -156,7 +161,7 @@ def _budgets(
         )
         for name, engine in engines.items()
     ]
-    found = sized(settings.tiers, families, _machine(settings.tiers, families))
+    found = sized(given, families, _machine(given, families))
     budgets = f"tiers.device is {found.config.device:,} bytes, tiers.host {found.config.host:,}"
     log.info("%s: %s", budgets, found.why)
     return found.config

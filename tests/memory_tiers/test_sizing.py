@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ByteSize
 
 from experts.memory.machine_memory import Room
 from experts.spec import Expert, FamilyConfig
 from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.feasibility import check_members
 from memory_tiers.members import Family, Member
-from memory_tiers.sizing import WORKER_BYTES, FamilyNeeds, Machine, devices_of, sized
+from memory_tiers.sizing import (
+    WORKER_BYTES,
+    FamilyNeeds,
+    Lowered,
+    Machine,
+    devices_of,
+    sized,
+    within_shared_memory,
+)
 from memory_tiers.tiers import TiersConfig, TiersSettings
 
 GB = 10**9
@@ -200,3 +209,20 @@ def test_the_gpus_are_those_each_engine_takes_from_what_it_may_use() -> None:
     assert devices_of([two, family(1)], "GPU-7, GPU-8,GPU-9") == ("GPU-7", "GPU-8")
     assert devices_of([family(1, devices=(3, 4)), family(1, devices=(5,))], "0") == ("3", "5")
     assert devices_of([family(1, mode="simulated")], None) == ()
+
+
+def test_a_host_budget_over_what_shared_memory_holds_is_lowered_to_that() -> None:
+    settings = TiersSettings(device=ByteSize(GB), host=ByteSize(60 * GB))
+    lowered = within_shared_memory(settings, Room(24 * GB, "/dev/shm"))
+    assert lowered.settings.host == 24 * GB
+    assert lowered.settings.device == GB
+    assert lowered.warning == (
+        "tiers.host is 60,000,000,000 bytes, but /dev/shm can hold 24,000,000,000: the host tier does with "
+        "those; lower tiers.host or make the shared memory larger"
+    )
+
+
+@pytest.mark.parametrize("host", ["auto", 0, 24 * GB])
+def test_a_host_budget_that_shared_memory_can_hold_stays(host: int | str) -> None:
+    settings = TiersSettings(device=ByteSize(GB), host=host)  # type: ignore[arg-type]
+    assert within_shared_memory(settings, Room(24 * GB, "/dev/shm")) == Lowered(settings, None)

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
+from memory_tiers.driver.host_store import HostStore
 from server.app import create_app
 from server.batches.service import Batches
 from server.compose import Running, running
@@ -141,12 +142,13 @@ def serving() -> Serving:
         settings: Settings,
         read: Callable[[], Settings] | None = None,
         engine_of: EngineFactory = engine_of,
+        host_store: Callable[[], HostStore] = HostStore,
         extend: Callable[[FastAPI], object] = lambda app: None,
     ) -> AsyncIterator[Gateway]:
         with contextlib.closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with (
-                running(settings, engine_of=engine_of) as made,
+                running(settings, engine_of=engine_of, host_store=host_store) as made,
                 httpx.AsyncClient(base_url=url, timeout=30) as http,
             ):
                 services, certificate = made.services, certificate_of(settings.server)

@@ -5,12 +5,13 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import openai
 import pytest
 from pydantic import ByteSize, SecretStr
 
-from memory_tiers.driver.host_store import PREFIX
+from memory_tiers.driver.host_store import PREFIX, HostStore
 from memory_tiers.errors import BudgetTooSmall
 from server.compose import running
 from server.config.settings import Settings
@@ -275,6 +276,22 @@ async def test_budgets_that_are_auto_are_numbers_once_it_runs_and_the_log_says_w
     assert "/proc/meminfo" in line or "the limit of" in line
     assert usage["device"] is not None
     assert usage["device"] > 10**8
+
+
+async def test_a_host_budget_over_shared_memory_is_lowered_with_a_warning_and_every_request_served(
+    serving: Serving, settings: Settings, small_memory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiers = settings.tiers.model_copy(update={"host": ByteSize(60 * 10**9)})
+    settings = settings.model_copy(update={"tiers": tiers})
+    async with serving(settings, host_store=lambda: HostStore(small_memory)) as gateway:
+        for model in EXPERTS:
+            assert (await gateway.post(model=model)).status_code == 200
+        _, host, _ = gateway.services.tiers.usage()
+    assert host.capacity_bytes is not None
+    assert host.capacity_bytes < 16 * 2**20
+    (line,) = [record for record in caplog.records if "tiers.host is" in record.getMessage()]
+    assert line.levelname == "WARNING"
+    assert f"tiers.host is 60,000,000,000 bytes, but {small_memory} can hold 15," in line.getMessage()
 
 
 async def test_budgets_too_small_are_refused_and_leave_no_shared_memory(settings: Settings) -> None:
