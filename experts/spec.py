@@ -121,12 +121,15 @@ class FamilyConfig(Strict):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Computing type. ``auto`` on CPU is bfloat16 where the processor computes it natively and the first
     expert's canary proves it right, else float32; on CUDA it is left to vLLM (a type of 16 bits)."""
-    max_model_len: int = Field(default=2048, ge=64)
-    """Longest prompt plus answer, in tokens."""
-    kv_cache: ByteSize = ByteSize(2**30)
-    """Memory of the KV pool all experts of the family share."""
-    max_num_seqs: int = Field(default=32, ge=1)
-    """Sequences computed at once."""
+    max_model_len: int | None = Field(default=None, ge=64)
+    """Longest prompt plus answer, in tokens. Absent means the checkpoint's own, lowered to what fits the KV
+    pool; the log says so."""
+    kv_cache: ByteSize | None = None
+    """Memory of the KV pool all experts of the family share, on each GPU. Absent means what experts and a
+    reserve of a tenth leave of a GPU; on CPU an eighth of main memory over all engines, at most 4 GiB."""
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    """Sequences computed at once. Absent means as many of 2,048 tokens as the KV pool holds, from 8 to 256;
+    on CPU to 32."""
     switch_overhead: float = Field(default=0.1, gt=0, le=1)
     """Largest share of the engine's time that switches between experts with work may take. An expert keeps
     the engine until its switch is paid for by what it computed, then the longest waiting has its turn."""
@@ -172,6 +175,11 @@ class FamilyConfig(Strict):
                 "an embedding model writes nothing to parse; leave out tool_parser and reasoning_parser"
             )
         return self
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longest prompt plus answer; 2,048 where nothing chose it (a simulated engine)."""
+        return self.max_model_len or 2048
 
     @property
     def parses_tools(self) -> bool:

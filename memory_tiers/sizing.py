@@ -5,8 +5,7 @@
 2. On CPU device and host are the same memory. Where all experts fit on the device they do, and the host has
    what is left; else each has half, but the device enough for what never leaves it and one expert beside.
    What the host cannot use is the device's.
-3. On CUDA the device has GPU_SHARE of what is free on the GPUs, less the KV pools and one copy for each
-   interleaved engine: addresses are captured, so an image is copied to where the engine computes.
+3. On CUDA the device has what the node's plan gives to experts (``memory_tiers.planning``).
 4. The host never has more than shared memory can take, or than all experts fill, with one of them there twice
    (as checkpoint and as the image being made of it). A host that holds no expert has nothing.
 """
@@ -31,8 +30,6 @@ RESERVE_SHARE = 0.1
 """The share of main memory for the gateway and its router, page cache, and what comes later."""
 RESERVE_BYTES = 512 * 2**20
 """The least that is reserved for those."""
-GPU_SHARE = 0.9
-"""The rest is for CUDA's context, captured graphs and activations. vLLM's own default is 0.92."""
 PACKED_SHARE = 0.25
 """The share of weights that a CPU engine keeps twice, embeddings packed and as they are: 113 MB of
 SmolLM2-135M's 538 MB in float32."""
@@ -55,7 +52,7 @@ class FamilyNeeds:
     @property
     def kv_bytes(self) -> int:
         """Bytes of all workers' KV pools; each worker has a pool with its share of every token."""
-        return self.workers * self.config.kv_cache
+        return self.workers * (self.config.kv_cache or 0)
 
     def at_once(self, sizes: Sequence[int]) -> int:
         """Sums those of ``sizes`` that the engine can hold at once."""
@@ -64,8 +61,8 @@ class FamilyNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The memory that is free, read once at the start. ``gpus``: of the GPUs that the engines use; None on
-    CPU, and where no budget depends on it."""
+    """The memory that is free, read once at the start. ``gpus``: what the node's plan gives to experts; None
+    on CPU."""
 
     platform: Platform
     memory: Room
@@ -99,17 +96,6 @@ def within_shared_memory(settings: TiersSettings, shared: Room) -> Lowered:
     return Lowered(settings.model_copy(update={"host": ByteSize(shared.bytes)}), warning)
 
 
-def devices_of(families: Sequence[FamilyNeeds], visible: str | None) -> tuple[str, ...]:
-    """Lists the GPUs that engines will use. ``visible``: CUDA_VISIBLE_DEVICES, None where it is not set."""
-    found: dict[str, None] = {}
-    for family in families:
-        numbers = [str(number) for number in family.config.devices]
-        numbers = numbers or [name.strip() for name in (visible or "").split(",") if name.strip()]
-        numbers = numbers or [str(number) for number in range(family.workers)]
-        found.update(dict.fromkeys(numbers[: family.workers]))
-    return tuple(found)
-
-
 def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Machine) -> Sized:
     """Sizes the budgets that are auto. They may come out too small for the experts, also 0: ``check_members``
     says so with the numbers."""
@@ -128,11 +114,8 @@ def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Mac
     else:
         device, host = 0, needs.usable(min(free, most))
     if machine.gpus is not None:
-        device = round(machine.gpus.bytes * GPU_SHARE) - needs.kv - needs.working_copies
-        why.append(
-            f"GPUs have {machine.gpus.bytes:,} ({machine.gpus.source}), {GPU_SHARE:.0%} of which less "
-            f"{needs.kv:,} for KV pools and {needs.working_copies:,} to compute in is the device's"
-        )
+        device = machine.gpus.bytes
+        why.append(f"{machine.gpus.bytes:,} are the device's ({machine.gpus.source})")
     return Sized(_with(settings, device, host), "; ".join(why))
 
 
@@ -173,15 +156,6 @@ class _Needs:
         """Bytes that all experts can fill on the host (4)."""
         sizes = self._all_sizes()
         return sum(sizes) + max(sizes)
-
-    @property
-    def working_copies(self) -> int:
-        """Bytes of the copies that interleaved engines compute with, which no budget is charged for."""
-        return sum(
-            max(self._sizes(family))
-            for family in self.families
-            if family.workers and family.resident_limit is None
-        )
 
     def device_of(self, free: int) -> int:
         """Computes the device's part of what is free in main memory (2)."""

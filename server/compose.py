@@ -4,23 +4,21 @@ import asyncio
 import contextlib
 import importlib.metadata
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
 from experts.engines.engine import Engine
-from experts.memory.machine_memory import memory
+from experts.memory.machine_memory import Room, memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
-from experts.vllm_version import installed_vllm
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
-from memory_tiers.gpu_memory import gpu_memory
-from memory_tiers.sizing import FamilyNeeds, Machine, devices_of, sized, within_shared_memory
-from memory_tiers.tiers import TiersConfig, TiersSettings
+from memory_tiers.planning.node_plan import NodePlan
+from memory_tiers.sizing import FamilyNeeds, Machine, sized, within_shared_memory
+from memory_tiers.tiers import TiersConfig
 from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
 from server.batches.service import Batches, batching
@@ -32,6 +30,7 @@ from server.metrics.gateway import Metrics
 from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
+from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers
 from server.responses.responses import Responses
 from server.responses.stored_responses import StoredResponses, storing_responses
@@ -67,11 +66,13 @@ async def running(
     Raises CheckpointError, RouterError, TiersError, DatabaseError, SettingsError before anything is started.
     """
     metrics = Metrics(CollectorRegistry())
+    found = await asyncio.to_thread(planned, settings)
+    settings = found.settings
     async with (
         accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
         recording(settings.feedback, metrics.feedback) as feedback,
         storing_responses(settings.responses) as responses,
-        _started(settings, metrics, feedback, accounts, engine_of, host_store) as services,
+        _started(found, metrics, feedback, accounts, engine_of, host_store) as services,
     ):
         responses_endpoint = Responses(responses, services)
         async with batching(settings.batches, services, _batch_endpoints(responses_endpoint)) as batches:
@@ -90,16 +91,17 @@ def _batch_endpoints(responses: Responses) -> Mapping[str, Endpoint]:
 
 @contextlib.asynccontextmanager
 async def _started(
-    settings: Settings,
+    found: PlannedSettings,
     metrics: Metrics,
     feedback: Feedback | None,
     accounts: Accounts,
     engine_of: EngineFactory,
     host_store: Callable[[], HostStore],
 ) -> AsyncIterator[Services]:
+    settings = found.settings
     with contextlib.closing(Workers()) as workers:
         catalog = Catalog.read(settings, metrics.decided, workers)
-        tiers = await _tiers(settings, catalog.experts, metrics, engine_of, host_store())
+        tiers = await _tiers(found, catalog.experts, metrics, engine_of, host_store())
         await tiers.start()
         try:
             yield Services(
@@ -119,20 +121,21 @@ async def _started(
 
 
 async def _tiers(
-    settings: Settings,
+    found: PlannedSettings,
     experts: Mapping[str, Expert],
     metrics: Metrics,
     engine_of: EngineFactory,
     host: HostStore,
 ) -> TierManager:
     """Makes the tier manager, not started. Raises TiersError."""
+    settings = found.settings
     engines = {
         family: engine_of(family, settings, experts.values())
         for family in settings.families
         if any(expert.family == family for expert in experts.values())
     }
     try:
-        budgets = await asyncio.to_thread(_budgets, settings, experts, engines, host)
+        budgets = await asyncio.to_thread(_budgets, found, experts, engines, host)
         return TierManager(budgets, list(experts.values()), engines, host, metrics.observe)
     except BaseException:
         host.close()
@@ -140,10 +143,11 @@ async def _tiers(
 
 
 def _budgets(
-    settings: Settings, experts: Mapping[str, Expert], engines: Mapping[str, Engine], host: HostStore
+    found: PlannedSettings, experts: Mapping[str, Expert], engines: Mapping[str, Engine], host: HostStore
 ) -> TiersConfig:
     """Resolves budgets that are auto, and lowers a host budget that the machine cannot hold. Raises
     MemoryUnknown, HostUnavailable."""
+    settings = found.settings
     if settings.tiers.host == 0 and settings.tiers.device != "auto":
         return TiersConfig.model_validate(dict(settings.tiers))
     host.open()  # what killed processes left there is not free yet
@@ -161,17 +165,15 @@ def _budgets(
         )
         for name, engine in engines.items()
     ]
-    found = sized(given, families, _machine(given, families))
-    budgets = f"tiers.device is {found.config.device:,} bytes, tiers.host {found.config.host:,}"
-    log.info("%s: %s", budgets, found.why)
-    return found.config
+    budgets = sized(given, families, _machine(found.node))
+    said = f"tiers.device is {budgets.config.device:,} bytes, tiers.host {budgets.config.host:,}"
+    log.info("%s: %s", said, budgets.why)
+    return budgets.config
 
 
-def _machine(settings: TiersSettings, families: Sequence[FamilyNeeds]) -> Machine:
+def _machine(node: NodePlan | None) -> Machine:
     """Raises MemoryUnknown."""
-    vllm = installed_vllm()
-    devices = devices_of(families, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if vllm is None or vllm.platform == "cpu" or not devices:
+    if node is None:
         return Machine("cpu", memory(), shared_memory())
-    gpus = gpu_memory(devices) if settings.device == "auto" else None
+    gpus = Room(node.device, f"the plan for {len(node.gpus)} GPUs, not measured")
     return Machine("cuda", memory(), shared_memory(), gpus)

@@ -46,7 +46,7 @@ async def measure(
         ours,
         DrainThenSwap(family, config, logs),
         Processes(family, config, logs),
-        LlamaCpp(python, model or _embedded_model(), config.max_model_len, logs),
+        LlamaCpp(python, model or _embedded_model(), config.context, logs),
     )
     measurement = Measurement(plan, experts, rivals, progress)
     await measurement.run()
@@ -56,7 +56,7 @@ async def measure(
         dtype=ours.dtype,
         cores=os.cpu_count() or 1,
         load_average=load_average,
-        max_num_seqs=config.max_num_seqs,
+        max_num_seqs=config.max_num_seqs or 0,
         switch_overhead=config.switch_overhead,
         experts=tuple(expert.name for expert in experts),
         repeated=repeated,

@@ -46,7 +46,8 @@ class Processes:
         count = len(experts)
         if count > self._cores:
             return f"{count} processes on {self._cores} cores"
-        needed = sum(expert.weights_bytes + PROCESS_BYTES for expert in experts) + int(self._config.kv_cache)
+        pools = int(self._config.kv_cache or 0)
+        needed = sum(expert.weights_bytes + PROCESS_BYTES for expert in experts) + pools
         free = self._memory if self._memory is not None else _free_bytes()
         if self._config.mode != "simulated" and needed > free:
             return f"{count} processes need some {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
@@ -54,8 +55,9 @@ class Processes:
 
     async def hold(self, experts: Sequence[Expert]) -> None:
         await self.stop()
-        share = {"kv_cache": ByteSize(int(self._config.kv_cache) // len(experts))}
-        config = self._config.model_copy(update=share)
+        pool = self._config.kv_cache
+        share = None if pool is None else ByteSize(int(pool) // len(experts))
+        config = self._config.model_copy(update={"kv_cache": share})
         for expert in experts:
             engine = open_engine(self._family, config, self._logs / expert.name)
             self._experts[expert.name], self._engines[expert.name] = expert, engine

@@ -30,9 +30,7 @@ def command(
     that only the caller knows. ``media_hosts``: the hosts it may fetch content of messages from."""
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--uds", "{socket}"]
     arguments += ["--model", str(weights.absolute()), "--served-model-name", INTERNAL_MODEL]
-    arguments += ["--dtype", dtype_of(config, platform), "--max-model-len", str(config.max_model_len)]
-    arguments += ["--kv-cache-memory-bytes", str(int(config.kv_cache))]
-    arguments += ["--max-num-seqs", str(config.max_num_seqs)]
+    arguments += ["--dtype", dtype_of(config, platform), *_sizes(config)]
     arguments += ["--tensor-parallel-size", str(config.tensor_parallel_size)]
     # Chat template and sampling defaults belong to the expert: the gateway sends them with each request.
     arguments += ["--trust-request-chat-template", "--generation-config", "vllm"]
@@ -59,6 +57,16 @@ def command(
         case unreachable:
             assert_never(unreachable)
     return [*arguments, *more, *config.extra_args]
+
+
+def _sizes(config: FamilyConfig) -> list[str]:
+    """Returns the sizes that are given; the gateway has chosen the others before it starts an engine."""
+    sizes = {
+        "--max-model-len": config.max_model_len,
+        "--kv-cache-memory-bytes": config.kv_cache,
+        "--max-num-seqs": config.max_num_seqs,
+    }
+    return [word for name, size in sizes.items() if size is not None for word in (name, str(int(size)))]
 
 
 def _interleaving(config: FamilyConfig, expert: str) -> list[str]:

@@ -44,6 +44,11 @@ def plan(demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], device: int | Non
     return _checked(families, gpus, device)
 
 
+def sequences(kv_tokens: int, max_model_len: int, most: int) -> int:
+    """Counts the sequences of a usual length that a pool holds, within bounds."""
+    return min(most, max(LEAST_SEQUENCES, kv_tokens // min(USUAL_TOKENS, max_model_len)))
+
+
 def devices_of(demand: FamilyDemand, known: Mapping[int, Gpu]) -> tuple[int, ...]:
     """Lists an engine's GPUs (1). Raises PlanImpossible."""
     ranks, heads = demand.ranks, demand.model.architecture.heads
@@ -164,8 +169,8 @@ def _with_the_rest(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> 
             more = max(0, _part(family, families, room)) // KV_ROUNDED_TO * KV_ROUNDED_TO
             family = replace(family, kv_cache=family.kv_cache + more)
         if family.demand.config.max_num_seqs is None:
-            usual = family.kv_tokens // min(USUAL_TOKENS, family.max_model_len)
-            family = replace(family, max_num_seqs=min(MOST_SEQUENCES, max(LEAST_SEQUENCES, usual)))
+            chosen = sequences(family.kv_tokens, family.max_model_len, MOST_SEQUENCES)
+            family = replace(family, max_num_seqs=chosen)
         found.append(family)
     return found
 

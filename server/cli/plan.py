@@ -45,7 +45,7 @@ def plan_node(options: argparse.Namespace) -> int:
     """Prints the plan; returns 1 where it does not fit."""
     settings = load(options.config)
     gpus = parse_gpus(options.gpus) if options.gpus else _here()
-    demands = demands_of(settings)
+    demands = demands_of(settings, settings.families)
     device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
     if options.solve is not None:
         planned, change = solve(demands, gpus), []

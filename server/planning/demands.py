@@ -1,6 +1,6 @@
 """Reads what each family of a configuration asks of a node, from files that are there and facts published."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from experts.checkpoints.prepared import base_name
 from experts.footprint.find import find_model
@@ -15,12 +15,10 @@ SPARE_PLACES = 2
 """Places beyond ``max_loras`` (``experts.vllm.adapter_places``)."""
 
 
-def demands_of(settings: Settings) -> tuple[FamilyDemand, ...]:
-    """Lists the families that have experts and real engines. Raises CheckpointMissing,
+def demands_of(settings: Settings, families: Iterable[str]) -> tuple[FamilyDemand, ...]:
+    """Lists those of ``families`` that have experts and real engines. Raises CheckpointMissing,
     CheckpointUnreadable."""
-    return tuple(
-        _demand(settings, name) for name, family in settings.families.items() if _real(settings, name)
-    )
+    return tuple(_demand(settings, name) for name in families if _real(settings, name))
 
 
 def _real(settings: Settings, name: str) -> bool:

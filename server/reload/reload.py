@@ -12,6 +12,7 @@ from server.config.settings import Settings, SettingsError
 from server.engine_factory import check_has_place, engine_of
 from server.errors import ReloadRefused
 from server.operator_api import Reloaded
+from server.planning.planned import as_before, planned
 from server.reload.plan import ReloadPlan, check_reloadable, plan
 from server.routing.catalog import Catalog
 from server.services import Services
@@ -63,9 +64,9 @@ class Reload:
         )
 
     def _prepare(self) -> _Next:
-        """Reads files alone. Raises SettingsError, ExpertsError, RouterError."""
+        """Reads files alone. Raises SettingsError, ExpertsError, RouterError, TiersError."""
         services, old = self._services, self._services.catalog
-        settings = self._read()
+        settings = planned(as_before(self._read(), old.settings)).settings
         check_reloadable(old.settings, settings)
         catalog = Catalog.read(settings, services.metrics.decided, services.workers)
         wanted = plan(old.settings, settings, old.experts, catalog.experts)

@@ -85,7 +85,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "family": status.family,
                 "task": services.experts[status.expert].task,
                 "capabilities": services.experts[status.expert].capabilities,
-                "context_length": services.settings.families[status.family].max_model_len,
+                "context_length": services.settings.families[status.family].context,
                 "tier": status.tier,
                 "ready": status.tier == "device" and services.engines[status.family].state == "ready",
                 "loading": status.loading,

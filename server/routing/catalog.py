@@ -30,7 +30,7 @@ class Catalog:
         """Reads prepared checkpoints and routers: not for the event loop. Raises CheckpointError,
         RouterError, SettingsError."""
         experts = open_experts(settings)
-        windows = {name: family.max_model_len for name, family in settings.families.items()}
+        windows = {name: family.context for name, family in settings.families.items()}
         routing = Routing(compositions_of(settings), experts, windows, observe, workers)
         return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
 

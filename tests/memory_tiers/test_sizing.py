@@ -17,7 +17,6 @@ from memory_tiers.sizing import (
     FamilyNeeds,
     Lowered,
     Machine,
-    devices_of,
     sized,
     within_shared_memory,
 )
@@ -47,7 +46,7 @@ def cpu(free: int, shared: int = PLENTY) -> Machine:
 
 
 def cuda(free: int, gpus: int, shared: int = PLENTY) -> Machine:
-    return Machine("cuda", Room(free, "meminfo"), Room(shared, "/dev/shm"), Room(gpus, "NVML"))
+    return Machine("cuda", Room(free, "meminfo"), Room(shared, "/dev/shm"), Room(gpus, "a plan"))
 
 
 def budgets(
@@ -135,15 +134,10 @@ def test_lora_experts_need_their_base_once_and_little_on_the_host() -> None:
     assert device == 8 * GB - host
 
 
-def test_on_cuda_the_device_has_a_share_of_the_gpus_less_pools_and_what_is_computed_in() -> None:
-    device, host = budgets(family(4), on=cuda(free_for_weights(100 * GB), gpus=80 * GB))
-    assert device == 72 * GB - KV - 1000 * MB
+def test_on_cuda_the_device_has_what_the_plan_gives_to_experts() -> None:
+    device, host = budgets(family(4), on=cuda(free_for_weights(100 * GB), gpus=48 * GB))
+    assert device == 48 * GB
     assert host == 5 * 1000 * MB
-
-
-def test_on_cuda_a_plain_engine_computes_where_its_expert_is() -> None:
-    plain = family(4, resident_limit=1, mode="plain", tensor_parallel_size=2)
-    assert budgets(plain, on=cuda(PLENTY, gpus=80 * GB))[0] == 72 * GB - 2 * KV
 
 
 def test_on_cuda_the_host_is_bounded_by_main_memory_and_shared_memory() -> None:
@@ -172,13 +166,12 @@ def test_the_reason_names_every_source_and_number() -> None:
         "50,000,000,000",
         "meminfo",
         "/dev/shm",
-        "NVML",
+        "a plan",
         "80,000,000,000",
-        "90%",
         f"{WORKER_BYTES:,}",
     ):
         assert part in why
-    assert "NVML" not in sized(settings, [family(2)], cpu(50 * GB)).why
+    assert "a plan" not in sized(settings, [family(2)], cpu(50 * GB)).why
 
 
 def test_what_else_is_configured_stays(tmp_path: Path) -> None:
@@ -201,14 +194,6 @@ def test_device_host_pools_and_workers_never_exceed_what_is_free(
     assert host <= shared
     if device or host:
         assert device + host + len(families) * (WORKER_BYTES + KV) <= free
-
-
-def test_the_gpus_are_those_each_engine_takes_from_what_it_may_use() -> None:
-    two = family(1, tensor_parallel_size=2)
-    assert devices_of([two], None) == ("0", "1")
-    assert devices_of([two, family(1)], "GPU-7, GPU-8,GPU-9") == ("GPU-7", "GPU-8")
-    assert devices_of([family(1, devices=(3, 4)), family(1, devices=(5,))], "0") == ("3", "5")
-    assert devices_of([family(1, mode="simulated")], None) == ()
 
 
 def test_a_host_budget_over_what_shared_memory_holds_is_lowered_to_that() -> None:

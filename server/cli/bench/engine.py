@@ -8,6 +8,7 @@ from server.cli.arguments import Parent, add_verb, positive
 from server.cli.bench.modules import benchmark
 from server.cli.output import write_json
 from server.config.settings import load
+from server.planning.planned import planned
 
 
 def add_to(bench: Parent) -> None:
@@ -46,7 +47,7 @@ def bench_engine(options: argparse.Namespace) -> int:
             repeat=options.repeat,
         ),
     )
-    settings = load(options.config)
+    settings = planned(load(options.config)).settings
     with Bars() as bars:
         measuring = engine.measure(
             settings, plan, bars.of("bench"), options.llama_python, options.llama_model

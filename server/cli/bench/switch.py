@@ -8,6 +8,7 @@ from server.cli.arguments import Parent, add_verb, positive
 from server.cli.bench.modules import benchmark
 from server.cli.output import write_json
 from server.config.settings import load
+from server.planning.planned import planned
 
 
 def add_to(bench: Parent) -> None:
@@ -19,7 +20,7 @@ def add_to(bench: Parent) -> None:
 def bench_switch(options: argparse.Namespace) -> int:
     from server.cli.progress import Bars
 
-    settings = load(options.config)
+    settings = planned(load(options.config)).settings
     with Bars() as bars:
         measuring = benchmark("switch.measure").measure(settings, options.runs, bars.of("bench"))
         report = asyncio.run(measuring)

@@ -1,0 +1,146 @@
+"""The settings with all that was left out chosen, before anything is started; what cannot fit is refused."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ByteSize
+
+from experts.memory.machine_memory import memory
+from experts.spec import FamilyConfig
+from experts.vllm_version import installed_vllm
+from memory_tiers.errors import PlanImpossible
+from memory_tiers.gpu_memory import gpus_here
+from memory_tiers.planning.advice import advice
+from memory_tiers.planning.demand import FamilyDemand
+from memory_tiers.planning.gpus import Gpu
+from memory_tiers.planning.main_memory import sizes_in_main_memory
+from memory_tiers.planning.node_plan import FamilyPlan, NodePlan
+from memory_tiers.planning.planner import plan
+from server.config.settings import Settings
+from server.planning.demands import demands_of
+
+log = logging.getLogger("coe.plan")
+UTILIZATION = "--gpu-memory-utilization"
+CHOSEN = ("max_model_len", "kv_cache", "max_num_seqs")
+"""The fields of a family that are chosen where they are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSettings:
+    """``settings``: with every size in numbers. ``node``: None where nothing computes on GPUs."""
+
+    settings: Settings
+    node: NodePlan | None = None
+
+
+def planned(settings: Settings) -> PlannedSettings:
+    """Plans for this machine. Reads files: not for the event loop. Raises PlanImpossible where a GPU cannot
+    hold what is configured, CheckpointError where a model is not known, MemoryUnknown."""
+    vllm = installed_vllm()
+    gpus: tuple[Gpu, ...] = ()
+    if vllm is not None and vllm.platform == "cuda":
+        there = [Gpu(number, size) for number, size in enumerate(gpus_here())]
+        gpus = visible_first(there, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return on_gpus(settings, gpus) if gpus else PlannedSettings(in_main_memory(settings))
+
+
+def in_main_memory(settings: Settings) -> Settings:
+    """Chooses sizes by the main memory that is free; reads nothing where all are given."""
+    open_families = {
+        name: family
+        for name, family in settings.families.items()
+        if family.mode != "simulated" and any(getattr(family, field) is None for field in CHOSEN)
+    }
+    demands = demands_of(settings, open_families)
+    if not demands:
+        return settings
+    chosen = {}
+    for name, sizes in sizes_in_main_memory(demands, memory().bytes).items():
+        chosen[name] = {
+            "max_model_len": sizes.max_model_len,
+            "kv_cache": ByteSize(sizes.kv_cache),
+            "max_num_seqs": sizes.max_num_seqs,
+        }
+        _say(name, settings.families[name], chosen[name], sizes.notes)
+    return _with(settings, chosen)
+
+
+def on_gpus(settings: Settings, gpus: Sequence[Gpu]) -> PlannedSettings:
+    """Chooses sizes by the plan for ``gpus``. Raises PlanImpossible."""
+    demands = demands_of(settings, settings.families)
+    if not demands:
+        return PlannedSettings(settings)
+    device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
+    node = plan(demands, gpus, device)
+    if not node.fits:
+        _refuse_or_warn(node, demands, gpus, device)
+    chosen = {family.name: _of_plan(family, node) for family in node.families}
+    for family in node.families:
+        _say(family.name, family.demand.config, chosen[family.name], family.notes)
+    return PlannedSettings(_with(settings, chosen), node)
+
+
+def as_before(new: Settings, old: Settings) -> Settings:
+    """Takes over what was chosen for families that are served, so that a reload compares what is written.
+    ``old``: the settings that are served."""
+    return _with(
+        new,
+        {
+            name: _kept(family, old.families[name])
+            for name, family in new.families.items()
+            if name in old.families
+        },
+    )
+
+
+def _kept(new: FamilyConfig, old: FamilyConfig) -> dict[str, object]:
+    kept: dict[str, object] = {field: getattr(old, field) for field in CHOSEN if getattr(new, field) is None}
+    if old.extra_args[:1] == (UTILIZATION,) and old.extra_args[2:] == new.extra_args:
+        kept["extra_args"] = old.extra_args
+    return kept
+
+
+def _of_plan(family: FamilyPlan, node: NodePlan) -> dict[str, object]:
+    """An engine asks vLLM for its part of a GPU alone: vLLM wants 0.92 of it free by default, also where the
+    KV pool's bytes are given (``v1/worker/gpu_worker.py``)."""
+    given = family.demand.config.extra_args
+    asked = any(word.partition("=")[0] == UTILIZATION for word in given)
+    return {
+        "max_model_len": family.max_model_len,
+        "kv_cache": ByteSize(family.kv_cache),
+        "max_num_seqs": family.max_num_seqs,
+        "extra_args": given if asked else (UTILIZATION, f"{node.utilization(family):.2f}", *given),
+    }
+
+
+def _refuse_or_warn(
+    node: NodePlan, demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], device: int | None
+) -> None:
+    change = "; ".join(advice(demands, gpus, device))
+    if node.overflows:
+        raise PlanImpossible(f"{change} (coe plan shows the whole plan; planned, not measured)")
+    log.warning("less than a tenth of a GPU stays free: %s", change)
+
+
+def _say(name: str, given: FamilyConfig, chosen: Mapping[str, object], notes: Sequence[str]) -> None:
+    said = [f"{field} {chosen[field]}" for field in CHOSEN if getattr(given, field) is None]
+    if said or notes:
+        log.info("family %s: chosen %s", name, "; ".join([", ".join(said) or "nothing", *notes]))
+
+
+def _with(settings: Settings, chosen: Mapping[str, Mapping[str, object]]) -> Settings:
+    families = {
+        name: family.model_copy(update=dict(chosen.get(name, {})))
+        for name, family in settings.families.items()
+    }
+    return settings.model_copy(update={"families": families})
+
+
+def visible_first(gpus: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:
+    """Puts the GPUs that CUDA_VISIBLE_DEVICES names first: an engine without ``devices`` takes those."""
+    named = [int(word) for word in (visible or "").split(",") if word.strip().isdecimal()]
+    by_number = {gpu.number: gpu for gpu in gpus}
+    first = [by_number.pop(number) for number in named if number in by_number]
+    return (*first, *by_number.values())
