@@ -15,12 +15,20 @@ PolicyName = Literal["lru", "cost"]
 _BYTES = TypeAdapter(ByteSize)
 
 
+def size_of(value: object) -> ByteSize:
+    """Reads bytes, such as 13.5GB. Raises ValueError."""
+    try:
+        return _BYTES.validate_python(value)
+    except ValidationError:
+        raise ValueError(f"{value!r} is not a size such as 13.5GB or 64GiB") from None
+
+
 def _budget(value: object) -> ByteSize | Literal["auto"]:
     if value == "auto":
         return "auto"
     try:
-        return _BYTES.validate_python(value)
-    except ValidationError:
+        return size_of(value)
+    except ValueError:
         raise ValueError(f"{value!r} is neither auto nor a size such as 78GiB") from None
 
 

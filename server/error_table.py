@@ -192,11 +192,6 @@ def error_body(failure: Failure) -> bytes:
     return orjson.dumps({"error": error})
 
 
-def error_event(failure: Failure) -> bytes:
-    """The server-sent event that ends a stream which cannot go on."""
-    return b"data: " + error_body(failure) + b"\n\n"
-
-
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer for an error raised before the first token."""
     failure = failure_of(error)

@@ -8,6 +8,7 @@ import orjson
 from pydantic_core import from_json
 
 from experts.errors import EngineError
+from server.transport import sse
 
 Json = dict[str, Any]
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
@@ -203,4 +204,4 @@ class MessageStream:
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
     """A server-sent event, whose type its data has too."""
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps({"type": name, **data}) + b"\n\n"
+    return sse.framed(orjson.dumps({"type": name, **data}), name)

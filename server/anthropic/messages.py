@@ -26,8 +26,7 @@ from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import PassThrough
 from server.model_request import ModelRequest, chat_of, engine_chat, parse_object
 from server.services import Services
-
-_DATA, _DONE, _EVENT_END = b"data: ", b"[DONE]", b"\n\n"
+from server.transport import sse
 
 
 class _AnthropicEndpoint:
@@ -92,8 +91,10 @@ class StreamedMessage:
         stream = MessageStream(self.id)
         try:
             async for chunk in self.chunks:
-                for data in _data_of(chunk):
-                    if data == _DONE:
+                for data in map(sse.data_of, sse.split(chunk)):
+                    if data is None:
+                        continue
+                    if data == sse.DONE:
                         yield b"".join(stream.end())
                         return
                     yield b"".join(stream.take(orjson.loads(data)))
@@ -144,8 +145,3 @@ async def messages(request: Request) -> Response:
 async def count_tokens(request: Request) -> Response:
     """Count the tokens of a message's prompt, without bringing an expert to the device."""
     return ModelResponse(request, COUNT_TOKENS)
-
-
-def _data_of(chunk: bytes) -> list[bytes]:
-    """The data of whole events; comments have none."""
-    return [event[len(_DATA) :] for event in chunk.split(_EVENT_END) if event.startswith(_DATA)]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from server.errors import BadRequest, GatewayError, NotCapable
+from server.validation import problem_of
 
 Asked = TypeVar("Asked", bound="ConversationRequest")
 _IGNORED = {"cache_control", "container", "context_management", "diagnostics", "inference_geo"} | {
@@ -190,14 +191,13 @@ def asked(kind: type[Asked], body: Mapping[str, Any]) -> Asked:
 
 
 def _refusal(error: ValidationError) -> GatewayError:
-    problem = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "union_tag_invalid":
-        message = problem["msg"].removeprefix("Value error, ")
-        return BadRequest(f"{field}: {message}.", field)
-    tag, expected = str(problem["ctx"]["tag"])[:100], problem["ctx"]["expected_tags"]
+    problem = problem_of(error)
+    field = problem.field
+    if problem.kind != "union_tag_invalid":
+        return BadRequest(f"{field}: {problem.reason}.", field)
+    tag, expected = str(problem.context["tag"])[:100], problem.context["expected_tags"]
     if tag in ("document", "search_result", "container_upload", "file"):
         return NotCapable(
-            f"{field}: {tag!r} needs files, which nobody takes here; send their text in a text block.", field
+            f"{field}: {tag!r} needs files, which are not taken here; send their text in a text block.", field
         )
     return BadRequest(f"{field}: {tag!r} is not taken here; it may be {expected}.", field)

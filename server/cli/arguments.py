@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from memory_tiers.simulator.comparison import RIVALS
+from memory_tiers.tiers import size_of
 from server.config.settings import SettingsError
 
 Parent: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -44,9 +43,9 @@ def _parsed(text: str, pattern: str, expected: str) -> float:
 def size(text: str) -> int:
     """Reads bytes, such as 13.5GB. Raises SettingsError."""
     try:
-        size = TypeAdapter(ByteSize).validate_python(text)
-    except ValidationError as error:
-        raise SettingsError(f"{text!r} is not a size such as 13.5GB or 64GiB") from error
+        size = size_of(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     if size < 1:
         raise SettingsError(f"{text!r} is no memory at all")
     return size

@@ -19,6 +19,7 @@ from server.cli.arguments import Parent, add_verb
 from server.cli.tiers.tables import console
 from server.config.api_keys import HASH, PRIORITIES, Key, KeyConfig, digest_of, hashed_of, new_secret
 from server.config.settings import Settings, SettingsError, load
+from server.validation import problem_of
 
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -118,10 +119,10 @@ def _entry(options: argparse.Namespace, secret: str, settings: Settings) -> KeyC
             | limits
         )
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = str(problem["loc"][0])
+        problem = problem_of(error)
+        field = str(problem.location[0])
         where = "NAME" if field == "name" else f"--{field.replace('_', '-')}"
-        raise SettingsError(f"{where}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise SettingsError(f"{where}: {problem.reason}") from error
     except ValueError as error:
         raise SettingsError(str(error)) from error
 

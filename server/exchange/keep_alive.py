@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from server.services import Services
+from server.transport import sse
 
 
 class KeepAlive:
@@ -53,7 +54,7 @@ class KeepAlive:
 
 def waiting_for(services: Services, expert: str) -> bytes:
     """Says in a comment what a request for ``expert`` waits for."""
-    return f": {_waits_for(services, expert)} ...\n\n".encode()
+    return sse.comment(f"{_waits_for(services, expert)} ...")
 
 
 def _waits_for(services: Services, expert: str) -> str:

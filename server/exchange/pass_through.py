@@ -7,12 +7,15 @@ from typing import Any
 from experts.spec import Expert
 from server.access.limit_headers import openai
 from server.access.rate_limits import Remaining
-from server.error_table import Failure, error_body, error_event
+from server.error_table import Failure, error_body
 from server.exchange.destination import StreamedAnswer
 from server.exchange.endpoint import Detach
 from server.exchange.engine_call import EngineRequest
 from server.model_request import ModelRequest
 from server.services import Services
+from server.transport import sse
+
+_LAST = sse.framed(sse.DONE)
 
 
 class OpenAIEndpoint:
@@ -31,7 +34,7 @@ class OpenAIEndpoint:
         return error_body(failure)
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
-        return error_event(failure)
+        return sse.framed(error_body(failure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class PassedStream:
         return self.passing
 
     def is_last(self, chunk: bytes) -> bool:
-        return chunk.endswith(b"data: [DONE]\n\n")
+        return chunk.endswith(_LAST)
 
     def error_event(self, failure: Failure) -> bytes:
-        return error_event(failure)
+        return sse.framed(error_body(failure))

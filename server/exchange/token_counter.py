@@ -8,13 +8,12 @@ from typing import Any
 import orjson
 
 from server.access.usage import Spent
+from server.transport import sse
 
 _USAGE = b'"usage":{'
 """Cannot occur inside a text: there the quotes are escaped."""
 _FINISH = b'"finish_reason":"'
 """Neither: a choice ends."""
-_EVENT_END = b"\n\n"
-_DATA = b"data: "
 _JSON = json.JSONDecoder()
 
 
@@ -58,7 +57,7 @@ class TokenCounter:
         try:
             async for chunk in events:
                 if not self.exact:
-                    self.completion_tokens += chunk.count(_EVENT_END)
+                    self.completion_tokens += chunk.count(sse.END)
                 if keep or _FINISH not in chunk or _USAGE in chunk:
                     passing, waiting = waiting + chunk, b""
                     yield self._counted(passing, keep) if _USAGE in passing else passing
@@ -76,11 +75,12 @@ class TokenCounter:
     def _counted(self, chunk: bytes, keep: bool) -> bytes:
         """What passes of ``chunk``."""
         passing: list[bytes] = []
-        for event in _events(chunk):
-            if _USAGE not in event or not event.startswith(_DATA):
+        for event in sse.split(chunk):
+            data = sse.data_of(event) if _USAGE in event else None
+            if data is None:
                 passing.append(event)
                 continue
-            tree = orjson.loads(event[len(_DATA) :])
+            tree = orjson.loads(data)
             self._take(tree)
             if keep or tree.get("choices"):
                 passing.append(event)
@@ -113,11 +113,6 @@ def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
 
 def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:
     """``event``, if a choice ends in it, with the field that vLLM would have put there."""
-    if _FINISH not in event or not event.endswith(b"}" + _EVENT_END):
+    if _FINISH not in event or not event.endswith(b"}" + sse.END):
         return event
-    return event[: -len(_EVENT_END) - 1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}\n\n"
-
-
-def _events(chunk: bytes) -> list[bytes]:
-    """Whole events."""
-    return [event + _EVENT_END for event in chunk.split(_EVENT_END) if event]
+    return event[: -len(sse.END) - 1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}" + sse.END

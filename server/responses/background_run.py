@@ -6,7 +6,7 @@ from dataclasses import replace
 from server.error_table import Failure
 from server.exchange.destination import Wording
 from server.responses.event_journal import Journal
-from server.responses.events import sse
+from server.responses.events import events_of
 from server.responses.from_chat import Answering
 from server.responses.request import renamed
 from server.responses.store import KeptResponse
@@ -61,7 +61,7 @@ class BackgroundRun:
             answering = streamed.answering
         else:
             answering = Answering(self._kept.response, self._told)
-        events = sse(answering.fail(renamed(failure)))
+        events = events_of(answering.fail(renamed(failure)))
         try:
             await self._stored.kept.keep(replace(self._kept, response=answering.response))
         finally:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from server.error_table import Failure
 from server.errors import EventsGone
 from server.responses.events import error_event
+from server.transport import sse
 
 REJOIN_S = 600.0
 """How long the events of a response can be asked for that has ended."""
-_EVENT_END = b"\n\n"
 _AT_ONCE = 1000
 _OVERHEAD = 64
 """Bytes that Python takes beside those of an event."""
@@ -39,11 +39,11 @@ class Journal:
     def write(self, chunk: bytes) -> None:
         """Whole events, and comments, which reach only those who follow just now."""
         assert not self.ended, "nobody writes to a journal that ended"
-        for event in chunk.split(_EVENT_END):
-            if event.startswith(b":"):
-                self._comment = event + _EVENT_END
-            elif event:
-                self._events.append(event + _EVENT_END)
+        for event in sse.split(chunk):
+            if sse.is_comment(event):
+                self._comment = event
+            else:
+                self._events.append(event)
                 self._grown(len(event) + _OVERHEAD)
         self._tell()
         self._journals.make_room()
@@ -56,7 +56,7 @@ class Journal:
     def forget_half(self) -> None:
         """The older one, at least an event."""
         count = (len(self._events) + 1) // 2
-        self._grown(-sum(len(event) - len(_EVENT_END) + _OVERHEAD for event in self._events[:count]))
+        self._grown(-sum(len(event) + _OVERHEAD for event in self._events[:count]))
         del self._events[:count]
         self._first += count
 

@@ -6,16 +6,15 @@ from typing import Any
 import orjson
 
 from server.error_table import Failure
+from server.transport import sse
 
 
-def sse(events: Iterable[Mapping[str, Any]]) -> bytes:
+def events_of(events: Iterable[Mapping[str, Any]]) -> bytes:
     """Server-sent events, each named as its own type says."""
-    return b"".join(
-        b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n" for event in events
-    )
+    return b"".join(sse.framed(orjson.dumps(event), event["type"]) for event in events)
 
 
 def error_event(failure: Failure, number: int) -> bytes:
     """``number``: of the event."""
     said = {"code": failure.code or failure.type, "message": failure.message, "param": failure.param}
-    return sse([{"type": "error", "sequence_number": number, **said}])
+    return events_of([{"type": "error", "sequence_number": number, **said}])

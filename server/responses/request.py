@@ -12,6 +12,7 @@ from server.model_request import ModelRequest, chat_of, check_owned, parse_objec
 from server.responses.items import Item
 from server.responses.tools import Tools
 from server.responses.transcript import Transcript
+from server.validation import problem_of
 
 _ELSEWHERE = {
     "messages": "'input'",
@@ -113,10 +114,10 @@ def read_request(raw: bytes) -> ResponsesRequest:
     try:
         asked = ResponsesRequest.model_validate(body)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        nested = problem["loc"][0] in ("text", "reasoning", "metadata")
-        param = ".".join(str(part) for part in problem["loc"][: 2 if nested else 1])
-        raise BadRequest(f"{param}: {problem['msg']}.", param) from error
+        problem = problem_of(error)
+        nested = problem.location[0] in ("text", "reasoning", "metadata")
+        param = ".".join(map(str, problem.location[: 2 if nested else 1]))
+        raise BadRequest(f"{param}: {problem.reason}.", param) from error
     if asked.background and not asked.kept:
         raise BadRequest("A response made in the background is kept: leave out 'store'.", "store")
     if not asked.input and asked.previous_response_id is None:

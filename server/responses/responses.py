@@ -23,7 +23,7 @@ from server.exchange.pass_through import OpenAIEndpoint
 from server.model_request import ModelRequest, engine_chat
 from server.responses.background_run import BackgroundRun
 from server.responses.event_journal import Following
-from server.responses.events import error_event, sse
+from server.responses.events import error_event, events_of
 from server.responses.from_chat import Answering
 from server.responses.items import Item, input_items, reference
 from server.responses.request import ResponsesRequest, chat_request, echo, read_request, renamed
@@ -171,7 +171,7 @@ class ResponseCall:
         kept, queued = self._kept(response), response | {"status": "queued"}
         journal = stored.journals.open(self.id) if self.asked.stream else None
         if journal is not None:
-            journal.write(sse(Answering(queued).queue()))
+            journal.write(events_of(Answering(queued).queue()))
         told = 0 if journal is None else journal.next
         run = BackgroundRun(kept, journal, told, stored)
         call = replace(self, runs=True, told=told)

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import orjson
 
 from server.error_table import Failure
-from server.responses.events import error_event, sse
+from server.responses.events import error_event, events_of
 from server.responses.from_chat import Answering
 from server.responses.request import renamed
+from server.transport import sse
 
 
 class StreamedResponse:
@@ -28,16 +29,17 @@ class StreamedResponse:
 
     async def events(self) -> AsyncIterator[bytes]:
         answering = self.answering
-        yield sse(answering.begin())
+        yield events_of(answering.begin())
         async for chunk in self._chunks:
-            for event in chunk.split(b"\n\n"):
-                if event.startswith(b":"):  # keeps the connection alive
-                    yield event + b"\n\n"
-                elif event.startswith(b"data: {"):
-                    yield sse(answering.take(orjson.loads(event[len(b"data: ") :])))
-        yield sse(answering.end(int(time.time())))
+            for event in sse.split(chunk):
+                data = sse.data_of(event)
+                if sse.is_comment(event):  # keeps the connection alive
+                    yield event
+                elif data is not None and data != sse.DONE:
+                    yield events_of(answering.take(orjson.loads(data)))
+        yield events_of(answering.end(int(time.time())))
         await self._keep(answering)  # before the client hears of the end and goes on from it
-        self._last = sse([answering.last()])
+        self._last = events_of([answering.last()])
         yield self._last
 
     def is_last(self, chunk: bytes) -> bool:
@@ -45,4 +47,4 @@ class StreamedResponse:
 
     def error_event(self, failure: Failure) -> bytes:
         failure = renamed(failure)
-        return sse(self.answering.fail(failure)) if self.answering.begun else error_event(failure, 0)
+        return events_of(self.answering.fail(failure)) if self.answering.begun else error_event(failure, 0)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from server.errors import BadRequest
 from server.transport.body_limits import check_content_type, read_body
+from server.validation import problem_of
 
 MOST = 10_000
 """Bytes."""
@@ -23,10 +24,9 @@ async def read_model(request: Request, model: type[Sent], most: int = MOST) -> S
     try:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        raise BadRequest(f"{field or 'The body'}: {message}.", field or None) from error
+        problem = problem_of(error)
+        message = f"{problem.field or 'The body'}: {problem.reason}."
+        raise BadRequest(message, problem.field or None) from error
 
 
 def body_schema(model: type[BaseModel], *, required: bool) -> dict[str, Any]:

@@ -1,0 +1,28 @@
+"""What pydantic found wrong, in one line: which field, and why."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``location``: the way to the field, from the outside in. ``kind`` and ``context``: pydantic's."""
+
+    location: tuple[int | str, ...]
+    reason: str
+    kind: str
+    context: dict[str, Any]
+
+    @property
+    def field(self) -> str:
+        """Names the field; empty for the whole."""
+        return ".".join(map(str, self.location))
+
+
+def problem_of(error: ValidationError) -> Problem:
+    """The first thing that is wrong."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    reason = found["msg"].removeprefix("Value error, ")
+    return Problem(found["loc"], reason, found["type"], dict(found.get("ctx") or {}))
