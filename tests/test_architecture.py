@@ -1,9 +1,12 @@
-"""The arrows between the packages point one way, and the gateway process stays light."""
+"""The arrows between packages and between folders point one way, and the gateway process stays light."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,49 @@ ALLOWED = {
     "router": set(),
     "experts": set(),
 }
+SPOKEN = {"errors", "model_request", "validation"}
+"""Modules of ``server`` itself in which its folders speak. They import none of them."""
+SERVER = {
+    "errors": set[str](),
+    "validation": set[str](),
+    "logs": set[str](),
+    "operator_api": set[str](),
+    "config": set[str](),
+    "metrics": set[str](),
+    "storage": set[str](),
+    "model_request": {"errors"},
+    "error_table": {"errors"},
+    "engine_factory": {"config"},
+    "planning": {"config"},
+    "resilience": {"config", "errors"},
+    "routing": {"config", "errors", "model_request"},
+    "transport": {"config", "error_table"} | SPOKEN,
+    "feedback": {"config", "errors", "metrics", "routing", "storage"},
+    "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
+    "services": {"access", "config", "feedback", "metrics", "model_request", "resilience", "routing"},
+    "exchange": {"access", "config", "error_table", "errors", "feedback", "model_request"}
+    | {"resilience", "routing", "services", "transport"},
+    "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
+    "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
+    "responses": {"access", "config", "error_table", "exchange", "services", "storage", "transport"} | SPOKEN,
+    "batches": {"access", "config", "error_table", "errors", "exchange", "model_request"}
+    | {"resilience", "routing", "services", "storage", "transport"},
+    "reload": {"config", "engine_factory", "errors", "operator_api", "routing", "services", "transport"},
+    "routes": {"access", "batches", "error_table", "errors", "operator_api", "reload", "responses"}
+    | {"services", "transport"},
+    "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "metrics"}
+    | {"openai", "resilience", "responses", "routing", "services"},
+    "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
+    | {"routes", "services"},
+    "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},
+    "cli": {"access", "config", "feedback", "logs", "operator_api", "planning", "routing", "serve"}
+    | {"storage", "validation"},
+    "cli.tiers": {"cli", "config", "operator_api"},
+    "cli.router": {"cli", "cli.tiers", "config"},
+    "cli.bench": {"cli", "cli.router", "cli.tiers", "config"},
+    "cli.main": {"cli", "cli.bench", "cli.router", "cli.tiers", "config", "operator_api", "storage"},
+}
+"""Each folder of ``server``, and each of its own modules, with those that it imports."""
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -61,3 +107,63 @@ def test_the_gateway_process_imports_neither_torch_nor_vllm() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """Every module of ours with the modules of ours that it imports, wherever in it."""
+    files = [
+        file for package in (*ALLOWED, "benchmarks", "scripts") for file in (ROOT / package).rglob("*.py")
+    ]
+    named = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    known = {name.removesuffix(".__init__"): file for name, file in named.items()}
+    return {name: set(_imported(file, known.keys())) - {name} for name, file in known.items()}
+
+
+def _imported(file: Path, known: Collection[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield from {name, node.module} & {*known} if name not in known else {name}
+
+
+def place(module: str) -> str:
+    """The folder of ``server`` that a module is in; ``cli.main`` and modules of ``server`` are their own."""
+    path = module.removeprefix("server.")
+    if path in ("cli.main", "cli.__main__"):
+        return "cli.main"
+    folder = path if is_folder(path) else path.rpartition(".")[0]
+    return folder or path
+
+
+def is_folder(name: str) -> bool:
+    return (ROOT / "server" / name.replace(".", "/")).is_dir()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert len(graph()) > 500
+    TopologicalSorter(graph()).prepare()
+
+
+def test_the_folders_of_the_server_import_these_others_and_no_more() -> None:
+    found: dict[str, set[str]] = {}
+    for module, imported in graph().items():
+        if module.startswith("server."):
+            others = {place(name) for name in imported if name.startswith("server.")}
+            found.setdefault(place(module), set()).update(others - {place(module)})
+    assert found == SERVER
+    TopologicalSorter(SERVER).prepare()
+
+
+@pytest.mark.parametrize(
+    "folder", [name for name in SERVER if (ROOT / "server" / name.replace(".", "/")).is_dir()]
+)
+def test_a_folder_of_the_server_says_what_it_may_import(folder: str) -> None:
+    file = ROOT / "server" / folder.replace(".", "/") / "__init__.py"
+    said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    sentence = said.rpartition("May import ")[2].removesuffix(".")
+    names = set() if sentence == "nothing else of the server" else {*re.split(r", | and |,?\s+", sentence)}
+    assert names - {"and"} == SERVER[folder]

@@ -1,1 +1,4 @@
-"""Anthropic's Messages API over chat completions."""
+"""Anthropic's Messages API over chat completions.
+
+May import access, error_table, errors, exchange, model_request, services, transport and validation.
+"""

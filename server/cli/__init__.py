@@ -1,1 +1,4 @@
-"""The ``coe`` command, one module a verb or group of verbs."""
+"""The ``coe`` command: ``main`` imports every verb; the other modules are verbs, or what verbs share.
+
+May import access, config, feedback, logs, operator_api, planning, routing, serve, storage and validation.
+"""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from server.access.owner import owner_named
 from server.cli.arguments import Parent, add_verb
-from server.cli.tiers.tables import console
+from server.cli.output import console
 from server.config.feedback import DAY_S
 from server.config.settings import SettingsError, load
 from server.feedback.export import ExportCounts, counts_of, example_of

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from server.access.account_store import AccountStore, MadeKey, opened
 from server.cli.arguments import Parent, add_verb
-from server.cli.tiers.tables import console
+from server.cli.output import console
 from server.config.api_keys import HASH, PRIORITIES, Key, KeyConfig, digest_of, hashed_of, new_secret
 from server.config.settings import Settings, SettingsError, load
 from server.validation import problem_of

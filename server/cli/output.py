@@ -1,9 +1,12 @@
 """What every verb prints and writes alike."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from server.config.settings import SettingsError
 
@@ -14,3 +17,15 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
             path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--json {path}: {error.strerror}") from error
+
+
+def console() -> Console:
+    """Standard output; names and messages are shown as they are."""
+    made = Console(markup=False, highlight=False, emoji=False)
+    if not sys.stdout.isatty():
+        made.width = max(WIDTH, made.width)
+    return made
+
+
+WIDTH = 150
+"""Of lines that go to a file."""

@@ -8,7 +8,7 @@ from rich.table import Table
 from server.access.account_store import opened
 from server.access.usage import Usage, UsageQuery, UsageRow, day_of
 from server.cli.arguments import Parent, add_verb
-from server.cli.tiers.tables import console
+from server.cli.output import console
 from server.config.settings import SettingsError, load
 
 

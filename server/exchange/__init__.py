@@ -1,1 +1,5 @@
-"""The path of one request: admit, route, lease, stream, release."""
+"""The path of one request, however it comes: admit, route, lease, stream, release.
+
+May import access, config, error_table, errors, feedback, model_request, resilience, routing, services and
+transport.
+"""

@@ -1,1 +1,1 @@
-"""Prometheus metrics of the gateway, the tiers and feedback."""
+"""Prometheus metrics of the gateway, the tiers and feedback. May import nothing else of the server."""

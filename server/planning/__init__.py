@@ -1,4 +1,4 @@
 """Plans a configuration: what its families ask of a node's GPUs, and its settings as planned.
 
-May import the configuration, and the packages below.
+May import config.
 """

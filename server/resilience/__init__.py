@@ -1,1 +1,1 @@
-"""Circuit breakers and time-outs."""
+"""Circuit breakers and time-outs. May import config and errors."""

@@ -1,1 +1,4 @@
-"""FastAPI routers of the paths that no model answers."""
+"""FastAPI routers of the paths that no model answers.
+
+May import access, batches, error_table, errors, operator_api, reload, responses, services and transport.
+"""

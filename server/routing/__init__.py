@@ -1,1 +1,1 @@
-"""Which expert answers a request, and why."""
+"""Which expert answers a request, and why. May import config, errors and model_request."""

@@ -1,1 +1,4 @@
-"""SQLite files of ours: opened, brought to the newest version, used. Imports nothing else of the server."""
+"""SQLite files of ours: opened, brought to the newest version, used.
+
+May import nothing else of the server.
+"""

@@ -1,1 +1,1 @@
-"""The verbs of ``coe bench``."""
+"""The verbs of ``coe bench``. May import cli, cli.router, cli.tiers and config."""

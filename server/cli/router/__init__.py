@@ -1,1 +1,4 @@
-"""The verbs of ``coe router``, one module each; sizes and graded are shared. May import router's packages."""
+"""The verbs of ``coe router``, one module each; sizes and graded are shared.
+
+May import cli, cli.tiers and config.
+"""

@@ -70,7 +70,7 @@ def judge_prompts(options: argparse.Namespace) -> int:
     from router.judging.judged_file import write_judged
     from router.judging.reply_cache import ReplyFile
     from router.judging.win_rates import report, scores
-    from server.cli.tiers.tables import console
+    from server.cli.output import console
 
     _check(options)
     answers = Endpoint.at(options.answers_url, "COE_ANSWERS_KEY")

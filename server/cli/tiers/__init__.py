@@ -1,1 +1,1 @@
-"""The verbs of ``coe tiers`` and ``coe reload``."""
+"""The verbs of ``coe tiers`` and ``coe reload``. May import cli, config and operator_api."""

@@ -1,28 +1,17 @@
 """What ``coe tiers status`` and ``watch`` show in a terminal: tiers, engines, experts and moves."""
 
-import sys
 from collections.abc import Iterator
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from memory_tiers.status import ExpertStatus, MoveProgress, TierStatus
 from server.operator_api import Snapshot
 
-WIDTH = 150
-"""Of lines that go to a file."""
 BAR = 24
-
-
-def console() -> Console:
-    """Standard output; names and messages are shown as they are."""
-    made = Console(markup=False, highlight=False, emoji=False)
-    if not sys.stdout.isatty():
-        made.width = max(WIDTH, made.width)
-    return made
 
 
 def tables(snapshot: Snapshot) -> Group:

@@ -12,9 +12,10 @@ from rich.live import Live
 from memory_tiers.tiers import Tier
 from server.cli.arguments import Parent, add_operator_verb, number
 from server.cli.operator_client import OperatorClient
+from server.cli.output import console
 from server.cli.progress import Bars
 from server.cli.tiers.order_outcome import Order, OrderOutcome, outcome, stage
-from server.cli.tiers.tables import console, line, tables
+from server.cli.tiers.tables import line, tables
 from server.config.settings import ServerConfig, SettingsError, load
 from server.operator_api import OperatorError, Verb
 
