@@ -35,6 +35,8 @@ from server.config.settings import load
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 16 * 2**20
 TOKENS_PER_S = 500
+APART = "apart"
+"""The expert whose stream is read, on an engine that is asked nothing else: engines stand still too."""
 
 
 def repeated(before: str, piece: str, after: str, joint: str = ",") -> bytes:
@@ -50,14 +52,14 @@ def text_of(piece: str) -> bytes:
     return (head + piece * ((LARGEST - len(head) - 4) // len(piece)) + '"}]}').encode()
 
 
-def many_keys() -> bytes:
-    """An object of as many different keys as there is room for."""
-    return (
-        repeated("{", "", "}").replace(
-            b'"x":{', b'"x":{' + b",".join(b'"%x":0' % n for n in range(LARGEST // 11)) + b',"y":[', 1
-        )[: LARGEST - 3]
-        + b"]}}"
-    )
+def all_that_is_taken() -> bytes:
+    """As many keys, arrays, numbers and bytes of text as one body may have."""
+    head = '{"model":"coe","max_tokens":1,"x":{'
+    keys = ",".join(f'"{number:x}":[0,0]' for number in range(49_000))
+    numbers = ",".join(["0.5"] * 190_000)
+    after = f'}},"y":[{numbers}],"messages":[{{"role":"user","content":"'
+    lines = "a\\n" * ((LARGEST - len(head) - len(keys) - len(after) - 4) // 3)
+    return f'{head}{keys}{after}{lines}"}}]}}'.encode()
 
 
 BODIES: Mapping[str, Callable[[], bytes]] = {
@@ -70,6 +72,8 @@ BODIES: Mapping[str, Callable[[], bytes]] = {
     "escapes": lambda: text_of("\\u00e9"),
     "a text of <": lambda: text_of("<"),
     "a text of words": lambda: text_of("word "),
+    "lines": lambda: text_of("a\\n"),
+    "all that is taken": all_that_is_taken,
     "not JSON": lambda: b"[" * LARGEST,
 }
 
@@ -105,19 +109,24 @@ def configured(folder: Path, experts: int) -> Path:
     names = [f"expert-{number}" for number in range(experts)]
     artifact = ROOT / "router" / "embedded"
     categories = Router.load(artifact).categories
+    family = {
+        "mode": "simulated",
+        "max_model_len": 10_000_000,
+        "simulation": {"tokens_per_s": TOKENS_PER_S, "process": True},
+    }
     tree = {
         "store": str(folder / "store"),
         "logs": str(folder / "logs"),
         "accounts": {"file": str(folder / "accounts.sqlite")},
         "tiers": {"device": "50kB", "host": "50kB", "min_residency_s": 0},
-        "families": {
-            "small": {
-                "mode": "simulated",
-                "max_model_len": 10_000_000,
-                "simulation": {"tokens_per_s": TOKENS_PER_S, "process": True},
+        "families": {"small": family, APART: family},
+        "experts": {
+            name: {
+                "family": APART if name == APART else "small",
+                "checkpoint": {"folder": str(checkpoint)},
             }
+            for name in (*names, APART)
         },
-        "experts": {name: {"family": "small", "checkpoint": {"folder": str(checkpoint)}} for name in names},
         "compositions": {
             "coe": {
                 "artifact": str(artifact),
@@ -166,7 +175,7 @@ class Stream:
         reader, writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
         body = json.dumps(
             {
-                "model": "expert-0",
+                "model": APART,
                 "stream": True,
                 "max_tokens": 10**6,
                 "ignore_eos": True,

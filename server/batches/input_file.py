@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from server.batches.records import LineError
+from server.config.limits import LimitsConfig
+from server.transport.json_structure import excess, structure_of
 
 MOST_ERRORS = 100
 """That a client is told; what comes after so many is not looked at."""
@@ -32,7 +34,7 @@ class Checked:
     model: str | None = None
 
 
-def check(file: BinaryIO, endpoint: str, *, most: int, longest: int) -> Checked:
+def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: LimitsConfig) -> Checked:
     """All of a file, of which one line is in memory at a time. ``most``: requests; ``longest``: bytes of one.
     Empty lines are passed over. Not for the event loop."""
     checked = Checked()
@@ -44,7 +46,7 @@ def check(file: BinaryIO, endpoint: str, *, most: int, longest: int) -> Checked:
             checked.errors.append(LineError("too_many_tasks", message))
         if len(checked.errors) >= MOST_ERRORS or len(checked.lines) >= most:
             break
-        found = _found(raw, number, endpoint, longest, seen)
+        found = _found(raw, number, endpoint, longest, limits, seen)
         if isinstance(found, LineError):
             checked.errors.append(found)
             continue
@@ -85,7 +87,9 @@ def _raw_lines(file: BinaryIO, longest: int) -> Iterator[tuple[int, int, bytes]]
         offset += size
 
 
-def _found(raw: bytes, number: int, endpoint: str, longest: int, seen: set[str]) -> _Found | LineError:
+def _found(
+    raw: bytes, number: int, endpoint: str, longest: int, limits: LimitsConfig, seen: set[str]
+) -> _Found | LineError:
     def wrong(code: str, message: str, param: str | None = None) -> LineError:
         return LineError(code, message, number, param)
 
@@ -93,6 +97,9 @@ def _found(raw: bytes, number: int, endpoint: str, longest: int, seen: set[str])
         return wrong(
             "line_too_long", f"This line has more than the {longest:,} bytes that a request may have."
         )
+    problem = excess(structure_of(raw), limits)
+    if problem is not None:
+        return wrong("invalid_value", f"This line {problem}.")
     try:
         request: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:

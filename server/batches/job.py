@@ -14,6 +14,7 @@ from server.batches.output_file import AnsweredRequest, AnswerFile, Written, una
 from server.batches.records import BatchRecord, EndStatus, FileRecord, LineError, RequestCounts, Tokens
 from server.batches.runner import BatchRunner
 from server.batches.schedule import Rounds, Work
+from server.config.limits import LimitsConfig
 from server.errors import SpoolFull, UnknownFile
 
 log = logging.getLogger("coe.batches")
@@ -44,8 +45,10 @@ class BatchJob:
         *,
         most: int,
         longest: int,
+        limits: LimitsConfig,
     ) -> None:
-        """``most`` requests of at most ``longest`` bytes each. ``clock``: seconds since 1970."""
+        """``most`` requests of at most ``longest`` bytes each, within ``limits``. ``clock``: seconds since
+        1970."""
         self._record = record
         self._archive = archive
         self._runner = runner
@@ -53,6 +56,7 @@ class BatchJob:
         self._clock = clock
         self._most = most
         self._longest = longest
+        self._limits = limits
         self._input = archive.spool.path(record.input_file_id)
         self._left: dict[str, Line] = {}  # not answered yet; the archive's thread takes out what it has kept
         self._all_answered = asyncio.Event()
@@ -100,7 +104,9 @@ class BatchJob:
     async def _check(self) -> Checked:
         def check_all() -> Checked:
             with self._archive.spool.open(self._record.input_file_id) as file:
-                return check(file, self._record.endpoint, most=self._most, longest=self._longest)
+                return check(
+                    file, self._record.endpoint, most=self._most, longest=self._longest, limits=self._limits
+                )
 
         try:
             return await asyncio.to_thread(check_all)

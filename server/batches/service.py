@@ -142,6 +142,7 @@ class Batches:
             self._clock,
             most=self.config.max_requests,
             longest=self._services.settings.server.max_body,
+            limits=self._services.settings.server.limits,
         )
         self._jobs[record.id] = job
         self._spawn(self._run(record.id, job), record.id)

@@ -28,6 +28,10 @@ class LimitsConfig(Strict):
     """Most answers of one request: the prompts of a completion, times ``n``."""
     json_depth: int = Field(default=100, ge=8, le=200)
     """How deep arrays and objects of a body may be nested."""
+    json_parts: int = Field(default=100_000, ge=100)
+    """Most arrays, objects and keys of a body: parsing them holds up everybody, 100,000 for up to 20 ms."""
+    json_values: int = Field(default=300_000, ge=100)
+    """Most values of a body beside these: as many as OpenAI takes tokens of one request for embeddings."""
     headers_s: float = Field(default=15.0, gt=0)
     """How long a client may take to send a request's headers, from the connection's or their first byte."""
     body_s: float = Field(default=30.0, gt=0)

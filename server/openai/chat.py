@@ -45,7 +45,8 @@ async def explain_route(request: Request) -> Explanation:
     """Explain which expert a chat request would go to and why, and run nothing."""
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
-    chat = replace(parse_chat(await read_json(request, services.settings.server)), asker=key.name)
-    check_request(chat, services.settings.server)
+    config = services.settings.server
+    chat = replace(parse_chat(await read_json(request, config, services.workers)), asker=key.name)
+    check_request(chat, config)
     with services.admissions.of(key).entered(services.catalog.name_of(chat.model)):
         return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -13,13 +13,14 @@ Made = TypeVar("Made")
 
 
 class Workers:
-    """Decisions have threads of their own, and maps that are solved for a budget one: it takes seconds at
-    worst, and no decision waits for it."""
+    """Decisions have threads of their own, maps that are solved for a budget one, which takes seconds at
+    worst, and large bodies one: no decision waits for these."""
 
     def __init__(self) -> None:
         self.threads = min(DECIDING, os.cpu_count() or 1)
         self._deciding = ThreadPoolExecutor(self.threads, "coe-decide")
         self._solving = ThreadPoolExecutor(1, "coe-solve")
+        self._counting = ThreadPoolExecutor(1, "coe-count")
 
     async def decide(self, work: Callable[[], Made]) -> Made:
         """Its result, or what it raises. Work that nobody waits for any more is not begun."""
@@ -29,9 +30,13 @@ class Workers:
         """One after another."""
         return asyncio.get_running_loop().run_in_executor(self._solving, work)
 
+    async def count(self, work: Callable[[], Made]) -> Made:
+        """What large bodies are made of, one after another: so they are parsed one at a time too."""
+        return await asyncio.get_running_loop().run_in_executor(self._counting, work)
+
     def close(self) -> None:
         """What was not begun is not done."""
-        for pool in (self._deciding, self._solving):
+        for pool in (self._deciding, self._solving, self._counting):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def __repr__(self) -> str:

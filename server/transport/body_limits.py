@@ -1,21 +1,22 @@
 """Bounds on what a client may send."""
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from server.config.limits import LimitsConfig
 from server.config.settings import ServerConfig
 from server.errors import BadRequest, NotJson, TooLarge
 from server.model_request import ModelRequest
+from server.routing.thread_pools import Workers
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
+from server.transport.json_structure import Structure, brackets, excess, structure_of
 from server.transport.media_hosts import check_media
 
-_PARSER_DEPTH = 1024
-"""How deep orjson reads."""
+_LARGE = 2**16
+"""Bytes. What a larger body is made of is counted beside the event loop; a smaller one takes a millisecond at
+most, and is counted only where its brackets could be too many."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -41,13 +42,33 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_json(request: Request, config: ServerConfig) -> bytes:
-    """The whole body: JSON not too deep to be read, or no JSON. Raises NotJson, BadRequest, TooLarge,
-    Overloaded."""
+async def read_json(request: Request, config: ServerConfig, workers: Workers) -> bytes:
+    """The whole body: JSON that takes no longer to be parsed than others can wait, or no JSON. Raises
+    NotJson, BadRequest, TooLarge, Overloaded."""
     check_content_type(request)
     raw = await read_body(request, config.max_body)
-    check_depth(raw, config.limits.json_depth)
+    limits = config.limits
+    if len(raw) > _LARGE:
+        structure = await workers.count(lambda: structure_of(raw))
+        check_structure(structure, limits)
+        gate: AdmissionGate = request.scope[ADMISSION_GATE]
+        gate.hold(request.scope, structure.tree_bytes + _text_bytes(raw))
+    elif len(raw) > min(limits.json_parts, limits.json_values) or brackets(raw) > limits.json_depth:
+        check_structure(structure_of(raw), limits)
     return raw
+
+
+def check_structure(structure: Structure, limits: LimitsConfig) -> None:
+    """Raises BadRequest."""
+    problem = excess(structure, limits)
+    if problem is not None:
+        raise BadRequest(f"The body {problem}.")
+
+
+def _text_bytes(raw: bytes) -> int:
+    """As many as the texts of ``raw`` take at most, parsed: four for each character where one of them is not
+    of Latin, and what goes to the engine."""
+    return len(raw) * (2 if raw.isascii() and b"\\u" not in raw else 5)
 
 
 def check_content_type(request: Request) -> None:
@@ -57,20 +78,6 @@ def check_content_type(request: Request) -> None:
     if given.partition(";")[0].strip().lower() != "application/json":
         said = f"not {given[:100]!r}" if given else "and says nothing"
         raise NotJson(f"The body must be JSON with 'content-type: application/json', {said}.")
-
-
-def check_depth(raw: bytes, most: int) -> None:
-    """Raises BadRequest. Counting brackets is enough for small bodies. For others the parser counts: with as
-    many brackets around the body as leave ``most`` of the levels it reads. What is no JSON passes."""
-    if raw.count(b"{") + raw.count(b"[") <= most:
-        return
-    around = _PARSER_DEPTH - most
-    try:
-        orjson.loads(b"".join([b"[" * around, raw, b"]" * around]))
-    except orjson.JSONDecodeError:
-        with contextlib.suppress(orjson.JSONDecodeError):
-            orjson.loads(raw)
-            raise BadRequest(f"The body is nested deeper than {most} levels.") from None
 
 
 def check_request(request: ModelRequest, config: ServerConfig) -> None:

@@ -10,6 +10,7 @@ from server.batches.file_store import Spool
 from server.batches.input_file import MOST_ERRORS, body_at, check
 from server.batches.output_file import AnsweredRequest, AnswerFile, unanswered
 from server.batches.records import Tokens
+from server.config.limits import LimitsConfig
 from tests.server.batches.batch_client import CHAT, jsonl, request
 
 
@@ -18,7 +19,7 @@ def test_each_line_is_found_again_whatever_is_between_them(tmp_path: Path) -> No
     file = tmp_path / "in.jsonl"
     file.write_bytes(b"\n" + one + b"\r\n  \n" + two + b"\n\n" + three)
     with file.open("rb") as opened:
-        checked = check(opened, CHAT, most=3, longest=10_000)
+        checked = check(opened, CHAT, most=3, longest=10_000, limits=LimitsConfig())
     assert checked.errors == []
     assert checked.model is None
     assert [line.custom_id for line in checked.lines] == ["one", "två", "three"]
@@ -27,7 +28,7 @@ def test_each_line_is_found_again_whatever_is_between_them(tmp_path: Path) -> No
 
 def test_a_line_that_is_too_long_does_not_hide_the_next() -> None:
     file = io.BytesIO(jsonl([request("a", user="x" * 5000), request("b", url="/other"), request("c")]))
-    checked = check(file, CHAT, most=3, longest=400)
+    checked = check(file, CHAT, most=3, longest=400, limits=LimitsConfig())
     assert [(error.code, error.line) for error in checked.errors] == [
         ("line_too_long", 1),
         ("url_mismatch", 2),
@@ -36,7 +37,7 @@ def test_a_line_that_is_too_long_does_not_hide_the_next() -> None:
 
 
 def test_no_more_errors_are_told_than_anybody_reads() -> None:
-    checked = check(io.BytesIO(b"nonsense\n" * 1000), CHAT, most=10, longest=400)
+    checked = check(io.BytesIO(b"nonsense\n" * 1000), CHAT, most=10, longest=400, limits=LimitsConfig())
     assert len(checked.errors) == MOST_ERRORS
 
 

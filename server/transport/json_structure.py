@@ -1,0 +1,96 @@
+"""How large the tree is that a JSON text makes, counted without making it.
+
+A parser lets no other thread run until it is done, and a tree of many small things takes it seconds: 16 MiB
+of ``[]`` are five million lists. So things are counted first, by operations on whole pieces of bytes, which
+take some milliseconds a megabyte and let others run in between.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.config.limits import LimitsConfig
+
+PIECE = 2**17
+"""Bytes that are counted at once."""
+_QUOTE, _COMMA, _COLON, _OPENING, _CLOSING = b'",:[]'
+_TO_BRACE = ord("{") - ord("[")
+"""Of a bracket's number to that of a brace, be it opening or closing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """``depth``: of nested arrays and objects. ``parts``: arrays, objects and keys. ``values``: what else
+    there is at most, such as numbers and texts. Of what is no JSON it says something."""
+
+    depth: int
+    parts: int
+    values: int
+
+    @property
+    def tree_bytes(self) -> int:
+        """About as many as the tree takes beside its texts."""
+        return 150 * self.parts + 60 * self.values
+
+
+def excess(structure: Structure, limits: LimitsConfig) -> str | None:
+    """Says what there is too much of; None: nothing."""
+    if structure.depth > limits.json_depth:
+        return f"is nested deeper than {limits.json_depth} levels"
+    for count, most, what in (
+        (structure.parts, limits.json_parts, "arrays, objects and keys"),
+        (structure.values, limits.json_values, "values"),
+    ):
+        if count > most:
+            return f"has {count:,} {what}; at most {most:,} are taken"
+    return None
+
+
+def brackets(raw: bytes) -> int:
+    """As many arrays and objects as there may be at most, quickly."""
+    return raw.count(b"{") + raw.count(b"[")
+
+
+def structure_of(raw: bytes) -> Structure:
+    """Reads ``raw`` once, in pieces."""
+    counter = _Counter()
+    rest = b""
+    for start in range(0, len(raw), PIECE):
+        piece = rest + raw[start : start + PIECE]
+        # The last backslash of an odd number may escape what comes with the next piece.
+        rest = piece[-1:] if (len(piece) - len(piece.rstrip(b"\\"))) % 2 else b""
+        counter.take(_without_escapes(piece[: len(piece) - len(rest)]))
+    return Structure(counter.deepest, counter.openings + counter.colons, counter.commas + 1)
+
+
+def _without_escapes(piece: bytes) -> bytes:
+    """Without backslashes and quotes that stand for themselves: what quotes are left begin and end texts."""
+    if b"\\" not in piece:
+        return piece
+    return piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.openings = self.colons = self.commas = self.deepest = 0
+        self._depth = 0
+        self._inside = False  # a text
+
+    def take(self, piece: bytes) -> None:
+        """What is outside of texts."""
+        if not piece:
+            return
+        marks = np.frombuffer(piece, np.uint8)
+        # One more quote, and a text has begun or ended.
+        parity = np.add.accumulate(marks == _QUOTE, dtype=np.uint8)
+        outside = marks[(parity & 1) == int(self._inside)]
+        self._inside ^= bool(parity[-1] & 1)
+        opening = (outside == _OPENING) | (outside == _OPENING + _TO_BRACE)
+        closing = (outside == _CLOSING) | (outside == _CLOSING + _TO_BRACE)
+        depths = self._depth + np.cumsum(opening.astype(np.int8) - closing.astype(np.int8), dtype=np.int64)
+        if len(depths):
+            self._depth = int(depths[-1])
+            self.deepest = max(self.deepest, int(depths.max()))
+        self.openings += int(np.count_nonzero(opening))
+        self.colons += int(np.count_nonzero(outside == _COLON))
+        self.commas += int(np.count_nonzero(outside == _COMMA))
