@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from router.artifact_files import Arrays, check_shapes, read_verified
 from router.atomic_file import replace_file
 from router.classifiers.classifier import Classifier, LinearClassifier
-from router.classifiers.lexicon import BUCKETS, Lexicon
+from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
-from router.classifiers.uncertainty import BITS, Added, Uncertainty
-from router.decision import GENERAL
+from router.classifiers.uncertainty import Added, Uncertainty
 from router.errors import ArtifactError, MappingError
 from router.manifest import (
     MANIFEST,
@@ -37,8 +37,6 @@ from router.mapping.expected_scores import ExpectedScores
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Solution
 from router.mapping.score_table import ScoreTable
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,14 +155,14 @@ class Artifact:
     def read(cls, folder: Path) -> "Artifact":
         """Raises ArtifactError that says which file is wrong and how."""
         manifest = read_manifest(folder)
-        contents = {name: _read_verified(folder / name, digest) for name, digest in manifest.files.items()}
+        contents = {name: read_verified(folder / name, digest) for name, digest in manifest.files.items()}
         arrays: dict[str, NDArray[Any]] = {}
         for name, content in contents.items():
             try:
                 arrays |= load(content)
             except SafetensorError as error:
                 raise ArtifactError(f"{folder / name} is not a safetensors file: {error}") from error
-        _check(folder, manifest, arrays)
+        check_shapes(folder, manifest, arrays)
         try:
             return cls._assembled(manifest, arrays)
         except MappingError as error:
@@ -227,59 +225,3 @@ def _of_linear(name: str, linear: Linear) -> Arrays:
 
 def _linear(name: str, arrays: Arrays) -> Linear:
     return Linear(arrays[f"{name}.weights"], arrays[f"{name}.bias"], arrays[f"{name}.gram_weights"])
-
-
-def _check(folder: Path, manifest: Manifest, arrays: Arrays) -> None:
-    labels, dimension = len(manifest.categories), manifest.embedder.dimension
-    if tuple(manifest.added) != manifest.categories[labels - len(manifest.added) :]:
-        raise ArtifactError(f"{folder / MANIFEST}: what was added are not the last categories; train again")
-    expected: dict[str, tuple[int | None, ...]] = {
-        "rarity": (BUCKETS,),
-        "landmarks": (None, dimension),
-        "known": (3, len(BITS)),
-    } | {f"added.{category}": (None, dimension) for category in manifest.added}
-
-    def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
-        return {
-            f"{name}.weights": (outputs, dimension),
-            f"{name}.bias": (outputs,),
-            f"{name}.gram_weights": (BUCKETS, outputs),
-        }
-
-    if manifest.neighbours is None:
-        expected |= linear("logits", labels)
-    else:
-        expected |= {"vectors": (None, dimension), "distributions": (None, labels)}
-    if manifest.scored is not None:
-        experts, rows = len(manifest.scored.experts), len(manifest.scored.rows)
-        expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
-        expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
-        if manifest.clusters:
-            likeness = len(arrays["expected.landmarks"]) if "expected.landmarks" in arrays else None
-            expected |= linear("expected", experts) | {
-                "centroids": (len(manifest.clusters), experts + 1),
-                "expected.landmarks": (None, dimension),
-                "expected.likeness": (experts, likeness),
-            }
-    elif manifest.clusters:
-        raise ArtifactError(f"{folder / MANIFEST}: clusters need a score table; train again")
-    for name, shape in expected.items():
-        found = arrays[name].shape if name in arrays else ()
-        if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):
-            raise ArtifactError(f"{folder}: array {name!r} has shape {found}, expected {shape}; train again")
-    if GENERAL not in manifest.categories or not set(manifest.mapping) >= set(manifest.categories):
-        raise ArtifactError(f"{folder / MANIFEST}: the mapping must name every category and {GENERAL!r}")
-
-
-def _read_verified(file: Path, expected: str) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise ArtifactError(
-            f"{file} is damaged: sha256 {found[:12]}..., the manifest says {expected[:12]}...; "
-            "copy the folder again or train again"
-        )
-    return content

@@ -32,7 +32,7 @@ from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.errors import DatasetError, RouterError
 from router.progress import Progress
-from router.training.train import DOUBTED, corpus_of, labelled_of, landmarks_of
+from router.training.corpus import DOUBTED, corpus_of, labelled_of, landmarks_of
 from server.cli.progress import Bars
 
 FALSE_ALARMS = 0.05

@@ -32,7 +32,7 @@ from router.embedders.registry import embedders
 from router.errors import DatasetError, RouterError
 from router.mapping.metrics import Estimate, bootstrap, calibration_error, macro_f1
 from router.progress import Progress
-from router.training.train import corpus_of, labelled_of
+from router.training.corpus import corpus_of, labelled_of
 from server.cli.progress import Bars
 
 SEED_SHARE = 0.05

@@ -50,7 +50,7 @@ class Solution:
     score: float
     """Expected, 0 to 1."""
     standard_error: float
-    """By ``ScoreTable.error_of``, for the score. It knows nothing of the choice: the best of many noisy means
+    """As ``ScoreTable.error_of`` has it. It knows nothing of the choice: the best of many noisy means
     looks a little better than it is."""
     bound: float
     """No map within the budgets scores more, margin or not. Where the score is optimal it is greater by less

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from router.arrays import Floats
 from router.errors import MappingError
+from router.mapping.evidence import Evidence, Level
 
 EMPTY = 0.5
 """Prompts that a category without any counts as in the shares: it may come up, and needs its expert."""
@@ -95,13 +96,13 @@ class ScoreTable:
         rows = {name: index for index, name in enumerate(categories)}
         row_of_prompt = np.array([rows[name] for name in categories_of_prompts], dtype=np.int64)
         evidence = [
-            _Evidence.of(grades[row_of_prompt == row], weights[row_of_prompt == row]) for row in rows.values()
+            Evidence.of(grades[row_of_prompt == row], weights[row_of_prompt == row]) for row in rows.values()
         ]
         overall = sum(evidence[1:], start=evidence[0])
         _check_comparable(overall, experts)
         root = overall.level()
         labels = [parents.get(name, name) for name in categories]
-        of_label: dict[str, _Evidence] = {}
+        of_label: dict[str, Evidence] = {}
         for label, part in zip(labels, evidence, strict=True):
             of_label[label] = of_label[label] + part if label in of_label else part
         level_of_label = {label: part.level_near(root, prior) for label, part in of_label.items()}
@@ -114,7 +115,7 @@ class ScoreTable:
                 levels.append(part.level_near(level_of_label[label], prior))
             else:
                 mean = np.average(expected[inside], axis=0, weights=weights[inside])
-                levels.append(part.level_near(_Level.of(mean), finer_prior))
+                levels.append(part.level_near(Level.of(mean), finer_prior))
         means = np.clip([level.ease + level.advantages for level in levels], 0, 1)
         seen = np.array([part.seen for part in evidence])
         prompts = np.bincount(row_of_prompt, weights, minlength=len(categories))
@@ -153,96 +154,6 @@ class ScoreTable:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Level:
-    """The ease and the advantages believed of a set of prompts."""
-
-    ease: float
-    """Score of the average expert."""
-    advantages: Floats
-    """[experts], over the average expert; adds up to 0."""
-
-    @classmethod
-    def of(cls, means: Floats) -> "_Level":
-        return cls(float(means.mean()), means - means.mean())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Evidence:
-    """The grades of a set of prompts as weighted sums: those of a label are its categories' added up.
-
-    The first two are the normal equations ``information @ advantages = gains``, from which the prompts' own
-    ease was eliminated.
-    """
-
-    information: Floats
-    """[experts, experts]."""
-    gains: Floats
-    """[experts]."""
-    prompts: float
-    """Graded ones."""
-    grades: float
-    """Sum over the prompts of the mean grade."""
-    graders: Floats
-    """[experts], sum over the prompts of an expert's part in the mean grade."""
-    seen: Floats
-    """[experts], graded prompts, weighted."""
-    counts: NDArray[np.int64]
-    """[experts], graded prompts."""
-
-    @classmethod
-    def of(cls, grades: Floats, weights: Floats) -> "_Evidence":
-        graded = ~np.isnan(grades)
-        some = graded.any(axis=1)
-        graded, weights, grades = graded[some], weights[some], np.nan_to_num(grades[some])
-        marks = graded.astype(np.float64)
-        how_many = marks.sum(axis=1)
-        mean = grades.sum(axis=1) / how_many
-        # Each prompt is a stratum with an ease of its own, and those with one grade are one together.
-        alone = how_many == 1
-        strata = np.vstack([marks[~alone] * weights[~alone, None], weights[alone] @ marks[alone]])
-        sizes = np.append(how_many[~alone] * weights[~alone], weights[alone].sum())
-        totals = np.append(sizes[:-1] * mean[~alone], weights[alone] @ mean[alone])
-        filled = sizes > 0
-        strata, sizes, totals = strata[filled], sizes[filled], totals[filled]
-        seen = weights @ marks
-        return cls(
-            information=np.diag(seen) - strata.T @ (strata / sizes[:, None]),
-            gains=weights @ grades - strata.T @ (totals / sizes),
-            prompts=float(weights.sum()),
-            grades=float(weights @ mean),
-            graders=(weights / how_many) @ marks,
-            seen=seen,
-            counts=graded.sum(axis=0),
-        )
-
-    def __add__(self, other: "_Evidence") -> "_Evidence":
-        return _Evidence(
-            self.information + other.information,
-            self.gains + other.gains,
-            self.prompts + other.prompts,
-            self.grades + other.grades,
-            self.graders + other.graders,
-            self.seen + other.seen,
-            self.counts + other.counts,
-        )
-
-    def level(self) -> _Level:
-        """Estimates the level from these grades alone. Advantages are only known up to a constant; the
-        shortest add up to 0."""
-        shortest = np.linalg.lstsq(self.information, self.gains, rcond=None)[0]
-        advantages = np.asarray(shortest, dtype=np.float64)
-        return _Level((self.grades - float(self.graders @ advantages)) / self.prompts, advantages)
-
-    def level_near(self, parent: _Level, prior: float) -> _Level:
-        """Estimates the level from these grades and ``prior`` imagined prompts at the parent's level."""
-        information = self.information + prior * np.eye(len(self.gains))
-        solved = np.linalg.solve(information, self.gains + prior * parent.advantages)
-        advantages = np.asarray(solved, dtype=np.float64)
-        grades = self.grades - float(self.graders @ advantages)
-        return _Level((grades + prior * parent.ease) / (self.prompts + prior), advantages)
-
-
 def _errors(means: Floats, seen: Floats) -> Floats:
     """Standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)), so that a mean of 1 is not certain.
     Imagined prompts are not among those ``seen``: they say again what other rows' prompts said."""
@@ -276,7 +187,7 @@ def _check(
         raise MappingError("a grade must be from 0 to 1, or NaN where there is none")
 
 
-def _check_comparable(overall: _Evidence, experts: Sequence[str]) -> None:
+def _check_comparable(overall: Evidence, experts: Sequence[str]) -> None:
     for expert, seen in zip(experts, overall.seen, strict=True):
         if not seen:
             raise MappingError(f"no prompt has a score of expert {expert!r}; grade some, or leave it out")

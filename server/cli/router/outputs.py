@@ -1,4 +1,4 @@
-"""What verbs write, checked before the work whose result it is."""
+"""Checks that a result can be written, before the work for it."""
 
 import os
 from pathlib import Path
