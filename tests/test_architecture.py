@@ -45,11 +45,12 @@ SERVER = {
     "responses": {"access", "config", "error_table", "exchange", "services", "storage", "transport"} | SPOKEN,
     "batches": {"access", "config", "error_table", "errors", "exchange", "model_request"}
     | {"resilience", "routing", "services", "storage", "transport"},
-    "reload": {"config", "engine_factory", "errors", "operator_api", "routing", "services", "transport"},
+    "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
+    | {"transport"},
     "routes": {"access", "batches", "error_table", "errors", "operator_api", "reload", "responses"}
     | {"services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "metrics"}
-    | {"openai", "resilience", "responses", "routing", "services"},
+    | {"openai", "planning", "resilience", "responses", "routing", "services"},
     "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
     | {"routes", "services"},
     "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},
@@ -57,7 +58,7 @@ SERVER = {
     | {"storage", "validation"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
-    "cli.bench": {"cli", "cli.router", "cli.tiers", "config"},
+    "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
     "cli.main": {"cli", "cli.bench", "cli.router", "cli.tiers", "config", "operator_api", "storage"},
 }
 """Each folder of ``server``, and each of its own modules, with those that it imports."""

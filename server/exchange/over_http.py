@@ -57,7 +57,7 @@ class HttpArrival:
         return Caller(self.request_id, key, self._headers)
 
     async def body(self) -> bytes:
-        return await read_json(self._request, self._services.settings.server, self._services.workers)
+        return await read_json(self._request, self._services.settings.server, self._services.workers.count)
 
     def terms(self, caller: Caller) -> Terms:
         return Terms(

@@ -46,7 +46,7 @@ async def explain_route(request: Request) -> Explanation:
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
     config = services.settings.server
-    chat = replace(parse_chat(await read_json(request, config, services.workers)), asker=key.name)
+    chat = replace(parse_chat(await read_json(request, config, services.workers.count)), asker=key.name)
     check_request(chat, config)
     with services.admissions.of(key).entered(services.catalog.name_of(chat.model)):
         return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -1,6 +1,6 @@
 """Bounds on what a client may send."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -9,11 +9,12 @@ from server.config.limits import LimitsConfig
 from server.config.settings import ServerConfig
 from server.errors import BadRequest, NotJson, TooLarge
 from server.model_request import ModelRequest
-from server.routing.thread_pools import Workers
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.json_structure import Structure, brackets, excess, structure_of
 from server.transport.media_hosts import check_media
 
+Beside = Callable[[Callable[[], Structure]], Awaitable[Structure]]
+"""Does work beside the event loop."""
 _LARGE = 2**16
 """Bytes. What a larger body is made of is counted beside the event loop; a smaller one takes a millisecond at
 most, and is counted only where its brackets could be too many."""
@@ -42,14 +43,14 @@ async def read_body(request: Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def read_json(request: Request, config: ServerConfig, workers: Workers) -> bytes:
-    """The whole body: JSON that takes no longer to be parsed than others can wait, or no JSON. Raises
-    NotJson, BadRequest, TooLarge, Overloaded."""
+async def read_json(request: Request, config: ServerConfig, count: Beside) -> bytes:
+    """The whole body: JSON that takes no longer to be parsed than others can wait, or no JSON. ``count``
+    counts what a large one is made of. Raises NotJson, BadRequest, TooLarge, Overloaded."""
     check_content_type(request)
     raw = await read_body(request, config.max_body)
     limits = config.limits
     if len(raw) > _LARGE:
-        structure = await workers.count(lambda: structure_of(raw))
+        structure = await count(lambda: structure_of(raw))
         check_structure(structure, limits)
         gate: AdmissionGate = request.scope[ADMISSION_GATE]
         gate.hold(request.scope, structure.tree_bytes + _text_bytes(raw))

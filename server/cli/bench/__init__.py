@@ -1,1 +1,1 @@
-"""The verbs of ``coe bench``. May import cli, cli.router, cli.tiers and config."""
+"""The verbs of ``coe bench``. May import cli, cli.router, cli.tiers, config and planning."""
