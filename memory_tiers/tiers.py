@@ -71,7 +71,7 @@ class TiersSettings(Strict):
     request waits, and no expert leaves for it that was used at least half as much."""
     event_log: Path | None = None
     """File for every event of the tiers and what followed, for ``coe tiers replay``; absent means none. A
-    relative path counts from the configuration file. It grows by some 300 bytes for each request."""
+    relative path counts from ``state``. It grows by some 300 bytes for each request."""
     max_queue: int = Field(default=1024, ge=0)
     """Tickets that may wait in all, over all experts; one more is rejected with ``queue_full``."""
     max_queue_per_expert: int | None = Field(default=None, ge=0)

@@ -1,11 +1,19 @@
 """The router's piece of the configuration tree."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from router.parameters import Billions
 from router.stickiness import MARGIN, STAY_MARGIN
+
+EMBEDDED = Path(__file__).parent / "embedded"
+"""The router that ships."""
+
+
+def _shipped(artifact: object) -> object:
+    return EMBEDDED if artifact == "embedded" else artifact
 
 
 class CompositionConfig(BaseModel):
@@ -13,8 +21,9 @@ class CompositionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    artifact: Path
-    """Folder of a trained router, made by ``coe router train``."""
+    artifact: Annotated[Path, BeforeValidator(_shipped)]
+    """Folder of a trained router, made by ``coe router train``; a relative path counts from the configuration
+    file. embedded is the one that ships."""
     experts: dict[str, str] = {}
     """Names of experts in the artifact to their names here, where these differ (``Qwen/Qwen2-72B-Instruct:
     large``)."""

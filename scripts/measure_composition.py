@@ -1,7 +1,7 @@
 """Perplexity of the embedded composition, its router choosing, beside each of its experts alone.
 
-    python -m scripts.measure_composition losses   --data train.jsonl.gz --store .models
-    python -m scripts.measure_composition route    --data train.jsonl.gz --store .models \
+    python -m scripts.measure_composition losses   --data train.jsonl.gz --store .state/models
+    python -m scripts.measure_composition route    --data train.jsonl.gz --store .state/models \
         --artifact router/embedded --trained-on withheld.jsonl.gz
     python -m scripts.measure_composition withhold --data train.jsonl.gz --out withheld.jsonl.gz
     python -m scripts.measure_composition table

@@ -1,6 +1,6 @@
 """Perplexity of every embedded expert on held-out texts of every domain, as JSON and as a Markdown table.
 
-    python -m scripts.measure_perplexity --store .models --data train.jsonl.gz
+    python -m scripts.measure_perplexity --store .state/models --data train.jsonl.gz
 
 The experts are the prepared checkpoints that an engine serves, computed in float32. The texts are those that
 ``scripts.train_adapters`` held out, cut at the same length.

@@ -1,7 +1,7 @@
 """Trains the embedded experts: fine-tunes of the embedded base, kept as LoRA adapters in PEFT's layout.
 
     coe experts prepare                      # or any folder with the prepared base
-    python -m scripts.train_adapters --base .models/general --data train.jsonl.gz [--domains law]
+    python -m scripts.train_adapters --base .state/models/general --data train.jsonl.gz [--domains law]
 
 A step learns from six texts of the domain (``scripts.domain_texts``: sources, split, twins) and two answers
 that the base itself gives to everyday questions and to questions of the domain, so that the expert stays a

@@ -1,7 +1,10 @@
 """What tests share: the embedded composition, prepared once and kept, and the engine to compare with."""
 
+import itertools
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,21 @@ EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "
 """Expert and what of ``experts/embedded`` it is made of."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Of a configuration that does not say where its state is, nothing comes into the checkout's."""
+    os.environ["COE_STATE"] = tempfile.mkdtemp(prefix="coe-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(os.environ.pop("COE_STATE"))
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a state folder of its own; what is made for several has the one that all share."""
+    monkeypatch.setenv("COE_STATE", str(tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {file: place for place, file in enumerate(file for files in LONG for file in files)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
@@ -68,13 +86,16 @@ def embedded_expert(name: str) -> ExpertConfig:
     return ExpertConfig(family="smollm2-135m", checkpoint=CheckpointSource(embedded=EMBEDDED[name]))
 
 
+_NUMBERS = itertools.count()
+
+
 def store_path() -> Path:
-    return Path(os.environ.get("COE_STORE", Path(__file__).parents[1] / ".models"))
+    return Path(os.environ.get("COE_STORE", Path(__file__).parents[1] / ".state" / "models"))
 
 
 @pytest.fixture(scope="session")
 def store() -> Path:
-    """``COE_STORE``, or ``.models`` of the checkout, with all embedded experts prepared as by ``coe``."""
+    """``COE_STORE``, or that of the checkout, with all embedded experts prepared as by ``coe``."""
     for name in EMBEDDED:
         prepare(name, embedded_expert(name), store_path())
     record_canaries(dict.fromkeys(EMBEDDED, silent), store_path())

@@ -25,7 +25,7 @@ SERVER = {
     "validation": set[str](),
     "logs": set[str](),
     "operator_api": set[str](),
-    "config": set[str](),
+    "config": {"storage"},
     "metrics": set[str](),
     "storage": set[str](),
     "model_request": {"errors"},

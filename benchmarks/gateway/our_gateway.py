@@ -79,8 +79,7 @@ class OurGateway:
         fitted = router_on(Artifact.read(embedded), embedder_named(StaticMiniLm.name)).artifact
         fitted.write(folder / "static")
         tree = {
-            "store": str(folder / "store"),
-            "logs": str(folder / "logs"),
+            "state": str(folder),
             "tiers": {"device": "1MB", "host": "1MB"},
             "families": {"small": {"mode": "simulated", "simulation": self._speeds.model_dump(mode="json")}},
             "experts": {

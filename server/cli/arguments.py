@@ -9,11 +9,12 @@ from typing import TypeAlias
 
 from memory_tiers.simulator.comparison import RIVALS
 from memory_tiers.tiers import size_of
+from server.config.installation import shipped_configs
 from server.config.settings import SettingsError
 
 Parent: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """Takes verbs: what ``add_subparsers`` gives."""
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "embedded.yaml"
+DEFAULT_CONFIG = shipped_configs() / "embedded.yaml"
 
 
 def positive(text: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
-from server.cli import experts, feedback, keys, plan, route, serve, usage
+from server.cli import experts, feedback, keys, plan, route, serve, state, usage
 from server.cli.arguments import Parent
 from server.cli.bench import engine, gateway, routers, switch
 from server.cli.bench import router as decisions
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     router = _group(verb, "router", "train and evaluate routers")
     for room in (train, evaluate, mapping, predict, add_category, judge, traffic):
         room.add_to(router)
-    for room in (feedback, keys, usage):
+    for room in (feedback, keys, usage, state):
         room.add_to(verb)
     tiers = _group(verb, "tiers", "look into the memory tiers, and order")
     for room in (verbs, simulate):

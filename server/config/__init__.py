@@ -1,1 +1,1 @@
-"""The configuration: strict pydantic models, one module a section. May import nothing else of the server."""
+"""The configuration: strict pydantic models, one module a section; where things are. May import storage."""

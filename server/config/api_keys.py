@@ -168,8 +168,8 @@ class AccountsConfig(Strict):
     """The keys that coe keys made, and what each key used (docs/guides/keys.md)."""
 
     file: Path = Path("accounts.sqlite")
-    """SQLite file of the keys that coe keys made and of what each key used; a relative path counts from the
-    configuration file."""
+    """SQLite file of the keys that coe keys made and of what each key used; a relative path counts from
+    ``state``."""
     keep_days: int = Field(default=400, ge=1)
     """Days after which usage is deleted. There is one row for each day, key and expert."""
 

@@ -12,7 +12,7 @@ class BatchesConfig(Strict):
 
     folder: Path = Path("batches")
     """Folder for uploaded files, answers and the SQLite file that says what they are; a relative path counts
-    from the configuration file. One gateway at a time may use it."""
+    from ``state``. One gateway at a time may use it."""
     max_bytes: ByteSize = Field(default=ByteSize(10 * 2**30), ge=2**20)
     """Most bytes of all files together, at least 1MiB. An upload that does not fit is refused, and a batch
     whose answers do not fit fails."""

@@ -18,7 +18,7 @@ class FeedbackConfig(Strict):
     """Must be true, or the server does not start: with it you say that those who ask know that their prompts
     are kept to train the router, and that you may do so. No default says that for you."""
     file: Path = Path("feedback.sqlite")
-    """SQLite file where they are kept; a relative path counts from the configuration file."""
+    """SQLite file where they are kept; a relative path counts from ``state``."""
     prompts: Literal["text", "hash"] = "text"
     """text keeps what the router read of a prompt, redacted. hash keeps no text, only a number by which equal
     prompts are counted; then there is nothing to train on."""

@@ -11,7 +11,7 @@ class ResponsesConfig(Strict):
     """What ``/v1/responses`` keeps for clients to read and to go on from (docs/guides/responses.md)."""
 
     file: Path | None = None
-    """SQLite file that outlives a restart; a relative path counts from the configuration file. Absent: they
+    """SQLite file that outlives a restart; a relative path counts from ``state``. Absent: they
     are kept in memory."""
     keep_days: float = Field(default=30, gt=0)
     """Days after which a response is deleted that nobody went on from."""

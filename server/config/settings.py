@@ -17,6 +17,8 @@ from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, di
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.limits import LimitsConfig
+from server.config.older_layout import left_behind
+from server.config.places import anchored, kept_in, replaced, state_of
 from server.config.problems import first_problem
 from server.config.responses import ResponsesConfig
 
@@ -130,10 +132,13 @@ def _digest(secret: SecretStr) -> bytes:
 class Settings(Strict):
     """The whole configuration."""
 
-    store: Path = Path(".models")
-    """Folder of prepared checkpoints; a relative path counts from the configuration file."""
+    state: Path | None = None
+    """Folder of all that is kept; a relative path counts from the configuration file. Absent means COE_STATE
+    of the environment, else .state of the checkout, else $XDG_STATE_HOME/coe (docs/guides/state.md)."""
+    store: Path = Path("models")
+    """Folder of prepared checkpoints; a relative path counts from ``state``."""
     logs: Path = Path("logs")
-    """Folder of the engines' logs; a relative path counts from the configuration file."""
+    """Folder of the engines' logs; a relative path counts from ``state``."""
     server: ServerConfig = ServerConfig()
     """The HTTP gateway."""
     tiers: TiersSettings
@@ -207,7 +212,28 @@ class Settings(Strict):
 
 
 def load(path: Path) -> Settings:
-    """Reads and checks ``path``. Relative paths in it become absolute. Raises SettingsError."""
+    """Reads and checks ``path``. Relative paths in it become absolute. Raises SettingsError, also where an
+    older version kept something elsewhere that is not moved yet."""
+    settings = read(path)
+    folder = path.resolve().parent
+    for left in left_behind(settings, folder):
+        if not left.binds:
+            continue
+        if left.new.exists():
+            raise SettingsError(
+                f"{path}: {left.setting}: an older version kept it at {left.old}, and there is one at "
+                f"{left.new} too: remove the one that you do not need, or give this configuration a state "
+                "folder of its own (state)"
+            )
+        raise SettingsError(
+            f"{path}: {left.setting}: an older version kept it at {left.old}; move it to {left.new} with: "
+            f"coe state move --config {path}"
+        )
+    return _absolute(settings, folder)
+
+
+def read(path: Path) -> Settings:
+    """Reads and checks ``path``; relative paths in it stay as they are. Raises SettingsError."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -218,65 +244,43 @@ def load(path: Path) -> Settings:
         raise SettingsError(f"{path}: expected a mapping with the keys {', '.join(Settings.model_fields)}")
     try:
         settings = Settings.model_validate(tree)
+        state_of(settings.state, path.resolve().parent)
     except ValidationError as error:
         raise SettingsError(f"{path}: {first_problem(error, Settings)}") from error
-    return _absolute(settings, path.resolve().parent)
+    except RuntimeError as error:
+        raise SettingsError(f"{path}: {error}: say where to keep things with state, or COE_STATE") from error
+    return settings
 
 
 def _absolute(settings: Settings, folder: Path) -> Settings:
-    def anchored(path: Path) -> Path:
-        return (folder / path.expanduser()).resolve()
+    """``folder``: of the configuration file."""
 
-    def anchored_source(source: CheckpointSource) -> CheckpointSource:
-        if source.folder is None:
-            return source
-        return source.model_copy(update={"folder": anchored(source.folder)})
+    def source(given: CheckpointSource) -> CheckpointSource:
+        if given.folder is None:
+            return given
+        return given.model_copy(update={"folder": anchored(given.folder, folder)})
 
     experts = {}
     for name, expert in settings.experts.items():
-        checkpoint = anchored_source(expert.checkpoint)
-        template = anchored(expert.chat_template) if expert.chat_template else None
-        experts[name] = expert.model_copy(update={"checkpoint": checkpoint, "chat_template": template})
+        template = expert.chat_template and anchored(expert.chat_template, folder)
+        experts[name] = expert.model_copy(
+            update={"checkpoint": source(expert.checkpoint), "chat_template": template}
+        )
     families = {
-        name: family.model_copy(update={"base": anchored_source(family.base)}) if family.base else family
+        name: family.model_copy(update={"base": source(family.base)}) if family.base else family
         for name, family in settings.families.items()
     }
     compositions = {
-        name: composition.model_copy(update={"artifact": anchored(composition.artifact)})
+        name: composition.model_copy(update={"artifact": anchored(composition.artifact, folder)})
         for name, composition in settings.compositions.items()
     }
-    feedback = settings.feedback
-    if feedback is not None:
-        feedback = feedback.model_copy(update={"file": anchored(feedback.file)})
-    batches = settings.batches
-    if batches is not None:
-        batches = batches.model_copy(update={"folder": anchored(batches.folder)})
-    responses = settings.responses
-    if responses.file is not None:
-        responses = responses.model_copy(update={"file": anchored(responses.file)})
-    return settings.model_copy(
-        update={
-            "store": anchored(settings.store),
-            "server": settings.server.model_copy(
-                update={
-                    name: anchored(path)
-                    for name in ("tls_cert", "tls_key")
-                    if (path := getattr(settings.server, name)) is not None
-                }
-            ),
-            "feedback": feedback,
-            "batches": batches,
-            "accounts": settings.accounts.model_copy(update={"file": anchored(settings.accounts.file)}),
-            "responses": responses,
-            "tiers": settings.tiers.model_copy(
-                update={"event_log": anchored(settings.tiers.event_log) if settings.tiers.event_log else None}
-            ),
-            "logs": anchored(settings.logs),
-            "experts": experts,
-            "families": families,
-            "compositions": compositions,
-        }
-    )
+    server = settings.server
+    for field in ("tls_cert", "tls_key"):
+        if (path := getattr(server, field)) is not None:
+            server = replaced(server, field, anchored(path, folder))
+    state = state_of(settings.state, folder)
+    made = {"state": state, "server": server, "experts": experts, "families": families}
+    return kept_in(settings.model_copy(update=made | {"compositions": compositions}), state)
 
 
 def _unknown(name: str, valid: Any) -> str:

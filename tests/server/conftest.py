@@ -87,6 +87,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path, checkpoint: Path) -> Settings:
     """Five prepared experts of some 1.1 kB; the device holds two of them and host memory two."""
     tree = {
+        "state": str(tmp_path),
         "store": str(tmp_path / "store"),
         "logs": str(tmp_path / "logs"),
         "tiers": {"device": "2500B", "host": "2500B"},

@@ -26,9 +26,10 @@ def problem(folder: Path, text: str) -> str:
 
 def test_a_minimal_configuration_loads_and_its_paths_count_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(MINIMAL + "store: models\n", encoding="utf-8")
+    file.write_text(MINIMAL + "state: kept\ncompositions: {coe: {artifact: made}}\n", encoding="utf-8")
     settings = load(file)
-    assert settings.store == tmp_path / "models"
+    assert settings.state == tmp_path / "kept"
+    assert settings.compositions["coe"].artifact == tmp_path / "made"
     assert settings.tiers.device == 10**9
 
 
@@ -46,7 +47,7 @@ def test_a_misspelt_field_deep_in_the_tree_is_named_too(tmp_path: Path) -> None:
 
 
 def test_an_unknown_top_level_field_lists_the_valid_ones(tmp_path: Path) -> None:
-    assert problem(tmp_path, MINIMAL + "zzz: 1\n").startswith("zzz: unknown field; valid fields: store, ")
+    assert problem(tmp_path, MINIMAL + "zzz: 1\n").startswith("zzz: unknown field; valid fields: state, ")
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
@@ -170,14 +171,6 @@ def test_a_budget_is_a_size_or_auto(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="name a configuration with --config"):
         load(tmp_path / "absent.yaml")
-
-
-def test_a_feedback_file_counts_from_the_configuration(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text(MINIMAL + "feedback: {consent: true}\n", encoding="utf-8")
-    feedback = load(file).feedback
-    assert feedback is not None
-    assert feedback.file == tmp_path / "feedback.sqlite"
 
 
 @pytest.mark.parametrize("feedback", ["{}", "{consent: false}", "{keep_days: 3}"])
