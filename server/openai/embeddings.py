@@ -22,7 +22,7 @@ from server.model_request import ModelRequest, check_owned, parse_object
 from server.services import Services
 
 MOST_TEXTS = 2048
-"""Of one request, or lists of tokens, as OpenAI takes."""
+"""Texts of one request, or lists of tokens, as OpenAI takes."""
 _AT_A_TIME = 8
 """Texts between which a thread may take a decision that waits."""
 
@@ -101,15 +101,15 @@ def _embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
 
 
 def _messages(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """vLLM's own: a conversation in the place of texts."""
+    """Reads vLLM's own: a conversation in the place of texts."""
     found = body.get("messages", body.get("input"))
     chats = isinstance(found, list) and all(isinstance(message, dict) for message in found)
     return tuple(found) if chats and isinstance(found, list) else ()
 
 
 def _check_inputs(given: object) -> None:
-    """That there are some, and not too many; what else is wrong with them the expert's engine says. Raises
-    BadRequest."""
+    """Checks that there are inputs, and not too many; what else is wrong with them the expert's engine says.
+    Raises BadRequest."""
     inputs = given if isinstance(given, list) else [given]
     if not inputs or not isinstance(given, str | list):
         raise BadRequest("'input' must be a text, a list of texts, or tokens.", "input")
