@@ -1,4 +1,4 @@
-"""Decides which caller may ask for what: keys, owners, rate limits, accounts, usage.
+"""Who may ask for what: keys, owners, rate limits, accounts, usage.
 
 May import config, error_table, errors, model_request, routing and storage.
 """

@@ -15,7 +15,7 @@ from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyToke
 
 
 class Admissions:
-    """Gives each request its right to run, for every key of a gateway."""
+    """Of all keys of a gateway."""
 
     def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
         self._accounts = accounts
@@ -26,8 +26,8 @@ class Admissions:
         return f"<Admissions {self._rate_limits}>"
 
     def of(self, key: Key, *, offline: bool = False) -> "Admission":
-        """Makes one for a request of ``key``. ``offline``: no client waits for it, and of the limits only the
-        day's tokens are its."""
+        """For one request of ``key``. ``offline``: nobody waits for it, and of the limits only the day's
+        tokens are its."""
         rate_limits = self._rate_limits.get(key.name)
         if rate_limits is None:
             used = self._accounts.used.get(key.name, 0)
@@ -79,7 +79,7 @@ class Admission:
         return self.key.priority_of(asked)
 
     def remaining(self) -> Remaining:
-        """Says what is left of the key's limits now."""
+        """Of the key's limits, now."""
         return self._rate_limits.remaining(self.key.limits, self._clock())
 
     def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
@@ -99,7 +99,7 @@ class Admission:
 
 
 def check_model(key: Key, model: str) -> None:
-    """Raises UnknownModel: a key that may not use a model is not told whether it is there."""
+    """Raises UnknownModel: whoever may not use it is not told whether it is there."""
     if not key.may_use(model):
         raise UnknownModel(
             f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
@@ -109,7 +109,7 @@ def check_model(key: Key, model: str) -> None:
 
 
 def refused(refusal: Refusal, key: Key) -> GatewayError:
-    """Words a refusal as OpenAI does."""
+    """In OpenAI's words."""
     where = f"for API key {key.name!r}"
     if refusal.limit == "day":
         text = (

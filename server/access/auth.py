@@ -1,4 +1,4 @@
-"""Checks which caller may call, give orders or see metrics: a bearer key against keys or their hashes."""
+"""Who may call, give orders, see metrics: ``Authorization: Bearer KEY`` against keys or their hashes."""
 
 import hmac
 import ipaddress
@@ -18,8 +18,8 @@ _ANYBODY = Key(ANONYMOUS)
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of the configuration, and those that operators made. While there never was one, and none is
-    required, every caller may call."""
+    """Those of the configuration, and those that operators made. While there never was one, and none is
+    required, anybody may call."""
 
     configured: KeyRing
     made: KeyRing
@@ -31,7 +31,7 @@ class Keys:
         return self.required or self.configured.ever or self.made.ever
 
     def check(self, authorization: str | None) -> Key:
-        """Finds out whose request it is. Raises Unauthorized."""
+        """Whose request it is. Raises Unauthorized."""
         if not self.needed:
             return _ANYBODY
         raw = sent_key(authorization)
@@ -44,8 +44,7 @@ class Keys:
         return key
 
     def named(self, name: str) -> Key | None:
-        """Finds the key of work that goes on when its client has left. None: it was revoked, or keys are
-        needed now."""
+        """Of work that goes on when its client has left. None: it was revoked, or nobody is anonymous now."""
         if name == ANONYMOUS:
             return None if self.needed else _ANYBODY
         return self.configured.named(name) or self.made.named(name)
@@ -103,7 +102,7 @@ def _sent(request: Request, expected: SecretStr) -> bool:
 
 
 def _on_this_machine(request: Request, config: ServerConfig) -> bool:
-    """Whether a request comes from this machine, by its address and by the name that it asks by."""
+    """By its address, and by the name that it asks by."""
     host = request.headers.get("host", "").encode("latin-1")
     if request.client is None or not is_allowed(host, config.allowed_hosts or ()):
         return False

@@ -1,4 +1,4 @@
-"""Headers that say what is left of a key's limits, in OpenAI's words and in Anthropic's."""
+"""What is left of a key's limits, as an answer's headers say it: in OpenAI's words, and in Anthropic's."""
 
 import math
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from server.access.rate_limits import Remaining
 
 
 def openai(remaining: Remaining) -> dict[str, str]:
-    """Words the limits that there are as OpenAI does."""
+    """Of the limits there are."""
     headers = {}
     for what, left in remaining.of.items():
         headers[f"x-ratelimit-limit-{what}"] = str(left.limit)
@@ -17,7 +17,7 @@ def openai(remaining: Remaining) -> dict[str, str]:
 
 
 def anthropic(remaining: Remaining) -> dict[str, str]:
-    """Words the limits that there are as Anthropic does."""
+    """Of the limits there are."""
     headers = {}
     for what, left in remaining.of.items():
         name = f"anthropic-ratelimit-{what}"

@@ -1,4 +1,4 @@
-"""The owner of something that was made over HTTP."""
+"""Whose something is that was made over HTTP."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ _NAMED = "key "
 
 
 def owner_of(key: Key, headers: Mapping[str, str]) -> str:
-    """The key's, also once its secret was rotated. Where none is needed, an owner is a secret that
-    is sent, which the name does not tell; all callers without one are one owner."""
+    """The key's, also once its secret was rotated. Where none is needed, whoever sends the same one, which it
+    does not tell; all who send none are one."""
     if key.name != ANONYMOUS:
         return owner_named(key.name)
     return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"
 
 
 def owner_named(key_name: str) -> str:
-    """The owner that the key of this name is, which may be gone."""
+    """All who send the key of this name, which may be gone."""
     return f"{_NAMED}{key_name}"
 
 

@@ -1,4 +1,4 @@
-"""The use of a key's limits: plain state that is told the time. Nothing in here waits or does I/O.
+"""What a key has used of its limits: plain state that is told the time. Nothing in here waits or does I/O.
 
 The rule of every limit: what a request may use is charged when it comes, and put right when it ends; all of
 it belongs to the time at which it came. So over any 60 seconds, and over any day, the requests that came in
@@ -17,7 +17,7 @@ from server.config.api_keys import Limits
 WINDOW_S = 60
 DAY_S = 86_400
 JUMP_S = 60
-"""How much the wall clock may be ahead of the steady one when a day begins."""
+"""By how much the wall clock may be ahead of the steady one when a day begins."""
 
 LimitName = Literal["concurrent", "requests", "tokens", "day"]
 
@@ -44,7 +44,7 @@ def now() -> Instant:
 
 
 class Window:
-    """The charges of each second of the last minute: at most 61 numbers. A second counts as long as any
+    """What was charged in each second of the last minute: at most 61 numbers. A second counts as long as any
     part of it is within the last 60 s, so that what is charged counts for 60 to 61 s."""
 
     def __init__(self) -> None:
@@ -68,14 +68,14 @@ class Window:
         self._used += amount
 
     def give_back(self, steady: float, amount: int) -> None:
-        """Corrects what was charged at ``steady``, which may have left the window."""
+        """Of what was charged at ``steady``. That may have left the window."""
         second = math.floor(steady)
         if second in self._charged:
             self._charged[second] -= amount
             self._used -= amount
 
     def _forget(self, now: int) -> None:
-        """Drops what was charged too long before this second."""
+        """What was charged too long before this second."""
         for second in list(self._charged):
             if second >= now - WINDOW_S:
                 break
@@ -108,7 +108,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The charge of a request that was let in ``at``, and its day. ``offline``: to that alone."""
+    """What was charged for a request that was let in ``at``, and to which day. ``offline``: to that alone."""
 
     at: Instant
     day: int
@@ -118,7 +118,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """The rest of a limit now. ``reset_s``: until all of it is there, if nothing else comes."""
+    """Of a limit, now. ``reset_s``: until all of it is there, if nothing else comes."""
 
     limit: int
     remaining: int
@@ -127,14 +127,14 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """The rest of all limits there are, ``at`` a time: ``of`` requests and of tokens."""
+    """Of all limits there are, ``at`` a time: ``of`` requests and of tokens."""
 
     at: Instant
     of: Mapping[Literal["requests", "tokens"], Left]
 
 
 class RateLimits:
-    """The limits of one key. It counts whether there are limits or not, as they may come while it serves."""
+    """Of one key. It counts whether there are limits or not, as they may come while it serves."""
 
     def __init__(self, began: Instant | None = None, tokens: int = 0) -> None:
         """``tokens``: already used on the day of ``began``. None: on that of the first request."""
@@ -180,7 +180,7 @@ class RateLimits:
         return Reservation(at, self._day, tokens)
 
     def admit_offline(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
-        """Admits a request that no client waits for: it counts for the day and for nothing else."""
+        """The same for a request that nobody waits for: it counts for the day and for nothing else."""
         refusal = self._over_today(limits.tokens_per_day, at, tokens)
         if refusal is not None:
             return refusal
@@ -211,7 +211,7 @@ class RateLimits:
         return Remaining(at, of)
 
     def _tokens_left(self, limits: Limits, at: Instant) -> Left | None:
-        """Finds the tokens left of a minute, else of the day. None: neither is limited."""
+        """Of a minute, else of the day. None: neither is limited."""
         if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
             return _left(limits.tokens_per_minute, self._tokens, at)
         used = self._used_today(at)

@@ -1,4 +1,4 @@
-"""Bounds on what one owner may hold of something bounded, so that some of it is left for others."""
+"""What one owner may hold of something bounded, so that some of it is left for others."""
 
 from server.access.owner import is_named
 
@@ -15,7 +15,7 @@ def fits(owner: str, asked: int, *, held: int, used: int, most: int) -> bool:
 
 
 class Holdings:
-    """Counts what each owner holds of something of which there may be ``most``. Plain state; no I/O."""
+    """What each owner holds of something of which there may be ``most``. Plain state; no I/O."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -36,7 +36,7 @@ class Holdings:
         return True
 
     def add(self, owner: str, amount: int) -> None:
-        """Counts what is held already, whether it fits or not; negative: what is given back."""
+        """What is held already, whether it fits or not; negative: what is given back."""
         self.used += amount
         self._held[owner] = self.of(owner) + amount
         if not self._held[owner]:

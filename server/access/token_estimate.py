@@ -12,7 +12,7 @@ UNSAID_ANSWER = 256
 """Tokens that are reserved for an answer of which the request does not say how long it may be."""
 _INSTEAD = ("prompt", "input")
 _LONGEST = 1_000_000
-"""Tokens of a prompt, beyond which they are not counted."""
+"""Tokens of a prompt, beyond which nobody counts."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TokenEstimate:
 
     @classmethod
     async def of(cls, request: ModelRequest, workers: Workers) -> "TokenEstimate":
-        """Estimates ``request``; what takes long to count is counted beside the event loop."""
+        """What takes long to count is counted beside the event loop."""
         need = cls(request)
         if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
             await workers.decide(lambda: need.prompt_tokens)
@@ -39,11 +39,11 @@ class TokenEstimate:
 
 
 NO_TOKENS = TokenEstimate(None)
-"""The estimate of a request for which no expert computes."""
+"""Of a request for which no expert computes."""
 
 
 def _prompt(request: ModelRequest) -> int:
-    """Counts tokens of its messages, or of all the texts that it has in their place."""
+    """Of its messages, or of all the texts that it has in their place."""
     tokens = sum(_tokens(request.body.get(field)) for field in _INSTEAD)
     return max(needs_of(request, _LONGEST).prompt, least_tokens(_given(request), _LONGEST) + tokens)
 
@@ -59,14 +59,14 @@ def _given(request: ModelRequest) -> Iterator[str]:
 
 
 def _tokens(given: object) -> int:
-    """Counts prompts that come as numbers: one, or a list of them."""
+    """Of prompts that come as numbers: one, or a list of them."""
     if not isinstance(given, list):
         return 0
     return sum(len(each) if isinstance(each, list) else type(each) is int for each in given)
 
 
 def _answer(request: ModelRequest) -> int:
-    """Bounds the tokens of each answer. A request that fits any context window asks for no text."""
+    """Of each. A request that fits any context window asks for no text."""
     if request.any_length:
         return 0
     for field in ("max_completion_tokens", "max_tokens"):
@@ -77,7 +77,7 @@ def _answer(request: ModelRequest) -> int:
 
 
 def _answers(request: ModelRequest) -> int:
-    """Counts the answers that are asked for: ``n`` for each prompt."""
+    """How many are asked for: ``n`` for each prompt."""
     count, prompts = request.body.get("n"), request.body.get("prompt")
     several = len(prompts) if isinstance(prompts, list) and prompts and type(prompts[0]) is not int else 1
     return several * (count if type(count) is int and count > 0 else 1)

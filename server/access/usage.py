@@ -1,4 +1,4 @@
-"""Usage of each expert by each key on each day: rows, and the query that chooses among them."""
+"""What each key used of each expert on each day: rows, and which of them somebody asks for."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +13,8 @@ _FIRST = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The use that requests made. ``errors``: of them, those that ended with a status from 400 on.
-    ``cached_tokens``: of the prompts', those that the engine still had computed, where it says so."""
+    """What requests used. ``errors``: of them, those that ended with a status from 400 on. ``cached_tokens``:
+    of the prompts', those that the engine still had computed, where it says so."""
 
     requests: int = 0
     errors: int = 0
@@ -79,7 +79,7 @@ class UsageRow(BaseModel):
 
 
 class Usage(BaseModel):
-    """The answer of ``GET /v1/coe/usage``, from the first day on."""
+    """What ``GET /v1/coe/usage`` answers, from the first day on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,8 +91,7 @@ def date_of(day: int) -> date:
 
 
 def day_of(text: str) -> int:
-    """Finds the day of a date such as 2026-01-31, or of a time: of UTC unless it says otherwise. Raises
-    ValueError."""
+    """Of a date such as 2026-01-31, or of a time: of UTC unless it says otherwise. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return (moment.date() - _FIRST).days

@@ -30,7 +30,7 @@ from server.transport import sse
 
 
 class _AnthropicEndpoint:
-    """The common part of both endpoints."""
+    """What both endpoints share."""
 
     expert_independent = False
 

@@ -35,8 +35,8 @@ class Checked:
 
 
 def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: LimitsConfig) -> Checked:
-    """Checks all of a file, of which one line is in memory at a time. ``most``: requests; ``longest``: bytes
-    of one. Empty lines are passed over. Not for the event loop."""
+    """All of a file, of which one line is in memory at a time. ``most``: requests; ``longest``: bytes of one.
+    Empty lines are passed over. Not for the event loop."""
     checked = Checked()
     models: set[str | None] = set()
     seen: set[str] = set()
@@ -60,7 +60,7 @@ def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: Lim
 
 
 def body_at(path: Path, line: Line) -> bytes:
-    """Reads what is to be sent, as JSON. Raises FileNotFoundError. Not for the event loop."""
+    """What is to be sent, as JSON. Raises FileNotFoundError. Not for the event loop."""
     with path.open("rb") as file:
         file.seek(line.offset)
         return orjson.dumps(orjson.loads(file.read(line.size))["body"])

@@ -11,8 +11,7 @@ Work = Callable[[], Awaitable[None]]
 
 
 def in_order(waiting: Mapping[str, int], tiers: Mapping[str, Tier]) -> list[str]:
-    """Orders experts by whose turn is next: those on the device, which need no load, then those with most
-    work."""
+    """Whose turn it is next: those on the device, whom using costs no load, then those with most work."""
     return sorted(waiting, key=lambda expert: (tiers.get(expert) != "device", -waiting[expert], expert))
 
 
@@ -26,8 +25,8 @@ class Rounds:
         tiers: Callable[[], Mapping[str, Tier]],
         calm: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``tiers``: where experts are now. ``calm``: waits as long as requests online, which
-        come first, wait for the place of this expert."""
+        """``tiers``: where experts are now. ``calm``: waits as long as others, who come first, wait for the
+        place of this expert."""
         self._concurrency = concurrency
         self._tiers = tiers
         self._calm = calm
@@ -39,13 +38,13 @@ class Rounds:
         return f"<Rounds [{waiting or 'nothing waits'}]>"
 
     def add(self, work: Mapping[str, Iterable[Work]]) -> None:
-        """Adds requests, by expert."""
+        """By expert."""
         for expert, requests in work.items():
             self._waiting.setdefault(expert, deque()).extend(requests)
             self._something.set()
 
     async def run(self) -> None:
-        """Gives turns until it is cancelled; then requests under way are cancelled too."""
+        """Until cancelled; then requests under way are."""
         while True:
             await self._something.wait()
             self._something.clear()

@@ -1,4 +1,4 @@
-"""Output that all verbs share: the terminal, and reports as JSON."""
+"""What every verb prints and writes alike."""
 
 import json
 import sys
@@ -28,4 +28,4 @@ def console() -> Console:
 
 
 WIDTH = 150
-"""Width of lines that go to a file."""
+"""Of lines that go to a file."""

@@ -17,7 +17,7 @@ log = logging.getLogger("coe.requests")
 
 
 class Account:
-    """Notes what a request is and has used so far. ``close`` it once, however the request ends."""
+    """What a request is and has used so far. ``close`` it once, however the request ends."""
 
     __slots__ = (
         "_began",

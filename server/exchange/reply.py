@@ -1,4 +1,4 @@
-"""Tells one request's headers, answer and error to wherever the answer goes."""
+"""What is told of one request: its headers, its answer, its error, to wherever the answer goes."""
 
 import logging
 

@@ -47,8 +47,7 @@ class Tools:
         )
 
     def chat_fields(self) -> dict[str, Any]:
-        """Makes the fields of a chat completion's body. None without tools, for which there is nothing to
-        choose."""
+        """Of a chat completion's body. None without tools, for which there is nothing to choose."""
         return {"tools": self.chat, "tool_choice": self.chat_choice} if self.chat else {}
 
 
@@ -101,7 +100,7 @@ def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(shown: list[dict[str, Any]], tool: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Finds the tools that ``tool`` names."""
+    """Those that ``tool`` names."""
     return [each for each in shown if (each["type"], each["name"]) == (tool["type"], tool["name"])]
 
 

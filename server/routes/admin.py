@@ -1,4 +1,4 @@
-"""Paths by which operators see and order, under ``/v1/coe``. Orders are answered, then carried out."""
+"""What operators see and order over HTTP, under ``/v1/coe``. Orders are answered, then carried out."""
 
 import difflib
 from collections.abc import Callable

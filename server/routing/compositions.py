@@ -47,7 +47,7 @@ class Compositions:
 
     @property
     def categories(self) -> frozenset[str]:
-        """Categories of all compositions."""
+        """Of all of them."""
         return frozenset(
             category
             for composition in self._compositions.values()
@@ -56,7 +56,7 @@ class Compositions:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Dimensions of each composition's embeddings."""
+        """Of each composition's embeddings."""
         return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
 
     async def named(self, model: str, asker: str = "") -> Named | None:

@@ -48,8 +48,7 @@ class Route:
         return None if self.choice is None else self.choice.decision
 
     def without(self, broken: Collection[str]) -> "Route | None":
-        """Routes on when these are broken. None: no expert answers instead, or the client named the
-        expert."""
+        """The route when these are broken. None: nobody answers instead, or the client named the expert."""
         if self.choice is None or self.source is None:
             return None
         able = {*self.source.stand_ins} - self.ruled_out.keys() - {*broken}
@@ -61,7 +60,7 @@ class Route:
 
     @property
     def prompt(self) -> str:
-        """The text that the router read."""
+        """What the router read."""
         return "" if self.choice is None else self.choice.prompt
 
 
@@ -95,12 +94,12 @@ class Routing:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Dimensions of each composition's embeddings."""
+        """Of each composition's embeddings."""
         return self._compositions.dimensions
 
     @property
     def categories(self) -> frozenset[str]:
-        """Categories of all compositions."""
+        """Of all compositions."""
         return self._compositions.categories
 
     async def route(self, request: ModelRequest, category: str | None = None) -> Route:
@@ -116,7 +115,7 @@ class Routing:
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
-        """Explains the route that ``request`` would take, without observing it."""
+        """The same, and nobody is told."""
         named = await self.named(request.model, request.asker)
         route = await self._decide(request, named, category)
         if named is None:

@@ -24,7 +24,8 @@ class AdmissionGate:
     def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
         self._app = app
         self._limits = limits
-        self._under_way = 0
+        self.under_way = 0
+        """Requests that have come and are not answered yet."""
         self._bodies = 0  # bytes
         self._empty = asyncio.Event()  # while draining
         self.draining = False
@@ -36,23 +37,23 @@ class AdmissionGate:
             await self._app(scope, receive, send)
         elif self.draining:
             await _refusal(ShuttingDown(LATER))(scope, receive, send)
-        elif self._under_way >= self._limits.requests:
+        elif self.under_way >= self._limits.requests:
             await _refusal(Overloaded("Too many requests are under way; try again in a moment."))(
                 scope, receive, send
             )
         else:
-            self._under_way += 1
+            self.under_way += 1
             scope[ADMISSION_GATE], scope[_HELD] = self, 0
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._under_way -= 1
+                self.under_way -= 1
                 self._bodies -= scope[_HELD]
-                if self.draining and not self._under_way:
+                if self.draining and not self.under_way:
                     self._empty.set()
 
     def hold(self, scope: Scope, size: int) -> None:
-        """Counts ``size`` bytes more of a request's body, until the request ends. Raises Overloaded."""
+        """Of its body, until the request ends, ``size`` bytes more are kept. Raises Overloaded."""
         scope[_HELD] += size
         self._bodies += size
         if self._bodies > self._limits.bodies:
@@ -61,16 +62,16 @@ class AdmissionGate:
     async def drain(self, seconds: float) -> None:
         """Begins nothing new. Returns once nothing is under way, after ``seconds``, or when ``hurried``."""
         self.draining = True
-        if self._under_way:
+        if self.under_way:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), seconds)
 
     def hurried(self) -> None:
-        """Waits no more for what is under way."""
+        """What is under way is not waited for any more."""
         self._empty.set()
 
     def __repr__(self) -> str:
-        state = f"under way: {self._under_way}, bodies: {self._bodies}, draining: {self.draining}"
+        state = f"under way: {self.under_way}, bodies: {self._bodies}, draining: {self.draining}"
         return f"<AdmissionGate [{state}]>"
 
 

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 
 DISCONNECT = "coe.disconnect"
-"""Key of a request's scope under which it is."""
+"""Where a request's scope has its client's."""
 
 
 class Disconnect:
-    """Whether a request's client has left. Its connection notices that, and the request's work is
-    cancelled."""
+    """Of a client, whose connection notices it: then who works for it is cancelled."""
 
     def __init__(self) -> None:
         self.noticed = False

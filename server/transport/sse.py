@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 END = b"\n\n"
-"""The end of an event."""
+"""What an event ends with."""
 DONE = b"[DONE]"
 """The data of OpenAI's last event."""
 _DATA = b"data: "

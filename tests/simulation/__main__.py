@@ -9,7 +9,7 @@ from tests.simulation import clock
 
 clock.install()
 
-from tests.simulation import resets  # noqa: E402
+from tests.simulation import matrix, resets  # noqa: E402
 from tests.simulation.world import run  # noqa: E402  the clock comes before what asks for it
 
 MOST_FAILURES = 10
@@ -24,10 +24,14 @@ def main() -> int:
         "--seeds", type=int, nargs=2, metavar=("FIRST", "END"), help="all from FIRST below END"
     )
     which.add_argument("--resets", choices=("whole", "stream"), help="at every byte of such an answer")
+    which.add_argument("--matrix", action="store_true", help="what is heard of each fault in each state")
     options = parser.parse_args()
     if options.seed is not None:
         report = run(options.seed)
         print(report.scenario, *report.trace, sep="\n")
+        return 0
+    if options.matrix:
+        print(*matrix.table(), sep="\n")
         return 0
     if options.resets is not None:
         print(resets.run(stream=options.resets == "stream"), "resets, and nothing is left behind")

@@ -31,11 +31,15 @@ class Answer:
     events: int = 0
 
 
+def _named(error: dict[str, Any]) -> str:
+    return str(error.get("code") or error["type"])
+
+
 def take_whole(answer: Answer, body: bytes, endpoint: Endpoint) -> None:
     """Reads an answer that is no stream."""
     said = orjson.loads(body)
     if answer.status != 200:
-        answer.error = said["error"]["type"]
+        answer.error = _named(said["error"])
         return
     match endpoint:
         case "/v1/chat/completions":
@@ -82,7 +86,7 @@ def _events(body: bytes) -> Iterator[bytes]:
 def _take_choice(answer: Answer, said: dict[str, Any]) -> bool:
     """An event of chat or of completions; whether it ends the stream."""
     if "error" in said:
-        answer.error = said["error"]["type"]
+        answer.error = _named(said["error"])
         return True
     for choice in said["choices"]:
         content = choice["delta"].get("content") if "delta" in choice else choice["text"]

@@ -41,7 +41,7 @@ class Client:
         finally:
             if leaving is not None:
                 leaving.cancel()
-        if self.ask.stays:
+        if self.ask.stays and not wire.left:
             self.answer = parsed(bytes(wire.received), self.ask)
             wire.leave(reset=False)
 

@@ -32,10 +32,12 @@ class FaultyEngine(SimulatedEngine):
         seconds, self.hang_s = self.hang_s, 0.0
         if seconds:
             await asyncio.sleep(seconds)
+        loaded = await super().load(expert, weights, images)
         if self.failing_loads:
             self.failing_loads -= 1
+            await self.unload(expert.name)
             raise LoadFailed("the simulation lets this load fail")
-        return await super().load(expert, weights, images)
+        return loaded
 
     async def step(self, answer: SimulatedResponse, expert: str) -> None:
         seconds, self.silent_s = self.silent_s, 0.0

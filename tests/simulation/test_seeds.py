@@ -40,3 +40,10 @@ def test_a_seed_is_played_again_step_by_step() -> None:
 def test_a_connection_may_break_at_every_byte_of_request_and_answer(answer: str) -> None:
     done = played("--resets", answer)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_table_of_faults_in_the_documentation_is_what_happens() -> None:
+    done = played("--matrix")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert done.stdout.strip() == text.partition("<!-- matrix -->")[2].partition("<!-- end -->")[0].strip()

@@ -79,7 +79,7 @@ def _there(status: ExpertStatus) -> OrderOutcome:
 
 
 def stage(status: ExpertStatus, move: MoveProgress | None) -> str:
-    """Says for people what an order that is not settled waits for."""
+    """What an order that is not settled waits for, for people."""
     if move is not None:
         return f"{move.source} to {move.target}"
     if status.device == "present" and status.leases:
