@@ -32,6 +32,7 @@ from router.manifest import (
     TrainingRecord,
     read_manifest,
 )
+from router.mapping.budget_solver import fixed_rows
 from router.mapping.clusters import Clusters
 from router.mapping.expected_scores import ExpectedScores
 from router.mapping.expert_mapping import ExpertMapping
@@ -61,7 +62,8 @@ class Artifact:
     def with_solution(self, solution: Solution) -> "Artifact":
         """Returns the artifact with a map that was solved from its scores."""
         assert self.scores is not None
-        mapping = ExpertMapping.solved(solution.experts, self.scores.share_of(), self.finer)
+        rows = fixed_rows(self.scores, self.finer, self.fixed)
+        mapping = ExpertMapping.solved(solution.experts, self.scores.share_of(), self.finer, rows)
         return replace(self, mapping=mapping)
 
     def renamed(self, names: Mapping[str, str]) -> "Artifact":
@@ -203,7 +205,7 @@ class Artifact:
             Uncertainty(
                 arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise, added
             ),
-            ExpertMapping(manifest.mapping, {} if clusters is None else clusters.labels),
+            _mapping(manifest, {} if clusters is None else clusters.labels),
             manifest.training,
             manifest.cross_validated,
             table,
@@ -213,6 +215,11 @@ class Artifact:
 
 
 _TABLE = ("parameters", "shares", "means", "errors", "counts")
+
+
+def _mapping(manifest: Manifest, finer: Mapping[str, str]) -> ExpertMapping:
+    fixed = {row for row in manifest.mapping if not {row, finer.get(row)}.isdisjoint(manifest.fixed)}
+    return ExpertMapping(manifest.mapping, finer, frozenset(fixed))
 
 
 def _of_linear(name: str, linear: Linear) -> Arrays:

@@ -130,7 +130,8 @@ class Composition:
             label = settled(turns[: end + 1], self._margin).category
             row = self._row(label, prompts[end], turns[end])
             mapped = artifact.mapping[row]
-            if scores is None or not expert or not stays(scores, row, expert, mapped, self._stay_margin):
+            free = bool(expert) and artifact.mapping.fixed.isdisjoint({row, label})
+            if scores is None or not free or not stays(scores, row, expert, mapped, self._stay_margin):
                 expert = mapped
         if (label, row, expert) == (alone.category, alone.cluster, alone.expert):
             return alone

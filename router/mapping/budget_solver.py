@@ -33,7 +33,7 @@ class Solver:
         table = restricted(self.scores, self.experts)
         rows = fixed_rows(table, self.finer, self.fixed)
         solution = solve(table, Budgets(active, self.total), self.min_margin, rows)
-        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer)
+        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer, rows)
 
 
 def fixed_rows(table: ScoreTable, finer: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ class ExpertMapping:
     experts: Mapping[str, str]
     finer: Mapping[str, str] = field(default_factory=dict)
     """Finer category to its label, for those that have a line of their own."""
+    fixed: frozenset[str] = frozenset()
+    """Rows whose expert was given by hand, and not for its score."""
 
     def __getitem__(self, category: str) -> str:
         """At a finer category without a line of its own, what its label has."""
@@ -49,14 +51,20 @@ class ExpertMapping:
             raise MappingError(
                 f"the mapping names no expert for {GENERAL!r}: it answers what the router is unsure of"
             )
-        return cls({category: experts.get(category, experts[GENERAL]) for category in sorted(categories)})
+        complete = {category: experts.get(category, experts[GENERAL]) for category in sorted(categories)}
+        return cls(complete, fixed=frozenset(complete))
 
     @classmethod
     def solved(
-        cls, experts: Mapping[str, str], shares: Mapping[str, float], finer: Mapping[str, str]
+        cls,
+        experts: Mapping[str, str],
+        shares: Mapping[str, float],
+        finer: Mapping[str, str],
+        fixed: Collection[str] = (),
     ) -> "ExpertMapping":
         """``experts``: of every row of a score table, whose ``shares`` these are. ``finer``: finer category
-        to its label, which goes to the expert that most of its prompts go to."""
+        to its label, which goes to the expert that most of its prompts go to. ``fixed``: rows whose expert
+        was given."""
         weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for row, expert in sorted(experts.items()):
             of_label = weights[finer.get(row, row)]
@@ -64,6 +72,7 @@ class ExpertMapping:
         return cls(
             {label: max(weight, key=weight.__getitem__) for label, weight in weights.items()} | dict(experts),
             {row: label for row, label in finer.items() if row in experts},
+            frozenset(fixed),
         )
 
 

@@ -17,7 +17,6 @@ from router.classifiers.classifier import LinearClassifier
 from router.classifiers.linear import Linear
 from router.classifiers.uncertainty import Added, distances_to
 from router.errors import DatasetError, MappingError
-from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.score_table import EMPTY, ScoreTable
 from router.router import Router
 
@@ -53,7 +52,11 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
     before = np.array([classifier.logits.values(reading) for reading in readings])
     logits = _with_row(classifier, artifact.uncertainty.seen, vectors, before)
     made_of = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
-    mapping = ExpertMapping(dict(artifact.mapping.experts) | {name: expert}, artifact.mapping.finer)
+    mapping = replace(
+        artifact.mapping,
+        experts={**artifact.mapping.experts, name: expert},
+        fixed=artifact.mapping.fixed | {name},
+    )
     made = Artifact(
         artifact.embedder,
         artifact.lexicon,

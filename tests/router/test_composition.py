@@ -213,5 +213,16 @@ def test_a_conversation_leaves_its_expert_only_for_one_that_is_better_by_the_mar
     assert with_all.choose(talk(LAW, MATHS)).by == "map", "without stickiness each turn is by itself"
 
 
+def test_a_conversation_never_keeps_its_expert_where_another_was_given_by_hand() -> None:
+    router = with_scores()
+    solved = replace(router.artifact.mapping, experts=law_to_general(), fixed=frozenset())
+    for fixed, expert in ((frozenset[str](), "general"), (frozenset({"math"}), "math")):
+        artifact = replace(router.artifact, mapping=replace(solved, fixed=fixed))
+        composition = Composition(router.with_artifact(artifact), stay_margin=41.0)
+        assert composition.choose(talk(LAW, MATHS)).decision.expert == expert
+    by_hand = router.with_mapping({"general": "general", "math": "math"})
+    assert Composition(by_hand, stay_margin=100.0).choose(talk(LAW, MATHS)).decision.expert == "math"
+
+
 def law_to_general() -> dict[str, str]:
     return dict(embedded().artifact.mapping.experts) | {"law": "general"}

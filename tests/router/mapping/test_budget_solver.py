@@ -42,6 +42,7 @@ def test_a_label_that_is_fixed_fixes_its_finer_categories() -> None:
     assert Solver(scores, CATEGORIES, finer=finer).map(1.0).names() == ("general",)
     found = Solver(scores, CATEGORIES, finer=finer, fixed={"law": "law", "law/1": "general"}).map(None)
     assert (found["law/0"], found["law/1"], found["math"]) == ("law", "general", "math")
+    assert found.fixed == {"law/0", "law/1"}
     with pytest.raises(MappingError, match="has no category 'lwa'; did you mean 'law"):
         Solver(scores, CATEGORIES, finer=finer, fixed={"lwa": "law"}).map(None)
     with pytest.raises(MappingError, match="is fixed to 'law'; the scores are of general, math"):
