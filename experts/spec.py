@@ -151,7 +151,8 @@ class FamilyConfig(Strict):
     """How the family's models write their reasoning, by the name of vLLM's parser: ``qwen3``,
     ``deepseek_r1``, ... Absent means that it is part of the answer's text."""
     extra_args: tuple[str, ...] = ()
-    """More arguments for vLLM's server, as they stand."""
+    """More arguments for vLLM's server, as they stand. Those that would break turns are refused with their
+    reason: other ways to be parallel, asynchronous scheduling, KV connectors that mix experts."""
     simulation: SimulationConfig = SimulationConfig()
     """Speeds used when ``mode`` is ``simulated``."""
 

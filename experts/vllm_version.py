@@ -1,11 +1,11 @@
-"""The installed vLLM, and the versions on which our seams were verified."""
+"""The installed vLLM, and the versions on which our classes were run."""
 
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 VERIFIED = "0.32."
-"""Versions on which the scheduler and worker classes in ``experts.inside_vllm`` were verified."""
+"""Versions on which the scheduler and worker classes in ``experts.inside_vllm`` were run, on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,11 @@ class InstalledVllm:
 
     platform: Literal["cpu", "cuda"]
     version: str
+
+    @property
+    def rocm(self) -> bool:
+        """Whether it is built for AMD's GPUs, whose wheels are called as those for CUDA."""
+        return "rocm" in self.version
 
     @property
     def verified(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from experts.engines.engine import Engine
+from experts.engines.nursery import Nurseries
 from experts.memory.machine_memory import Room, memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
@@ -23,7 +25,8 @@ from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
 from server.batches.service import Batches, batching
 from server.config.settings import Settings
-from server.engine_factory import EngineFactory, engine_of
+from server.engine_factory import EngineFactory
+from server.engine_factory import engine_of as engine_by_mode
 from server.exchange.endpoint import Endpoint
 from server.feedback.recorder import Feedback, recording
 from server.metrics.gateway import Metrics
@@ -56,7 +59,7 @@ class Running:
 async def running(
     settings: Settings,
     *,
-    engine_of: EngineFactory = engine_of,
+    engine_of: EngineFactory | None = None,
     host_store: Callable[[], HostStore] = HostStore,
 ) -> AsyncIterator[Running]:
     """Starts everything; engines become ready in the background, and requests wait for them. Simulations
@@ -95,11 +98,12 @@ async def _started(
     metrics: Metrics,
     feedback: Feedback | None,
     accounts: Accounts,
-    engine_of: EngineFactory,
+    engine_of: EngineFactory | None,
     host_store: Callable[[], HostStore],
 ) -> AsyncIterator[Services]:
     settings = found.settings
-    with contextlib.closing(Workers()) as workers:
+    with contextlib.closing(Workers()) as workers, contextlib.closing(Nurseries()) as nurseries:
+        engine_of = engine_of or functools.partial(engine_by_mode, nurseries=nurseries)
         catalog = Catalog.read(settings, metrics.decided, workers)
         tiers = await _tiers(found, catalog.experts, metrics, engine_of, host_store())
         await tiers.start()
@@ -107,6 +111,7 @@ async def _started(
             yield Services(
                 catalog=catalog,
                 tiers=tiers,
+                engine_of=engine_of,
                 metrics=metrics,
                 workers=workers,
                 breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),

@@ -1,9 +1,12 @@
 """The engine of each family, by its mode."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.prepared import base_name
 from experts.engines.engine import Engine
+from experts.engines.nursery import Nurseries
+from experts.footprint.capability import why_plain
 from experts.simulated.engine import SimulatedEngine
 from experts.simulated.process import SimulatedProcess
 from experts.spec import Expert
@@ -15,19 +18,33 @@ EngineFactory = Callable[[str, Settings, Iterable[Expert]], Engine]
 """Makes the engine of a family: its name, the settings, and all experts."""
 
 
-def engine_of(family: str, settings: Settings, experts: Iterable[Expert]) -> Engine:
-    """Starts nothing. ``experts``: all there are, of other families too. Raises CheckpointError."""
+def engine_of(
+    family: str, settings: Settings, experts: Iterable[Expert], nurseries: Nurseries | None = None
+) -> Engine:
+    """Makes the engine of a family, and starts nothing. ``experts``: all there are, of other families too.
+    ``nurseries``: as of ``ServerLife``. Raises CheckpointError."""
     config = settings.families[family]
     if config.mode == "simulated":
         if config.simulation.process:
             return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(family, config.simulation, task=config.task)
     hosts = settings.server.media_hosts
+    members = [expert for expert in experts if expert.family == family]
     if config.mode == "lora":
-        members = [expert for expert in experts if expert.family == family]
         base = settings.store / base_name(family)
-        return LoraEngine(family, config, settings.logs, base, members, media_hosts=hosts)
-    return full_weights_engine(family, config, settings.logs, media_hosts=hosts)
+        return LoraEngine(
+            family, config, settings.logs, base, members, media_hosts=hosts, nurseries=nurseries
+        )
+    reason = _why_plain(members) if config.mode == "interleaved" else None
+    return full_weights_engine(
+        family, config, settings.logs, media_hosts=hosts, nurseries=nurseries, plain_because=reason
+    )
+
+
+def _why_plain(members: Sequence[Expert]) -> str | None:
+    """Why a family's model cannot interleave, by the config.json that all its experts have alike."""
+    files = (expert.folder / "config.json" for expert in members)
+    return next((why_plain(read_json(file)) for file in files if file.is_file()), None)
 
 
 def check_has_place(engine: Engine, expert: Expert) -> None:

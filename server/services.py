@@ -12,6 +12,7 @@ from server.access.accounts import Accounts
 from server.access.admission import Admissions
 from server.access.auth import Keys
 from server.config.settings import Settings
+from server.engine_factory import EngineFactory
 from server.feedback.recorder import Feedback
 from server.metrics.gateway import Metrics
 from server.model_request import ModelRequest
@@ -32,6 +33,7 @@ class Services:
 
     catalog: Catalog
     tiers: TierManager
+    engine_of: EngineFactory
     metrics: Metrics
     workers: Workers
     breakers: Breakers

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from experts.checkpoints.prepare import prepare
+from experts.engines.nursery import Nurseries
 from experts.engines.recording import record_canaries
 from experts.progress import silent
 from experts.spec import CheckpointSource, ExpertConfig
@@ -119,6 +121,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainVllm]:
     """For tests marked ``engine``."""
     with plain_vllm(tmp_path_factory.mktemp("logs")) as plain:
         yield plain
+
+
+@pytest.fixture(scope="session")
+def nurseries() -> Iterator[Nurseries]:
+    """Engines that are given them start without importing vLLM again; others stay as they are, so both ways
+    are tested."""
+    with closing(Nurseries()) as nurseries:
+        yield nurseries
 
 
 @pytest.fixture

@@ -12,21 +12,33 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from experts.engines.first_cause import first_cause
+from experts.engines.nursery import PARENT_DEATH_SIGNAL, SAFE_PATH, Nurseries
 from experts.engines.private_folder import private_folder
 from experts.engines.session import is_tracker, send, session_members
 
-_PARENT_DEATH_SIGNAL = "experts.inside_vllm.parent_death_signal"
 _TRACKER_GRACE_S = 5.0
 _READ_BYTES = 2**20
 """Bytes at the end of the log that are read for why the run ended."""
 
 
+class Child(Protocol):
+    """A process that was started, as asyncio has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> int:
+        """Waits for its end and returns its exit code."""
+        ...
+
+
 class EngineProcess:
     """One run of an engine, made by ``launch``. Once ``ended`` returns nothing of it is left."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path, log: Path) -> None:
+    def __init__(self, process: Child, folder: Path, log: Path) -> None:
         self._process = process
         self._folder = folder
         self._log = log
@@ -37,26 +49,24 @@ class EngineProcess:
 
     @classmethod
     async def launch(
-        cls, command: Sequence[str], environment: Mapping[str, str], log: Path
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        nurseries: Nurseries | None = None,
     ) -> "EngineProcess":
         """Runs ``command`` with ``{socket}`` in it replaced by the path of ``socket``, adding
         ``environment`` to ours and writing its output to ``log`` (the previous one stays beside it as
-        ``.1``)."""
+        ``.1``). ``nurseries``: the command is a module of vLLM that may be forked from one."""
         folder = private_folder()
         _rotate(log)
-        command_line = [sys.executable, "-m", _PARENT_DEATH_SIGNAL, str(os.getpid()), *command]
+        parts = [part.replace("{socket}", str(_socket(folder))) for part in command]
         try:
-            with log.open("wb") as output:
-                process = await asyncio.create_subprocess_exec(
-                    *(part.replace("{socket}", str(_socket(folder))) for part in command_line),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    cwd=folder,
-                    # Our packages have generic names: nothing may be imported from the working folder.
-                    env={**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": str(folder), **environment},
-                    start_new_session=True,
-                )
+            process: Child | None = None
+            if nurseries is not None:
+                process = await nurseries.fork(parts, environment, folder, log)
+            if process is None:
+                process = await _started(parts, environment, folder, log)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -156,6 +166,22 @@ class EngineProcess:
 
     def __repr__(self) -> str:
         return f"<EngineProcess {self.pid} [running: {self.running}, folder: {self._folder}]>"
+
+
+async def _started(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
+) -> asyncio.subprocess.Process:
+    """Starts ``command`` as a process of its own."""
+    with log.open("wb") as output:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", PARENT_DEATH_SIGNAL, str(os.getpid()), *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, **SAFE_PATH, "TMPDIR": str(folder), **environment},
+            start_new_session=True,
+        )
 
 
 def _end_of(log: Path) -> str:

@@ -12,6 +12,7 @@ from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.peft import CONFIG, WEIGHTS, read_adapter
 from experts.checkpoints.tensor_headers import read_headers
 from experts.engines.engine import Body, EngineStatistics
+from experts.engines.nursery import Nurseries
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, EngineStartFailed, LoadFailed
 from experts.spec import Expert, FamilyConfig
@@ -52,10 +53,11 @@ class LoraEngine(VllmEngine):
         experts: Sequence[Expert],
         vllm: InstalledVllm | None = None,
         media_hosts: Sequence[str] = (),
+        nurseries: Nurseries | None = None,
     ) -> None:
         """Starts nothing. ``base``: a checkpoint's folder. ``experts``: all of the family, whose adapters the
         engine makes places for. Raises CheckpointError."""
-        super().__init__(family, config, log_folder, vllm, media_hosts=media_hosts)
+        super().__init__(family, config, log_folder, vllm, media_hosts=media_hosts, nurseries=nurseries)
         found = vllm or installed_vllm()
         if found is not None and not found.verified:
             logger.warning("family %s: vLLM %s is installed, LoRA experts are verified on %s*",

@@ -10,6 +10,7 @@ import orjson
 
 from experts.engines.http_client import HttpClient
 from experts.engines.http_connection import ConnectionEnded
+from experts.engines.nursery import Nurseries
 from experts.engines.process import EngineProcess
 from experts.errors import EngineUnavailable, LoadFailed
 from experts.vllm.response import VllmResponse
@@ -28,8 +29,14 @@ class VllmServer:
         self._http = HttpClient(process.socket)
 
     @classmethod
-    async def launch(cls, command: Sequence[str], environment: Mapping[str, str], log: Path) -> "VllmServer":
-        return cls(await EngineProcess.launch(command, environment, log))
+    async def launch(
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        nurseries: Nurseries | None = None,
+    ) -> "VllmServer":
+        return cls(await EngineProcess.launch(command, environment, log, nurseries))
 
     async def close(self) -> None:
         """Ends the server; responses under way raise EngineLost."""

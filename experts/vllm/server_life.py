@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from experts.engines import canary
 from experts.engines.computing_type import computes_bfloat16, refused_instruction, types_to_try
 from experts.engines.engine import Body, EngineState, Loaded
+from experts.engines.nursery import Nurseries
 from experts.engines.resident import Resident
 from experts.errors import CanaryFailed, EngineStartFailed, EngineUnavailable
 from experts.spec import Expert, FamilyConfig
@@ -35,12 +36,16 @@ class ServerLife(ABC):
         vllm: InstalledVllm | None = None,
         native_bfloat16: bool | None = None,
         media_hosts: Sequence[str] = (),
+        nurseries: Nurseries | None = None,
     ) -> None:
         """Starts nothing. The server's output goes to ``log_folder/<family>.log``. ``vllm``: None means the
         one installed; ``native_bfloat16``: None means whether this processor computes it; ``media_hosts``:
-        the hosts that content of messages may be fetched from."""
+        the hosts that content of messages may be fetched from. ``nurseries``: where vLLM is imported ahead of
+        starts; used on CPU with a version it was verified on."""
         self._media_hosts = media_hosts
         vllm = vllm or installed_vllm()
+        forks = vllm is not None and vllm.verified and vllm.platform == "cpu"
+        self._nurseries = nurseries if forks else None
         self._platform = "cpu" if vllm is None else vllm.platform
         self._family = family
         self._config = config
@@ -154,7 +159,11 @@ class ServerLife(ABC):
     async def _launch(self, arguments: Sequence[str]) -> VllmServer:
         """Starts a server, and returns once it answers."""
         surroundings = environment(self._config, self.mode, self._platform)
-        server = await VllmServer.launch(arguments, surroundings, self._log)
+        if self._nurseries is not None:
+            await self._nurseries.ready(surroundings)
+            if self._state != "starting":
+                raise EngineStartFailed(f"engine of {self._family} was stopped while it started")
+        server = await VllmServer.launch(arguments, surroundings, self._log, self._nurseries)
         self._running = server
         while not await server.healthy():
             if self._state != "starting" or not server.process.running:

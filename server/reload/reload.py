@@ -9,7 +9,7 @@ from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.config.settings import Settings, SettingsError
-from server.engine_factory import check_has_place, engine_of
+from server.engine_factory import check_has_place
 from server.errors import ReloadRefused
 from server.operator_api import Reloaded
 from server.planning.planned import as_before, planned
@@ -78,7 +78,9 @@ class Reload:
         if self._certificate is not None:
             self._certificate.renew()
         return _Next(
-            catalog, wanted, tuple(engine_of(family, settings, experts) for family in wanted.families)
+            catalog,
+            wanted,
+            tuple(services.engine_of(family, settings, experts) for family in wanted.families),
         )
 
     def _take_over(self, coming: _Next) -> None:

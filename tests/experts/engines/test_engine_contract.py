@@ -24,6 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from experts.checkpoints.sources.embedded import EmbeddedSource
 from experts.engines.engine import Engine, EngineResponse
+from experts.engines.nursery import Nurseries
 from experts.engines.session import session_members
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.simulated.engine import SimulatedEngine
@@ -109,6 +110,7 @@ async def bench(
     general: Expert,
     other: Expert,
     base_checkpoint: Path,
+    nurseries: Nurseries,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Bench]:
     kind: Kind = request.param
@@ -124,11 +126,12 @@ async def bench(
         folder = tmp_path_factory.mktemp("adapters")
         general, other = an_adapter("general", folder, "coding"), an_adapter("other", folder, "law")
         config = FamilyConfig.model_validate({"mode": kind, "base": {"embedded": "base"}, **sizes})
-        engine = LoraEngine("f", config, tmp_path_factory.mktemp("logs"), base_checkpoint, [general, other])
+        logs = tmp_path_factory.mktemp("logs")
+        engine = LoraEngine("f", config, logs, base_checkpoint, [general, other], nurseries=nurseries)
     else:
         general, other = request.getfixturevalue("with_canaries")
         config = FamilyConfig.model_validate({"mode": kind, **sizes})
-        engine = full_weights_engine("f", config, tmp_path_factory.mktemp("logs"))
+        engine = full_weights_engine("f", config, tmp_path_factory.mktemp("logs"), nurseries=nurseries)
     await engine.start(general, general.folder)
     yield Bench(kind, engine, general, other)
     await engine.stop()
@@ -578,16 +581,21 @@ def server_of(bench: Bench) -> int:
 
 
 def servers() -> list[int]:
-    """Servers this process has started, for others too."""
-    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    pids = [int(pid) for file in children for pid in file.read_text().split()]
-    return [pid for pid in pids if "vllm.entrypoints" in _command_line(pid)]
+    """Servers that this process has started, or had forked, for others too."""
+    children = _children(os.getpid())
+    forked = [pid for child in children if "nursery" in _command_line(child) for pid in _children(child)]
+    return [pid for pid in (*children, *forked) if "vllm.entrypoints" in _command_line(pid)]
 
 
 def shared_memory_of(session: int) -> list[Path]:
     maps = [Path(f"/proc/{pid}/maps").read_text() for pid in session_members(session)]
     names = {line.split()[-1] for lines in maps for line in lines.splitlines() if "/dev/shm/psm_" in line}
     return [Path(name) for name in names]
+
+
+def _children(pid: int) -> list[int]:
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
 
 
 def _command_line(pid: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from experts.engines.nursery import Nurseries
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
@@ -56,13 +57,19 @@ def host() -> Iterator[HostStore]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(
-    experts: dict[str, Expert], alone: object, tmp_path_factory: pytest.TempPathFactory
+    experts: dict[str, Expert],
+    alone: object,
+    nurseries: Nurseries,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[VllmEngine]:
     """``general`` resident; ``alone`` comes first so that two engines never compute at once."""
     config = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB"}
     slices = {"max_stall_ms": 0.1, "tensor_parallel_size": RANKS}
     engine = full_weights_engine(
-        "f", FamilyConfig.model_validate(config | slices), tmp_path_factory.mktemp("logs")
+        "f",
+        FamilyConfig.model_validate(config | slices),
+        tmp_path_factory.mktemp("logs"),
+        nurseries=nurseries,
     )
     try:
         await engine.start(experts["general"], experts["general"].folder)

@@ -17,6 +17,7 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save_file
 
+from experts.engines.nursery import Nurseries
 from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, replay
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
@@ -103,10 +104,14 @@ def host() -> Iterator[HostStore]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(
-    experts: list[Expert], alone: object, host: HostStore, tmp_path_factory: pytest.TempPathFactory
+    experts: list[Expert],
+    alone: object,
+    host: HostStore,
+    nurseries: Nurseries,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[VllmEngine]:
     """All six resident; ``alone`` comes first so that two engines never compute at once."""
-    engine = full_weights_engine("f", CONFIG, tmp_path_factory.mktemp("logs"))
+    engine = full_weights_engine("f", CONFIG, tmp_path_factory.mktemp("logs"), nurseries=nurseries)
     try:
         await engine.start(experts[0], experts[0].folder)
         for expert in experts[1:]:

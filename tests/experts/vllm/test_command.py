@@ -1,5 +1,4 @@
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -89,16 +88,60 @@ def test_more_arguments_come_last() -> None:
     assert command(config, "plain", "cpu", "law", WEIGHTS)[-2:] == ["--swap-space", "0"]
 
 
-def test_on_a_vllm_not_verified_interleaving_falls_back_and_says_so(
+def warned(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("version", "missing", "plain_because", "says"),
+    [
+        ("0.33.1", "Scheduler.schedule in x.py", None, "vLLM 0.33.1 has no Scheduler.schedule in x.py"),
+        ("0.32.0+rocm700", None, None, "is for ROCm"),
+        ("0.32.0", None, "its state mixes", "family f: its state mixes; falling back to plain mode"),
+    ],
+)
+def test_what_cannot_interleave_falls_back_to_plain_mode_and_says_why(
+    version: str,
+    missing: str | None,
+    plain_because: str | None,
+    says: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = full_weights_engine(
+        "f",
+        FamilyConfig(),
+        tmp_path,
+        InstalledVllm("cuda", version),
+        plain_because=plain_because,
+        find_missing=lambda: missing,
+    )
+    assert (engine.mode, engine.resident_limit) == ("plain", 1)
+    assert says in warned(caplog)
+
+
+@pytest.mark.parametrize(
+    ("vllm", "says"),
+    [
+        (InstalledVllm("cpu", "0.32.4"), ""),
+        (InstalledVllm("cpu", "0.33.1"), "interleaving was run on vLLM 0.32.*, 0.33.1 is installed"),
+        (InstalledVllm("cuda", "0.32.4"), "no GPU has run interleaving"),
+    ],
+)
+def test_where_every_seam_is_there_it_interleaves_and_says_what_was_not_run(
+    vllm: InstalledVllm, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = full_weights_engine("f", FamilyConfig(), tmp_path, vllm, find_missing=lambda: None)
+    assert (engine.mode, engine.resident_limit) == ("interleaved", None)
+    assert says in warned(caplog)
+    assert bool(says) == bool(caplog.records)
+
+
+def test_a_family_that_chose_plain_mode_hears_of_no_seam(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cpu", "0.33.1"))
-    assert (engine.mode, engine.resident_limit) == ("plain", 1)
-    assert "0.33.1" in caplog.text
-    assert "falling back" in caplog.text
-
-
-def test_on_a_verified_vllm_it_interleaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    engine = full_weights_engine("f", FamilyConfig(), tmp_path, InstalledVllm("cuda", "0.32.4"))
-    assert (engine.mode, engine.resident_limit, caplog.text) == ("interleaved", None, "")
+    config = FamilyConfig(mode="plain")
+    engine = full_weights_engine(
+        "f", config, tmp_path, InstalledVllm("cuda", "0.99"), plain_because="it mixes"
+    )
+    assert (engine.mode, caplog.records) == ("plain", [])

@@ -20,6 +20,7 @@ from experts.checkpoints import peft
 from experts.checkpoints.prepare import prepare
 from experts.checkpoints.prepared import base_name
 from experts.engines.engine import Engine
+from experts.engines.nursery import Nurseries
 from experts.errors import LoadFailed
 from experts.spec import CheckpointSource, Expert, ExpertConfig, FamilyConfig
 from experts.vllm.lora import LoraEngine
@@ -60,7 +61,9 @@ def alone(store: Path, plain: PlainVllm) -> Answers:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench(alone: Answers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+async def bench(
+    alone: Answers, nurseries: Nurseries, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
     folder = tmp_path_factory.mktemp("lora")
     # in float32: in bfloat16 merged weights are rounded once more than those of base and adapter
     sizes = {"max_model_len": 512, "kv_cache": "256MiB", "dtype": "float32"}
@@ -71,7 +74,8 @@ async def bench(alone: Answers, tmp_path_factory: pytest.TempPathFactory) -> Asy
     }
     more = {"extra_args": ["--worker-extension-cls", "tests.experts.vllm.base_bytes.BaseBytesExtension"]}
     config = FamilyConfig.model_validate({"mode": "lora", "base": base, "max_loras": 4} | sizes | more)
-    engine = LoraEngine("f", config, folder, folder / "store" / base_name("f"), list(experts.values()))
+    base_folder = folder / "store" / base_name("f")
+    engine = LoraEngine("f", config, folder, base_folder, list(experts.values()), nurseries=nurseries)
     await engine.start(experts["law"], experts["law"].folder)
     for expert in experts.values():
         await engine.load(expert, expert.folder)

@@ -1,0 +1,107 @@
+"""Refuses arguments for vLLM's server that would break what experts in turns rely on, each with its reason.
+
+That a connector's keys carry the salt that keeps experts apart was read in vLLM 0.32, and not run.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from experts.spec import EngineMode
+
+_PARALLEL = "sizes, loads and turns count the GPUs of tensor_parallel_size alone"
+_SEAM = "mode interleaved has a class of its own there"
+_HIDDEN = "a step would be scheduled before the one in front of it has ended, by another scheduler class"
+_ALWAYS: Mapping[str, str] = {
+    "--data-parallel-size": _PARALLEL,
+    "-dp": _PARALLEL,
+    "--pipeline-parallel-size": _PARALLEL,
+    "-pp": _PARALLEL,
+    "--prefill-context-parallel-size": _PARALLEL,
+    "-pcp": _PARALLEL,
+    "--nnodes": _PARALLEL,
+    "--tensor-parallel-size": "set the family's tensor_parallel_size, by which memory is counted",
+    "-tp": "set the family's tensor_parallel_size, by which memory is counted",
+}
+_INTERLEAVED: Mapping[str, str] = {
+    "--async-scheduling": _HIDDEN,
+    "--scheduler-cls": _SEAM,
+    "--worker-cls": _SEAM,
+    "--distributed-executor-backend": _SEAM,
+    "--additional-config": "mode interleaved keeps the experts in it",
+}
+_ADAPTERS = "an adapter is an expert of a family with mode lora"
+_SALTED: Mapping[str, frozenset[str]] = {
+    "interleaved": frozenset({"OffloadingConnector", "SimpleCPUOffloadConnector", "LMCacheMPConnector"}),
+    "lora": frozenset({"OffloadingConnector", "SimpleCPUOffloadConnector"}),
+}
+"""KV connectors whose keys are vLLM's own block hashes, or carry the salt: no expert reads another's."""
+_BACKENDS = {"native": "OffloadingConnector", "lmcache": "LMCacheMPConnector"}
+_ONE = frozenset({"1", "true"})
+"""Values that leave a parallel size as it is."""
+
+
+def refusal(mode: EngineMode, arguments: Sequence[str]) -> str | None:
+    """Returns why ``arguments`` cannot be given in ``mode``, naming the argument; None where they can."""
+    if mode == "simulated":
+        return None
+    given = list(_named(arguments))
+    for name, value in given:
+        reason = _ALWAYS.get(name) if value not in _ONE else None
+        if mode == "interleaved":
+            reason = reason or _INTERLEAVED.get(name.partition(".")[0])
+        if mode != "lora" and name == "--enable-lora":
+            reason = _ADAPTERS
+        if reason is not None:
+            return f"{name}: {reason}"
+    return _mixing(mode, dict(given))
+
+
+def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields names as vLLM reads them, ``_`` and ``-`` alike, with their values (empty: none)."""
+    for place, word in enumerate(arguments):
+        if not word.startswith("-") or word[1:2].isdigit():
+            continue
+        name, equals, value = word.partition("=")
+        follows = arguments[place + 1] if place + 1 < len(arguments) else ""
+        yield name.replace("_", "-"), value if equals else "" if follows.startswith("-") else follows
+
+
+def _mixing(mode: str, given: Mapping[str, str]) -> str | None:
+    """Returns why a KV connector could give an expert what another computed."""
+    allowed = _SALTED.get(mode, frozenset())
+    for name, connector in _connectors(given):
+        if connector not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            return (
+                f"{name}: {connector} could give one expert the KV of another; those known to tell experts "
+                f"apart in mode {mode}: {known}"
+            )
+    return None
+
+
+def _connectors(given: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yields the KV connectors that arguments name, each with its argument."""
+    if "--kv-offloading-size" in given:
+        backend = given.get("--kv-offloading-backend") or "native"
+        yield "--kv-offloading-size", _BACKENDS.get(backend, backend)
+    for name, value in given.items():
+        if name == "--kv-transfer-config.kv-connector":
+            yield name, value
+        elif name == "--kv-transfer-config":
+            for connector in _in_config(value):
+                yield name, connector
+
+
+def _in_config(text: str) -> Collection[str]:
+    """Finds the connectors of a configuration in JSON; of several behind one, all."""
+    try:
+        config: Any = json.loads(text)
+    except ValueError:
+        return [text]
+    if not isinstance(config, dict):
+        return [text]
+    inner = (config.get("kv_connector_extra_config") or {}).get("connectors") or []
+    if config.get("kv_connector") == "MultiConnector" and inner:
+        return [str(each.get("kv_connector")) for each in inner]
+    return [str(config.get("kv_connector"))]

@@ -1,0 +1,64 @@
+"""Arguments that would break turns are refused with their reason, and others pass."""
+
+import json
+
+import pytest
+
+from experts.spec import EngineMode
+from experts.vllm.refused_arguments import refusal
+
+CONNECTOR = "--kv-transfer-config"
+
+
+def connector(name: str, **more: object) -> str:
+    return json.dumps({"kv_connector": name, "kv_role": "kv_both", **more})
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments", "says"),
+    [
+        ("interleaved", ["--async-scheduling"], "--async-scheduling: a step would be scheduled"),
+        ("interleaved", ["--async_scheduling"], "--async-scheduling: "),
+        ("interleaved", ["--scheduler-cls=x.Y"], "--scheduler-cls: mode interleaved has a class"),
+        ("interleaved", ["--additional-config.resident", "[]"], "keeps the experts in it"),
+        ("interleaved", ["--enable-lora"], "an adapter is an expert of a family with mode lora"),
+        ("plain", ["--enable-lora"], "an adapter is an expert"),
+        ("plain", ["--data-parallel-size", "2"], "sizes, loads and turns count"),
+        ("plain", ["-dp=2"], "-dp: sizes"),
+        ("lora", ["--pipeline-parallel-size=2"], "--pipeline-parallel-size: sizes"),
+        ("plain", ["-tp", "2"], "set the family's tensor_parallel_size"),
+        ("interleaved", [CONNECTOR, connector("LMCacheConnectorV1")], "LMCacheConnectorV1 could give one"),
+        ("interleaved", [f"{CONNECTOR}={connector('HF3FSKVConnector')}"], "HF3FSKVConnector could give"),
+        ("interleaved", [f"{CONNECTOR}.kv_connector", "ExampleConnector"], "ExampleConnector could give"),
+        ("interleaved", [CONNECTOR, "nonsense"], "nonsense could give"),
+        ("plain", [CONNECTOR, connector("OffloadingConnector")], "apart in mode plain: none"),
+        ("lora", [CONNECTOR, connector("LMCacheMPConnector")], "in mode lora"),
+        ("plain", ["--kv-offloading-size", "8"], "OffloadingConnector could give"),
+        ("lora", ["--kv-offloading-size", "8", "--kv-offloading-backend", "lmcache"], "LMCacheMPConnector"),
+    ],
+)
+def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str], says: str) -> None:
+    assert says in (refusal(mode, arguments) or "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "arguments"),
+    [
+        ("interleaved", ["--swap-space", "0", "--tool-strict-level", "parameter"]),
+        ("interleaved", ["--no-async-scheduling"]),
+        ("interleaved", ["--data-parallel-size", "1"]),
+        ("interleaved", ["--seed", "-1"]),
+        ("interleaved", [CONNECTOR, connector("OffloadingConnector")]),
+        ("interleaved", ["--kv-offloading-size", "8"]),
+        ("plain", ["--async-scheduling"]),
+        ("simulated", ["--enable-lora"]),
+    ],
+)
+def test_what_does_not_passes(mode: EngineMode, arguments: list[str]) -> None:
+    assert refusal(mode, arguments) is None
+
+
+def test_of_several_connectors_behind_one_each_is_looked_at() -> None:
+    inner = [{"kv_connector": "OffloadingConnector"}, {"kv_connector": "LMCacheConnectorV1"}]
+    several = connector("MultiConnector", kv_connector_extra_config={"connectors": inner})
+    assert "LMCacheConnectorV1 could" in (refusal("interleaved", [CONNECTOR, several]) or "")
