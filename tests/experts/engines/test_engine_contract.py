@@ -456,7 +456,7 @@ async def test_stop_leaves_no_process_socket_or_segment(bench: Bench) -> None:
 
 async def test_a_start_that_fails_says_why_and_leaves_nothing(bench: Bench, tmp_path: Path) -> None:
     missing, before = expert_at("missing", tmp_path), servers()
-    with pytest.raises(EngineStartFailed, match=r"config\.json"):
+    with pytest.raises(EngineStartFailed, match=r"config\.json|Invalid repository ID or local directory"):
         await bench.engine.start(missing, missing.folder)
     assert bench.engine.state == "stopped"
     assert servers() == before
