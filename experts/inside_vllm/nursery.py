@@ -92,7 +92,11 @@ class Nursery:
             connection.close()
             return None
         own = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # the client sees no process id, and starts the server in another way
+            connection.close()
+            return None
         if pid == 0:
             self._leave()
             connection.close()
@@ -119,9 +123,11 @@ class Nursery:
                 connection.close()
 
     def _kill(self, pid: int) -> None:
-        """Kills a server whose connection was closed."""
-        self._selector.unregister(self._servers[pid])
-        os.kill(pid, signal.SIGKILL)
+        """Kills a server whose connection was closed, unless it has just ended."""
+        connection = self._servers.get(pid)
+        if connection is not None:
+            self._selector.unregister(connection)
+            os.kill(pid, signal.SIGKILL)
 
     def _leave(self) -> None:
         """Leaves nothing of this process in a server."""
@@ -132,8 +138,9 @@ class Nursery:
             connection.close()
 
 
-def become(job: Job, own: Sequence[str]) -> None:
-    """Runs a server in this process, as if it had been started by itself, without the variables ``own``."""
+def become(job: Job, own: Sequence[str], said: bytes) -> None:
+    """Runs a server in this process, as if it had been started by itself: without the variables ``own``, and
+    with a log that begins with what the imports ``said``, which tells what an installation lacks."""
     os.setsid()
     os.chdir(job.folder)
     for name in own:
@@ -141,7 +148,6 @@ def become(job: Job, own: Sequence[str]) -> None:
     os.environ["TMPDIR"] = job.folder
     tempfile.tempdir = None
     os.environ[ENGINE_VARIABLE] = str(os.getpid())
-    said = Path(os.readlink("/proc/self/fd/1")).read_bytes()  # imports say what is wrong with an installation
     with open(job.log, "wb", buffering=0) as log:
         log.write(said)
         os.dup2(log.fileno(), 1)
@@ -170,9 +176,10 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()  # what servers do not write to, they share
     sys.stdout.flush()
+    said = Path(os.readlink("/proc/self/fd/1")).read_bytes()
     job = Nursery(Path(path)).run()
     if job is not None:
-        become(job, own)
+        become(job, own, said)
 
 
 if __name__ == "__main__":
