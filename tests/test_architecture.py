@@ -37,7 +37,16 @@ SERVER = {
     "transport": {"config", "error_table"} | SPOKEN,
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
-    "services": {"access", "config", "feedback", "metrics", "model_request", "resilience", "routing"},
+    "services": {
+        "access",
+        "config",
+        "engine_factory",
+        "feedback",
+        "metrics",
+        "model_request",
+        "resilience",
+        "routing",
+    },
     "exchange": {"access", "config", "error_table", "errors", "feedback", "model_request"}
     | {"resilience", "routing", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
