@@ -308,21 +308,25 @@ def walk(world: World, steps: int, deaths: float, changes: float) -> None:
         step()
 
 
+def play(seed: int) -> None:
+    """Arrivals, cancellations, failures, deaths, orders, reloads, changing budgets, drawn by the seed."""
+    chance = random.Random(seed)
+    failing, surprise, deaths, changes = (
+        chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3], [0, 0.3, 1])
+    )
+    world = a_world(chance, failing=failing, surprise=surprise)
+    try:
+        walk(world, steps=150, deaths=deaths, changes=changes)
+        world.settle()
+    except Exception as error:
+        error.add_note(f"seed {seed}")
+        raise
+
+
 @pytest.mark.parametrize("thousand", range(10))
 def test_every_ticket_ends_once_and_the_invariants_hold(thousand: int) -> None:
-    """Ten thousand traces: arrivals, cancellations, failures, deaths, orders, reloads, changing budgets."""
     for seed in range(1000 * thousand, 1000 * (thousand + 1)):
-        chance = random.Random(seed)
-        failing, surprise, deaths, changes = (
-            chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3], [0, 0.3, 1])
-        )
-        world = a_world(chance, failing=failing, surprise=surprise)
-        try:
-            walk(world, steps=150, deaths=deaths, changes=changes)
-            world.settle()
-        except Exception as error:
-            error.add_note(f"seed {seed}")
-            raise
+        play(seed)
 
 
 @settings(max_examples=30, deadline=None)
