@@ -12,6 +12,21 @@ untied, which is never too little."""
 NOT_ATTENTION = frozenset({"mamba", "mamba2", "linear_attention", "conv", "recurrent"})
 """Names in ``layer_types`` of layers that keep no KV."""
 
+OTHER_NAMES = {
+    "n_embd": "hidden_size",
+    "d_model": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_layers": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_heads": "num_attention_heads",
+    "n_inner": "intermediate_size",
+    "ffn_hidden_size": "intermediate_size",
+    "n_positions": "max_position_embeddings",
+    "max_seq_len": "max_position_embeddings",
+    "seq_length": "max_position_embeddings",
+}
+"""Names that older model types have for the same sizes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
@@ -65,6 +80,7 @@ class Architecture:
         """Reads a config.json; of a model that sees, its text part. ``where`` is for the message. Raises
         CheckpointUnreadable where a size is missing."""
         text = {**config, **(config.get("text_config") or {})}
+        text = {**{ours: text[theirs] for theirs, ours in OTHER_NAMES.items() if theirs in text}, **text}
         try:
             return _read(text)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import ByteSize
 
+from experts.errors import CheckpointUnreadable
 from experts.memory.machine_memory import memory
 from experts.spec import FamilyConfig
 from experts.vllm_version import installed_vllm
@@ -53,10 +54,10 @@ def in_main_memory(settings: Settings) -> Settings:
         for name, family in settings.families.items()
         if family.mode != "simulated" and any(getattr(family, field) is None for field in CHOSEN)
     }
-    demands = demands_of(settings, open_families)
+    demands = [demand for name in open_families for demand in _readable(settings, name)]
+    chosen: dict[str, dict[str, object]] = {}
     if not demands:
         return settings
-    chosen = {}
     for name, sizes in sizes_in_main_memory(demands, memory().bytes).items():
         chosen[name] = {
             "max_model_len": sizes.max_model_len,
@@ -65,6 +66,16 @@ def in_main_memory(settings: Settings) -> Settings:
         }
         _say(name, settings.families[name], chosen[name], sizes.notes)
     return _with(settings, chosen)
+
+
+def _readable(settings: Settings, family: str) -> tuple[FamilyDemand, ...]:
+    """A family's demand; nothing where its config.json does not say what the model takes: vLLM chooses then,
+    as it does for any model."""
+    try:
+        return demands_of(settings, [family])
+    except CheckpointUnreadable as error:
+        log.warning("family %s: what is left out is left to vLLM: %s", family, error)
+        return ()
 
 
 def on_gpus(settings: Settings, gpus: Sequence[Gpu]) -> PlannedSettings:

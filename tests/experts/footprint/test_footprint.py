@@ -135,6 +135,14 @@ def test_four_bits_come_with_scales_and_zeros() -> None:
     assert Architecture.of({**MIXTRAL, "quantization_config": groups}, "config.json").weight_bits == 8
 
 
+def test_older_names_of_the_sizes_are_known() -> None:
+    config = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024}
+    gpt2 = Architecture.of({**config, "vocab_size": 50257, "n_inner": None}, "config.json")
+    assert (gpt2.hidden, gpt2.layers, gpt2.heads, gpt2.context) == (768, 12, 12, 1024)
+    assert gpt2.intermediate == 4 * 768
+    assert kv_bytes_per_token(gpt2, 1) == 2 * 12 * 768 * 2
+
+
 def test_a_config_without_its_sizes_says_which_is_missing() -> None:
     with pytest.raises(CheckpointUnreadable, match=r"here: what memory .* 'hidden_size' is missing"):
         Architecture.of({"model_type": "llama"}, "here")

@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
+from experts.errors import CheckpointUnreadable
+from experts.spec import CheckpointSource
 from memory_tiers.errors import PlanImpossible
 from memory_tiers.planning.gpus import parse_gpus
 from server.config.settings import Settings
@@ -115,3 +118,17 @@ def test_the_gpus_that_the_environment_names_come_first() -> None:
     gpus = parse_gpus("4x80GB")
     assert [gpu.number for gpu in visible_first(gpus, "2,1")] == [2, 1, 0, 3]
     assert visible_first(gpus, None) == visible_first(gpus, "GPU-1234") == gpus
+
+
+def test_in_main_memory_a_model_that_does_not_tell_its_sizes_is_left_to_vllm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "strange"}', encoding="utf-8")
+    written = settings({"f": {}}, a="f")
+    folder = CheckpointSource(folder=tmp_path)
+    strange = written.experts["a"].model_copy(update={"checkpoint": folder})
+    written = written.model_copy(update={"experts": {"a": strange}})
+    assert in_main_memory(written) == written
+    assert "family f: what is left out is left to vLLM: " in caplog.text
+    with pytest.raises(CheckpointUnreadable):
+        on_gpus(written, parse_gpus("80GB"))
