@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pydantic import ByteSize
 from rich.console import Console
 from safetensors.numpy import save_file
 
@@ -209,7 +210,7 @@ async def test_a_swap_that_fails_ends_the_run(settings: Settings, experts: list[
 async def test_processes_are_not_started_where_cores_or_memory_are_short(
     settings: Settings, experts: list[Expert]
 ) -> None:
-    config = FamilyConfig(simulation=SimulationConfig())
+    config = FamilyConfig(kv_cache=ByteSize(2**30), simulation=SimulationConfig())
     assert Processes("small", config, settings.logs, cores=2, memory=10**12).unfit(experts) is None
     short_of_cores = Processes("small", config, settings.logs, cores=1, memory=10**12).unfit(experts)
     assert short_of_cores == "2 processes on 1 cores"
