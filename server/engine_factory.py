@@ -6,12 +6,14 @@ from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.prepared import base_name
 from experts.engines.engine import Engine
 from experts.engines.nursery import Nurseries
+from experts.errors import EngineStartFailed
 from experts.footprint.capability import why_plain
 from experts.simulated.engine import SimulatedEngine
 from experts.simulated.process import SimulatedProcess
 from experts.spec import Expert
 from experts.vllm.lora import LoraEngine
 from experts.vllm.modes import full_weights_engine
+from experts.vllm_version import InstalledVllm, installed_vllm
 from server.config.settings import Settings
 
 EngineFactory = Callable[[str, Settings, Iterable[Expert]], Engine]
@@ -22,12 +24,14 @@ def engine_of(
     family: str, settings: Settings, experts: Iterable[Expert], nurseries: Nurseries | None = None
 ) -> Engine:
     """Makes the engine of a family, and starts nothing. ``experts``: all there are, of other families too.
-    ``nurseries``: as of ``ServerLife``. Raises CheckpointError."""
+    ``nurseries``: as of ``ServerLife``. Raises CheckpointError, and EngineStartFailed where vLLM is not
+    installed."""
     config = settings.families[family]
     if config.mode == "simulated":
         if config.simulation.process:
             return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(family, config.simulation, task=config.task)
+    check_installed(family, installed_vllm())
     hosts = settings.server.media_hosts
     members = [expert for expert in experts if expert.family == family]
     if config.mode == "lora":
@@ -45,6 +49,15 @@ def _why_plain(members: Sequence[Expert]) -> str | None:
     """Why a family's model cannot interleave, by the config.json that all its experts have alike."""
     files = (expert.folder / "config.json" for expert in members)
     return next((why_plain(read_json(file)) for file in files if file.is_file()), None)
+
+
+def check_installed(family: str, vllm: InstalledVllm | None) -> None:
+    """Raises EngineStartFailed."""
+    if vllm is None:
+        raise EngineStartFailed(
+            f"families.{family}: vLLM is not installed: pip install 'composition-of-experts[cpu]', or [cuda] "
+            "on a machine with GPUs (docs/start/install.md); mode: simulated needs none"
+        )
 
 
 def check_has_place(engine: Engine, expert: Expert) -> None:
