@@ -22,7 +22,7 @@ from experts.engines.session import session_members
 from experts.spec import CheckpointSource, Expert, ExpertConfig, FamilyConfig
 from experts.vllm.modes import full_weights_engine
 
-FAMILY = FamilyConfig.model_validate({"max_model_len": 2048, "kv_cache": "256MiB"})
+FAMILY = FamilyConfig.model_validate({"max_model_len": 2048, "kv_cache": "256MiB", "max_num_seqs": 32})
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,13 @@ class PlainVllm:
     """
 
     def __init__(self, portal: BlockingPortal, logs: Path) -> None:
-        config = {"mode": "plain", "dtype": "float32", "max_model_len": 2048, "kv_cache": "128MiB"}
+        config = {
+            "mode": "plain",
+            "dtype": "float32",
+            "max_model_len": 2048,
+            "kv_cache": "128MiB",
+            "max_num_seqs": 32,
+        }
         self._portal = portal
         self._engine = full_weights_engine("plain", FamilyConfig.model_validate(config), logs)
 

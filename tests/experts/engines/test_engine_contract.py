@@ -116,7 +116,13 @@ async def bench(
     kind: Kind = request.param
     engine: Engine
     # In bfloat16 the same words of different batches may differ by their rounding.
-    sizes = {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_stall_ms": 10}
+    sizes = {
+        "dtype": "float32",
+        "max_model_len": 512,
+        "kv_cache": "256MiB",
+        "max_num_seqs": 32,
+        "max_stall_ms": 10,
+    }
     if kind == "simulated":
         engine = SimulatedEngine("f", SimulationConfig(tokens_per_s=1000, switch_s=0))
     elif kind == "simulated process":

@@ -77,7 +77,13 @@ class Bench:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     config = FamilyConfig.model_validate(
-        {"dtype": "float32", "max_model_len": 512, "kv_cache": "48MiB", "max_stall_ms": 0.1}
+        {
+            "dtype": "float32",
+            "max_model_len": 512,
+            "kv_cache": "48MiB",
+            "max_num_seqs": 32,
+            "max_stall_ms": 0.1,
+        }
     )
     engine, host = full_weights_engine("f", config, tmp_path_factory.mktemp("logs")), HostStore()
     general, math, coding = (expert_at(name, store / name) for name in ("general", "math", "coding"))

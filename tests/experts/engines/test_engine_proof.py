@@ -160,7 +160,7 @@ async def test_bfloat16_proves_right_here_and_experts_taken_for_another_do_not_l
     if not computes_bfloat16():
         pytest.skip("this processor has no AVX512-BF16")
     general, law, math = (prepare(name, embedded_expert(name), store) for name in ("general", "law", "math"))
-    config = FamilyConfig.model_validate({"max_model_len": 512, "kv_cache": "256MiB"})
+    config = FamilyConfig.model_validate({"max_model_len": 512, "kv_cache": "256MiB", "max_num_seqs": 32})
     started = full_weights_engine("f", config, tmp_path)
     try:
         loaded = await started.start(general, general.folder)

@@ -63,7 +63,7 @@ async def engine(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[VllmEngine]:
     """``general`` resident; ``alone`` comes first so that two engines never compute at once."""
-    config = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB"}
+    config = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB", "max_num_seqs": 32}
     slices = {"max_stall_ms": 0.1, "tensor_parallel_size": RANKS}
     engine = full_weights_engine(
         "f",

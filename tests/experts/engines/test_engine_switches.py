@@ -29,7 +29,9 @@ from tests.plain_vllm import PlainVllm
 
 pytestmark = pytest.mark.engine
 
-CONFIG = FamilyConfig.model_validate({"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB"})
+CONFIG = FamilyConfig.model_validate(
+    {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_num_seqs": 32}
+)
 SWITCHES = 2000
 STREAMS = 24
 TOKENS = 16

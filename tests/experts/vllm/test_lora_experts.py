@@ -66,7 +66,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     folder = tmp_path_factory.mktemp("lora")
     # in float32: in bfloat16 merged weights are rounded once more than those of base and adapter
-    sizes = {"max_model_len": 512, "kv_cache": "256MiB", "dtype": "float32"}
+    sizes = {"max_model_len": 512, "kv_cache": "256MiB", "max_num_seqs": 32, "dtype": "float32"}
     base = CheckpointSource(embedded="base")
     experts = {
         name: prepare(name, expert_of(source), folder / "store", base=base)
