@@ -20,6 +20,7 @@ from memory_tiers.events import (
     MoveFailed,
     Opened,
     OrderGiven,
+    RestartDue,
     Revised,
     TimePassed,
 )
@@ -231,6 +232,44 @@ def test_the_defaults_come_back_when_all_is_quiet() -> None:
     assert script.wait(1000) == [], "once"
 
 
+def test_the_defaults_do_not_come_back_during_a_lease_that_was_granted_at_once() -> None:
+    experts = [an_expert("a"), an_expert("b", default=True)]
+    script = Script(TierState(a_config(10, return_to_default_s=60.0), experts, engines(f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.ask("a"))
+    script.settle(script.release(1))
+    assert script.ask("a") == [Grant(2)]
+    assert script.wait(100) == []
+    assert script.release(2) == []
+    assert script.wait(50) == [], "it is quiet since the last lease ended"
+    assert script.wait(20) != []
+
+
+def test_an_engine_that_was_given_up_is_started_when_its_restart_is_due() -> None:
+    script = Script(TierState(a_config(10), [an_expert("a")], engines(f=None)))
+    (start,) = script.feed(Opened(script.now()))
+    (again,) = script.fail(start)
+    assert script.fail(again) == []
+    assert script.feed(RestartDue("f", script.now())) == [start]
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_restart_changes_nothing_where_the_engine_runs_or_the_server_ends(
+    closing: bool,
+) -> None:
+    script = opened("ab", device=10)
+    if closing:
+        script.die()
+        script.feed(DrainRequested(script.now()))
+    else:
+        script.settle(script.ask("b"))
+        script.release(1)
+    before = repr(script.state)
+    assert script.feed(RestartDue("f", script.now())) == []
+    assert repr(script.state) == before
+    assert script.state.status.settled
+
+
 def test_defaults_that_do_not_fit_together_are_refused() -> None:
     experts = [an_expert("a", default=True), an_expert("b", default=True)]
     with pytest.raises(BudgetTooSmall, match=r"take 20 bytes together, over tiers\.device of 15"):
@@ -297,6 +336,25 @@ def test_a_prefetch_takes_no_more_than_its_share_of_the_time() -> None:
     assert foreseen(script, c=0.9) == [], "a quarter of the time: three times as long it is not its turn"
     assert script.state.deadline is not None
     assert Move("c", "disk", "device", "prefetch") in script.wait(40)
+
+
+def test_a_read_from_disk_counts_as_a_move_until_it_ends() -> None:
+    script = opened("ab", device=20, host=80)
+    assert script.state.status.counts.moves == 0
+    (read,) = script.ask("b")
+    assert script.state.status.counts.moves == 1
+    script.settle(script.done(read))
+    assert script.state.status.counts.moves == 0
+
+
+def test_reads_of_prefetches_take_no_more_than_their_share_of_the_time_either() -> None:
+    script = opened("abcd", device=10, host=80, prefetch_share=0.25)
+    (read,) = foreseen(script, b=0.6)
+    assert isinstance(read, Move)
+    script.wait(10)
+    script.done(read)
+    assert foreseen(script, c=0.9) == []
+    assert Move("c", "disk", "host", "prefetch") in script.wait(40)
 
 
 def test_nothing_is_prefetched_while_somebody_waits_or_for_an_equal() -> None:
