@@ -1,6 +1,6 @@
 """How a request came: over HTTP or as a line of a batch, whose it is, and on what terms it is answered."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -54,7 +54,7 @@ class Arrival(Protocol):
         """Raises Unauthorized."""
         ...
 
-    async def body(self) -> bytes:
+    def body(self) -> Awaitable[bytes]:
         """Raises BadRequest, TooLarge, Overloaded, ClientDisconnect."""
         ...
 
@@ -66,11 +66,11 @@ class Arrival(Protocol):
         """Refuses what cannot be asked in this way. Raises BadRequest, UnknownModel."""
         ...
 
-    async def route(self, request: ModelRequest) -> Routed:
+    def route(self, request: ModelRequest) -> Awaitable[Routed]:
         """Raises what ``Services.route`` does."""
         ...
 
-    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+    def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> Awaitable[OpenAnswer]:
         """Leases the expert of ``sent`` and waits for the first bytes of its answer, or for all if ``whole``.
         Raises BreakerOpen, LeaseRejected, EngineError."""
         ...

@@ -39,10 +39,10 @@ class Exchange:
         self.account = account or Account(services, arrival.request_id, arrival.peer)
         self._reply = Reply(endpoint, destination, self.account)
 
-    async def run(self, disconnect: Disconnect) -> None:
+    def run(self, disconnect: Disconnect) -> Coroutine[None, None, None]:
         """Answers the request, be it with an error, until its client leaves. What was held is given back by
         then. Raises CancelledError alone."""
-        await self._accounted(self._answer, disconnect)
+        return self._accounted(self._answer, disconnect)
 
     async def plan(self) -> Routed | None:
         """Routes a request that is answered later, and reserves nothing for it. None: it was answered at

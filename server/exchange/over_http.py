@@ -1,6 +1,6 @@
 """Requests that come over HTTP, and their answers on the same connection."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +34,10 @@ class ModelResponse(Response):
         self._request = request
         self._endpoint = endpoint
 
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Makes none: they are known when the answer begins."""
+        self.raw_headers = []
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services: Services = self._request.app.state.services
         arrival, connection = HttpArrival(self._request, services), HttpDestination(send)
@@ -56,8 +60,8 @@ class HttpArrival:
         key = self._services.keys.check(authorization_of(self._headers))
         return Caller(self.request_id, key, self._headers)
 
-    async def body(self) -> bytes:
-        return await read_json(self._request, self._services.settings.server, self._services.workers.count)
+    def body(self) -> Awaitable[bytes]:
+        return read_json(self._request, self._services.settings.server, self._services.workers.count)
 
     def terms(self, caller: Caller) -> Terms:
         return Terms(
@@ -69,12 +73,12 @@ class HttpArrival:
     def check(self, caller: Caller, request: ModelRequest) -> None:
         """Takes all that an endpoint takes."""
 
-    async def route(self, request: ModelRequest) -> Routed:
-        return await self._services.route(request, self._headers.get("x-coe-category"))
+    def route(self, request: ModelRequest) -> Awaitable[Routed]:
+        return self._services.route(request, self._headers.get("x-coe-category"))
 
-    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+    def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> Awaitable[OpenAnswer]:
         services = self._services
-        return await open_answer(
+        return open_answer(
             services.tiers,
             services.breakers,
             sent,
