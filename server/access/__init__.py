@@ -1,4 +1,4 @@
-"""Who may ask for what: keys, owners, rate limits, accounts, usage.
+"""Keys, owners, rate limits, shares, accounts and usage: says who may ask for how much.
 
 May import config, error_table, errors, model_request, routing and storage.
 """

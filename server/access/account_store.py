@@ -1,4 +1,5 @@
-"""The SQLite file of the accounts: keys that operators made, by the hashes of their secrets, and usage."""
+"""Stores accounts in an SQLite file: the keys that operators made, by the hashes of their secrets, and
+usage."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -63,7 +64,8 @@ _ADD = """INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDAT
 
 @dataclass(frozen=True, slots=True)
 class MadeSecret:
-    """``shown``: its beginning. Times in seconds since 1970; ``expires`` None: never."""
+    """A secret of a key. ``shown``: its beginning. Times are in seconds since 1970; ``expires`` None:
+    never."""
 
     shown: str
     created: float
@@ -72,7 +74,7 @@ class MadeSecret:
 
 @dataclass(frozen=True, slots=True)
 class MadeKey:
-    """``revoked``: since when, in seconds since 1970; None: it is in force."""
+    """A key that an operator made. ``revoked``: when, in seconds since 1970; None: it is in force."""
 
     key: Key
     created: float
@@ -82,15 +84,16 @@ class MadeKey:
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """The keys in force. ``next_expiry``: when the next secret ends, in seconds since 1970."""
+    """The keys in force. ``next_expiry``: when the next secret ends, in seconds since 1970; None: none
+    ends."""
 
     keys: KeyRing
     next_expiry: float | None
 
 
 class AccountStore:
-    """For one thread at a time. Several processes may use the file. Raises DatabaseError while it is used,
-    and then nothing of that call has been kept. Times are in seconds since 1970."""
+    """Reads and writes the file, for one thread at a time; several processes may use it. Raises DatabaseError
+    while it is used, and then nothing of that call has been kept. Times are in seconds since 1970."""
 
     def __init__(self, database: Database) -> None:
         self.file = database.file
@@ -98,7 +101,7 @@ class AccountStore:
 
     @classmethod
     def open(cls, file: Path, *, create: bool) -> Self:
-        """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
+        """Opens the file. Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
         return cls(Database.open(file, SCHEMA, create=create))
 
     def __repr__(self) -> str:
@@ -108,7 +111,7 @@ class AccountStore:
         self._database.close()
 
     def create(self, key: Key, secret: str, at: float) -> None:
-        """Raises NameTaken, also by a key that was revoked."""
+        """Adds a key with its first secret. Raises NameTaken, also where a revoked key has the name."""
         limits = key.limits
         models = None if key.models is None else json.dumps(sorted(key.models))
         with self._database.transaction():
@@ -130,7 +133,8 @@ class AccountStore:
             self._add_secret(key.name, secret, at)
 
     def rotate(self, name: str, secret: str, at: float, grace_s: float) -> None:
-        """Its other secrets end ``grace_s`` after ``at``, if not earlier. Raises NotKept."""
+        """Gives a key another secret; its other secrets end ``grace_s`` after ``at``, if not earlier. Raises
+        NotKept."""
         with self._database.transaction():
             self._check_in_force(name)
             self._database.change(
@@ -142,14 +146,14 @@ class AccountStore:
             self._add_secret(name, secret, at)
 
     def revoke(self, name: str, at: float) -> None:
-        """Its secrets are forgotten; the name stays taken. Raises NotKept."""
+        """Ends a key and forgets its secrets; the name stays taken. Raises NotKept."""
         with self._database.transaction():
             self._check_in_force(name)
             self._database.change("UPDATE keys SET revoked = ? WHERE name = ?", at, name)
             self._database.change("DELETE FROM secrets WHERE key = ?", name)
 
     def made_keys(self) -> list[MadeKey]:
-        """All, in the order in which they were made."""
+        """Returns all keys in the order in which they were made."""
         secrets: dict[str, list[MadeSecret]] = {}
         for name, *secret in self._database.rows(
             "SELECT key, shown, created, expires FROM secrets ORDER BY created"
@@ -162,7 +166,7 @@ class AccountStore:
         ]
 
     def ring(self, at: float) -> Ring:
-        """What opens ``at`` that time."""
+        """Returns the keys that are in force ``at`` that time."""
         rows = list(
             self._database.rows(
                 f"SELECT digest, expires, {_KEY} FROM secrets JOIN keys ON keys.name = secrets.key "
@@ -176,11 +180,12 @@ class AccountStore:
         return Ring(KeyRing(hashed, ever=bool(ever)), min(expiries, default=None))
 
     def changes(self) -> int:
-        """Another number once another connection, of whatever process, has changed the file."""
+        """Returns a number that is another one once another connection, of any process, has changed the
+        file."""
         return self._database.number("data_version")
 
     def add(self, usage: Mapping[Place, Spent]) -> None:
-        """All of it or nothing."""
+        """Adds usage to what is counted already."""
         with self._database.transaction():
             for place, spent in usage.items():
                 self._database.change(
@@ -196,7 +201,7 @@ class AccountStore:
                 )
 
     def usage(self, wanted: UsageQuery) -> Iterator[tuple[Place, Spent]]:
-        """In the order of day, key and expert."""
+        """Yields the rows asked for, in the order of day, key and expert."""
         rows = self._database.rows(
             "SELECT * FROM usage WHERE (?1 IS NULL OR day >= ?1) AND (?2 IS NULL OR day <= ?2) "
             "AND (?3 IS NULL OR key = ?3) AND (?4 IS NULL OR expert = ?4) ORDER BY day, key, expert",
@@ -209,7 +214,7 @@ class AccountStore:
             yield Place(day, key, expert), Spent(*spent)
 
     def tokens_of(self, day: int) -> dict[str, int]:
-        """Key to all tokens it used on ``day``."""
+        """Returns for each key all tokens that it used on ``day``."""
         return dict(
             self._database.rows(
                 "SELECT key, sum(prompt_tokens + completion_tokens) FROM usage WHERE day = ? GROUP BY key",
@@ -218,7 +223,7 @@ class AccountStore:
         )
 
     def forget_before(self, day: int) -> None:
-        """Usage of earlier days."""
+        """Deletes the usage of earlier days."""
         with self._database.transaction():
             self._database.change("DELETE FROM usage WHERE day < ?", day)
 
@@ -232,7 +237,7 @@ class AccountStore:
         )
 
     def _check_in_force(self, name: str) -> None:
-        """Raises NotKept."""
+        """Raises NotKept where the key is not there, or was revoked."""
         if not self._known(name, "AND revoked IS NULL"):
             state = "was revoked already" if self._known(name) else "is not there"
             raise NotKept(f"the key {name!r} of {self.file} {state}; coe keys list shows all")
@@ -256,6 +261,6 @@ def _key(
 
 @contextmanager
 def opened(file: Path, *, create: bool) -> Iterator[AccountStore]:
-    """For one command."""
+    """Opens the file for one command."""
     with closing(AccountStore.open(file, create=create)) as store:
         yield store

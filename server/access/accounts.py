@@ -28,7 +28,8 @@ PERIOD_S = 0.1
 
 
 class Accounts:
-    """``keys``: those of the file, now. ``close`` writes what is left."""
+    """Keeps the keys of the file at hand, and writes usage. ``keys``: those of the file, now. ``close``
+    writes what is left."""
 
     def __init__(
         self,
@@ -39,7 +40,8 @@ class Accounts:
         clock: Callable[[], Instant] = now,
         retention: RetentionClock | None = None,
     ) -> None:
-        """Owns ``store`` from now on. Raises DatabaseError. ``retention``: by which usage is deleted."""
+        """Owns ``store`` from now on. Raises DatabaseError. ``retention``: the clock by which usage is
+        deleted."""
         self._store = store
         self._keep_days = keep_days
         self._period_s = period_s
@@ -52,9 +54,9 @@ class Accounts:
         self._failing = False
         self._trimmed = 0
         self.started = clock()
-        """When, and so the day of which ``used`` is."""
+        """The time of the start, on whose day ``used`` was used."""
         self.used: Mapping[str, int] = store.tokens_of(self.started.day)
-        """Key to the tokens it had used on that day before the start."""
+        """The tokens that each key had used on that day before the start."""
         self._changes = store.changes()
         self._ring = store.ring(self.started.utc)
         self._writer = threading.Thread(target=self._work, name="accounts", daemon=True)
@@ -69,13 +71,13 @@ class Accounts:
         return self._ring.keys
 
     def note(self, place: Place, spent: Spent) -> None:
-        """Returns at once."""
+        """Counts usage; returns at once."""
         with self._pending_lock:
             before = self._pending.get(place)
             self._pending[place] = spent if before is None else before + spent
 
     async def usage(self, wanted: UsageQuery) -> list[UsageRow]:
-        """With all that was noted. Raises UsageUnavailable."""
+        """Returns the rows asked for, with all that was noted. Raises UsageUnavailable."""
         try:
             return await asyncio.to_thread(self._usage, wanted)
         except DatabaseError as error:
@@ -93,7 +95,7 @@ class Accounts:
             return [UsageRow.of(place, spent) for place, spent in self._store.usage(wanted)]
 
     def _work(self) -> None:
-        """The thread."""
+        """Runs the thread."""
         while not self._stopping.wait(self._period_s):
             self._turn()
         try:
@@ -149,7 +151,7 @@ class Accounts:
 
 @asynccontextmanager
 async def accounting(file: Path, keep_days: int) -> AsyncIterator[Accounts]:
-    """Leaving writes what is left. Raises DatabaseError at the start alone."""
+    """Opens the accounts; leaving writes what is left. Raises DatabaseError at the start alone."""
     store = await asyncio.to_thread(AccountStore.open, file, create=True)
     accounts = await asyncio.to_thread(Accounts, store, keep_days)
     try:

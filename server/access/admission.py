@@ -15,7 +15,7 @@ from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyToke
 
 
 class Admissions:
-    """Of all keys of a gateway."""
+    """Admits the requests of all keys of a gateway."""
 
     def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
         self._accounts = accounts
@@ -26,8 +26,8 @@ class Admissions:
         return f"<Admissions {self._rate_limits}>"
 
     def of(self, key: Key, *, offline: bool = False) -> "Admission":
-        """For one request of ``key``. ``offline``: nobody waits for it, and of the limits only the day's
-        tokens are its."""
+        """Makes the admission of one request of ``key``. ``offline``: no client waits for it, so of the
+        limits only the day's tokens hold."""
         rate_limits = self._rate_limits.get(key.name)
         if rate_limits is None:
             used = self._accounts.used.get(key.name, 0)
@@ -37,7 +37,8 @@ class Admissions:
 
 @dataclass(slots=True)
 class Admission:
-    """One request: ``enter`` it once it is read, ``settle`` it at its end, whatever that is."""
+    """One request's right to run: ``enter`` it once the request is read, ``settle`` it when that ends,
+    however it ends."""
 
     key: Key
     _rate_limits: RateLimits
@@ -79,12 +80,13 @@ class Admission:
         return self.key.priority_of(asked)
 
     def remaining(self) -> Remaining:
-        """Of the key's limits, now."""
+        """Returns what is left of the key's limits now."""
         return self._rate_limits.remaining(self.key.limits, self._clock())
 
     def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
-        """Only the first call counts. ``expert``: empty if it had none. ``used``: tokens alone. An answer cut
-        off before the engine counted its prompt had the prompt's all the same."""
+        """Counts what the request used; only the first call counts. ``expert``: empty if it had none.
+        ``used``: tokens alone. An answer cut off before the engine counted its prompt is charged the prompt
+        all the same."""
         if self._settled:
             return
         self._settled = True
@@ -99,7 +101,8 @@ class Admission:
 
 
 def check_model(key: Key, model: str) -> None:
-    """Raises UnknownModel: whoever may not use it is not told whether it is there."""
+    """Raises UnknownModel, in the same words for a model that the key may not use and for one that does not
+    exist."""
     if not key.may_use(model):
         raise UnknownModel(
             f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
@@ -109,7 +112,7 @@ def check_model(key: Key, model: str) -> None:
 
 
 def refused(refusal: Refusal, key: Key) -> GatewayError:
-    """In OpenAI's words."""
+    """Makes the error that says, in OpenAI's words, why a request was not let in."""
     where = f"for API key {key.name!r}"
     if refusal.limit == "day":
         text = (

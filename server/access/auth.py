@@ -1,4 +1,5 @@
-"""Who may call, give orders, see metrics: ``Authorization: Bearer KEY`` against keys or their hashes."""
+"""Checks who may call, give orders and see metrics: ``Authorization: Bearer KEY`` against keys or their
+hashes."""
 
 import hmac
 import ipaddress
@@ -18,8 +19,8 @@ _ANYBODY = Key(ANONYMOUS)
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Those of the configuration, and those that operators made. While there never was one, and none is
-    required, anybody may call."""
+    """The keys of the configuration and those that operators made. While there never was one, and none is
+    required, every client may call."""
 
     configured: KeyRing
     made: KeyRing
@@ -27,11 +28,11 @@ class Keys:
 
     @property
     def needed(self) -> bool:
-        """Whether callers need one. It stays so when the last key is revoked."""
+        """Whether clients need a key. It stays so when the last key is revoked."""
         return self.required or self.configured.ever or self.made.ever
 
     def check(self, authorization: str | None) -> Key:
-        """Whose request it is. Raises Unauthorized."""
+        """Returns the key whose request it is. Raises Unauthorized."""
         if not self.needed:
             return _ANYBODY
         raw = sent_key(authorization)
@@ -44,14 +45,15 @@ class Keys:
         return key
 
     def named(self, name: str) -> Key | None:
-        """Of work that goes on when its client has left. None: it was revoked, or nobody is anonymous now."""
+        """Returns the key of work that goes on when its client has left. None: it was revoked, or clients
+        need a key by now."""
         if name == ANONYMOUS:
             return None if self.needed else _ANYBODY
         return self.configured.named(name) or self.made.named(name)
 
 
 def authorization_of(headers: Mapping[str, str]) -> str | None:
-    """The Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
+    """Returns the Authorization header, or the one that says what Anthropic's clients say in x-api-key."""
     given = headers.get("authorization")
     if given:
         return given
@@ -60,13 +62,14 @@ def authorization_of(headers: Mapping[str, str]) -> str | None:
 
 
 def sent_key(authorization: str | None) -> bytes:
-    """The key in the header, as the bytes that were sent, which need not be ASCII; empty if there is none."""
+    """Returns the key in the header as the bytes that were sent, which need not be ASCII; empty if there is
+    none."""
     scheme, _, given = (authorization or "").partition(" ")
     return given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def is_operator(request: Request, config: ServerConfig) -> bool:
-    """Whether its client sent the admin key."""
+    """Whether the client sent the admin key."""
     return config.admin_key is not None and _sent(request, config.admin_key)
 
 
@@ -96,13 +99,13 @@ def check_metrics(request: Request, config: ServerConfig) -> None:
 
 
 def _sent(request: Request, expected: SecretStr) -> bool:
-    """Compared in constant time."""
+    """Compares the key that was sent in constant time."""
     raw = sent_key(request.headers.get("authorization"))
     return hmac.compare_digest(raw, expected.get_secret_value().encode())
 
 
 def _on_this_machine(request: Request, config: ServerConfig) -> bool:
-    """By its address, and by the name that it asks by."""
+    """Whether the client is on this machine, by its address and by the name that it asks by."""
     host = request.headers.get("host", "").encode("latin-1")
     if request.client is None or not is_allowed(host, config.allowed_hosts or ()):
         return False

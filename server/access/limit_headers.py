@@ -1,4 +1,4 @@
-"""What is left of a key's limits, as an answer's headers say it: in OpenAI's words, and in Anthropic's."""
+"""Writes what is left of a key's limits into an answer's headers: in OpenAI's words, and in Anthropic's."""
 
 import math
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from server.access.rate_limits import Remaining
 
 
 def openai(remaining: Remaining) -> dict[str, str]:
-    """Of the limits there are."""
+    """Makes the headers of the limits that there are."""
     headers = {}
     for what, left in remaining.of.items():
         headers[f"x-ratelimit-limit-{what}"] = str(left.limit)
@@ -17,7 +17,7 @@ def openai(remaining: Remaining) -> dict[str, str]:
 
 
 def anthropic(remaining: Remaining) -> dict[str, str]:
-    """Of the limits there are."""
+    """Makes the headers of the limits that there are."""
     headers = {}
     for what, left in remaining.of.items():
         name = f"anthropic-ratelimit-{what}"
@@ -28,7 +28,7 @@ def anthropic(remaining: Remaining) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it: 120ms, 1.5s, 6m0s, 8h5m12s."""
+    """Writes seconds as OpenAI does: 120ms, 1.5s, 6m0s, 8h5m12s."""
     milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -40,5 +40,5 @@ def duration(seconds: float) -> str:
 
 
 def _moment(utc: float) -> str:
-    """RFC 3339, in whole seconds and never too early: 2026-01-31T12:00:00Z."""
+    """Writes a time of RFC 3339 in whole seconds, never too early: 2026-01-31T12:00:00Z."""
     return datetime.fromtimestamp(math.ceil(utc), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

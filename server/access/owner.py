@@ -1,4 +1,4 @@
-"""Whose something is that was made over HTTP."""
+"""Names the owner of what was made over HTTP."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ _NAMED = "key "
 
 
 def owner_of(key: Key, headers: Mapping[str, str]) -> str:
-    """The key's, also once its secret was rotated. Where none is needed, whoever sends the same one, which it
-    does not tell; all who send none are one."""
+    """Returns the key's owner, which stays the same when its secret is rotated. Where no key is needed, it is
+    all who send the same one, which it does not tell; all who send none are one owner."""
     if key.name != ANONYMOUS:
         return owner_named(key.name)
     return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"
 
 
 def owner_named(key_name: str) -> str:
-    """All who send the key of this name, which may be gone."""
+    """Returns the owner of the key of this name, which may be gone."""
     return f"{_NAMED}{key_name}"
 
 
 def is_named(owner: str) -> bool:
-    """Whether the owner is a key's, and not whoever sends the same where none is needed."""
+    """Whether the owner is a key's. The others are whoever sends the same where no key is needed."""
     return owner.startswith(_NAMED)

@@ -1,4 +1,4 @@
-"""What a key has used of its limits: plain state that is told the time. Nothing in here waits or does I/O.
+"""Counts what a key has used of its limits: plain state that is told the time, without waiting or I/O.
 
 The rule of every limit: what a request may use is charged when it comes, and put right when it ends; all of
 it belongs to the time at which it came. So over any 60 seconds, and over any day, the requests that came in
@@ -17,7 +17,7 @@ from server.config.api_keys import Limits
 WINDOW_S = 60
 DAY_S = 86_400
 JUMP_S = 60
-"""By how much the wall clock may be ahead of the steady one when a day begins."""
+"""Seconds that the wall clock may be ahead of the steady one when a day begins."""
 
 LimitName = Literal["concurrent", "requests", "tokens", "day"]
 
@@ -44,8 +44,8 @@ def now() -> Instant:
 
 
 class Window:
-    """What was charged in each second of the last minute: at most 61 numbers. A second counts as long as any
-    part of it is within the last 60 s, so that what is charged counts for 60 to 61 s."""
+    """Counts what was charged in each second of the last minute, in at most 61 numbers. A second counts as
+    long as any part of it is within the last 60 s, so that what is charged counts for 60 to 61 s."""
 
     def __init__(self) -> None:
         self._charged: dict[int, int] = {}
@@ -68,21 +68,21 @@ class Window:
         self._used += amount
 
     def give_back(self, steady: float, amount: int) -> None:
-        """Of what was charged at ``steady``. That may have left the window."""
+        """Gives back some of what was charged at ``steady``, which may have left the window."""
         second = math.floor(steady)
         if second in self._charged:
             self._charged[second] -= amount
             self._used -= amount
 
     def _forget(self, now: int) -> None:
-        """What was charged too long before this second."""
+        """Forgets what was charged too long before second ``now``."""
         for second in list(self._charged):
             if second >= now - WINDOW_S:
                 break
             self._used -= self._charged.pop(second)
 
     def wait_s(self, steady: float, most: int) -> float:
-        """How long until no more than ``most``, which is not negative, is used."""
+        """Returns the seconds until no more than ``most``, which is not negative, is used."""
         used = self.used(steady)
         if used <= most:
             return 0.0
@@ -95,9 +95,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """``asked``: what the request needs of ``limit``, of which ``used`` of ``most`` are in use.
-    ``retry_after_s``: when it may be let in, if nothing else comes; None: never, as it asks for more than
-    there ever is."""
+    """Why a request was not let in. ``asked``: what it needs of ``limit``, of which ``used`` of ``most`` are
+    in use. ``retry_after_s``: when it may be let in, if nothing else comes; None: never, as it asks for more
+    than there ever is."""
 
     limit: LimitName
     most: int
@@ -108,7 +108,8 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What was charged for a request that was let in ``at``, and to which day. ``offline``: to that alone."""
+    """The charge for a request that was let in ``at`` a time, and the day that it counts for. ``offline``: it
+    counts for that day alone."""
 
     at: Instant
     day: int
@@ -118,7 +119,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Of a limit, now. ``reset_s``: until all of it is there, if nothing else comes."""
+    """The rest of one limit now. ``reset_s``: seconds until all of it is there, if nothing else comes."""
 
     limit: int
     remaining: int
@@ -127,14 +128,14 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """Of all limits there are, ``at`` a time: ``of`` requests and of tokens."""
+    """The rest of all limits that there are, ``at`` a time. ``of``: by requests and tokens."""
 
     at: Instant
     of: Mapping[Literal["requests", "tokens"], Left]
 
 
 class RateLimits:
-    """Of one key. It counts whether there are limits or not, as they may come while it serves."""
+    """Counts for one key, whether it has limits or not, as these may come while the gateway serves."""
 
     def __init__(self, began: Instant | None = None, tokens: int = 0) -> None:
         """``tokens``: already used on the day of ``began``. None: on that of the first request."""
@@ -156,13 +157,13 @@ class RateLimits:
 
     @property
     def open(self) -> int:
-        """Requests let in that have not ended."""
+        """The number of requests that were let in and have not ended."""
         return self._open
 
     def day(self, at: Instant) -> int:
-        """The day that is counted ``at`` that time: the wall clock's, which begins once the steady clock says
-        that the day before has passed. So no day begins with a wall clock that jumps, and after a jump that
-        is over the next one begins within a day."""
+        """Returns the day that is counted ``at`` that time: the wall clock's, which begins once the steady
+        clock says that the day before has passed. So no day begins with a wall clock that jumps, and after a
+        jump that is over the next one begins within a day."""
         if at.day != self._day and at.steady >= self._day_ends - JUMP_S:
             self._day, self._day_tokens = at.day, 0
             self._day_ends = at.steady + at.until_midnight_s
@@ -180,7 +181,7 @@ class RateLimits:
         return Reservation(at, self._day, tokens)
 
     def admit_offline(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
-        """The same for a request that nobody waits for: it counts for the day and for nothing else."""
+        """Lets in a request for which no client waits: it counts for the day and for nothing else."""
         refusal = self._over_today(limits.tokens_per_day, at, tokens)
         if refusal is not None:
             return refusal
@@ -188,7 +189,7 @@ class RateLimits:
         return Reservation(at, self._day, tokens, offline=True)
 
     def settle(self, reservation: Reservation, at: Instant, tokens: int) -> None:
-        """The request has ended and used ``tokens``. To be told once."""
+        """Puts the charge right once the request has ended and used ``tokens``. To be told once."""
         over = tokens - reservation.tokens
         if self._day == reservation.day:
             self._day_tokens += over
@@ -211,7 +212,8 @@ class RateLimits:
         return Remaining(at, of)
 
     def _tokens_left(self, limits: Limits, at: Instant) -> Left | None:
-        """Of a minute, else of the day. None: neither is limited."""
+        """Returns what is left of the minute's tokens, or of the day's where the minute has no limit. None:
+        neither is limited."""
         if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
             return _left(limits.tokens_per_minute, self._tokens, at)
         used = self._used_today(at)
@@ -238,7 +240,7 @@ class RateLimits:
         return self._day_tokens
 
     def _next_day_s(self, at: Instant) -> float:
-        """How long until the next day begins."""
+        """Returns the seconds until the next day begins."""
         steady_s = self._day_ends - JUMP_S - at.steady
         return max(steady_s, at.until_midnight_s) if at.day == self._day else max(steady_s, 0.0)
 

@@ -1,4 +1,4 @@
-"""What one owner may hold of something bounded, so that some of it is left for others."""
+"""Shares among owners what is bounded for all of them, so that some of it is left for others."""
 
 from server.access.owner import is_named
 
@@ -15,7 +15,7 @@ def fits(owner: str, asked: int, *, held: int, used: int, most: int) -> bool:
 
 
 class Holdings:
-    """What each owner holds of something of which there may be ``most``. Plain state; no I/O."""
+    """Counts what each owner holds of something of which there may be ``most``. Plain state; no I/O."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -29,14 +29,14 @@ class Holdings:
         return self._held.get(owner, 0)
 
     def take(self, owner: str, amount: int) -> bool:
-        """Whether that was fit to take, and is taken."""
+        """Takes ``amount`` for ``owner`` where it fits. Returns whether it did."""
         if not fits(owner, amount, held=self.of(owner), used=self.used, most=self.most):
             return False
         self.add(owner, amount)
         return True
 
     def add(self, owner: str, amount: int) -> None:
-        """What is held already, whether it fits or not; negative: what is given back."""
+        """Counts what is held already, whether it fits or not; a negative amount is given back."""
         self.used += amount
         self._held[owner] = self.of(owner) + amount
         if not self._held[owner]:

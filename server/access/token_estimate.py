@@ -1,4 +1,4 @@
-"""How many tokens a request may take, said before it takes them."""
+"""Estimates how many tokens a request may take, before it takes them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _LONGEST = 1_000_000
 
 @dataclass(frozen=True)
 class TokenEstimate:
-    """``prompt_tokens``: those that there are at least, counted when they are asked for first.
-    ``answer_tokens``: as many as there may be. ``request``: None where no expert computes for it."""
+    """``prompt_tokens``: the fewest that there can be, counted when they are first asked for.
+    ``answer_tokens``: the most that there can be. ``request``: None where no expert computes for it."""
 
     request: ModelRequest | None
 
     @classmethod
     async def of(cls, request: ModelRequest, workers: Workers) -> "TokenEstimate":
-        """What takes long to count is counted beside the event loop."""
+        """Makes the estimate; a long text is counted beside the event loop."""
         need = cls(request)
         if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
             await workers.decide(lambda: need.prompt_tokens)
@@ -39,17 +39,17 @@ class TokenEstimate:
 
 
 NO_TOKENS = TokenEstimate(None)
-"""Of a request for which no expert computes."""
+"""The estimate for a request for which no expert computes."""
 
 
 def _prompt(request: ModelRequest) -> int:
-    """Of its messages, or of all the texts that it has in their place."""
+    """Counts the tokens of its messages, or of all texts that it has in their place."""
     tokens = sum(_tokens(request.body.get(field)) for field in _INSTEAD)
     return max(needs_of(request, _LONGEST).prompt, least_tokens(_given(request), _LONGEST) + tokens)
 
 
 def _given(request: ModelRequest) -> Iterator[str]:
-    """Texts in the place of messages."""
+    """Yields the texts in the place of messages."""
     for field in _INSTEAD:
         given = request.body.get(field)
         if isinstance(given, str):
@@ -59,14 +59,14 @@ def _given(request: ModelRequest) -> Iterator[str]:
 
 
 def _tokens(given: object) -> int:
-    """Of prompts that come as numbers: one, or a list of them."""
+    """Counts the tokens of prompts that come as numbers: one, or a list of them."""
     if not isinstance(given, list):
         return 0
     return sum(len(each) if isinstance(each, list) else type(each) is int for each in given)
 
 
 def _answer(request: ModelRequest) -> int:
-    """Of each. A request that fits any context window asks for no text."""
+    """Returns the most tokens of one answer. A request that fits any context window asks for no text."""
     if request.any_length:
         return 0
     for field in ("max_completion_tokens", "max_tokens"):
@@ -77,7 +77,7 @@ def _answer(request: ModelRequest) -> int:
 
 
 def _answers(request: ModelRequest) -> int:
-    """How many are asked for: ``n`` for each prompt."""
+    """Returns how many answers are asked for: ``n`` for each prompt."""
     count, prompts = request.body.get("n"), request.body.get("prompt")
     several = len(prompts) if isinstance(prompts, list) and prompts and type(prompts[0]) is not int else 1
     return several * (count if type(count) is int and count > 0 else 1)

@@ -1,4 +1,4 @@
-"""What each key used of each expert on each day: rows, and which of them somebody asks for."""
+"""Counts what each key used of each expert on each day: rows, and questions for them."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +13,8 @@ _FIRST = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What requests used. ``errors``: of them, those that ended with a status from 400 on. ``cached_tokens``:
-    of the prompts', those that the engine still had computed, where it says so."""
+    """Usage of some requests. ``errors``: those of them that ended with a status from 400 on.
+    ``cached_tokens``: those of the prompts' that the engine still had computed, where it says so."""
 
     requests: int = 0
     errors: int = 0
@@ -33,7 +33,7 @@ class Spent:
 
 
 class Place(NamedTuple):
-    """Where usage is counted. ``day``: days since 1970, of UTC, on which the requests came."""
+    """The row that usage is counted in. ``day``: days since 1970, of UTC, on which the requests came."""
 
     day: int
     key: str
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Which rows; None: no matter. Both days are among them."""
+    """A question for rows; None: no matter. Both days are among them."""
 
     since: int | None = None
     until: int | None = None
@@ -51,7 +51,7 @@ class UsageQuery:
 
 
 class UsageRow(BaseModel):
-    """One (day, key, expert). ``day``: of UTC."""
+    """The row of a day, a key and an expert. ``day``: of UTC."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,7 +79,7 @@ class UsageRow(BaseModel):
 
 
 class Usage(BaseModel):
-    """What ``GET /v1/coe/usage`` answers, from the first day on."""
+    """The answer of ``GET /v1/coe/usage``, from the first day on."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -91,7 +91,8 @@ def date_of(day: int) -> date:
 
 
 def day_of(text: str) -> int:
-    """Of a date such as 2026-01-31, or of a time: of UTC unless it says otherwise. Raises ValueError."""
+    """Returns the day of a date such as 2026-01-31, or of a time: of UTC unless it says otherwise. Raises
+    ValueError."""
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return (moment.date() - _FIRST).days
