@@ -51,12 +51,12 @@ FAST_ENDPOINTS = {
     "/v1/responses": server.responses.responses.create_response,
     "/v1/embeddings": server.openai.embeddings.embeddings,
 }
-"""Those that a model answers, for ``server.transport.fast_path``."""
+"""Endpoints that a model answers, for ``server.transport.fast_path``."""
 
 
 def create_app(gateway: Running, reload: Reload) -> FastAPI:
-    """The application of a running ``gateway``, which the caller starts and ends, and its ``reload``. What
-    ``create_admin_app`` has is part of it unless that has a listener of its own."""
+    """Makes the application of a running ``gateway``, which the caller starts and ends, and its ``reload``.
+    What ``create_admin_app`` has is part of it unless that has a listener of its own."""
     services = gateway.services
     app = client_paths(services.version, operators=services.settings.server.admin_port is None)
     app.state.responses = gateway.responses
@@ -66,7 +66,7 @@ def create_app(gateway: Running, reload: Reload) -> FastAPI:
 
 
 def create_admin_app(services: Services, reload: Reload) -> FastAPI:
-    """What operators and those who watch have on ``server.admin_port``."""
+    """Makes the application of ``server.admin_port``, for operators and monitoring."""
     app = _app(services.version)
     app.add_api_route("/health", server.routes.models.health)
     app.include_router(server.routes.usage.admin_router)
@@ -76,7 +76,7 @@ def create_admin_app(services: Services, reload: Reload) -> FastAPI:
 
 
 def client_paths(version: str, *, operators: bool = True) -> FastAPI:
-    """Every path that clients have, and with ``operators`` theirs, over no services yet: enough for the
+    """Adds every path that clients have, and with ``operators`` theirs, over no services yet: enough for the
     OpenAPI document."""
     app = _app(version)
     post = functools.partial(app.add_api_route, methods=["POST"])
@@ -114,8 +114,8 @@ def _app(version: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(404, _not_found)
     app.add_exception_handler(405, _not_found)
-    app.add_exception_handler(ClientDisconnect, _nobody_there)
-    app.add_exception_handler(Exception, _refuse)  # is logged by whoever called the app
+    app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(Exception, _refuse)  # is logged by the caller of the application
     return app
 
 
@@ -150,12 +150,12 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """All that the request's path takes: each of its routes knows its own alone."""
+    """Lists the methods that the request's path takes: each of its routes knows its own alone."""
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     found = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
     taken = {method for methods in found for method in methods}
     return sorted(taken | {"HEAD"} if "GET" in taken else taken)
 
 
-async def _nobody_there(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # the client left while sending; nobody reads this
+async def _client_left(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # the client left while sending; no one reads this

@@ -1,4 +1,4 @@
-"""What a client is told when something goes wrong: one table, OpenAI's error body."""
+"""The table of errors: what a client is told when something goes wrong, in OpenAI's error body."""
 
 import math
 from collections.abc import Mapping
@@ -61,13 +61,13 @@ from server.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """How an error class looks over HTTP."""
+    """The row of an error class."""
 
     status: int
     type: str
     code: str | None = None
     message: str | None = None
-    """What clients are told where the error's own text is for the operator: it may name files, processes or
+    """Text for clients where the error's own text is for the operator: it may name files, processes or
     what was sent. It goes to the log."""
 
 
@@ -155,7 +155,7 @@ INTERNAL = Rendering(500, "server_error", "internal_error", "The gateway failed;
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a client is told, before an endpoint words it. ``type`` and ``code`` are OpenAI's."""
+    """A failure as a client is told, before an endpoint words it. ``type`` and ``code`` are OpenAI's."""
 
     status: int
     message: str
@@ -175,7 +175,7 @@ def rendering_of(error: Exception) -> Rendering:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What is for the operator alone stays in the log."""
+    """Says what a client is told of ``error``. What is for the operator alone stays in the log."""
     row = rendering_of(error)
     param = error.param if isinstance(error, GatewayError) else None
     return Failure(row.status, row.message or str(error), row.type, param, row.code)

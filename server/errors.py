@@ -1,4 +1,4 @@
-"""What can go wrong in the gateway itself. ``server.error_table`` says what clients are told.
+"""Errors of the gateway itself. ``server.error_table`` says what clients are told.
 
 GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes

@@ -56,7 +56,7 @@ def parse_chat(raw: bytes) -> ModelRequest:
 
 
 def chat_of(body: Mapping[str, Any]) -> ModelRequest:
-    """The request that ``body`` is. Raises BadRequest naming the field."""
+    """Makes the request that ``body`` is. Raises BadRequest naming the field."""
     messages = body.get("messages")
     check_owned(body)
     if not isinstance(messages, list) or not messages:
@@ -68,7 +68,7 @@ def chat_of(body: Mapping[str, Any]) -> ModelRequest:
 
 
 def _check_tools(tools: Any) -> None:
-    """What is no list is the engine's to refuse. Raises NotCapable."""
+    """Refuses custom tools; what is no list is the engine's to refuse. Raises NotCapable."""
     for position, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and tool.get("type") == "custom":
             raise NotCapable(
@@ -79,7 +79,7 @@ def _check_tools(tools: Any) -> None:
 
 
 def check_owned(body: Mapping[str, Any]) -> None:
-    """What every request that an engine answers has. Raises BadRequest naming the field."""
+    """Checks what every request that an engine answers has. Raises BadRequest naming the field."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model; GET /v1/models lists them.", "model")
@@ -110,14 +110,14 @@ def _check_template(given: Any) -> None:
 
 
 def engine_chat(request: ModelRequest, expert: Expert) -> dict[str, Any]:
-    """The client's body with the expert's chat template, stop tokens and sampling defaults."""
+    """Adds the expert's chat template, stop tokens and sampling defaults to the client's body."""
     body = engine_completion(request, expert)
     body["chat_template"] = expert.chat_template
     return body
 
 
 def engine_completion(request: ModelRequest, expert: Expert) -> dict[str, Any]:
-    """The same without a template. A stream is asked to end with its usage, which the gateway counts."""
+    """Adds the same without a template. A stream is asked to end with its usage, which the gateway counts."""
     generation = expert.generation
     body = dict(request.body)
     defaults = {

@@ -51,7 +51,7 @@ class Destination(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """What a reload did. ``changed``: experts of which something but their weights is another.
+    """The result of a reload. ``changed``: experts of which something but their weights is another.
     ``compositions``: all that are served now. Budgets: those in force now, in bytes."""
 
     model_config = ConfigDict(frozen=True)

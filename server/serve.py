@@ -33,7 +33,7 @@ log = logging.getLogger("coe.serve")
 
 class Server(uvicorn.Server):
     """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
-    and says 503 to whoever comes."""
+    and answers 503 to what comes."""
 
     def __init__(self, config: uvicorn.Config, gate: AdmissionGate, services: Services) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What every request needs, whatever it asks for."""
+"""The services that every request needs, whatever it asks for."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -28,8 +28,8 @@ log = logging.getLogger("coe.services")
 
 @dataclass(slots=True)
 class Services:
-    """What every request needs. Made by ``server.compose.running``. A reload replaces ``catalog``, and
-    nothing else is ever replaced. ``feedback``: None if it is off. ``draining``: a shutdown has begun."""
+    """Everything that every request needs. Made by ``server.compose.running``. A reload replaces ``catalog``,
+    and nothing else is ever replaced. ``feedback``: None if it is off. ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
@@ -71,7 +71,8 @@ class Services:
                 return Routed(route, catalog.experts[route.expert])
 
     def instead(self, routed: Routed, broken: Collection[str]) -> Routed | None:
-        """Who answers where ``broken`` cannot, its own expert among them; None: nobody does."""
+        """Routes to another expert where ``broken`` cannot answer, its own among them; None: there is
+        none."""
         route = routed.route.without(broken)
         if route is None or route.decision is None or route.expert not in self.experts:
             return None

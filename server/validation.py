@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in one line: which field, and why."""
+"""Reads what pydantic found wrong: which field, and why."""
 
 from dataclasses import dataclass
 from typing import Any

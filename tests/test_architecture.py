@@ -34,7 +34,7 @@ SERVER = {
     "planning": {"config"},
     "resilience": {"config", "errors"},
     "routing": {"config", "errors", "model_request"},
-    "transport": {"config", "error_table"} | SPOKEN,
+    "transport": {"config", "error_table", "routing"} | SPOKEN,
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
     "services": {

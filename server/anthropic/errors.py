@@ -1,4 +1,4 @@
-"""What a client of Anthropic's Messages API is told when something goes wrong, in its words."""
+"""Errors in the words of Anthropic's Messages API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ _TYPES = {
 
 
 def error_of(failure: Failure, request_id: str) -> Mapping[str, Any]:
-    """The body without its own ``type``, which is error."""
+    """Words a failure: the body without its own ``type``, which is error."""
     kind = _TYPES.get(failure.status, "invalid_request_error" if failure.status < 500 else "api_error")
     return {"error": {"type": kind, "message": failure.message}, "request_id": request_id}
 

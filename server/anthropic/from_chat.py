@@ -17,8 +17,8 @@ _SIGNATURE = "unsigned"
 
 
 def message(identity: str, completion: Mapping[str, Any]) -> Json:
-    """The message that a whole chat completion is. ``identity``: its id. Raises EngineError when it uses a
-    tool with an input that is not JSON."""
+    """Makes the message that a whole chat completion is. ``identity``: its id. Raises EngineError when it
+    uses a tool with an input that is not JSON."""
     choice = completion["choices"][0]
     said = choice["message"]
     calls = said.get("tool_calls") or []
@@ -76,8 +76,8 @@ def _parsed(arguments: str) -> Json | None:
 
 
 def _stop(choice: Mapping[str, Any], inputs: Sequence[str]) -> Json:
-    """Why the answer ended. ``inputs``: of the tools it uses; a stop sequence may have cut the last one off,
-    which then must not be run."""
+    """Says why the answer ended. ``inputs``: of the tools it uses; a stop sequence may have cut the last one
+    off, which then must not be run."""
     finish, matched = choice.get("finish_reason"), choice.get("stop_reason")
     if finish == "length":
         return _stopped("max_tokens")
@@ -116,16 +116,17 @@ class MessageStream:
     block: str = ""
     """Kind of the open one; empty: none is."""
     blocks: int = 0
-    """Begun so far."""
+    """How many were begun so far."""
     inputs: dict[int, str] = field(default_factory=dict)
-    """Of the tools used, by the number of the call."""
+    """Inputs of the tools used, by the number of the call."""
     held_back: str = ""
     choice: Mapping[str, Any] = field(default_factory=dict)
-    """The one that said why the answer ended."""
+    """The choice that said why the answer ended."""
     usage: Mapping[str, Any] | None = None
 
     def take(self, chunk: Mapping[str, Any]) -> Iterator[bytes]:
-        """The events of a chunk. Raises EngineError when a call goes on after the next one has begun."""
+        """Makes the events of a chunk. Raises EngineError when a call goes on after the next one has
+        begun."""
         self.usage = chunk.get("usage") or self.usage
         if not self.begun:
             self.begun = True
@@ -139,7 +140,7 @@ class MessageStream:
             yield from self._delta(choice.get("delta") or {})
 
     def end(self) -> Iterator[bytes]:
-        """The events that end it."""
+        """Makes the events that end the message."""
         yield from self.said_late()
         if not self.blocks:
             yield from self._say("")
@@ -149,7 +150,7 @@ class MessageStream:
         yield event("message_stop", {})
 
     def said_late(self) -> Iterator[bytes]:
-        """The events of what is held back."""
+        """Makes the events of what is held back."""
         late, self.held_back = self.held_back, ""
         if late.strip():
             yield from self._say(late)

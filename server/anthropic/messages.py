@@ -30,7 +30,7 @@ from server.transport import sse
 
 
 class _AnthropicEndpoint:
-    """What both endpoints share."""
+    """The common part of both endpoints."""
 
     expert_independent = False
 

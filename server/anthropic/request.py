@@ -1,4 +1,4 @@
-"""What a client of Anthropic's Messages API sends, as far as the gateway reads it."""
+"""Requests of Anthropic's Messages API, as far as the gateway reads them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -63,7 +63,7 @@ class Thinking(_Sent):
 
 
 class RedactedThinking(_Sent):
-    """Nobody here can read it."""
+    """Thoughts that cannot be read here."""
 
     type: Literal["redacted_thinking"]
 
@@ -138,7 +138,7 @@ class Metadata(_Sent):
 
 
 class ConversationRequest(_Sent):
-    """What asking for a message and counting its tokens share."""
+    """The common part of asking for a message and counting its tokens."""
 
     model: str
     messages: list[Message] = Field(min_length=1)

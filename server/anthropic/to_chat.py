@@ -104,8 +104,8 @@ def _system(texts: Sequence[Text]) -> Iterator[Json]:
 
 
 def _user(blocks: Sequence[UserBlock]) -> Iterator[Json]:
-    """What tools gave, and then what the person says. Few templates show a picture that a tool gave, so it is
-    the first thing that is said after them."""
+    """Makes messages of what tools gave, and then one of what the person says. Few templates show a picture
+    that a tool gave, so it is the first thing that is said after them."""
     parts: list[Json] = []
     shown: list[Json] = []
     for block in blocks:

@@ -74,7 +74,7 @@ class Spool:
             self._bytes.add(self._owners[id], -size)
 
     def append(self, id: str, descriptor: int, data: bytes) -> None:
-        """All of ``data`` or nothing. For one thread at a time and file. Raises SpoolFull."""
+        """Appends all of ``data`` or nothing. For one thread at a time and file. Raises SpoolFull."""
         self.take(id, len(data))
         before = os.fstat(descriptor).st_size
         try:

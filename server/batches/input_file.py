@@ -35,8 +35,8 @@ class Checked:
 
 
 def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: LimitsConfig) -> Checked:
-    """All of a file, of which one line is in memory at a time. ``most``: requests; ``longest``: bytes of one.
-    Empty lines are passed over. Not for the event loop."""
+    """Checks all of a file, of which one line is in memory at a time. ``most``: requests; ``longest``: bytes
+    of one. Empty lines are passed over. Not for the event loop."""
     checked = Checked()
     models: set[str | None] = set()
     seen: set[str] = set()
@@ -60,7 +60,7 @@ def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: Lim
 
 
 def body_at(path: Path, line: Line) -> bytes:
-    """What is to be sent, as JSON. Raises FileNotFoundError. Not for the event loop."""
+    """Reads what is to be sent, as JSON. Raises FileNotFoundError. Not for the event loop."""
     with path.open("rb") as file:
         file.seek(line.offset)
         return orjson.dumps(orjson.loads(file.read(line.size))["body"])

@@ -71,7 +71,7 @@ class BatchJob:
         return f"<BatchJob {self._record.id} [{self._record.status}, {len(self._left)} left]>"
 
     def cancel(self) -> None:
-        """The client does not want the rest."""
+        """Ends the batch early: its client does not want the rest."""
         self._cancelled = True
         self._close()
 
@@ -114,7 +114,7 @@ class BatchJob:
             return Checked(errors=[LineError("file_not_found", str(error), param="input_file_id")])
 
     async def _take_up(self, checked: Checked) -> None:
-        """From the beginning, or after the last line that an earlier process has written."""
+        """Begins, or goes on after the last line that an earlier process has written."""
         written, failed = await self._archive.do(
             lambda: (self._answers.recovered(), self._failures.recovered())
         )
@@ -148,7 +148,7 @@ class BatchJob:
         return "cancelled" if self._cancelled else "expired"
 
     async def _routed(self) -> dict[str, list[Work]]:
-        """Who shall answer what. One after another, so that decisions online have threads left."""
+        """Routes every request. One after another, so that decisions online have threads left."""
         routed: dict[str, list[Work]] = defaultdict(list)
         for line in [*self._left.values()]:
             body = await asyncio.to_thread(body_at, self._input, line)
@@ -160,7 +160,7 @@ class BatchJob:
         return routed
 
     async def _answer(self, line: Line, expert: str) -> None:
-        """A request's turn has come."""
+        """Answers a request whose turn has come."""
         if self._closed:
             return
         self._under_way += 1
@@ -219,7 +219,7 @@ class BatchJob:
         )
 
     async def _end(self, outcome: EndStatus, errors: tuple[LineError, ...] = ()) -> None:
-        """Its files are there for its owner from now on. Raises BatchesUnavailable."""
+        """Ends the batch: its files are there for its owner from now on. Raises BatchesUnavailable."""
 
         def end() -> BatchRecord:
             files = {self._record.answers_id: self._answers, self._record.failures_id: self._failures}

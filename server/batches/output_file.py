@@ -16,7 +16,7 @@ _HEAD = re.compile(rb'\{"id":"batch_req_[0-9a-f]+","custom_id":("(?:[^"\\]|\\.)*
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """What an endpoint answered to one request of a batch. ``body``: a JSON object, which is passed on as it
+    """The answer to one request of a batch. ``body``: a JSON object, which is passed on as it
     is: to parse a long one would hold up the event loop, also from another thread."""
 
     status: int
@@ -68,7 +68,7 @@ class AnswerFile:
         return os.fstat(self._descriptor).st_size
 
     def recovered(self) -> list[Written]:
-        """What an earlier process has written. The piece of a line at its end is dropped."""
+        """Finds what an earlier process has written. The piece of a line at its end is dropped."""
         written: list[Written] = []
         whole = 0
         with self._spool.open(self._id) as file:
@@ -84,7 +84,7 @@ class AnswerFile:
         return written
 
     def append(self, line: bytes) -> None:
-        """All of it or nothing. Raises SpoolFull."""
+        """Appends all of ``line`` or nothing. Raises SpoolFull."""
         self._spool.append(self._id, self._descriptor, line)
 
     def sync(self) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of files and batches, and how a batch goes from one status to the next."""
+"""Records of files and batches, and how a batch goes from one status to the next."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -78,7 +78,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class RequestCounts:
-    """Of a batch's requests. ``total`` is 0 until its file was read."""
+    """Counts of a batch's requests. ``total`` is 0 until its file was read."""
 
     total: int = 0
     completed: int = 0

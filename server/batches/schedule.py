@@ -11,7 +11,8 @@ Work = Callable[[], Awaitable[None]]
 
 
 def in_order(waiting: Mapping[str, int], tiers: Mapping[str, Tier]) -> list[str]:
-    """Whose turn it is next: those on the device, whom using costs no load, then those with most work."""
+    """Orders experts by whose turn is next: those on the device, which need no load, then those with most
+    work."""
     return sorted(waiting, key=lambda expert: (tiers.get(expert) != "device", -waiting[expert], expert))
 
 
@@ -25,8 +26,8 @@ class Rounds:
         tiers: Callable[[], Mapping[str, Tier]],
         calm: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``tiers``: where experts are now. ``calm``: waits as long as others, who come first, wait for the
-        place of this expert."""
+        """``tiers``: where experts are now. ``calm``: waits as long as requests online, which
+        come first, wait for the place of this expert."""
         self._concurrency = concurrency
         self._tiers = tiers
         self._calm = calm
@@ -38,13 +39,13 @@ class Rounds:
         return f"<Rounds [{waiting or 'nothing waits'}]>"
 
     def add(self, work: Mapping[str, Iterable[Work]]) -> None:
-        """By expert."""
+        """Adds requests, by expert."""
         for expert, requests in work.items():
             self._waiting.setdefault(expert, deque()).extend(requests)
             self._something.set()
 
     async def run(self) -> None:
-        """Until cancelled; then requests under way are."""
+        """Gives turns until it is cancelled; then requests under way are cancelled too."""
         while True:
             await self._something.wait()
             self._something.clear()

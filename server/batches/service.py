@@ -29,7 +29,7 @@ WINDOW_S = 86_400
 """A batch expires after it."""
 DAY_S = 86_400
 SWEEP_EVERY_S = 60.0
-"""What has expired is deleted within this time."""
+"""How soon what has expired is deleted."""
 
 
 class Batches:
@@ -174,7 +174,7 @@ class Batches:
         return {status.expert: status.tier for status in self._services.tiers.status()}
 
     async def _calm(self, expert: str) -> None:
-        """Others come first, as long as the tiers let anybody wait."""
+        """Waits while requests online wait for another expert, as long as the tiers let any request wait."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._services.settings.tiers.max_wait_s):
                 await self._services.tiers.none_waits_but_for(expert)
@@ -191,7 +191,7 @@ class Batches:
 
 
 def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
-    """By the form's ``purpose`` and ``expires_after``. Raises BadRequest."""
+    """Reads how long a file is kept from the form's ``purpose`` and ``expires_after``. Raises BadRequest."""
     fields = uploaded.fields
     if fields.get("purpose") != "batch":
         raise BadRequest("'purpose' must be 'batch': files are taken for batches alone.", "purpose")

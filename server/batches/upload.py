@@ -67,7 +67,7 @@ def _too_large(most: int) -> TooLarge:
 
 
 class _Form:
-    """What the parser has found so far. ``fields`` are the values of all parts but the file."""
+    """Holds what the parser has found so far. ``fields`` are the values of all parts but the file."""
 
     def __init__(self, content_type: str) -> None:
         """Raises BadRequest."""

@@ -90,7 +90,7 @@ def forget(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(options: argparse.Namespace) -> Iterator[FeedbackStore]:
-    """Of ``--file``, else of the configuration, and then without what is too old by it."""
+    """Reads ``--file``, else the configuration's file, and then without what is too old by it."""
     config = None if options.file else load(options.config).feedback
     file = config.file if config else options.file
     if file is None:

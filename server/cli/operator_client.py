@@ -101,7 +101,7 @@ class OperatorClient:
 
 
 def _said(response: httpx.Response) -> str:
-    """What the gateway says is wrong."""
+    """Words what the gateway says is wrong."""
     try:
         message = _ErrorBody.model_validate_json(response.content).error.message
     except ValidationError:

@@ -1,4 +1,4 @@
-"""What every verb prints and writes alike."""
+"""Output that all verbs share: the terminal, and reports as JSON."""
 
 import json
 import sys
@@ -28,4 +28,4 @@ def console() -> Console:
 
 
 WIDTH = 150
-"""Of lines that go to a file."""
+"""Width of lines that go to a file."""

@@ -11,6 +11,7 @@ from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validato
 
 from experts.checkpoints.prepared import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
+from experts.vllm.refused_arguments import refusal
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, digest_of, hashed_of
@@ -187,6 +188,8 @@ class Settings(Strict):
                     "or leave tools out"
                 )
         for name, family in self.families.items():
+            if (reason := refusal(family.mode, family.extra_args)) is not None:
+                raise ValueError(f"families.{name}.extra_args: {reason}; leave it out")
             if family.base is not None and base_name(name) in self.experts:
                 raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")
         for name, composition in self.compositions.items():

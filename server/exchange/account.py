@@ -17,7 +17,7 @@ log = logging.getLogger("coe.requests")
 
 
 class Account:
-    """What a request is and has used so far. ``close`` it once, however the request ends."""
+    """Notes what a request is and has used so far. ``close`` it once, however the request ends."""
 
     __slots__ = (
         "_began",

@@ -1,4 +1,4 @@
-"""What an answer's headers say of the expert: why it was chosen, and how long the request waited for it."""
+"""Headers of an answer that tell of the expert: why it was chosen, and how long the request waited for it."""
 
 from memory_tiers.lease import Lease
 from server.routing.routing import Route

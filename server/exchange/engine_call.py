@@ -21,7 +21,7 @@ RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """What an engine is asked in the name of ``expert``: ``body`` at ``path``."""
+    """A request to an engine in the name of ``expert``: ``body`` at ``path``."""
 
     expert: Expert
     path: str

@@ -1,4 +1,4 @@
-"""What an engine refused, in OpenAI's words."""
+"""Refusals of engines in OpenAI's words."""
 
 import contextlib
 import re
@@ -14,8 +14,8 @@ _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422
 
 
 def engine_failure(status: int, body: bytes) -> Failure:
-    """vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status). A failure
-    of its own, which may say anything, stays in its log."""
+    """Words vLLM's error as OpenAI does (vLLM's ``type`` is a Python class, its ``code`` the status). A
+    failure of its own, which may say anything, stays in its log."""
     message, param = f"The expert's engine answered {status}. {BY_ITSELF}", None
     if status < 500:
         with contextlib.suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
@@ -28,7 +28,7 @@ def engine_failure(status: int, body: bytes) -> Failure:
 
 
 def _field(param: object, message: str) -> str | None:
-    """vLLM's ``param`` as a field of the request; where there is none, what ``message`` begins with."""
+    """Names vLLM's ``param`` as a field of the request; where there is none, what ``message`` begins with."""
     if param in ("input_tokens", "input_text"):
         return None  # how long a prompt is
     if not isinstance(param, str):
@@ -38,7 +38,7 @@ def _field(param: object, message: str) -> str | None:
 
 
 def _plainly(message: str) -> str:
-    """vLLM lists what pydantic found as Python dicts, and repeats the parameter."""
+    """Writes for people what vLLM lists as Python dicts with the parameter repeated."""
     message = _REPEATED.sub("", message)
     first, _, listed = message.partition(":\n")
     if not first.endswith(("validation error", "validation errors")):

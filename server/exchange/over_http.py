@@ -27,7 +27,7 @@ from server.transport.streaming import SSE_HEADERS, send_end, send_part, send_st
 
 
 class ModelResponse(Response):
-    """What a model answers to a request: made when it is sent, from its first header to its last byte."""
+    """The answer of a model to a request: made when it is sent, from its first header to its last byte."""
 
     def __init__(self, request: Request, endpoint: Endpoint) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What OpenAI's endpoints share: an engine speaks their words, so its answers pass as they are."""
+"""The common part of OpenAI's endpoints: an engine speaks their words, so its answers pass as they are."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _LAST = sse.framed(sse.DONE)
 
 
 class OpenAIEndpoint:
-    """What implementations of ``server.exchange.endpoint.Endpoint`` have in common that speak OpenAI's
+    """The common part of implementations of ``server.exchange.endpoint.Endpoint`` that speak OpenAI's
     words."""
 
     expert_independent = False
@@ -39,7 +39,7 @@ class OpenAIEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class PassThrough:
-    """What implementations of ``server.exchange.endpoint.Call`` have in common whose answers pass as they
+    """The common part of implementations of ``server.exchange.endpoint.Call`` whose answers pass as they
     are."""
 
     request: ModelRequest

@@ -1,4 +1,4 @@
-"""What is told of one request: its headers, its answer, its error, to wherever the answer goes."""
+"""Tells one request's headers, answer and error to wherever the answer goes."""
 
 import logging
 

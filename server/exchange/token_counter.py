@@ -13,7 +13,7 @@ from server.transport import sse
 _USAGE = b'"usage":{'
 """Cannot occur inside a text: there the quotes are escaped."""
 _FINISH = b'"finish_reason":"'
-"""Neither: a choice ends."""
+"""Cannot either: it says that a choice ends."""
 _JSON = json.JSONDecoder()
 
 
@@ -73,7 +73,7 @@ class TokenCounter:
             yield waiting
 
     def _counted(self, chunk: bytes, keep: bool) -> bytes:
-        """What passes of ``chunk``."""
+        """Counts, and gives back what passes of ``chunk``."""
         passing: list[bytes] = []
         for event in sse.split(chunk):
             data = sse.data_of(event) if _USAGE in event else None
@@ -101,8 +101,8 @@ class TokenCounter:
 
 
 def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
-    """What ``body``, a JSON object, says of it last or ``first``; None: nothing. It is not read as a whole:
-    vectors are long, and the usage comes after them."""
+    """Finds the usage that ``body``, a JSON object, says last or ``first``; None: it says none. It is not
+    read as a whole: vectors are long, and the usage comes after them."""
     at = body.find(_USAGE) if first else body.rfind(_USAGE)
     if at < 0:
         return None

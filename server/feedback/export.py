@@ -24,7 +24,7 @@ def example_of(kept: Kept) -> Example | None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What was decided as one category and went to one expert. ``score``: the mean of those given."""
+    """Decisions of one category that went to one expert. ``score``: the mean of those given."""
 
     category: str
     expert: str

@@ -31,13 +31,12 @@ MOST_WAITING = 1000
 _BATCH = 200
 """Written at once."""
 _TRIM_EVERY_S = 600.0
-"""While nobody asks; else after each batch."""
+"""While no requests come; else it trims after each batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """``known``: for whoever waits to hear whether a decision of the request is kept; None if nobody can
-    say."""
+    """``known``: tells whether a decision of the request is kept; None if that cannot be said."""
 
     what: Decided | Ended | Said
     known: Future[bool | None] | None = None
@@ -73,8 +72,8 @@ class Feedback:
         return f"<Feedback to {self._store.file}{ended}, {self._waiting.qsize()} waiting>"
 
     def decided(self, request_id: str, owner: str, composition: str, route: Route) -> "Recorded | None":
-        """Whoever tells its end; None: it is not kept. ``owner``: see ``owner_of``. ``route`` has a
-        decision."""
+        """Records a decision, and gives what its end is told to; None: it is not kept. ``owner``: see
+        ``owner_of``. ``route`` has a decision."""
         decision = route.decision
         assert decision is not None
         if self._draw() >= self._config.sample:
@@ -98,7 +97,8 @@ class Feedback:
         self._put(_Item(Ended(key, outcome)))
 
     async def said(self, request_id: str, owner: str, score: float | None, correction: str | None) -> bool:
-        """Whether a decision of this owner's request is kept, and so is this. Raises FeedbackUnavailable."""
+        """Records what a client says. Whether a decision of this owner's request is kept, and so is this.
+        Raises FeedbackUnavailable."""
         known: Future[bool | None] = Future()
         said = Said(self._key(request_id, owner), score, correction)
         answer = await asyncio.wrap_future(known) if self._put(_Item(said, known)) else None
@@ -133,7 +133,7 @@ class Feedback:
             self._trim()
 
     def _next(self) -> tuple[list[_Item], bool]:
-        """What has come, and whether more may come. Nothing has if it was time to trim."""
+        """Waits for what comes, and says whether more may come. Nothing has come if it was time to trim."""
         items: list[_Item] = []
         try:
             item = self._waiting.get(timeout=_TRIM_EVERY_S)

@@ -1,4 +1,4 @@
-"""What the feedback loop keeps of a request: what was decided, how it ended, what the client said of it."""
+"""Records of the feedback loop: what was decided, how it ended, what the client said of it."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a client says of an answer: a score from 0 to 1, a better category, or both."""
+    """A client's word on an answer: a score from 0 to 1, a better category, or both."""
 
     key: FeedbackKey
     score: float | None

@@ -15,7 +15,7 @@ AT_A_TIME = 25
 
 
 class _Observed:
-    """What was observed with one combination of labels. ``counts``: of each bucket by itself, the last one
+    """Observations with one combination of labels. ``counts``: of each bucket by itself, the last one
     has no bound."""
 
     __slots__ = ("counts", "total")

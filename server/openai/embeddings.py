@@ -1,11 +1,10 @@
 """Embeddings: an embedding model's, or those that a composition's router reads prompts by."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +21,7 @@ from server.model_request import ModelRequest, check_owned, parse_object
 from server.services import Services
 
 MOST_TEXTS = 2048
-"""Of one request, or lists of tokens, as OpenAI takes."""
+"""Texts of one request, or lists of tokens, as OpenAI takes."""
 _AT_A_TIME = 8
 """Texts between which a thread may take a decision that waits."""
 
@@ -57,19 +56,11 @@ class EmbeddingsCall(PassThrough):
         _check_inputs(request.body.get("input"))  # messages may stand beside it, which a router does not read
         texts = _texts(request.body.get("input"))
         _check_dimensions(request.body.get("dimensions"), embedder.dimension)
-        vectors, tokens = await _embedded(embedder, texts, services)
         encode = _packed if request.body.get("encoding_format") == "base64" else _listed
-        return orjson.dumps(
-            {
-                "object": "list",
-                "data": [
-                    {"object": "embedding", "index": index, "embedding": encode(vector)}
-                    for index, vector in enumerate(vectors)
-                ],
-                "model": request.model,
-                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            }
-        )
+        data, tokens = await _embedded(embedder, texts, encode, services)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        rest = orjson.dumps({"model": request.model, "usage": usage})
+        return b'{"object":"list","data":[%b],%b' % (data, rest[1:])
 
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         body = dict(self.request.body)
@@ -86,35 +77,50 @@ async def embeddings(request: Request) -> Response:
     return ModelResponse(request, EMBEDDINGS)
 
 
-async def _embedded(embedder: Embedder, texts: Sequence[str], services: Services) -> tuple[Vectors, int]:
-    """[texts, dimension], and how many tokens were read."""
+Encode = Callable[[Vectors], object]
+"""Makes of one vector what JSON can say."""
+
+
+async def _embedded(
+    embedder: Embedder, texts: Sequence[str], encode: Encode, services: Services
+) -> tuple[bytes, int]:
+    """The entries of the answer's data, and how many tokens were read. Two thousand vectors are 15 MB, so
+    they are written beside the event loop too."""
     blocks = [
-        await services.workers.decide(partial(_embed, embedder, texts[start : start + _AT_A_TIME]))
+        await services.workers.decide(partial(_embed, embedder, texts, start, encode))
         for start in range(0, len(texts), _AT_A_TIME)
     ]
-    return np.concatenate([vectors for vectors, _ in blocks]), sum(tokens for _, tokens in blocks)
+    return b",".join([entries for entries, _ in blocks]), sum(tokens for _, tokens in blocks)
 
 
-def _embed(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, int]:
+def _embed(embedder: Embedder, texts: Sequence[str], start: int, encode: Encode) -> tuple[bytes, int]:
+    """Of the texts from ``start`` on, as many as are embedded at a time."""
     assert isinstance(embedder, Counting)
-    return embedder.embed(texts), sum(map(embedder.tokens_in, texts))
+    some = texts[start : start + _AT_A_TIME]
+    entries = [
+        {"object": "embedding", "index": index, "embedding": encode(vector)}
+        for index, vector in enumerate(embedder.embed(some), start)
+    ]
+    return orjson.dumps(entries)[1:-1], sum(map(embedder.tokens_in, some))
 
 
 def _messages(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """vLLM's own: a conversation in the place of texts."""
+    """Reads vLLM's own: a conversation in the place of texts."""
     found = body.get("messages", body.get("input"))
     chats = isinstance(found, list) and all(isinstance(message, dict) for message in found)
     return tuple(found) if chats and isinstance(found, list) else ()
 
 
 def _check_inputs(given: object) -> None:
-    """That there are some, and not too many; what else is wrong with them the expert's engine says. Raises
-    BadRequest."""
+    """Checks that there are inputs, and not too many; what else is wrong with them the expert's engine says.
+    Raises BadRequest."""
     inputs = given if isinstance(given, list) else [given]
     if not inputs or not isinstance(given, str | list):
         raise BadRequest("'input' must be a text, a list of texts, or tokens.", "input")
     if len(inputs) > MOST_TEXTS and not isinstance(inputs[0], int):
         raise BadRequest(f"'input' has {len(inputs)} texts; at most {MOST_TEXTS} are taken.", "input")
+    if isinstance(inputs[0], int):  # tokens of one input
+        return
     for position, each in enumerate(inputs):
         if each in ("", []):
             raise BadRequest("An input cannot be empty.", f"input[{position}]")

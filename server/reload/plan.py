@@ -11,8 +11,8 @@ _KEYS = ("api_keys", "require_key", "admin_key", "metrics_key")
 
 @dataclass(frozen=True, slots=True)
 class ReloadPlan:
-    """``changed``: the same weights, of which something else is said. ``families``: who need an engine.
-    ``device`` and ``host``: bytes; None: as they are."""
+    """``changed``: the same weights, of which something else is said. ``families``: those that need an
+    engine. ``device`` and ``host``: bytes; None: as they are."""
 
     added: tuple[Expert, ...]
     removed: tuple[str, ...]
@@ -55,7 +55,7 @@ def plan(
 
 
 def _fixed(old: Settings, new: Settings) -> Iterator[str]:
-    """What differs and may not, as paths in the configuration."""
+    """Lists what differs and may not, as paths in the configuration."""
     pieces = {"server", "tiers", "families", "experts", "compositions"}
     yield from _differences("", old, new, pieces)
     yield from _differences("server.", old.server, new.server, _KEYS)

@@ -33,7 +33,7 @@ def blamed(error: BaseException | None) -> Part | None:
 
 
 def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -> frozenset[str]:
-    """Who of ``experts`` need not be asked after this ``error`` of a request for ``expert``."""
+    """Names those of ``experts`` that need not be asked after this ``error`` of a request for ``expert``."""
     match blamed(error):
         case "expert":
             return frozenset({expert.name})
@@ -44,7 +44,7 @@ def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -
 
 
 class Breaker:
-    """Of one expert, or of one engine. Times are seconds of the caller's clock.
+    """The breaker of one expert, or of one engine. Times are seconds of the caller's clock.
 
     Closed: everybody may ask. Open, after ``failures`` failures in a row: one request in each cool-down, the
     probe; the first bytes of its answer close it, and one failure more opens it again.
@@ -75,7 +75,7 @@ class Breaker:
         return self._in_a_row
 
     def refuses_s(self, now: float) -> float:
-        """Seconds until it lets somebody through; 0: now."""
+        """Seconds until it lets a request through; 0: now."""
         return 0.0 if self._until is None else max(0.0, self._until - now)
 
     def enter(self, now: float) -> int:
@@ -98,7 +98,7 @@ class Breaker:
             self._in_a_row = 0
 
     def failed(self, number: int, now: float) -> None:
-        """By the part's own fault."""
+        """Notes a failure by the part's own fault."""
         if number != self._failed:
             return
         self._failed += 1
@@ -131,7 +131,7 @@ class Attempt:
             self.engine.answered(self.engine_number)
 
     def ended(self) -> None:
-        """All of a good answer was sent."""
+        """Notes that all of a good answer was sent."""
         self.expert.ended(self.expert_number)
         self.engine.ended(self.engine_number)
 
@@ -161,7 +161,8 @@ class Attempt:
 
 
 class Breakers:
-    """What dies under several experts is their engine's breaker's; what one expert fails at, its own's."""
+    """Charges what dies under several experts to their engine's breaker, and what one expert fails at to its
+    own."""
 
     def __init__(
         self, failures: int, cool_down_s: float, clock: Callable[[], float] = time.monotonic

@@ -48,7 +48,7 @@ class _Watch:
         return f"<_Watch since {self.since}{' fired' if self._fired else ''}>"
 
     def is_cause(self) -> bool:
-        """Whether a cancellation is this watch's and nobody else's."""
+        """Whether a cancellation is this watch's alone."""
         return self._fired and self._task.uncancel() <= self._cancelling
 
     def _look(self) -> None:

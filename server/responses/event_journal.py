@@ -1,6 +1,6 @@
 """The events of responses that are streamed from the background, so that clients can leave and come back.
 
-All in memory, bounded in bytes. Whose they are is for whoever asks for the response itself to find out.
+All in memory, bounded in bytes. Whose they are is checked where the response itself is found.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ _GONE = "they were more than are kept, or it has fallen behind: retrieve the res
 
 
 class Journal:
-    """Of one response. Events have numbers from 0 on, one after another, as their ``sequence_number``."""
+    """The events of one response. They have numbers from 0 on, one after another, as their
+    ``sequence_number``."""
 
     def __init__(self, journals: "Journals") -> None:
         self._journals = journals
@@ -38,7 +39,7 @@ class Journal:
 
     def write(self, chunk: bytes) -> None:
         """Whole events, and comments, which reach only those who follow just now."""
-        assert not self.ended, "nobody writes to a journal that ended"
+        assert not self.ended, "a journal that ended is not written to"
         for event in sse.split(chunk):
             if sse.is_comment(event):
                 self._comment = event
@@ -114,7 +115,7 @@ class Following:
 
 
 class Journals:
-    """By the id of their response. ``bytes``: of all together."""
+    """All journals, by the id of their response. ``bytes``: of all together."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -159,7 +160,7 @@ class Journals:
         return journal
 
     def make_room(self) -> None:
-        """Who ended first goes first; if all run, the largest one loses its older half."""
+        """Drops the journal that ended first; if all run, the largest one loses its older half."""
         while self.bytes > self._most_bytes:
             if self._forgetting:
                 self.drop(next(iter(self._forgetting)))

@@ -15,7 +15,8 @@ _TEXTS = ("input_text", "output_text", "text")
 
 
 def input_items(given: str | list[Any] | None) -> list[dict[str, Any]]:
-    """Of ``input``. References are left as they are. Raises BadRequest and NotCapable naming the item."""
+    """Reads the items of ``input``. References are left as they are. Raises BadRequest and NotCapable naming
+    the item."""
     if given is None:
         return []
     if isinstance(given, str):

@@ -24,8 +24,8 @@ class Output(Protocol):
 
 
 class _Text(ABC):
-    """What a message and a thought share: one part of text. ``index``: its place in the output. ``hex``: of
-    the response's id, which an item's id begins with, so that whoever has the item's id finds the
+    """The common part of a message and a thought: one part of text. ``index``: its place in the output.
+    ``hex``: of the response's id, which an item's id begins with, so that the item's id leads to the
     response."""
 
     prefix: str
@@ -66,7 +66,7 @@ class _Text(ABC):
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item}
 
     def shown(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
-        """What its events say of them."""
+        """Says of them what events do."""
         return {}
 
     def _place(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a client of ``/v1/responses`` asks for, and the chat completion that answers it."""
+"""Requests of ``/v1/responses``, and the chat completions that answer them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -165,7 +165,7 @@ def chat_request(
 
 
 def echo(asked: ResponsesRequest, tools: Tools, engine_body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a response says of its request. ``engine_body``: with the expert's own defaults."""
+    """Repeats in a response what its request said. ``engine_body``: with the expert's own defaults."""
     text = {} if asked.text is None else asked.text.model_dump(exclude_none=True)
     reasoning = {} if asked.reasoning is None else asked.reasoning.model_dump()
     return {

@@ -88,7 +88,7 @@ class KeptResponse:
 
     @property
     def items(self) -> list[Item]:
-        """What it adds to its conversation."""
+        """The items that it adds to its conversation."""
         return [*self.input, *self.response["output"]]
 
 
@@ -235,7 +235,7 @@ class ResponseStore:
         return failed
 
     def _fail_abandoned(self) -> None:
-        """What ran when its gateway ended has failed."""
+        """Fails what ran when its gateway ended."""
         assert self._gateways is not None
         with self._database.transaction():
             rows = list(self._database.rows("SELECT id, response FROM responses WHERE running"))

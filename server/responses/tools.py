@@ -47,7 +47,8 @@ class Tools:
         )
 
     def chat_fields(self) -> dict[str, Any]:
-        """Of a chat completion's body. None without tools, for which there is nothing to choose."""
+        """Makes the fields of a chat completion's body. None without tools, for which there is nothing to
+        choose."""
         return {"tools": self.chat, "tool_choice": self.chat_choice} if self.chat else {}
 
 
@@ -100,7 +101,7 @@ def _function(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(shown: list[dict[str, Any]], tool: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those that ``tool`` names."""
+    """Finds the tools that ``tool`` names."""
     return [each for each in shown if (each["type"], each["name"]) == (tool["type"], tool["name"])]
 
 

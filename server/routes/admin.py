@@ -1,4 +1,4 @@
-"""What operators see and order over HTTP, under ``/v1/coe``. Orders are answered, then carried out."""
+"""Paths by which operators see and order, under ``/v1/coe``. Orders are answered, then carried out."""
 
 import difflib
 from collections.abc import Callable

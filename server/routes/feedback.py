@@ -38,7 +38,7 @@ class FeedbackSent(BaseModel):
 
 
 class FeedbackTaken(BaseModel):
-    """What is kept now of this answer. It replaces what was said of it before."""
+    """The word that is kept now of this answer. It replaces what was said of it before."""
 
     id: str
     score: float | None

@@ -77,8 +77,8 @@ async def delete(request: Request, id: str) -> Response:
 
 
 class Contents(StreamingResponse):
-    """Says with the last byte that it was the last: whoever has as many as ``content-length`` promised may
-    ask again at once, and a connection is answered one request at a time."""
+    """Says with the last byte that it was the last: a client that has as many as ``content-length`` promised
+    may ask again at once, and a connection is answered one request at a time."""
 
     async def stream_response(self, send: Send) -> None:
         left = int(self.headers["content-length"])

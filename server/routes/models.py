@@ -1,4 +1,4 @@
-"""What the gateway answers clients by itself: models, and that it is there."""
+"""Paths that the gateway answers by itself: models, and that it is there."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -52,7 +52,7 @@ async def model(request: Request, name: str) -> Response:
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
-    """What OpenAI's list has, as things are now."""
+    """Lists what OpenAI's list has, as things are now."""
 
     def entry(name: str, detail: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -134,7 +134,7 @@ def model_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def models_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All of them, on one page."""
+    """A list of all models, on one page."""
     data = [model_of(entry) for entry in entries]
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"data": data, "has_more": False, "first_id": first, "last_id": last}

@@ -1,4 +1,4 @@
-"""What machines ask that watch the gateway: is it ready, and its metrics."""
+"""Paths for monitoring: whether the gateway is ready, and its metrics."""
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST

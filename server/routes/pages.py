@@ -15,7 +15,7 @@ from server.services import Services
 
 
 def page_query(request: Request, *, most: int, default: int) -> PageQuery:
-    """By the query's ``limit``, ``after``, ``order`` and ``purpose``. Raises BadRequest."""
+    """Reads the query's ``limit``, ``after``, ``order`` and ``purpose``. Raises BadRequest."""
     query = request.query_params
     limit, order = query.get("limit", str(default)), query.get("order", "desc")
     if not limit.isdecimal() or not 1 <= int(limit) <= most:

@@ -1,4 +1,4 @@
-"""What /openapi.json says of bodies that pass through; nobody checks a request with these models."""
+"""Models of bodies that pass through, for /openapi.json; no request is checked with them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """What every refusal and failure says."""
+    """The body of every refusal and failure."""
 
     error: ErrorDetail
 
@@ -46,7 +46,7 @@ class AnthropicDetail(BaseModel):
 
 
 class AnthropicError(BaseModel):
-    """What a refusal or failure says in Anthropic's API."""
+    """The body of a refusal or failure in Anthropic's API."""
 
     type: Literal["error"]
     error: AnthropicDetail
@@ -136,7 +136,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody, "description": "Refused; the error says why."},
     "5XX": {"model": ErrorBody, "description": "Failed; the error says whether to try again."},
 }
-"""Of every path."""
+"""Errors of every path."""
 
 
 _ANTHROPIC = {status: {**said, "model": AnthropicError} for status, said in ERRORS.items()}
@@ -145,7 +145,7 @@ _ANTHROPIC = {status: {**said, "model": AnthropicError} for status, said in ERRO
 def _passing(
     model: type[BaseModel], errors: Mapping[int | str, dict[str, Any]] = ERRORS, *, streams: bool = False
 ) -> Mapping[str, Any]:
-    """What ``add_api_route`` is told of a path that takes ``model``. ``streams``: it may answer with
+    """Describes to ``add_api_route`` a path that takes ``model``. ``streams``: it may answer with
     server-sent events."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if streams:

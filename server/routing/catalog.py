@@ -1,4 +1,4 @@
-"""What requests look up, as one configuration says it. A reload puts another one in its place."""
+"""The catalog of one configuration, in which requests look up models. A reload puts another in its place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class Catalog:
         return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
 
     def name_of(self, model: str) -> str:
-        """What a client names, without the budget that a composition's may have."""
+        """Names what a client asks for, without the budget that a composition's may have."""
         if model in self.experts:
             return model
         name, _, budget = model.rpartition(":")

@@ -47,7 +47,7 @@ class Compositions:
 
     @property
     def categories(self) -> frozenset[str]:
-        """Of all of them."""
+        """Categories of all compositions."""
         return frozenset(
             category
             for composition in self._compositions.values()
@@ -56,7 +56,7 @@ class Compositions:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Of each composition's embeddings."""
+        """Dimensions of each composition's embeddings."""
         return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
 
     async def named(self, model: str, asker: str = "") -> Named | None:

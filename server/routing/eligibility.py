@@ -25,7 +25,7 @@ LONG = 30_000
 
 @dataclass(frozen=True)
 class Needs:
-    """What a request asks of the expert that answers it. ``param``: the field that asks for a capability.
+    """The needs of a request that its expert must meet. ``param``: the field that asks for a capability.
     ``texts``: what it makes an expert read, of which at most ``longest`` tokens are counted.
     ``answer``: tokens to be kept free for it; None: as the expert's configuration says."""
 
@@ -122,14 +122,14 @@ class Eligibility:
     def of(
         cls, request: ModelRequest, experts: Sequence[Expert], families: Mapping[str, int]
     ) -> "Eligibility":
-        """Of ``experts`` for ``request``. ``families``: family to its context window in tokens."""
+        """Judges ``experts`` for ``request``. ``families``: family to its context window in tokens."""
         windows = {expert.name: families[expert.family] for expert in experts}
         needs = needs_of(request, max(windows.values()))
         missing = {expert.name: needs.missing(expert, windows[expert.name]) for expert in experts}
         return cls(needs, windows, {name: reason for name, reason in missing.items() if reason is not None})
 
     def among(self, names: Collection[str]) -> frozenset[str]:
-        """Those that can. Raises ContextTooLong or NotCapable when none of ``names`` can."""
+        """Chooses those that can. Raises ContextTooLong or NotCapable when none of ``names`` can."""
         able = frozenset(names) - self.ruled_out.keys()
         if not able:
             raise self._refusal(sorted(names))
@@ -151,10 +151,10 @@ class Eligibility:
 
 
 def why(reason: Reason) -> str:
-    """What an expert that was ruled out cannot, for people."""
+    """Says for people what an expert that was ruled out cannot."""
     return "has too small a context window" if reason == "context" else f"does not take {reason}"
 
 
 def _parts(content: object) -> list[Mapping[str, Any]]:
-    """Those of a content that is a list of them."""
+    """Iterates over the parts of a content that is a list of them."""
     return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []

@@ -32,7 +32,7 @@ class Scored(_Piece):
 
 
 class Decided(_Piece):
-    """What the router of a composition said. ``alone``: the category of the last user turn by itself, if an
+    """The decision of a composition's router. ``alone``: the category of the last user turn by itself, if an
     earlier turn or the client did not say another. ``row``: what the map was solved from at ``cluster``, best
     first; null where the artifact has no scores. ``seconds``: spent deciding."""
 
@@ -63,8 +63,8 @@ class Decided(_Piece):
 
 
 class Explanation(_Piece):
-    """Of a request for ``model``. ``decided``: null where the client named the expert. ``eligible``: the
-    experts that may answer."""
+    """Explains a request for ``model``. ``decided``: null where the client named the expert. ``eligible``:
+    the experts that may answer."""
 
     model: str
     expert: str

@@ -48,7 +48,8 @@ class Route:
         return None if self.choice is None else self.choice.decision
 
     def without(self, broken: Collection[str]) -> "Route | None":
-        """The route when these are broken. None: nobody answers instead, or the client named the expert."""
+        """Routes on when these are broken. None: no expert answers instead, or the client named the
+        expert."""
         if self.choice is None or self.source is None:
             return None
         able = {*self.source.stand_ins} - self.ruled_out.keys() - {*broken}
@@ -60,7 +61,7 @@ class Route:
 
     @property
     def prompt(self) -> str:
-        """What the router read."""
+        """The text that the router read."""
         return "" if self.choice is None else self.choice.prompt
 
 
@@ -94,12 +95,12 @@ class Routing:
 
     @property
     def dimensions(self) -> dict[str, int]:
-        """Of each composition's embeddings."""
+        """Dimensions of each composition's embeddings."""
         return self._compositions.dimensions
 
     @property
     def categories(self) -> frozenset[str]:
-        """Of all compositions."""
+        """Categories of all compositions."""
         return self._compositions.categories
 
     async def route(self, request: ModelRequest, category: str | None = None) -> Route:
@@ -115,7 +116,7 @@ class Routing:
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
-        """The same, and nobody is told."""
+        """Explains the route that ``request`` would take, without observing it."""
         named = await self.named(request.model, request.asker)
         route = await self._decide(request, named, category)
         if named is None:

@@ -34,7 +34,7 @@ class SolvingQueue(Generic[Made]):
         self._solving = False
 
     def add(self, asker: str, work: Callable[[], Made]) -> "asyncio.Future[Made]":
-        """What ``work`` returns or raises. Raises TooManyRequests while too many of ``asker`` wait."""
+        """Gives what ``work`` returns or raises. Raises TooManyRequests while too many of ``asker`` wait."""
         own = self._waiting.get(asker, deque())
         if len(own) >= MOST_WAITING:
             raise TooManyRequests(

@@ -23,7 +23,7 @@ class Workers:
         self._counting = ThreadPoolExecutor(1, "coe-count")
 
     async def decide(self, work: Callable[[], Made]) -> Made:
-        """Its result, or what it raises. Work that nobody waits for any more is not begun."""
+        """Does ``work`` in a thread and gives its result. Work whose caller has gone is not begun."""
         return await asyncio.get_running_loop().run_in_executor(self._deciding, work)
 
     def solve(self, work: Callable[[], Made]) -> "asyncio.Future[Made]":
@@ -35,7 +35,7 @@ class Workers:
         return await asyncio.get_running_loop().run_in_executor(self._counting, work)
 
     def close(self) -> None:
-        """What was not begun is not done."""
+        """Ends the threads; work that was not begun is not done."""
         for pool in (self._deciding, self._solving, self._counting):
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -53,7 +53,7 @@ class AdmissionGate:
                     self._empty.set()
 
     def hold(self, scope: Scope, size: int) -> None:
-        """Of its body, until the request ends, ``size`` bytes more are kept. Raises Overloaded."""
+        """Counts ``size`` bytes more of a request's body, until the request ends. Raises Overloaded."""
         scope[_HELD] += size
         self._bodies += size
         if self._bodies > self._limits.bodies:
@@ -67,7 +67,7 @@ class AdmissionGate:
                 await asyncio.wait_for(self._empty.wait(), seconds)
 
     def hurried(self) -> None:
-        """What is under way is not waited for any more."""
+        """Waits no more for what is under way."""
         self._empty.set()
 
     def __repr__(self) -> str:

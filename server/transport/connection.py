@@ -206,7 +206,7 @@ class Connection(HttpToolsProtocol):
         if not isinstance(error, GatewayError):
             error = BadRequest("This is not HTTP/1.1 as RFC 9112 has it, or it could be read in two ways.")
         told = self.cycle.response_started if self._answering else False
-        if self._answering:  # its body is broken: for whoever reads it the client has left
+        if self._answering:  # its body is broken: to its reader the client has left
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if not told:
@@ -235,7 +235,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
 
     def _request_id(self) -> str:
-        """Of the request that is read; where none is, a new one."""
+        """The id of the request that is read; where none is, a new one."""
         match self._reading:
             case "body":
                 return str(self.scope[REQUEST_ID])  # type: ignore[literal-required]

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Coroutine
 
 DISCONNECT = "coe.disconnect"
-"""Where a request's scope has its client's."""
+"""Key of a request's scope under which it is."""
 
 
 class Disconnect:
-    """Of a client, whose connection notices it: then who works for it is cancelled."""
+    """Whether a request's client has left. Its connection notices that, and the request's work is
+    cancelled."""
 
     def __init__(self) -> None:
         self.noticed = False

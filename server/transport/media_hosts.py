@@ -28,8 +28,8 @@ def check_media(body: Mapping[str, Any], hosts: Collection[str]) -> None:
 
 
 def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Of a message, a part, or a list of them. What tools are called with is not looked at: nobody fetches
-    it."""
+    """Finds the addresses in a message, a part, or a list of them. What tools are called with is not looked
+    at: it is not fetched."""
     if isinstance(value, list):
         for position, each in enumerate(value):
             if isinstance(each, _NESTED):

@@ -23,8 +23,8 @@ class Cycle(RequestResponseCycle):
 
     @classmethod
     def of(cls, connection: HttpToolsProtocol, *headers: tuple[bytes, bytes]) -> "Cycle":
-        """Of the request whose headers are complete. ``headers``: that any answer to it has. Raises
-        HttpParserError."""
+        """Makes the cycle of the request whose headers are complete. ``headers``: that any answer to it has.
+        Raises HttpParserError."""
         parser, scope = connection.parser, connection.scope
         url, version = httptools.parse_url(connection.url), parser.get_http_version()
         path = url.path.decode("ascii")

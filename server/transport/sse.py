@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 END = b"\n\n"
-"""What an event ends with."""
+"""The end of an event."""
 DONE = b"[DONE]"
 """The data of OpenAI's last event."""
 _DATA = b"data: "

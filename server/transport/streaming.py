@@ -18,7 +18,7 @@ async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> Non
 
 
 async def send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
-    """As they come. Does not end the response."""
+    """Sends chunks as they come. Does not end the response."""
     async for chunk in chunks:
         if chunk:
             await send_part(send, chunk)

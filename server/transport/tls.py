@@ -7,7 +7,7 @@ from server.config.settings import ServerConfig, SettingsError
 
 
 class Certificate:
-    """What the gateway proves its name with, over TLS 1.2 and later."""
+    """The certificate by which the gateway proves its name, over TLS 1.2 and later."""
 
     def __init__(self, file: Path, key: Path | None) -> None:
         """``key`` None: ``file`` has it too. Raises SettingsError."""

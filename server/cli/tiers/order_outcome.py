@@ -79,7 +79,7 @@ def _there(status: ExpertStatus) -> OrderOutcome:
 
 
 def stage(status: ExpertStatus, move: MoveProgress | None) -> str:
-    """What an order that is not settled waits for, for people."""
+    """Says for people what an order that is not settled waits for."""
     if move is not None:
         return f"{move.source} to {move.target}"
     if status.device == "present" and status.leases:

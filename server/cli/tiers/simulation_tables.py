@@ -1,4 +1,4 @@
-"""What ``coe tiers simulate`` shows in a terminal: the node, the figures of each policy, and bars."""
+"""Output of ``coe tiers simulate`` in a terminal: the node, the figures of each policy, and bars."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What ``coe tiers status`` and ``watch`` show in a terminal: tiers, engines, experts and moves."""
+"""Output of ``coe tiers status`` and ``watch`` in a terminal: tiers, engines, experts and moves."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -80,7 +80,7 @@ def _experts(snapshot: Snapshot) -> Table:
 
 
 def _marks(expert: ExpertStatus) -> list[str]:
-    """What is to be known of it beside its tier."""
+    """Notes what is to be known of an expert beside its tier."""
     marks = {
         "pinned": expert.pinned,
         "default": expert.default,

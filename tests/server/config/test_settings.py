@@ -182,3 +182,10 @@ def test_feedback_without_consent_is_refused(tmp_path: Path, feedback: str) -> N
 def test_a_pattern_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     says = problem(tmp_path, MINIMAL + "feedback: {consent: true, redact: ['a', '(']}\n")
     assert says.startswith("feedback.redact: '(' is no regular expression: ")
+
+
+def test_arguments_that_would_break_turns_are_refused_with_their_reason(tmp_path: Path) -> None:
+    family = "small: {extra_args: [--enable-lora]}"
+    says = problem(tmp_path, MINIMAL.replace("small: {mode: simulated}", family))
+    reason = "--enable-lora: an adapter is an expert of a family with mode lora; leave it out"
+    assert says == f"families.small.extra_args: {reason}"
