@@ -34,7 +34,11 @@ SERVER = {
     "planning": {"config"},
     "resilience": {"config", "errors"},
     "routing": {"config", "errors", "model_request"},
-    "transport": {"config", "error_table", "routing"} | SPOKEN,
+    "transport": {
+        "config",
+        "error_table",
+    }
+    | SPOKEN,
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
     "services": {
