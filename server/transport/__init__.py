@@ -1,4 +1,4 @@
 """Sockets, HTTP connections, bodies in and streams out.
 
-May import config, error_table, errors, model_request, routing and validation.
+May import config, error_table, errors, model_request and validation.
 """
