@@ -128,7 +128,8 @@ def test_a_prompt_over_the_context_is_refused_in_openais_shape(gateway: GatewayP
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"model": "coe"}', b'{"model": "coe", "messages": []}'])
 def test_a_malformed_body_is_refused_in_openais_shape(gateway: GatewayProcess, body: bytes) -> None:
-    answer = httpx.post(f"{gateway.url}/v1/chat/completions", content=body)
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
     assert answer.status_code == 400
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
