@@ -50,8 +50,8 @@ class Admission:
     _settled: bool = False
 
     def enter(self, model: str, need: TokenEstimate) -> None:
-        """Reserves what it needs. ``model``: what it names, without a budget. Raises UnknownModel,
-        TooManyRequests, TooManyTokens, OverBudget. Once it is in, it is not asked again."""
+        """Reserves what the request needs. ``model``: the requested name, without a budget. Raises
+        UnknownModel, TooManyRequests, TooManyTokens, OverBudget. An admitted request is not checked again."""
         if self._reservation is not None:
             return
         check_model(self.key, model)

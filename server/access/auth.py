@@ -74,9 +74,9 @@ def is_operator(request: Request, config: ServerConfig) -> bool:
 
 
 def check_operator(request: Request, config: ServerConfig, keys: Keys) -> None:
-    """Whether its client may give orders. Raises Unauthorized, Forbidden.
+    """Checks that the client may give orders. Raises Unauthorized, Forbidden.
 
-    Without an admin key only this machine may: not by way of a page in its browser, which sends an origin.
+    Without an admin key only this machine may, and not through a page in its browser, which sends an origin.
     """
     if config.admin_key is not None:
         if not sent_key(request.headers.get("authorization")):
@@ -92,7 +92,7 @@ def check_operator(request: Request, config: ServerConfig, keys: Keys) -> None:
 
 
 def check_metrics(request: Request, config: ServerConfig) -> None:
-    """Whether its client may see the metrics. Raises Unauthorized."""
+    """Checks that the client may see the metrics. Raises Unauthorized."""
     if config.metrics_key is None or _sent(request, config.metrics_key) or is_operator(request, config):
         return
     raise Unauthorized("The metrics need server.metrics_key: send it as 'Authorization: Bearer KEY'.")

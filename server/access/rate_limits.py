@@ -24,14 +24,15 @@ LimitName = Literal["concurrent", "requests", "tokens", "day"]
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """``steady``: seconds of a clock that never goes back. ``utc``: seconds since 1970."""
+    """One moment on two clocks. ``steady``: seconds of a clock that never goes back. ``utc``: seconds since
+    1970."""
 
     steady: float
     utc: float
 
     @property
     def day(self) -> int:
-        """Days since 1970, of UTC."""
+        """Returns days since 1970, of UTC."""
         return int(self.utc // DAY_S)
 
     @property
@@ -138,7 +139,8 @@ class RateLimits:
     """Counts for one key, whether it has limits or not, as these may come while the gateway serves."""
 
     def __init__(self, began: Instant | None = None, tokens: int = 0) -> None:
-        """``tokens``: already used on the day of ``began``. None: on that of the first request."""
+        """``tokens``: already used on the day of ``began``. ``began`` None: counting starts with the first
+        request's day."""
         self._requests = Window()
         self._tokens = Window()
         self._open = 0
@@ -170,7 +172,7 @@ class RateLimits:
         return self._day
 
     def admit(self, limits: Limits, at: Instant, tokens: int) -> Reservation | Refusal:
-        """Lets a request in that may use ``tokens``, or says why not, and then nothing is charged."""
+        """Admits a request that may use ``tokens``, or returns why not, and then nothing is charged."""
         refusal = self._refusal(limits, at, tokens)
         if refusal is not None:
             return refusal

@@ -3,13 +3,13 @@
 from server.access.owner import is_named
 
 SHARE = 2
-"""As many times what is left free an owner may hold. So the first one has two thirds of all at most, and each
-that comes later two thirds of what the others left; one that holds nothing may have the last piece."""
+"""Factor: an owner may hold as many times what is left free. So the first one gets two thirds of all at most,
+and each later one two thirds of what the others left; an owner that holds nothing may have the last piece."""
 
 
 def fits(owner: str, asked: int, *, held: int, used: int, most: int) -> bool:
     """Says whether ``owner``, which holds ``held``, may have ``asked`` more where all owners hold ``used`` of
-    ``most``. Where nobody needs a key owners are whatever clients say they are, so there are no shares."""
+    ``most``. Where no key is needed, clients choose their owner's name, so there are no shares."""
     free = most - used - asked
     return free >= 0 and (held == 0 or not is_named(owner) or held + asked <= SHARE * free)
 

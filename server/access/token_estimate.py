@@ -9,10 +9,10 @@ from server.routing.eligibility import LONG, least_tokens, needs_of
 from server.routing.thread_pools import Workers
 
 UNSAID_ANSWER = 256
-"""Tokens that are reserved for an answer of which the request does not say how long it may be."""
+"""Tokens reserved for an answer whose length the request does not limit."""
 _INSTEAD = ("prompt", "input")
 _LONGEST = 1_000_000
-"""Tokens of a prompt, beyond which nobody counts."""
+"""Tokens of a prompt beyond which counting stops."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 NO_EXPERT = "-"
-"""In the place of the expert, where a request ended before it had one."""
+"""Stands in the place of the expert where a request ended before it had one."""
 _FIRST = date(1970, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The folder with the contents of files, and how many bytes it may hold."""
+"""Folder with the contents of files, and its limit in bytes."""
 
 import fcntl
 import os
@@ -13,11 +13,11 @@ from server.errors import SpoolFull, UnknownFile
 
 
 class Spool:
-    """One file for each id. Thread-safe. Whoever writes into it takes the room first, of which each owner of
-    files has its share (``server.access.shares``)."""
+    """Files by id, in a folder of limited size. Thread-safe. Writers reserve room first, and each owner has a
+    share of it (``server.access.shares``)."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Raises SettingsError where it cannot be written, or another process uses it."""
+        """Opens the folder. Raises SettingsError where it cannot be written, or another process uses it."""
         self.folder = folder
         self._bytes = Holdings(max_bytes)
         self._contents = folder / "contents"
@@ -47,19 +47,19 @@ class Spool:
         return self._contents / id
 
     def open(self, id: str) -> BinaryIO:
-        """For reading. Raises UnknownFile."""
+        """Opens the file for reading. Raises UnknownFile."""
         try:
             return self.path(id).open("rb")
         except FileNotFoundError as error:
             raise UnknownFile(f"File {id} was deleted.", "file_id") from error
 
     def create(self, id: str, owner: str) -> int:
-        """A descriptor that appends to the file, which only this user may read."""
+        """Creates the file, which only this user may read, and returns a descriptor that appends to it."""
         self._owners[id] = owner
         return os.open(self.path(id), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def take(self, id: str, size: int) -> None:
-        """Room for file ``id``. Raises SpoolFull."""
+        """Reserves room for file ``id``. Raises SpoolFull."""
         owner = self._owners[id]
         with self._turn:
             if not self._bytes.take(owner, size):
@@ -89,7 +89,7 @@ class Spool:
             raise
 
     def remove(self, id: str) -> None:
-        """Also one that is not there."""
+        """Removes the file, if there is one."""
         path = self.path(id)
         try:
             size = path.stat().st_size
@@ -100,8 +100,8 @@ class Spool:
         del self._owners[id]
 
     def keep_only(self, owners: Mapping[str, str]) -> None:
-        """Counts the files that there are, and removes those that killed processes left behind. ``owners``:
-        of the others, by id."""
+        """Counts the existing files, and removes those that killed processes left behind. ``owners``: of the
+        files to keep, by id."""
         for entry in [*self._contents.iterdir()]:
             if entry.name in owners:
                 self._owners[entry.name] = owner = owners[entry.name]

@@ -1,4 +1,4 @@
-"""The lines of a batch's input file: checked all before the first is answered, and read again one by one."""
+"""Lines of a batch's input file: all checked before the first is answered, and read again one by one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from server.config.limits import LimitsConfig
 from server.transport.json_structure import excess, structure_of
 
 MOST_ERRORS = 100
-"""That a client is told; what comes after so many is not looked at."""
+"""Most errors that a client is told; checking stops there."""
 LONGEST_ID = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Where a request is in its file, in bytes."""
+    """Place of a request in its file, in bytes."""
 
     custom_id: str
     offset: int
@@ -27,7 +27,8 @@ class Line:
 
 @dataclass(slots=True)
 class Checked:
-    """``model``: of all requests; None: they name several. With ``errors`` nothing is run."""
+    """Result of checking an input file. ``model``: of all requests; None: they name several. With ``errors``
+    nothing is run."""
 
     lines: list[Line] = field(default_factory=list)
     errors: list[LineError] = field(default_factory=list)
@@ -60,7 +61,7 @@ def check(file: BinaryIO, endpoint: str, *, most: int, longest: int, limits: Lim
 
 
 def body_at(path: Path, line: Line) -> bytes:
-    """Reads what is to be sent, as JSON. Raises FileNotFoundError. Not for the event loop."""
+    """Returns the request's body as JSON. Raises FileNotFoundError. Not for the event loop."""
     with path.open("rb") as file:
         file.seek(line.offset)
         return orjson.dumps(orjson.loads(file.read(line.size))["body"])
@@ -73,7 +74,8 @@ class _Found:
 
 
 def _raw_lines(file: BinaryIO, longest: int) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and bytes of each that is not empty; of one that is too long only the beginning."""
+    """Yields number, offset and bytes of each line that is not empty; of one that is too long only the
+    beginning."""
     number = offset = 0
     while raw := file.readline(longest + 1):
         number += 1

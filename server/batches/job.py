@@ -1,4 +1,4 @@
-"""One batch on its way: checked, routed, answered, finalized; or taken up again where a process left it."""
+"""One batch in progress: checked, routed, answered, finalized; or resumed where a process left it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from server.errors import SpoolFull, UnknownFile
 log = logging.getLogger("coe.batches")
 
 _AT_ONCE = 1000
-"""Lines of requests that were not run, written together."""
+"""Lines of requests that were not run, written at once."""
 WHY_UNANSWERED = {
     "cancelled": ("batch_cancelled", "This request was not run before the batch was cancelled."),
     "expired": (
@@ -28,12 +28,12 @@ WHY_UNANSWERED = {
         "This request could not be executed before the completion window expired.",
     ),
 }
-"""Code and message of OpenAI's, by how the batch ended."""
+"""OpenAI's code and message, by how the batch ended."""
 
 
 class BatchJob:
-    """``run`` once. What is answered stands in the batch's files before anything else is known of it, so
-    what a killed process has finished is found there."""
+    """Job of one batch, to ``run`` once. An answer is in the batch's files before anything else records it,
+    so a killed process's finished work is found there."""
 
     def __init__(
         self,
@@ -76,7 +76,8 @@ class BatchJob:
         self._close()
 
     async def run(self) -> None:
-        """Raises BatchesUnavailable, OSError; then nothing is lost, and another process may take it up."""
+        """Runs the batch to its end. Raises BatchesUnavailable, OSError; then nothing is lost, and another
+        process may resume it."""
         if self._cancelled and self._record.in_progress_at is None:
             await self._change(lambda record: record.ended(self._now(), "cancelled"))
             return
@@ -126,7 +127,8 @@ class BatchJob:
             self.cancel()
 
     async def _answer_all(self) -> EndStatus:
-        """Raises SpoolFull, BatchesUnavailable, OSError."""
+        """Answers all requests, and returns how the batch ended. Raises SpoolFull, BatchesUnavailable,
+        OSError."""
         if not self._left:
             return "completed"
         try:
@@ -181,7 +183,7 @@ class BatchJob:
                 self._none_under_way.set()
 
     async def _keep(self, line: Line, answer: AnsweredRequest) -> None:
-        """Raises SpoolFull, BatchesUnavailable."""
+        """Keeps an answer. Raises SpoolFull, BatchesUnavailable."""
 
         def keep() -> BatchRecord:
             file = self._answers if answer.succeeded else self._failures
@@ -201,7 +203,7 @@ class BatchJob:
             self._all_answered.set()
 
     async def _finish(self, outcome: EndStatus) -> None:
-        """Raises SpoolFull, BatchesUnavailable."""
+        """Writes the requests that were not run, and ends the batch. Raises SpoolFull, BatchesUnavailable."""
         await self._change(lambda record: record.finalizing(self._now()))
         if outcome in WHY_UNANSWERED:
             left = [*self._left]
@@ -251,7 +253,7 @@ class BatchJob:
 
     @contextlib.asynccontextmanager
     async def _until_closed(self, seconds: float | None = None) -> AsyncIterator[None]:
-        """Raises TimeoutError once the batch is closed, or after ``seconds``."""
+        """Raises TimeoutError inside once the batch is closed, or after ``seconds``."""
         async with asyncio.timeout(seconds) as scope:
             self._scopes.add(scope)
             try:
@@ -266,7 +268,7 @@ class BatchJob:
         self._failures.close()
 
     def _close(self) -> None:
-        """Nothing more is begun, and what is under way ends without an answer."""
+        """Begins no more requests, and cancels those under way."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for scope in self._scopes:

@@ -1,4 +1,4 @@
-"""The lines of a batch's output and error files, appended one by one and found again after a crash."""
+"""Lines of a batch's output and error files, appended one by one and found again after a crash."""
 
 import os
 import re
@@ -37,7 +37,7 @@ class AnsweredRequest:
 
 
 def unanswered(custom_id: str, code: str, message: str) -> bytes:
-    """The line of a request that was not run."""
+    """Returns the line of a request that was not run."""
     error = orjson.dumps({"code": code, "message": message})
     return b"".join((_head(custom_id), b',"response":null,"error":', error, b"}\n"))
 
@@ -53,7 +53,7 @@ class Written:
 
 
 class AnswerFile:
-    """For the archive's thread."""
+    """Output or error file of a batch, for the archive's thread."""
 
     def __init__(self, spool: Spool, id: str, owner: str) -> None:
         self._spool = spool
@@ -95,7 +95,7 @@ class AnswerFile:
 
 
 def _written(raw: bytes) -> Written | None:
-    """None: no whole line. What the file system had not written when it stopped is zeros."""
+    """Parses a line; None: it is not whole. After a crash of the machine the unwritten part may be zeros."""
     found = _HEAD.match(raw)
     if found is None or not raw.endswith(b"}\n") or b"\0" in raw:
         return None

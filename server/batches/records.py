@@ -18,12 +18,13 @@ Status = Literal[
     "cancelled",
 ]
 EndStatus = Literal["completed", "expired", "cancelled", "failed"]
-"""The statuses that a batch ends in."""
+"""Statuses that a batch ends in."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """Times in seconds since 1970. ``owner``: see ``owner_of``. ``expires_at``: deleted then."""
+    """File of an owner. Times in seconds since 1970. ``owner``: see ``owner_of``. ``expires_at``: deleted
+    then."""
 
     id: str
     owner: str
@@ -36,7 +37,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """Why a batch failed. ``line``: counts from 1; None: the file as a whole."""
+    """Reason why a batch failed. ``line``: counts from 1; None: the file as a whole."""
 
     code: str
     message: str
@@ -46,7 +47,7 @@ class LineError:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """``cached`` are among ``input`` and ``reasoning`` among ``output``."""
+    """Token counts. ``cached`` are among ``input`` and ``reasoning`` among ``output``."""
 
     input: int = 0
     cached: int = 0
@@ -55,7 +56,7 @@ class Tokens:
 
     @classmethod
     def of(cls, usage: Mapping[str, Any] | None) -> "Tokens":
-        """As an answer of any endpoint says it; None: it does not."""
+        """Reads the usage that an answer of any endpoint reports; None: it reports none."""
         if usage is None:
             return cls()
         asked = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
@@ -96,10 +97,10 @@ class RequestCounts:
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """``key``: the name of the key it was made with. ``answers_id`` and ``failures_id``: the files that lines
-    are appended to while it runs. Clients are told of them at its end, as ``output_file_id`` and
-    ``error_file_id``, where there are such lines. ``keep_answers_s``: how long these files are kept.
-    ``model``: of all requests; None: they name several.
+    """Batch of an owner. ``key``: the name of the key it was made with. ``answers_id`` and ``failures_id``:
+    the files that lines are appended to while it runs. At its end clients see them as ``output_file_id`` and
+    ``error_file_id``, where they have lines. ``keep_answers_s``: how long these files are kept. ``model``: of
+    all requests; None: they name several.
 
     Every change of status is one of the methods, which leave a batch alone that is past it.
     """
@@ -138,13 +139,13 @@ class BatchRecord:
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 
     def begun(self, at: int, model: str | None, counts: RequestCounts) -> "BatchRecord":
-        """Its file was read. ``counts``: also of what an earlier process has answered."""
+        """Begins the batch, whose file was read. ``counts``: includes answers of an earlier process."""
         if self.status == "validating":
             return replace(self, status="in_progress", in_progress_at=at, model=model, counts=counts)
         return replace(self, model=model, counts=counts)
 
     def cancelling(self, at: int) -> "BatchRecord":
-        """Raises Conflict."""
+        """Begins to cancel the batch. Raises Conflict."""
         if self.status == "cancelling":
             return self
         if self.status not in ("validating", "in_progress"):
@@ -163,7 +164,7 @@ class BatchRecord:
         errors: tuple[LineError, ...] = (),
         files: Collection[str] = (),
     ) -> "BatchRecord":
-        """``files``: of its two those that have lines; they are whole."""
+        """Ends the batch. ``files``: those of its two that have lines; they are whole."""
         ended = replace(
             self,
             status=outcome,

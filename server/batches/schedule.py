@@ -1,4 +1,4 @@
-"""Requests that wait, by expert, and the turns that experts take: all that wait for one, then for another."""
+"""Schedule of waiting requests by expert: experts take turns, each with all its waiting requests."""
 
 import asyncio
 from collections import deque
@@ -11,14 +11,14 @@ Work = Callable[[], Awaitable[None]]
 
 
 def in_order(waiting: Mapping[str, int], tiers: Mapping[str, Tier]) -> list[str]:
-    """Orders experts by whose turn is next: those on the device, which need no load, then those with most
+    """Orders experts for their turns: those on the device first, which cost no load, then those with most
     work."""
     return sorted(waiting, key=lambda expert: (tiers.get(expert) != "device", -waiting[expert], expert))
 
 
 class Rounds:
-    """In a round each expert with work has one turn, in which all that waits for it is done; so a batch that
-    comes late is done by the end of the next round."""
+    """Rounds of turns: in a round each expert with work has one turn, which does all its waiting requests; so
+    a batch that comes late is done by the end of the next round."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Files and batches: what clients may do with them, and the work that follows."""
+"""Files and batches: clients' operations on them, and the work that follows."""
 
 import asyncio
 import contextlib
@@ -24,16 +24,18 @@ from server.storage.retention_clock import RetentionClock
 log = logging.getLogger("coe.batches")
 
 MOST_UNFINISHED = 50
-"""Batches, over all clients. Of each request it is in memory where it is in its file: some 300 bytes."""
+"""Most unfinished batches, over all clients. Memory holds the place of each request in its file: some 300
+bytes."""
 WINDOW_S = 86_400
-"""A batch expires after it."""
+"""Seconds after which a batch expires."""
 DAY_S = 86_400
 SWEEP_EVERY_S = 60.0
-"""How soon what has expired is deleted."""
+"""Seconds between deletions of what has expired."""
 
 
 class Batches:
-    """Goes on where the process before it stopped. ``close`` leaves what is under way to the next one."""
+    """Files and batches; those of an earlier process go on. ``close`` leaves work under way to the next
+    process."""
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ class Batches:
         return f"<Batches {self.archive!r} {self._rounds!r} {len(self._jobs)} unfinished>"
 
     async def start(self) -> None:
-        """Raises BatchesUnavailable."""
+        """Resumes the unfinished batches. Raises BatchesUnavailable."""
         for record in await self.archive.do(self.archive.store.unfinished):
             log.info("batch %s is %s and goes on", record.id, record.status)
             self._begin(record)
@@ -70,8 +72,8 @@ class Batches:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def upload(self, owner: str, request: Request) -> FileRecord:
-        """Raises what ``receive`` does, and BadRequest where the form says something else than a file for
-        batches."""
+        """Takes an uploaded file. Raises what ``receive`` does, and BadRequest where the form has anything
+        but a file for batches."""
         id, archive = f"file-{uuid.uuid4().hex}", self.archive
         uploaded = await receive(request, archive, id, owner, self.config.max_file_bytes)
         try:
@@ -85,7 +87,7 @@ class Batches:
         return record
 
     async def delete_file(self, owner: str, id: str) -> None:
-        """Raises UnknownFile, Conflict."""
+        """Deletes a file. Raises UnknownFile, Conflict."""
 
         def delete() -> None:
             self.archive.store.delete_file(owner, id)
@@ -102,7 +104,7 @@ class Batches:
         metadata: Mapping[str, str] | None,
         keep_answers_s: int | None,
     ) -> BatchRecord:
-        """``key``: its name. Raises UnknownFile, BadRequest, TooManyBatches, SpoolFull."""
+        """Creates a batch. ``key``: its name. Raises UnknownFile, BadRequest, TooManyBatches, SpoolFull."""
         store, now = self.archive.store, int(self._clock())
         file = await self.archive.do(lambda: store.file(owner, input_file_id))
         if file.purpose != "batch":
@@ -125,7 +127,7 @@ class Batches:
         return record
 
     async def cancel(self, owner: str, id: str) -> BatchRecord:
-        """Raises UnknownBatch, and Conflict where it has ended or is about to."""
+        """Cancels a batch. Raises UnknownBatch, and Conflict where it has ended or is about to."""
         now, store = int(self._clock()), self.archive.store
         record = await self.archive.surely(lambda: store.change(owner, id, lambda old: old.cancelling(now)))
         job = self._jobs.get(id)
@@ -212,8 +214,8 @@ def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
 async def batching(
     config: BatchesConfig | None, services: Services, endpoints: Mapping[str, Endpoint]
 ) -> AsyncIterator[Batches | None]:
-    """Files and batches are served meanwhile; None if they are off. ``endpoints``: those that a batch may
-    ask, by their paths. Raises SettingsError, DatabaseError."""
+    """Serves files and batches meanwhile; None if they are off. ``endpoints``: those that a batch may ask, by
+    their paths. Raises SettingsError, DatabaseError."""
     if config is None:
         yield None
         return

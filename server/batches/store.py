@@ -1,4 +1,4 @@
-"""The SQLite file that says which files and batches there are, and whose they are."""
+"""SQLite file of the files and batches, and their owners."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +56,7 @@ SCHEMA = Schema(
     ),
 )
 FILES_OF_A_BATCH = 2
-"""Those that it ends with: answers, and failures."""
+"""Number of files that a batch ends with: answers, and failures."""
 _UNFINISHED = "ended_at IS NULL"
 _FILE = "id, owner, filename, purpose, bytes, created_at, expires_at"
 _BATCH = TypeAdapter(BatchRecord)
@@ -66,7 +66,7 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """One page of a list. ``after``: the id that the page before it ended with."""
+    """Query of one page of a list. ``after``: the id that the page before it ended with."""
 
     limit: int
     after: str | None = None
@@ -81,15 +81,15 @@ class Page(Generic[Kept]):
 
 
 class BatchStore:
-    """For one thread at a time. What is read or changed of somebody else's is unknown. While it is used it
-    raises BatchesUnavailable where the file cannot be used, and then nothing of that call has been kept."""
+    """Store of files and batches, for one thread at a time. Records of another owner count as unknown. Raises
+    BatchesUnavailable where the file cannot be used, and then nothing of that call is kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @classmethod
     def open(cls, file: Path) -> Self:
-        """Makes it where there is none. Raises DatabaseError."""
+        """Opens the file, and creates it where there is none. Raises DatabaseError."""
         return cls(Database.open(file, SCHEMA, create=True))
 
     def close(self) -> None:
@@ -99,25 +99,25 @@ class BatchStore:
         return f"<BatchStore {self._database!r}>"
 
     def add_file(self, record: FileRecord, most_files: int) -> None:
-        """Raises SpoolFull."""
+        """Adds a file. Raises SpoolFull."""
         with self._transaction():
             self._check_files(record.owner, 1, most_files)
             self._insert_file(record)
 
     def file(self, owner: str, id: str) -> FileRecord:
-        """Raises UnknownFile."""
+        """Returns a file. Raises UnknownFile."""
         with self._transaction():
             return self._file_of(owner, id)
 
     def files(self, owner: str, asked: PageQuery) -> Page[FileRecord]:
-        """Raises BadRequest where ``after`` is none of them."""
+        """Lists the owner's files. Raises BadRequest where ``after`` is none of them."""
         condition, values = ("AND purpose = ?", [asked.purpose]) if asked.purpose else ("", [])
         with self._transaction():
             rows = self._page("files", _FILE, owner, asked, condition, values)
         return Page(tuple(FileRecord(*row) for row in rows[: asked.limit]), len(rows) > asked.limit)
 
     def delete_file(self, owner: str, id: str) -> None:
-        """Raises UnknownFile, and Conflict while a batch reads it."""
+        """Deletes a file. Raises UnknownFile, and Conflict while a batch reads it."""
         with self._transaction():
             self._file_of(owner, id)
             reader = self._one("SELECT id FROM batches WHERE input_file_id = ? AND ended_at IS NULL", id)
@@ -126,8 +126,8 @@ class BatchStore:
             self._database.change("DELETE FROM files WHERE id = ?", id)
 
     def forget(self, now: float, ended_before: float) -> list[str]:
-        """Deletes the files that have expired and that no batch reads, and the batches that ended before
-        ``ended_before``; the ids of these files."""
+        """Deletes the expired files that no batch reads, and the batches that ended before ``ended_before``;
+        returns the ids of these files."""
         with self._transaction():
             self._database.change("DELETE FROM batches WHERE ended_at < ?", ended_before)
             gone = self._database.rows(
@@ -138,7 +138,7 @@ class BatchStore:
             return [id for (id,) in gone]
 
     def add_batch(self, record: BatchRecord, most_unfinished: int, most_files: int) -> None:
-        """Raises UnknownFile, TooManyBatches, SpoolFull."""
+        """Adds a batch. Raises UnknownFile, TooManyBatches, SpoolFull."""
         with self._transaction():
             self._file_of(record.owner, record.input_file_id)
             owner, (held, used) = record.owner, self._counted("batches", _UNFINISHED, record.owner)
@@ -157,19 +157,19 @@ class BatchStore:
             )
 
     def batch(self, owner: str, id: str) -> BatchRecord:
-        """Raises UnknownBatch."""
+        """Returns a batch. Raises UnknownBatch."""
         with self._transaction():
             return self._batch_of(owner, id)
 
     def batches(self, owner: str, asked: PageQuery) -> Page[BatchRecord]:
-        """Raises BadRequest where ``after`` is none of them."""
+        """Lists the owner's batches. Raises BadRequest where ``after`` is none of them."""
         with self._transaction():
             rows = self._page("batches", "record", owner, asked)
         records = tuple(_BATCH.validate_json(text) for (text,) in rows[: asked.limit])
         return Page(records, len(rows) > asked.limit)
 
     def unfinished(self) -> list[BatchRecord]:
-        """The oldest first."""
+        """Returns the unfinished batches, the oldest first."""
         with self._transaction():
             rows = [*self._database.rows("SELECT record FROM batches WHERE ended_at IS NULL ORDER BY number")]
         return [_BATCH.validate_json(text) for (text,) in rows]
@@ -181,8 +181,8 @@ class BatchStore:
         changed: Callable[[BatchRecord], BatchRecord],
         new_files: Sequence[FileRecord] = (),
     ) -> BatchRecord:
-        """The batch as it is from now on. ``new_files`` are there from then on. Raises UnknownBatch, and what
-        ``changed`` does."""
+        """Changes a batch, adds ``new_files``, and returns the batch as it is then. Raises UnknownBatch, and
+        what ``changed`` does."""
         with self._transaction():
             record = changed(self._batch_of(owner, id))
             self._database.change(
@@ -196,7 +196,7 @@ class BatchStore:
             return record
 
     def contents(self) -> dict[str, str]:
-        """The owners of all files that have or may get contents, by the file's id."""
+        """Returns the owners of all files that have or may get contents, by the file's id."""
         with self._transaction():
             owners = dict(self._database.rows("SELECT id, owner FROM files"))
         for batch in self.unfinished():
@@ -204,8 +204,8 @@ class BatchStore:
         return owners
 
     def _check_files(self, owner: str, more: int, most: int) -> None:
-        """Raises SpoolFull where so many ``more`` files are too many. Those that a batch may end with count
-        from its beginning on."""
+        """Checks that ``more`` files still fit. A batch's output files count from its beginning. Raises
+        SpoolFull."""
         held, used = self._counted("files", "TRUE", owner)
         own_batches, batches = self._counted("batches", _UNFINISHED, owner)
         held, used = held + FILES_OF_A_BATCH * own_batches, used + FILES_OF_A_BATCH * batches
@@ -216,7 +216,7 @@ class BatchStore:
             )
 
     def _counted(self, table: str, condition: str, owner: str) -> tuple[int, int]:
-        """How many are the owner's, and how many there are."""
+        """Counts the owner's rows, and all rows."""
         ((held, used),) = self._database.rows(
             f"SELECT total(owner = ?), count(*) FROM {table} WHERE {condition}", owner
         )
@@ -246,7 +246,7 @@ class BatchStore:
         condition: str = "",
         values: Sequence[str] = (),
     ) -> list[tuple[Any, ...]]:
-        """One more than asked for, where there is one."""
+        """Returns the page's rows, and one more where there is one."""
         place, beyond = [], ""
         if asked.after is not None:
             last = self._one(f"SELECT number FROM {table} WHERE id = ? AND owner = ?", asked.after, owner)

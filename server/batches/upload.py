@@ -1,7 +1,7 @@
-"""A file that a client uploads as a form, written to the spool as it comes: at no time is it in memory.
+"""Uploads of files as forms, written to the spool as they come: a file is never whole in memory.
 
 Starlette's ``request.form()`` bounds fields and their number, but no file, and spools files to /tmp; so this
-reads python-multipart, which it is made of, itself.
+reads python-multipart, on which Starlette builds, itself.
 """
 
 import os
@@ -17,14 +17,14 @@ from server.errors import BadRequest, TooLarge
 
 MOST_FIELDS = 8
 MOST_OF_A_FIELD = 4096
-"""Bytes."""
+"""Most bytes of a field."""
 _AROUND = 2**16
 """Bytes of a form beside its file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """``fields``: the form's others."""
+    """Uploaded file. ``fields``: the form's other fields."""
 
     filename: str
     bytes: int
@@ -32,7 +32,7 @@ class Uploaded:
 
 
 async def receive(request: Request, archive: Archive, id: str, owner: str, most: int) -> Uploaded:
-    """The form's ``file``, of at most ``most`` bytes, is in the spool as ``id`` then.
+    """Writes the form's ``file``, of at most ``most`` bytes, to the spool as ``id``.
 
     Raises BadRequest, TooLarge, SpoolFull, ClientDisconnect, and then nothing of it is left.
     """
@@ -70,7 +70,7 @@ class _Form:
     """Holds what the parser has found so far. ``fields`` are the values of all parts but the file."""
 
     def __init__(self, content_type: str) -> None:
-        """Raises BadRequest."""
+        """Reads the content type. Raises BadRequest."""
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
@@ -100,7 +100,7 @@ class _Form:
             raise BadRequest(f"The form cannot be read: {error}.") from error
 
     def feed(self, chunk: bytes) -> bytes:
-        """The file's bytes in it. Raises BadRequest."""
+        """Parses a chunk, and returns the file's bytes in it. Raises BadRequest."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -110,7 +110,8 @@ class _Form:
         return data
 
     def filename(self) -> str:
-        """Once all was fed. Raises BadRequest where it is not a whole form with a file."""
+        """Returns the file's name, once all was fed. Raises BadRequest where the form is not whole or has no
+        file."""
         if not self._ended:
             raise BadRequest("The form ends in the middle; send it again.")
         if self._filename is None:

@@ -1,4 +1,4 @@
-"""An API key as a request meets it: its name, what it may use, its limits. And its secret, as a hash."""
+"""API keys as requests meet them: name, permitted models, limits; and their secrets, as hashes."""
 
 import hashlib
 import hmac
@@ -15,14 +15,14 @@ from experts.spec import Strict
 from memory_tiers.events import Priority
 
 ANONYMOUS = "anonymous"
-"""The name under which those are counted who need no key."""
+"""Name that counts the usage of clients without a key."""
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-"""From the first served to the last."""
+"""Priorities from the first served to the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a key may use at most; None: as much as there is. ``tokens_per_day``: of a day of UTC."""
+    """Limits of one API key; None: unlimited. ``tokens_per_day``: of a day of UTC."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -32,8 +32,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``models``: the names of compositions and experts it may ask for; None: any. ``priority``: its
-    requests', and the highest they may ask for; None: as they ask."""
+    """API key. ``models``: the compositions and experts it may ask for; None: any. ``priority``: its
+    requests' priority, and the highest they may ask for; None: as they ask."""
 
     name: str
     limits: Limits = Limits()
@@ -44,7 +44,7 @@ class Key:
         return self.models is None or model in self.models
 
     def priority_of(self, asked: Priority | None) -> Priority:
-        """None: the request does not ask for any."""
+        """Returns the priority of a request. ``asked`` None: the request does not ask for any."""
         if self.priority is None:
             return asked or "normal"
         return max(asked or self.priority, self.priority, key=PRIORITIES.index)
@@ -52,14 +52,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """A secret of ``key``: its SHA-256."""
+    """Secret of ``key``, as its SHA-256."""
 
     digest: bytes
     key: Key
 
 
 class KeyRing:
-    """Keys by their secrets. ``ever``: whether there are any, or were."""
+    """Keys by their secrets. ``ever``: whether there are or were any."""
 
     def __init__(self, keys: Iterable[Hashed] = (), *, ever: bool = False) -> None:
         self._by_digest: Mapping[bytes, Hashed] = {hashed.digest: hashed for hashed in keys}
@@ -73,36 +73,36 @@ class KeyRing:
         return self._by_name.get(name)
 
     def find(self, digest: bytes) -> Key | None:
-        """How long the look-up takes may tell something of the hashes, of which no secret follows; it never
-        depends on a secret."""
+        """Finds the key of a secret's hash. The time that takes may reveal something of the hashes, from
+        which no secret follows; it never depends on a secret."""
         hashed = self._by_digest.get(digest)
         return hashed.key if hashed is not None and hmac.compare_digest(hashed.digest, digest) else None
 
 
 def digest_of(secret: bytes) -> bytes:
-    """A plain SHA-256: a secret of 256 random bits cannot be guessed however fast its guesses are hashed, so
-    a slow or salted hash would cost each request its time for nothing."""
+    """Returns a plain SHA-256: a secret of 256 random bits cannot be guessed however fast its guesses are
+    hashed, so a slow or salted hash would cost each request its time for nothing."""
     return hashlib.sha256(secret).digest()
 
 
 def new_secret() -> str:
-    """``sk-coe-``, a part that may be shown, and 256 random bits."""
+    """Returns ``sk-coe-``, a part that may be shown, and 256 random bits."""
     return f"sk-coe-{secrets.token_hex(4)}-{secrets.token_urlsafe(32)}"
 
 
 def shown(secret: str) -> str:
-    """The part of a new secret by which people tell it from others."""
+    """Returns the part of a new secret by which people tell it from others."""
     return secret[: len("sk-coe-") + 8]
 
 
 HASH = "sha256:"
-"""Before the hash of a secret, in hexadecimal, where a secret might stand."""
+"""Prefix of a secret's hash, in hexadecimal, where a secret might stand."""
 _SECRET, _MAPPING = "<secret>", "<mapping>"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def _sendable(secret: SecretStr) -> SecretStr:
-    """Raises ValueError for a key that every client sends, as an empty one, or that none can."""
+    """Raises ValueError for an empty key, which every client sends, and for one that no client can send."""
     text = secret.get_secret_value()
     if not text or text != text.strip():
         raise ValueError(
@@ -129,9 +129,9 @@ class KeyConfig(Strict):
     """The secret that clients send, or sha256: and its hash in hexadecimal, as coe keys create --yaml prints
     it. Hash random secrets alone: a short one is guessed from its hash."""
     name: str | None = None
-    """By which its usage is counted. Absent means config- and the beginning of its hash."""
+    """Name under which its usage is counted. Absent means config- and the beginning of its hash."""
     models: tuple[str, ...] | None = None
-    """Compositions and experts it may ask for, and sees in /v1/models; absent means all. Who may use a
+    """Compositions and experts it may ask for, and sees in /v1/models; absent means all. A key that may use a
     composition gets the answers of every expert that it chooses."""
     requests_per_minute: PositiveInt | None = None
     """Most requests in any 60 seconds; absent means no limit."""
@@ -181,14 +181,15 @@ def _kind(given: object) -> str:
 ApiKey = Annotated[
     Annotated[ApiSecret, Tag(_SECRET)] | Annotated[KeyConfig, Tag(_MAPPING)], Discriminator(_kind)
 ]
-"""The tags are in the paths of pydantic's errors, where ``server/config/settings.py`` leaves them out."""
+"""Key forms of a configuration. Their tags are in the paths of pydantic's errors, where
+``server/config/settings.py`` leaves them out."""
 
 
 TAGS = (_SECRET, _MAPPING)
 
 
 def hashed_of(given: SecretStr | KeyConfig) -> Hashed:
-    """Of a key as a configuration has it."""
+    """Returns the hash of a key as a configuration has it."""
     if isinstance(given, KeyConfig):
         return given.hashed
     digest = digest_in(given)
@@ -200,7 +201,7 @@ def _name_of(digest: bytes) -> str:
 
 
 def digest_in(secret: SecretStr) -> bytes:
-    """The hash of a secret as it is written in a configuration."""
+    """Returns the hash of a secret as it is written in a configuration."""
     text = secret.get_secret_value()
     if text.startswith(HASH):
         return bytes.fromhex(text.removeprefix(HASH))
@@ -208,7 +209,7 @@ def digest_in(secret: SecretStr) -> bytes:
 
 
 def checked_name(name: str) -> str:
-    """Raises ValueError."""
+    """Returns a key's name. Raises ValueError."""
     if not _NAME.fullmatch(name) or name == ANONYMOUS:
         raise ValueError(
             f"{name[:100]!r} cannot name a key: take up to 64 letters, digits and . _ @ -, not {ANONYMOUS!r}"

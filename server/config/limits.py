@@ -1,4 +1,4 @@
-"""What a client may send and how long it may take: ``server.limits`` of the configuration."""
+"""Limits on clients' requests and their time: ``server.limits`` of the configuration."""
 
 from pydantic import ByteSize, Field
 
@@ -13,7 +13,7 @@ class LimitsConfig(Strict):
     requests: int = Field(default=1024, ge=1)
     """Requests under way at once, those that wait for an expert too; one more is told 503."""
     bodies: ByteSize = ByteSize(2**30)
-    """Bodies of all requests under way together; who sends more is told 503."""
+    """Bodies of all requests under way together; a request beyond is told 503."""
     url: ByteSize = ByteSize(8 * 2**10)
     """Longest path with its query."""
     headers: ByteSize = ByteSize(32 * 2**10)
@@ -29,7 +29,8 @@ class LimitsConfig(Strict):
     json_depth: int = Field(default=100, ge=8, le=200)
     """How deep arrays and objects of a body may be nested."""
     json_parts: int = Field(default=100_000, ge=100)
-    """Most arrays, objects and keys of a body: parsing them holds up everybody, 100,000 for up to 20 ms."""
+    """Most arrays, objects and keys of a body: parsing them holds up all requests, 100,000 for up to 20
+    ms."""
     json_values: int = Field(default=300_000, ge=100)
     """Most values of a body beside these: as many as OpenAI takes tokens of one request for embeddings."""
     headers_s: float = Field(default=15.0, gt=0)

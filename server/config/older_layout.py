@@ -1,4 +1,4 @@
-"""What an older version kept elsewhere: beside the configuration, or in the root of a checkout."""
+"""Files that older versions kept elsewhere: beside the configuration, or in the root of a checkout."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from server.config.places import KEPT, anchored, kept_at, state_of
 from server.storage.relocation import is_ours
 
 DATABASE = "batches.sqlite"
-"""In ``batches.folder``."""
+"""File name of the batches, in ``batches.folder``."""
 _STORE = ".models"
-"""What ``store`` was where a configuration did not say."""
+"""Former default of ``store``."""
 _OF_A_CHECKOUT = {"models": ".models", "models-lora": ".models-lora", "logs": "logs"}
-"""What the shipped configurations called in a checkout what they call ``store`` or ``logs`` now."""
+"""Former paths in a checkout, in the shipped configurations, of today's ``store`` and ``logs``."""
 
 
 class Written(Protocol):
-    """A configuration as it is written: paths are relative still."""
+    """Configuration as it is written: paths are relative still."""
 
     @property
     def state(self) -> Path | None: ...
@@ -33,8 +33,8 @@ class Written(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is at ``old``, and is to be at ``new``, where ``setting`` says now. ``binds``: nothing is done
-    before it is moved."""
+    """File or folder at ``old`` that belongs at ``new``, which ``setting`` names now. ``binds``: it must be
+    moved before anything else is done."""
 
     setting: str
     old: Path
@@ -66,7 +66,7 @@ def _older_places(settings: Written, setting: str, now: Path, folder: Path, stat
 
 
 def _found(settings: Written, setting: str, old: Path, new: Path) -> Iterator[Left]:
-    """What is there and is ours."""
+    """Yields the file or folder if it exists and is the gateway's."""
     match setting:
         case "store":
             prepared = any((old / name / MANIFEST).is_file() for name in settings.experts)

@@ -16,13 +16,13 @@ KEPT = (
     "responses.file",
     "tiers.event_log",
 )
-"""The settings that say where something is kept. A relative one counts from ``state``."""
+"""Settings that say where something is kept. A relative path counts from ``state``."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def kept_at(settings: object, setting: str) -> Path | None:
-    """What one of ``KEPT`` says in a configuration. None: it says nothing, or its section is absent."""
+    """Returns the path that a setting of ``KEPT`` has. None: it is unset, or its section is absent."""
     value: Any = settings
     for part in setting.split("."):
         value = None if value is None else getattr(value, part)
@@ -31,8 +31,8 @@ def kept_at(settings: object, setting: str) -> Path | None:
 
 
 def state_of(given: Path | None, folder: Path) -> Path:
-    """The state folder of a configuration whose file is in ``folder``, and which names ``given``. Raises
-    RuntimeError where it names none and the user has no home."""
+    """Returns the state folder of a configuration whose file is in ``folder``, and which names ``given``.
+    Raises RuntimeError where it names none and the user has no home."""
     return default_state() if given is None else anchored(given, folder)
 
 
@@ -41,7 +41,7 @@ def anchored(path: Path, folder: Path) -> Path:
 
 
 def kept_in(settings: Model, state: Path) -> Model:
-    """``settings`` with absolute paths of what is kept."""
+    """Returns ``settings`` with absolute paths of what is kept."""
     for setting in KEPT:
         path = kept_at(settings, setting)
         if path is not None:
@@ -50,6 +50,6 @@ def kept_in(settings: Model, state: Path) -> Model:
 
 
 def replaced(model: Model, setting: str, value: object) -> Model:
-    """``model`` with another value of a field, or of a field's field."""
+    """Returns ``model`` with another value of a field, or of a field's field."""
     field, _, rest = setting.partition(".")
     return model.model_copy(update={field: replaced(getattr(model, field), rest, value) if rest else value})

@@ -1,4 +1,4 @@
-"""What is wrong first with a configuration, for people."""
+"""First problem of a configuration, as one line for operators."""
 
 import difflib
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from server.config.api_keys import TAGS
 
 
 def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
-    """One line: where, and what to write instead. ``root``: the model of the whole configuration."""
+    """Returns one line: where the problem is, and what to write instead. ``root``: the model of the whole
+    configuration."""
     # A misspelt field is also a missing one; the misspelling is what to say.
     problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
     location = [str(part) for part in problem["loc"] if part not in TAGS]
@@ -30,7 +31,7 @@ def _suggestion(name: str, fields: list[str]) -> str:
 
 
 def _fields_at(root: type[BaseModel], location: list[str]) -> list[str]:
-    """Field names of the model at a path such as ``["experts", "law", "checkpoint"]``."""
+    """Returns the field names of the model at a path such as ``["experts", "law", "checkpoint"]``."""
     model = root
     keyed = False  # the next part is a key of a dict or a position, not a field
     for part in location:

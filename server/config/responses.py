@@ -8,15 +8,16 @@ from experts.spec import Strict
 
 
 class ResponsesConfig(Strict):
-    """What ``/v1/responses`` keeps for clients to read and to go on from (docs/guides/responses.md)."""
+    """Responses kept for clients to read and to go on from at ``/v1/responses``
+    (docs/guides/responses.md)."""
 
     file: Path | None = None
-    """SQLite file that outlives a restart; a relative path counts from ``state``. Absent: they
-    are kept in memory."""
+    """SQLite file that outlives a restart; a relative path counts from ``state``. Absent: responses are kept
+    in memory."""
     keep_days: float = Field(default=30, gt=0)
-    """Days after which a response is deleted that nobody went on from."""
+    """Days after which a response that no other goes on from is deleted."""
     max_count: int = Field(default=10_000, ge=1)
-    """Most responses kept. To make room, whoever has the most loses the oldest."""
+    """Most responses kept. To make room, the owner of the most loses its oldest."""
     max_bytes: ByteSize = Field(default=ByteSize(256 * 2**20), ge=2**20)
     """Largest size of them all, at least 1MiB. Room is made likewise."""
     max_stream_bytes: ByteSize = Field(default=ByteSize(64 * 2**20), ge=2**20)

@@ -24,7 +24,7 @@ from server.config.problems import first_problem
 from server.config.responses import ResponsesConfig
 
 GIVES_VECTORS = "gives embeddings and answers no questions"
-"""Why an expert of a family that embeds is none of a composition."""
+"""Reason why an expert of a family that embeds cannot be part of a composition."""
 
 
 class SettingsError(Exception):
@@ -49,7 +49,7 @@ class ServerConfig(Strict):
     API key does. Absent means that only this machine may, and only where callers need no key."""
     metrics_key: Secret | None = None
     """Key that /metrics needs, as ``Authorization: Bearer KEY``; the admin key does too. Absent means that
-    anybody may see them who reaches the listener."""
+    any client of the listener may see them."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of a listener of its own for operators, /metrics and /ready, which the other then has no more; 0
     takes a free one. Absent means that one listener has all."""
@@ -157,10 +157,11 @@ class Settings(Strict):
     batches: BatchesConfig | None = None
     """Files and batches; absent means that none are taken."""
     responses: ResponsesConfig = ResponsesConfig()
-    """What ``/v1/responses`` keeps for clients to read and to go on from (docs/guides/responses.md)."""
+    """Responses kept for clients to read and to go on from at ``/v1/responses``
+    (docs/guides/responses.md)."""
 
     def base_of(self, expert: str) -> CheckpointSource | None:
-        """The base that a LoRA expert is served with."""
+        """Returns the base that a LoRA expert is served with."""
         return self.families[self.experts[expert].family].base
 
     def task_of(self, expert: str) -> Task:
@@ -168,11 +169,11 @@ class Settings(Strict):
 
     @property
     def generating(self) -> frozenset[str]:
-        """The experts that a composition may choose: those that write text."""
+        """Returns the experts that a composition may choose: those that generate text."""
         return frozenset(name for name in self.experts if self.task_of(name) == "generate")
 
     def check_models(self, names: Iterable[str], where: str) -> None:
-        """Raises ValueError for what is neither a composition nor an expert."""
+        """Raises ValueError for a name of neither a composition nor an expert."""
         for name in names:
             if name not in self.compositions and name not in self.experts:
                 raise ValueError(f"{where}: {_unknown(name, [*self.compositions, *self.experts])}")
@@ -207,7 +208,7 @@ class Settings(Strict):
         return self
 
     def _check_answers(self, expert: str, where: str) -> None:
-        """Raises ValueError for what is no expert, or one that cannot be a composition's."""
+        """Raises ValueError for a name of no expert, or of one that cannot be part of a composition."""
         if expert not in self.experts:
             raise ValueError(f"{where}: {_unknown(expert, self.experts)}")
         if expert not in self.generating:
@@ -256,7 +257,7 @@ def read(path: Path) -> Settings:
 
 
 def _absolute(settings: Settings, folder: Path) -> Settings:
-    """``folder``: of the configuration file."""
+    """Returns ``settings`` with absolute paths. ``folder``: of the configuration file."""
 
     def source(given: CheckpointSource) -> CheckpointSource:
         if given.folder is None:

@@ -17,7 +17,8 @@ log = logging.getLogger("coe.requests")
 
 
 class Account:
-    """Notes what a request is and has used so far. ``close`` it once, however the request ends."""
+    """Account of one request: its identity and its usage so far. ``close`` it once, however the request
+    ends."""
 
     __slots__ = (
         "_began",
@@ -32,7 +33,7 @@ class Account:
     )
 
     def __init__(self, services: Services, request_id: str, peer: str) -> None:
-        """``peer``: the address it came from; a hyphen if it came from none."""
+        """``peer``: the client's address; a hyphen if there is none."""
         self._services = services
         self._began = time.monotonic()
         self._recorded: Recorded | None = None
@@ -48,7 +49,7 @@ class Account:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the request came."""
+        """Returns the seconds since the request came."""
         return time.monotonic() - self._began
 
     async def enter(self, request: ModelRequest, *, computes: bool) -> None:
@@ -59,7 +60,7 @@ class Account:
         self.admission.enter(self._services.catalog.name_of(request.model), estimate)
 
     def counted(self, answer: bytes | StreamedAnswer) -> bytes | StreamedAnswer:
-        """``answer``, which the gateway gives by itself, with the tokens counted that it says it took."""
+        """Returns ``answer``, which the gateway gives by itself, and counts the tokens that it reports."""
         return self.tokens.whole(answer) if isinstance(answer, bytes) else answer
 
     def first_bytes(self) -> None:
@@ -67,20 +68,20 @@ class Account:
         self._services.metrics.first_bytes(self.expert, self.seconds)
 
     def remember(self, route: Route, caller: Caller) -> None:
-        """Records what was decided, so that feedback can be about it."""
+        """Records the routing decision, so that feedback can be about it."""
         feedback = self._services.feedback
         if route.decision is not None and feedback is not None:
             self._recorded = feedback.decided(self.request_id, caller.owner, route.composition, route)
 
     def handed_over(self) -> "Account":
-        """Opens the account of the work that goes on for this request. What was reserved is settled there."""
+        """Opens the account of the work that goes on for this request. The reservation is settled there."""
         other = Account(self._services, self.request_id, self._peer)
         other.model = self.model
         other.admission, self.admission = self.admission, None
         return other
 
     def close(self, status: int, *, stayed: bool) -> None:
-        """``stayed``: whether the client was there to the end."""
+        """Settles the request. ``stayed``: whether the client was there to the end."""
         outcome, seconds = str(status) if stayed else "client_left", self.seconds
         if self.admission is not None:
             self.admission.settle(self.expert, self.tokens.spent, failed=status >= 400)

@@ -1,4 +1,4 @@
-"""From an expert to the first bytes of its answer, over an engine's restart if need be."""
+"""Calls of an engine, up to an answer's first bytes, over an engine's restart if need be."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +16,8 @@ from server.resilience.circuit_breakers import Attempt, Breakers
 from server.resilience.stall_timeout import unstalled
 
 RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
-"""Pauses before trying again work that an engine lost before anything of it reached the client."""
+"""Pauses in seconds before work that an engine lost is tried again, if none of its answer has reached the
+client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class EngineRequest:
 
 @dataclass(slots=True)
 class OpenAnswer:
-    """An answer to ``sent`` whose first bytes, ``head``, are here, and its lease. Leaving it gives both
-    back."""
+    """Answer to ``sent`` whose first bytes, ``head``, have arrived, with its lease. Leaving it closes the
+    answer and releases the lease."""
 
     sent: EngineRequest
     lease: Lease
@@ -45,7 +46,7 @@ class OpenAnswer:
         return self.answer.status
 
     def events(self, stall_timeout_s: float) -> AsyncIterator[bytes]:
-        """Iterates over the whole answer. Raises EngineStalled if nothing comes for so long; 0: never."""
+        """Iterates over the whole answer. Raises EngineStalled if no bytes come for so long; 0: never."""
         return unstalled(self._events(), stall_timeout_s) if stall_timeout_s else self._events()
 
     async def _events(self) -> AsyncIterator[bytes]:
@@ -101,7 +102,7 @@ async def open_answer(
 
 
 async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
-    """Gives back the lease if it raises."""
+    """Opens an answer. Releases the lease if it raises."""
     try:
         answer = await lease.engine.request(lease.expert, sent.path, sent.body)
         try:

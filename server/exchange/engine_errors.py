@@ -14,8 +14,8 @@ _ENGINE_TYPES = {400: "invalid_request_error", 404: "invalid_request_error", 422
 
 
 def engine_failure(status: int, body: bytes) -> Failure:
-    """Words vLLM's error as OpenAI does (vLLM's ``type`` is a Python class, its ``code`` the status). A
-    failure of its own, which may say anything, stays in its log."""
+    """Returns vLLM's error in OpenAI's words (vLLM's ``type`` is a Python class, its ``code`` the status).
+    The text of a failure of vLLM itself, which may say anything, stays in the log."""
     message, param = f"The expert's engine answered {status}. {BY_ITSELF}", None
     if status < 500:
         with contextlib.suppress(orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
@@ -28,7 +28,8 @@ def engine_failure(status: int, body: bytes) -> Failure:
 
 
 def _field(param: object, message: str) -> str | None:
-    """Names vLLM's ``param`` as a field of the request; where there is none, what ``message`` begins with."""
+    """Returns vLLM's ``param`` as a field of the request; where there is none, the field that ``message``
+    begins with."""
     if param in ("input_tokens", "input_text"):
         return None  # how long a prompt is
     if not isinstance(param, str):
@@ -38,7 +39,7 @@ def _field(param: object, message: str) -> str | None:
 
 
 def _plainly(message: str) -> str:
-    """Writes for people what vLLM lists as Python dicts with the parameter repeated."""
+    """Shortens vLLM's message, which lists pydantic's problems as Python dicts and repeats the parameter."""
     message = _REPEATED.sub("", message)
     first, _, listed = message.partition(":\n")
     if not first.endswith(("validation error", "validation errors")):

@@ -71,7 +71,7 @@ class HttpArrival:
         )
 
     def check(self, caller: Caller, request: ModelRequest) -> None:
-        """Takes all that an endpoint takes."""
+        """Checks nothing: HTTP takes all that an endpoint takes."""
 
     def route(self, request: ModelRequest) -> Awaitable[Routed]:
         return self._services.route(request, self._headers.get("x-coe-category"))
@@ -123,7 +123,7 @@ class HttpDestination:
 
 
 def _priority(headers: Mapping[str, str]) -> Priority | None:
-    """None: the client does not say. Raises BadRequest."""
+    """Returns the priority that the client asks for; None: none. Raises BadRequest."""
     given = headers.get("x-coe-priority")
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""The common part of OpenAI's endpoints: an engine speaks their words, so its answers pass as they are."""
+"""Base of OpenAI's endpoints: engines speak OpenAI's API, so their answers pass unchanged."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass

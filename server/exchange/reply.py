@@ -1,4 +1,4 @@
-"""Tells one request's headers, answer and error to wherever the answer goes."""
+"""Reply to one request: its headers, answer or error, for wherever the answer goes."""
 
 import logging
 
@@ -15,7 +15,7 @@ log = logging.getLogger("coe.requests")
 
 
 class Reply:
-    """Gathers headers until the answer begins, and words errors before and after that."""
+    """Reply that gathers headers until the answer begins, and words errors before and after that."""
 
     def __init__(self, endpoint: Endpoint, destination: Destination, account: Account) -> None:
         self._endpoint = endpoint
@@ -30,24 +30,24 @@ class Reply:
 
     @property
     def status(self) -> int:
-        """HTTP status; zero until something was told."""
+        """Returns the HTTP status; zero until the reply has begun."""
         return self._destination.status
 
     def note_limits(self) -> None:
-        """Says what is left of the key's limits now."""
+        """Adds the headers of the key's remaining limits."""
         if self._account.admission is not None:
             self._headers |= self._endpoint.limit_headers(self._account.admission.remaining())
 
     def note_route(self, route: Route) -> None:
-        """Says which expert answers, before it is there."""
+        """Adds the headers of the chosen expert, before it is ready."""
         self._headers |= of_route(route)
 
     def note_lease(self, lease: Lease) -> None:
-        """Says how long the request waited."""
+        """Adds the headers of the request's wait."""
         self._headers |= of_lease(lease)
 
     async def tell(self, answer: bytes | StreamedAnswer) -> None:
-        """Tells an answer of status 200, from its beginning to its end."""
+        """Sends an answer of status 200, from its beginning to its end."""
         if isinstance(answer, bytes):
             await self._destination.whole(200, answer, self._headers)
             return
@@ -60,12 +60,13 @@ class Reply:
         await self._destination.end()
 
     async def comment(self, comment: bytes) -> None:
-        """Tells a client that waits for its stream to begin that it is not forgotten."""
+        """Sends a comment to a client whose stream has not begun yet."""
         await self._destination.start_stream(self._headers)
         await self._destination.part(comment)
 
     async def fail(self, error: Exception) -> None:
-        """Tells what went wrong, as the error table says it. The log has what clients are not told."""
+        """Sends the error as the error table renders it. The log has the details that clients are not
+        told."""
         row = rendering_of(error)
         if row.status == 500:
             log.error("request %s failed", self._account.request_id, exc_info=error)
@@ -80,7 +81,7 @@ class Reply:
         await self._refuse(failure_of(error))
 
     async def engine_refused(self, status: int, body: bytes) -> None:
-        """Tells what an engine answered with an error status."""
+        """Sends the error that an engine answered with."""
         if status >= 500:
             log.error("request %s: the engine answered %d", self._account.request_id, status)
         await self._refuse(engine_failure(status, body))

@@ -1,4 +1,4 @@
-"""How many tokens an answer took, read from its bytes as they pass."""
+"""Token counts of an answer, read from its bytes as they pass."""
 
 import asyncio
 import json
@@ -11,16 +11,16 @@ from server.access.usage import Spent
 from server.transport import sse
 
 _USAGE = b'"usage":{'
-"""Cannot occur inside a text: there the quotes are escaped."""
+"""Start of the usage. It cannot occur inside a text: there the quotes are escaped."""
 _FINISH = b'"finish_reason":"'
-"""Cannot either: it says that a choice ends."""
+"""Start of a choice's end. It cannot occur inside a text either."""
 _JSON = json.JSONDecoder()
 
 
 class TokenCounter:
-    """Tokens as the engine counted them; ``cached_tokens`` are among ``prompt_tokens``, ``reasoning_tokens``
-    among ``completion_tokens``. If the
-    answer was cut off before it did, ``completion_tokens`` are the events that came; ``exact`` is False."""
+    """Counter of tokens as the engine reports them; ``cached_tokens`` are among ``prompt_tokens``,
+    ``reasoning_tokens`` among ``completion_tokens``. If the answer was cut off before the report,
+    ``completion_tokens`` counts the events that came, and ``exact`` is False."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
@@ -42,16 +42,16 @@ class TokenCounter:
         )
 
     def whole(self, body: bytes) -> bytes:
-        """Counts, and gives back ``body``."""
+        """Counts the tokens of ``body``, and returns it."""
         self._take({"usage": usage_in(body)})
         return body
 
     async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
-        """Counts what passes. Without ``keep`` the event that only says the usage is left out.
+        """Counts what passes. Without ``keep`` the event that only has the usage is left out.
 
-        vLLM says its fingerprint in that one if there is one, else where a choice ends. So without ``keep``
-        a piece in which one ends waits for the next, which comes at once, and takes the fingerprint over.
-        Raises what ``events`` does, after all that came before.
+        vLLM puts its fingerprint into that event if there is one, else where a choice ends. So without
+        ``keep`` a piece in which one ends waits for the next, which comes at once, and takes the fingerprint
+        over. Raises what ``events`` does, after all that came before.
         """
         waiting = b""
         try:
@@ -73,7 +73,7 @@ class TokenCounter:
             yield waiting
 
     def _counted(self, chunk: bytes, keep: bool) -> bytes:
-        """Counts, and gives back what passes of ``chunk``."""
+        """Counts the tokens in ``chunk``, and returns the part of it that passes."""
         passing: list[bytes] = []
         for event in sse.split(chunk):
             data = sse.data_of(event) if _USAGE in event else None
@@ -101,8 +101,8 @@ class TokenCounter:
 
 
 def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
-    """Finds the usage that ``body``, a JSON object, says last or ``first``; None: it says none. It is not
-    read as a whole: vectors are long, and the usage comes after them."""
+    """Returns the last or ``first`` usage in ``body``, a JSON object; None: it has none. The body is not
+    parsed as a whole: vectors are long, and the usage comes after them."""
     at = body.find(_USAGE) if first else body.rfind(_USAGE)
     if at < 0:
         return None
@@ -112,7 +112,7 @@ def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
 
 
 def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:
-    """``event``, if a choice ends in it, with the field that vLLM would have put there."""
+    """Returns ``event``, if a choice ends in it, with the field that vLLM would have put there."""
     if _FINISH not in event or not event.endswith(b"}" + sse.END):
         return event
     return event[: -len(sse.END) - 1] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}" + sse.END

@@ -12,10 +12,10 @@ from server.responses.events import error_event
 from server.transport import sse
 
 REJOIN_S = 600.0
-"""How long the events of a response can be asked for that has ended."""
+"""Seconds that an ended response's events are kept."""
 _AT_ONCE = 1000
 _OVERHEAD = 64
-"""Bytes that Python takes beside those of an event."""
+"""Bytes that Python takes for an event beside its own."""
 _GONE = "they were more than are kept, or it has fallen behind: retrieve the response without 'stream'."
 
 
@@ -34,11 +34,11 @@ class Journal:
 
     @property
     def next(self) -> int:
-        """The number of the next event."""
+        """Returns the number of the next event."""
         return self._first + len(self._events)
 
     def write(self, chunk: bytes) -> None:
-        """Whole events, and comments, which reach only those who follow just now."""
+        """Appends whole events, and comments, which reach only the clients that follow just now."""
         assert not self.ended, "a journal that ended is not written to"
         for event in sse.split(chunk):
             if sse.is_comment(event):
@@ -50,25 +50,25 @@ class Journal:
         self._journals.make_room()
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Ends the journal: no more events come."""
         self.ended = True
         self._tell()
 
     def forget_half(self) -> None:
-        """The older one, at least an event."""
+        """Drops the older half of the events, at least one."""
         count = (len(self._events) + 1) // 2
         self._grown(-sum(len(event) + _OVERHEAD for event in self._events[:count]))
         del self._events[:count]
         self._first += count
 
     def since(self, number: int) -> list[bytes]:
-        """The events from ``number`` on, not all if they are many. Raises EventsGone."""
+        """Returns the events from ``number`` on, not all if they are many. Raises EventsGone."""
         if number < self._first:
             raise EventsGone(f"The events from number {number} on are not kept any more: {_GONE}", "stream")
         return self._events[number - self._first : number - self._first + _AT_ONCE]
 
     async def comment(self) -> bytes:
-        """Waits until there is an event or a comment. A comment alone is given back."""
+        """Waits until there is an event or a comment. Returns a comment that came alone."""
         at, news = self.next, self._news
         await news.wait()
         return self._comment if at == self.next and not self.ended else b""
@@ -87,10 +87,10 @@ class Journal:
 
 class Following:
     """Implements ``server.exchange.destination.StreamedAnswer`` for one client of a journal. ``next``: the
-    number of the event that it hears next."""
+    number of its next event."""
 
     def __init__(self, journal: Journal, next: int) -> None:
-        """Raises EventsGone."""
+        """Begins at event ``next``. Raises EventsGone."""
         journal.since(next)
         self._journal = journal
         self.next = next
@@ -102,7 +102,7 @@ class Following:
         return error_event(failure, self.next)
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Until there are no more. Raises EventsGone."""
+        """Yields events until the journal ends. Raises EventsGone."""
         while True:
             events = self._journal.since(self.next)
             if events:
@@ -128,14 +128,14 @@ class Journals:
         return journal
 
     def end(self, id: str) -> None:
-        """Forgets it after a while. It may have been dropped."""
+        """Ends a journal and drops it after a while. It may have been dropped already."""
         if id in self._journals:
             self._journals[id].end()
             loop = asyncio.get_running_loop()
             self._forgetting[id] = loop.call_later(REJOIN_S, self.drop, id)
 
     def drop(self, id: str) -> None:
-        """Ends and forgets it, if there is one."""
+        """Ends and drops a journal, if there is one."""
         timer = self._forgetting.pop(id, None)
         if timer is not None:
             timer.cancel()
@@ -149,7 +149,7 @@ class Journals:
             self.drop(id)
 
     def find(self, id: str) -> Journal:
-        """Raises EventsGone."""
+        """Returns a journal. Raises EventsGone."""
         journal = self._journals.get(id)
         if journal is None:
             raise EventsGone(

@@ -1,4 +1,4 @@
-"""The items of a conversation as clients send them, checked and in one form.
+"""Items of a conversation as clients send them, checked and in one form.
 
 OpenAI lets clients write a message short: a text for its content, no type. Here each item has its type, and
 each content is a list of parts, as it is kept and shown again.
@@ -10,7 +10,7 @@ from typing import Any
 from server.errors import BadRequest, NotCapable
 
 Item = Mapping[str, Any]
-"""As OpenAI words it."""
+"""Item as OpenAI words it."""
 _TEXTS = ("input_text", "output_text", "text")
 
 
@@ -25,7 +25,7 @@ def input_items(given: str | list[Any] | None) -> list[dict[str, Any]]:
 
 
 def reference(item: Item) -> str | None:
-    """The id of the item that ``item`` stands for. None: it is one itself."""
+    """Returns the id that a reference names. None: ``item`` is no reference."""
     return str(item["id"]) if item["type"] == "item_reference" else None
 
 

@@ -1,4 +1,4 @@
-"""The output items of a response while they come: a message, a thought, a call of a tool."""
+"""Output items of a response while they come: messages, reasoning, tool calls."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ Logprobs = Sequence[Mapping[str, Any]]
 
 
 class Output(Protocol):
-    """One item. Its events have no number yet."""
+    """One output item. Its events have no number yet."""
 
     @property
     def item(self) -> dict[str, Any]: ...
@@ -30,7 +30,7 @@ class _Text(ABC):
 
     prefix: str
     words: str
-    """Between ``response.`` and ``.delta`` in the names of its events."""
+    """Part between ``response.`` and ``.delta`` in the names of its events."""
 
     def __init__(self, index: int, hex: str) -> None:
         self._index = index
@@ -66,7 +66,7 @@ class _Text(ABC):
         yield {"type": "response.output_item.done", "output_index": self._index, "item": self.item}
 
     def shown(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Says of them what events do."""
+        """Returns the events' field for ``logprobs``."""
         return {}
 
     def _place(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Message(_Text):
 
 
 class Thought(_Text):
-    """Implements ``Output``. Reasoning, as the engine's parser tells it from the answer."""
+    """Implements ``Output``: reasoning, as the engine's parser tells it from the answer."""
 
     prefix = "rs"
     words = "reasoning_text"
@@ -142,7 +142,7 @@ class Call:
 
 
 class CustomCall:
-    """Implements ``Output``. A call of a custom tool, which to the expert is a function with one text."""
+    """Implements ``Output``: a call of a custom tool, which to the expert is a function with one text."""
 
     def __init__(self, index: int, hex: str, call_id: str, name: str) -> None:
         self._index = index

@@ -25,7 +25,7 @@ _ELSEWHERE = {
     "function_call": "'tool_choice'",
     "n": "several requests",
 }
-"""Fields of a chat completion, and what says it here."""
+"""Fields of a chat completion, and their counterparts here."""
 _REFUSED = {
     "conversation": "conversations are not kept: use 'previous_response_id'",
     "prompt": "prompt templates are not kept: send the text",
@@ -64,7 +64,7 @@ _Value = Annotated[str, Field(max_length=512)]
 
 
 class ResponsesRequest(_Wire):
-    """OpenAI's request. What it does not name is the engine's to take or refuse."""
+    """OpenAI's request. Fields that it does not name are the engine's to take or refuse."""
 
     model: str
     input: str | list[Any] | None = None
@@ -102,7 +102,7 @@ class ResponsesRequest(_Wire):
 
 
 def read_request(raw: bytes) -> ResponsesRequest:
-    """Raises BadRequest and NotCapable naming the field."""
+    """Reads a request. Raises BadRequest and NotCapable naming the field."""
     body = parse_object(raw, "'model' and 'input'")
     check_owned(body)
     for field, instead in _ELSEWHERE.items():
@@ -128,8 +128,8 @@ def read_request(raw: bytes) -> ResponsesRequest:
 def chat_request(
     asked: ResponsesRequest, tools: Tools, earlier: Sequence[Item], items: Sequence[Item]
 ) -> ModelRequest:
-    """``earlier``: what ``previous_response_id`` stands for. ``items``: those of ``input``. Raises
-    BadRequest."""
+    """Builds the chat completion. ``earlier``: the items that ``previous_response_id`` stands for. ``items``:
+    those of ``input``. Raises BadRequest."""
     transcript = Transcript(asked.instructions)
     for item in earlier:
         transcript.add(item, "previous_response_id")
@@ -193,7 +193,7 @@ def echo(asked: ResponsesRequest, tools: Tools, engine_body: Mapping[str, Any]) 
 
 
 def renamed(failure: Failure) -> Failure:
-    """Names the field at fault as the client called it."""
+    """Renames the field at fault as the client called it."""
     field = (failure.param or "").partition("[")[0]
     return replace(failure, param=_PARAMS[field]) if field in _PARAMS else failure
 

@@ -1,4 +1,4 @@
-"""The responses that are kept: an SQLite file or memory, bounded in number, bytes and age.
+"""Store of responses: an SQLite file or memory, bounded in number, bytes and age.
 
 Deleted rows are overwritten (``secure_delete``). Nothing in here knows of HTTP.
 """
@@ -18,7 +18,7 @@ from server.storage.schema import Schema
 
 DAY_S = 86_400.0
 RUNNING = ("queued", "in_progress")
-"""Status of a response that has not ended."""
+"""Statuses of a response that has not ended."""
 SCHEMA = Schema(
     setting="responses.file",
     application_id=0x436F4552,  # CoER
@@ -68,8 +68,8 @@ _OLDEST = """DELETE FROM responses WHERE id IN
 
 @dataclass(frozen=True, slots=True)
 class KeptResponse:
-    """``owner``: see ``owner_of``. ``previous``: the id of the response that it goes on from. ``input``: its
-    own items alone."""
+    """Kept response. ``owner``: see ``owner_of``. ``previous``: the id of the response that it goes on from.
+    ``input``: its own items alone."""
 
     id: str
     owner: str
@@ -83,7 +83,7 @@ class KeptResponse:
 
     @property
     def ends_a_run(self) -> bool:
-        """Whether it was kept before, while it was running in the background."""
+        """Says whether it was kept before, while it was running in the background."""
         return bool(self.response.get("background")) and not self.running
 
     @property
@@ -97,11 +97,10 @@ class ConversationTooLong(Exception):
 
 
 class ResponseStore:
-    """Keeps responses for one thread at a time. What it raises while it is used is DatabaseUnwritable or
-    DatabaseBusy.
+    """Keeps responses for one thread at a time. Its methods raise DatabaseUnwritable and DatabaseBusy.
 
-    Several gateways may use one file. Each makes its own responses in the background; those of one that has
-    ended have failed, once another starts or asks for them.
+    Several gateways may use one file. Each makes its own responses in the background; those of a gateway that
+    has ended are marked failed once another starts or asks for them.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class ResponseStore:
         clock: RetentionClock,
         gateways: Gateways | None = None,
     ) -> None:
-        """``gateways``: those of the file; None: it is in memory, and this one's alone."""
+        """``gateways``: those of the file; None: the store is in memory, and this gateway's alone."""
         self._config = config
         self._database = database
         self._clock = clock
@@ -119,7 +118,7 @@ class ResponseStore:
 
     @classmethod
     def open(cls, config: ResponsesConfig, clock: RetentionClock | None = None) -> Self:
-        """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
+        """Opens the store. Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
         clock = clock or RetentionClock()
         if config.file is None:
             return cls(config, Database.in_memory(SCHEMA), clock)
@@ -139,8 +138,8 @@ class ResponseStore:
             self._gateways.close()
 
     def keep(self, kept: KeptResponse) -> None:
-        """In the place of one with the same id. Others make room, and it is itself gone at once if it is
-        larger than all may be. The end of a run that another gateway has cancelled or deleted is not kept."""
+        """Keeps a response in the place of one with the same id. Others make room; one larger than the limit
+        is dropped at once. The end of a run that another gateway has cancelled or deleted is not kept."""
         items, response = orjson.dumps(kept.input), orjson.dumps(kept.response)
         size = len(items) + len(response)
         row = (kept.id, kept.owner, kept.previous, self._clock(), kept.running, size, items, response)
@@ -161,8 +160,8 @@ class ResponseStore:
             return found and found[0]
 
     def conversation(self, owner: str, id: str, most_bytes: int) -> list[KeptResponse]:
-        """The response with this ``id`` and those before it, the first one first, all of them used now. Empty
-        if one of them is not kept. Raises ConversationTooLong."""
+        """Returns the response with this ``id`` and those before it, the first one first, and marks all as
+        used now. Empty if one of them is not kept. Raises ConversationTooLong."""
         chain: list[KeptResponse] = []
         left = most_bytes
         with self._database.transaction():
@@ -183,7 +182,7 @@ class ResponseStore:
         return chain[::-1]
 
     def delete(self, owner: str, id: str) -> bool:
-        """Whether it was kept."""
+        """Deletes a response, and says whether it was kept."""
         with self._database.transaction():
             return self._database.change("DELETE FROM responses WHERE id = ? AND owner = ?", id, owner) > 0
 
@@ -192,7 +191,7 @@ class ResponseStore:
         return f"<ResponseStore {self._database.file} [{count} kept]>"
 
     def _find(self, owner: str, id: str) -> tuple[KeptResponse, int] | None:
-        """And its size in bytes."""
+        """Returns the response and its size in bytes."""
         rows = list(self._database.rows(_FIND, id, owner))
         if not rows:
             return None
@@ -207,7 +206,8 @@ class ResponseStore:
         self._database.change("DELETE FROM responses WHERE used_at < ?", oldest)
 
     def _make_room(self) -> None:
-        """A sixteenth of the largest owner's at a time, so that not every response costs a search."""
+        """Deletes a sixteenth of the largest owner's responses at a time, so that not every response costs a
+        search."""
         while self._too_much():
             ((owner, count),) = self._database.rows(_MOST)
             if not self._database.change(_OLDEST, owner, count // 16 + 1):
@@ -222,7 +222,7 @@ class ResponseStore:
         return "" if self._gateways is None else self._gateways.own
 
     def _is_abandoned(self, id: str) -> bool:
-        """Whether the gateway that was making it has ended."""
+        """Says whether the gateway that was making the response has ended."""
         if self._gateways is None:
             return False
         made_by = [gateway for (gateway,) in self._database.rows(_RUNS, id)]
@@ -235,7 +235,7 @@ class ResponseStore:
         return failed
 
     def _fail_abandoned(self) -> None:
-        """Fails what ran when its gateway ended."""
+        """Marks as failed the responses whose gateway has ended."""
         assert self._gateways is not None
         with self._database.transaction():
             rows = list(self._database.rows("SELECT id, response FROM responses WHERE running"))
@@ -248,6 +248,6 @@ class ResponseStore:
 def ended(
     response: Mapping[str, Any], status: str, code: str | None = None, message: str = ""
 ) -> dict[str, Any]:
-    """``response`` with another ``status``. ``code``: one of OpenAI's for a response that failed."""
+    """Returns ``response`` with another ``status``. ``code``: one of OpenAI's for a response that failed."""
     error = None if code is None else {"code": code, "message": message}
     return {**response, "status": status, "error": error}

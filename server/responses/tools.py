@@ -1,4 +1,4 @@
-"""The tools of a response, which its client runs, and which of them may be called."""
+"""Tools of a response, which its client runs, and which of them may be called."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from server.responses.custom_tool_input import PARAMETERS
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """``shown`` and ``choice``: as a response shows them. ``chat`` and ``chat_choice``: as a chat completion
-    takes them; ``chat`` leaves out what may not be called."""
+    """Tools in two forms. ``shown`` and ``choice``: as a response shows them. ``chat`` and ``chat_choice``:
+    as a chat completion takes them; ``chat`` leaves out those that may not be called."""
 
     shown: list[dict[str, Any]]
     choice: str | dict[str, Any]
@@ -20,7 +20,7 @@ class Tools:
 
     @classmethod
     def of(cls, tools: list[Any] | None, choice: str | Mapping[str, Any] | None) -> "Tools":
-        """Raises NotCapable and BadRequest naming the field."""
+        """Reads the tools and the choice. Raises NotCapable and BadRequest naming the field."""
         shown = [_shown(tool, f"tools[{position}]") for position, tool in enumerate(tools or ())]
         match choice:
             case None:
@@ -47,7 +47,7 @@ class Tools:
         )
 
     def chat_fields(self) -> dict[str, Any]:
-        """Makes the fields of a chat completion's body. None without tools, for which there is nothing to
+        """Returns the fields of a chat completion's body. Empty without tools, for which there is nothing to
         choose."""
         return {"tools": self.chat, "tool_choice": self.chat_choice} if self.chat else {}
 

@@ -17,7 +17,7 @@ from server.transport.json_body import body_schema, read_model
 
 
 async def _operator(request: Request) -> TierManager:
-    """Raises Unauthorized, Forbidden."""
+    """Checks that an operator asks, and returns the tiers. Raises Unauthorized, Forbidden."""
     services: Services = request.app.state.services
     check_operator(request, services.settings.server, services.keys)
     return services.tiers
@@ -89,14 +89,14 @@ async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
 
 
 def _ordered(tiers: TierManager, name: str, order: Callable[[], None]) -> ExpertStatus:
-    """Its status after ``order``. Raises UnknownModel, OrderRefused, BudgetTooSmall."""
+    """Returns the expert's status after ``order``. Raises UnknownModel, OrderRefused, BudgetTooSmall."""
     _known(tiers, name)
     order()
     return _known(tiers, name)
 
 
 def _known(tiers: TierManager, name: str) -> ExpertStatus:
-    """Its status. Raises UnknownModel."""
+    """Returns the expert's status. Raises UnknownModel."""
     statuses = {status.expert: status for status in tiers.status()}
     if name in statuses:
         return statuses[name]

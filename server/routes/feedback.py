@@ -1,4 +1,4 @@
-"""``POST /v1/coe/feedback``: what a client says of an answer it got."""
+"""``POST /v1/coe/feedback``: a client's feedback on an answer it got."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,7 +15,8 @@ router = APIRouter(prefix="/v1/coe")
 
 
 class FeedbackSent(BaseModel):
-    """``id``: the answer's header x-request-id. ``category``: the right one, where another was decided."""
+    """Feedback as sent. ``id``: the answer's header x-request-id. ``category``: the right one, where another
+    was decided."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -38,7 +39,7 @@ class FeedbackSent(BaseModel):
 
 
 class FeedbackTaken(BaseModel):
-    """The word that is kept now of this answer. It replaces what was said of it before."""
+    """Feedback now kept for this answer. It replaces earlier feedback."""
 
     id: str
     score: float | None

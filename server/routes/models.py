@@ -1,4 +1,4 @@
-"""Paths that the gateway answers by itself: models, and that it is there."""
+"""Endpoints that the gateway answers by itself: models and health."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from server.transport.request_id import REQUEST_ID
 
 router = APIRouter()
 _ANTHROPIC = "anthropic-version"
-"""The header by which Anthropic's clients are known; they get its list."""
+"""Header that identifies Anthropic's clients; they get its list."""
 
 
 @router.get("/v1/models")
@@ -52,7 +52,7 @@ async def model(request: Request, name: str) -> Response:
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
-    """Lists what OpenAI's list has, as things are now."""
+    """Returns the entries of OpenAI's list, as of now."""
 
     def entry(name: str, detail: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -101,12 +101,13 @@ def entries(services: Services) -> list[dict[str, Any]]:
 
 
 def _anthropics(request: Request) -> dict[str, str]:
-    """Headers by which its clients know an answer."""
+    """Returns the headers by which Anthropic's clients know an answer."""
     return {"request-id": request.scope[REQUEST_ID]}
 
 
 def _progress(move: MoveProgress | None) -> dict[str, Any]:
-    """Only while it moves. ``done`` and ``remaining_s`` are null where nothing is known."""
+    """Returns the progress of a moving expert. ``done`` and ``remaining_s`` are null where nothing is
+    known."""
     if move is None:
         return {}
     on_its_way = {"from": move.source, "to": move.target, "done": move.done, "remaining_s": move.remaining_s}
@@ -120,7 +121,7 @@ async def health() -> Response:
 
 
 def model_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """``entry``: of OpenAI's list, as ``server.routes.models.entries`` has it."""
+    """Returns Anthropic's entry for one of OpenAI's list, as ``server.routes.models.entries`` has it."""
     created = datetime.fromtimestamp(entry["created"], UTC)
     return {
         "type": "model",

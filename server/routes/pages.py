@@ -1,4 +1,4 @@
-"""Lists in pages, as OpenAI's API words them."""
+"""Pages of lists, as OpenAI's API words them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ def listed(entries: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """``id``: see ``owner_of``. ``key``: the name of its key, by which it is counted."""
+    """Owner of files and batches. ``id``: see ``owner_of``. ``key``: the name of its key, by which it is
+    counted."""
 
     id: str
     key: str
@@ -46,7 +47,7 @@ class Owner:
 
     @classmethod
     def of(cls, request: Request) -> "Owner":
-        """Raises Unauthorized, BatchesOff."""
+        """Returns the owner of a request. Raises Unauthorized, BatchesOff."""
         services: Services = request.app.state.services
         key = services.keys.check(authorization_of(request.headers))
         batches: Batches | None = request.app.state.batches

@@ -24,7 +24,7 @@ Message = Annotated[
 
 
 class ErrorDetail(BaseModel):
-    """OpenAI's. ``param``: the field at fault."""
+    """Error in OpenAI's form. ``param``: the field at fault."""
 
     message: str
     type: str
@@ -39,7 +39,7 @@ class ErrorBody(BaseModel):
 
 
 class AnthropicDetail(BaseModel):
-    """Anthropic's."""
+    """Error in Anthropic's form."""
 
     type: str
     message: str
@@ -53,7 +53,7 @@ class AnthropicError(BaseModel):
 
 
 class _Asked(BaseModel):
-    """Any other field that vLLM knows is taken too."""
+    """Request to an engine. Any other field that vLLM knows is taken too."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -61,7 +61,7 @@ class _Asked(BaseModel):
 
 
 class _Generated(_Asked):
-    """Any other field that vLLM knows is taken too."""
+    """Request for generated text. Any other field that vLLM knows is taken too."""
 
     stream: bool | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -120,14 +120,14 @@ class TokensCounted(_Asked):
 
 
 class TokenizeSent(_Asked):
-    """vLLM's: ``prompt`` or ``messages``."""
+    """vLLM's request to tokenize a ``prompt`` or ``messages``."""
 
     prompt: str | None = None
     messages: list[Message] | None = None
 
 
 class DetokenizeSent(_Asked):
-    """vLLM's."""
+    """vLLM's request to detokenize."""
 
     tokens: list[Annotated[int, Field(ge=0)]]
 

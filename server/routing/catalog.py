@@ -18,7 +18,7 @@ from server.routing.thread_pools import Workers
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A request keeps the one by which it was routed."""
+    """Catalog of one configuration. A request keeps the catalog that it was routed by."""
 
     settings: Settings
     experts: Mapping[str, Expert]
@@ -35,7 +35,7 @@ class Catalog:
         return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
 
     def name_of(self, model: str) -> str:
-        """Names what a client asks for, without the budget that a composition's may have."""
+        """Returns the name in ``model``, without the budget that a composition's may have."""
         if model in self.experts:
             return model
         name, _, budget = model.rpartition(":")
@@ -43,7 +43,8 @@ class Catalog:
 
 
 def open_experts(settings: Settings) -> dict[str, Expert]:
-    """The prepared experts. Raises CheckpointError when one is not there or a family does not match."""
+    """Returns the prepared experts. Raises CheckpointError when one is not there or a family does not
+    match."""
     experts = {
         name: replace(
             open_expert(name, config, settings.store, settings.base_of(name), settings.task_of(name)),
@@ -56,7 +57,7 @@ def open_experts(settings: Settings) -> dict[str, Expert]:
 
 
 def compositions_of(settings: Settings) -> dict[str, Composition]:
-    """Raises what ``load_routers`` does."""
+    """Returns the compositions. Raises what ``load_routers`` does."""
     return {
         name: Composition(
             router,
@@ -83,8 +84,8 @@ def _is_solved(config: CompositionConfig) -> bool:
 
 
 def load_routers(settings: Settings) -> dict[str, Router]:
-    """The router of each composition, with the configuration's mapping or the map for its budgets, if it has
-    one of these.
+    """Loads the router of each composition, with the configuration's mapping or the map for its budgets, if
+    it has one of these.
 
     Raises RouterError, and SettingsError when a router's map names an expert that is not configured or that
     embeds.

@@ -13,7 +13,7 @@ from server.routing.solving_queue import SolvingQueue
 from server.routing.thread_pools import Workers
 
 KEPT = 64
-"""Solved maps, over all compositions."""
+"""Solved maps kept, over all compositions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,9 @@ class _Solved:
 
 
 class Compositions:
-    """For one event loop. A map for a budget is solved once, for the key that asks first, and kept while it
-    is used. Where there is no room, the key with the most maps loses the one used longest ago."""
+    """Compositions by name, for one event loop. A map for a budget is solved once, for the key that asks
+    first, and kept while it is used. Where there is no room, the key with the most maps loses the least
+    recently used one."""
 
     def __init__(self, compositions: Mapping[str, Composition], workers: Workers) -> None:
         self._compositions = compositions
@@ -60,8 +61,8 @@ class Compositions:
         return {name: each.router.embedder.dimension for name, each in self._compositions.items()}
 
     async def named(self, model: str, asker: str = "") -> Named | None:
-        """None: there is none of this name. ``asker``: the key of the request. Raises BadRequest where there
-        is no map for the budget, TooManyRequests."""
+        """Returns the composition called ``model``; None: there is none. ``asker``: the key of the request.
+        Raises BadRequest where there is no map for the budget, TooManyRequests."""
         if model in self._compositions:
             return Named(model, self._compositions[model])
         name, _, written = model.rpartition(":")
@@ -77,7 +78,8 @@ class Compositions:
             raise BadRequest(f"{model}: {error}.", "model") from error
 
     async def _under(self, name: str, budget: float, asker: str) -> Composition:
-        """Goes on when who asked has left: another client may be waiting."""
+        """Returns the composition under a budget. Solving goes on when the client that asked has left:
+        another may be waiting."""
         key = name, budget
         if key not in self._solved:
             composition = self._compositions[name]

@@ -1,4 +1,5 @@
-"""Which experts cannot take a request, and why: before the map is read, and for an expert that is named."""
+"""Eligibility of experts for a request, with reasons: checked before the map is read, and for a named
+expert."""
 
 import itertools
 import re
@@ -13,14 +14,14 @@ from server.model_request import ModelRequest
 
 Reason = Capability | Literal["context"]
 _PARTS: Mapping[str, Capability] = {"image_url": "images", "input_audio": "audio", "file": "files"}
-"""Type of a content part to what it takes to read it."""
+"""Type of a content part to the capability that it needs."""
 _TOKEN = re.compile(r"[^\W_]{1,20}")
-"""Letters and digits that may be one token. Few tokens are longer, and no text is made of them."""
+"""Run of letters and digits that may be one token. Few tokens are longer; longer runs count once per 20."""
 _BETWEEN = re.compile(r"[\W_]")
 PIECE = 50_000
-"""Characters that are searched at once."""
+"""Characters searched at once."""
 LONG = 30_000
-"""Characters whose tokens are not counted on the event loop: it takes a millisecond."""
+"""Characters from which tokens are counted off the event loop: counting them takes a millisecond."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Needs:
 
     @cached_property
     def prompt(self) -> int:
-        """Tokens that there are at least: see ``least_tokens``."""
+        """Returns the least number of prompt tokens: see ``least_tokens``."""
         return least_tokens(iter(self.texts), self.longest)
 
     @property
@@ -44,8 +45,8 @@ class Needs:
         return sum(map(len, self.texts))
 
     def missing(self, expert: Expert, window: int) -> Reason | None:
-        """The first thing that ``expert``, with a context of ``window`` tokens, surely cannot. None: it can,
-        or it is not known."""
+        """Returns the first need that ``expert``, with a context of ``window`` tokens, surely cannot meet.
+        None: it can, or it is not known."""
         for capability in self.capabilities:
             if capability == "tools" and not expert.parses_tools:
                 return capability
@@ -58,7 +59,8 @@ class Needs:
 
 
 def needs_of(request: ModelRequest, longest: int) -> Needs:
-    """``longest``: the largest context window there is, in tokens; counting goes on no further."""
+    """Returns the needs of a request. ``longest``: the largest context window there is, in tokens; counting
+    goes on no further."""
     body = request.body
     capabilities: dict[Capability, str] = {}
     if body.get("tools") and body.get("tool_choice") != "none":
@@ -89,7 +91,7 @@ def needs_of(request: ModelRequest, longest: int) -> Needs:
 
 
 def least_tokens(texts: Iterator[str], limit: int) -> int:
-    """How many tokens ``texts`` have at least, whatever the tokenizer, counted up to ``limit`` and one.
+    """Counts the tokens that ``texts`` have at least, whatever the tokenizer, up to ``limit`` and one.
 
     Tokenizers cut between words, so each run of letters and digits is a token or more; marks and spaces may
     be part of the next one. Prose has about a third more tokens, code two or three times as many. An expert
@@ -100,8 +102,8 @@ def least_tokens(texts: Iterator[str], limit: int) -> int:
 
 
 def _least_tokens(text: str) -> Iterator[re.Match[str]]:
-    """Some for each piece of the text: what is searched at once holds up all other threads. Pieces end
-    between tokens, if they can. Where one may be cut in two, its rest is left out."""
+    """Yields matches piece by piece: a search holds up all other threads. Pieces end between tokens, if they
+    can. Where one may be cut in two, its rest is left out."""
     start, cut = 0, False
     while start < len(text):
         between = _BETWEEN.search(text, start + PIECE, start + PIECE + 1000)
@@ -112,7 +114,8 @@ def _least_tokens(text: str) -> Iterator[re.Match[str]]:
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
-    """``windows``: expert to its context window in tokens. ``ruled_out``: expert to why it cannot."""
+    """Eligible experts for one request. ``windows``: expert to its context window in tokens. ``ruled_out``:
+    expert to why it cannot."""
 
     needs: Needs
     windows: Mapping[str, int]
@@ -129,7 +132,8 @@ class Eligibility:
         return cls(needs, windows, {name: reason for name, reason in missing.items() if reason is not None})
 
     def among(self, names: Collection[str]) -> frozenset[str]:
-        """Chooses those that can. Raises ContextTooLong or NotCapable when none of ``names`` can."""
+        """Returns the eligible experts among ``names``. Raises ContextTooLong or NotCapable when there are
+        none."""
         able = frozenset(names) - self.ruled_out.keys()
         if not able:
             raise self._refusal(sorted(names))
@@ -151,7 +155,7 @@ class Eligibility:
 
 
 def why(reason: Reason) -> str:
-    """Says for people what an expert that was ruled out cannot."""
+    """Says in words why an expert was ruled out."""
     return "has too small a context window" if reason == "context" else f"does not take {reason}"
 
 

@@ -1,4 +1,4 @@
-"""Why an expert was chosen: ``POST /v1/coe/route`` and ``coe route --explain``. Nothing is run."""
+"""Explanations of a choice of expert: ``POST /v1/coe/route`` and ``coe route --explain``. Nothing is run."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -63,8 +63,8 @@ class Decided(_Piece):
 
 
 class Explanation(_Piece):
-    """Explains a request for ``model``. ``decided``: null where the client named the expert. ``eligible``:
-    the experts that may answer."""
+    """Explanation of a request for ``model``. ``decided``: null where the client named the expert.
+    ``eligible``: the experts that may answer."""
 
     model: str
     expert: str
@@ -82,7 +82,8 @@ class Explanation(_Piece):
         ruled_out: Mapping[str, Reason],
         scores: ScoreTable | None = None,
     ) -> "Explanation":
-        """``experts``: those that ``model`` can choose, able or not. Without a choice it is one of them."""
+        """Explains a choice. ``experts``: those that ``model`` can choose, eligible or not; without a choice
+        ``model`` is one of them."""
         return cls(
             model=model,
             expert=model if choice is None else choice.decision.expert,
@@ -96,7 +97,7 @@ class Explanation(_Piece):
         )
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Yields the explanation as lines of text."""
         yield f"expert      {self.expert}"
         yield f"routed by   {self.routed_by}"
         if self.decided is not None:
@@ -107,7 +108,7 @@ class Explanation(_Piece):
 
 
 def _row(scores: ScoreTable, cluster: str) -> tuple[Scored, ...] | None:
-    """None where the table has no such row."""
+    """Returns the cluster's row of scores, best first; None where the table has none."""
     if cluster not in scores.categories:
         return None
     row = scores.categories.index(cluster)

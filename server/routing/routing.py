@@ -1,4 +1,5 @@
-"""From the ``model`` a client names to an expert: a composition is routed, an expert is taken as it is."""
+"""Routes from the ``model`` that a client names to an expert: a composition is routed, an expert is taken as
+it is."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
@@ -21,16 +22,16 @@ _OTHER_TASK: Mapping[Task, str] = {
     "embed": "is an embedding model and generates no text: ask for its vectors at /v1/embeddings. "
     "GET /v1/models lists the models.",
 }
-"""Why an expert that is for this is asked for the other in vain."""
+"""Reason why an expert cannot take a request of another task."""
 Observe = Callable[[str, Decision, RoutedBy], None]
-"""Told each decision, with the composition's name."""
+"""Callback for each decision, with the composition's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The expert that answers, who cannot and why, and the composition's choice of it (None: the client named
-    the expert). ``composition``: its name, without a budget; ``source``: itself. ``in_place_of``: who was
-    chosen first, where that one is broken."""
+    """Route of a request: the expert that answers, the ineligible ones with reasons, and the composition's
+    choice (None: the client named the expert). ``composition``: its name, without a budget; ``source``:
+    itself. ``in_place_of``: the broken expert that was chosen first."""
 
     expert: str
     ruled_out: Mapping[str, Reason]
@@ -48,8 +49,7 @@ class Route:
         return None if self.choice is None else self.choice.decision
 
     def without(self, broken: Collection[str]) -> "Route | None":
-        """Routes on when these are broken. None: no expert answers instead, or the client named the
-        expert."""
+        """Returns the route around broken experts. None: no other answers, or the client named the expert."""
         if self.choice is None or self.source is None:
             return None
         able = {*self.source.stand_ins} - self.ruled_out.keys() - {*broken}
@@ -74,7 +74,7 @@ class Routed:
 
 
 class Routing:
-    """The compositions, by name, and the experts."""
+    """Routing over compositions, by name, and experts."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Routing:
         self._compositions = Compositions(compositions, workers)
         self._experts = experts
         self._direct = {name: Route(name, {}) for name in experts}
-        """To those that clients name."""
+        """Routes to experts that clients name."""
         self._windows = windows
         self._observe = observe
         self._workers = workers
@@ -104,7 +104,7 @@ class Routing:
         return self._compositions.categories
 
     async def route(self, request: ModelRequest, category: str | None = None) -> Route:
-        """``category``: the client's own, for a composition. Decides off the event loop.
+        """Routes a request, off the event loop. ``category``: the client's own, for a composition.
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
@@ -116,7 +116,7 @@ class Routing:
         return route
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
-        """Explains the route that ``request`` would take, without observing it."""
+        """Explains the route of a request, without reporting a decision."""
         named = await self.named(request.model, request.asker)
         route = await self._decide(request, named, category)
         if named is None:
@@ -127,8 +127,8 @@ class Routing:
         )
 
     async def named(self, model: str, asker: str = "") -> Named | None:
-        """The composition that ``model`` names; None for an expert. ``asker``: the key of the request. Raises
-        UnknownModel, and BadRequest or TooManyRequests where there is no map for a budget."""
+        """Returns the composition that ``model`` names; None for an expert. ``asker``: the key of the
+        request. Raises UnknownModel, and BadRequest or TooManyRequests where there is no map for a budget."""
         if model in self._experts:
             return None
         named = await self._compositions.named(model, asker)
@@ -142,8 +142,8 @@ class Routing:
         return await self._workers.decide(lambda: self._choose(request, named, category))
 
     async def _checked(self, request: ModelRequest) -> Route:
-        """To the expert that it names, if that one can take it. What is short is checked at once. Raises
-        NotCapable, ContextTooLong."""
+        """Returns the route to the expert that the request names, if that is eligible. Short texts are
+        checked at once. Raises NotCapable, ContextTooLong."""
         expert = self._experts[request.model]
         _check_task(request, expert)
         window = self._windows[expert.family]
@@ -179,6 +179,6 @@ class Routing:
 
 
 def _check_task(request: ModelRequest, expert: Expert) -> None:
-    """Raises NotCapable."""
+    """Checks that the expert's task is the request's. Raises NotCapable."""
     if request.task is not None and request.task != expert.task:
         raise NotCapable(f"{expert.name} {_OTHER_TASK[expert.task]}", "model")

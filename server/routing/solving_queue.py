@@ -1,4 +1,4 @@
-"""Maps for budgets wait to be solved, one after another: each key has its turn, and only so many wait."""
+"""Queue of maps to be solved for budgets, one at a time: keys take turns, and each may have few waiting."""
 
 import asyncio
 from collections import deque
@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 from server.errors import TooManyRequests
 
 MOST_WAITING = 8
-"""Maps that wait for one key."""
+"""Most maps that wait for one key."""
 RETRY_AFTER_S = 1.0
-"""About as long as it takes to solve one."""
+"""Seconds that solving one map takes, about."""
 
 Made = TypeVar("Made")
 
@@ -24,17 +24,18 @@ class _Waiting(Generic[Made]):
 
 
 class SolvingQueue(Generic[Made]):
-    """For one event loop. A key that asks for many waits for its own: another one's next map is solved after
-    at most one of each."""
+    """Queue of maps for one event loop. A key that asks for many delays only itself: another key's next map
+    is solved after at most one of each."""
 
     def __init__(self, solve: "Callable[[Callable[[], Made]], asyncio.Future[Made]]") -> None:
-        """``solve``: runs work elsewhere."""
+        """``solve``: runs work on another thread."""
         self._solve = solve
         self._waiting: dict[str, deque[_Waiting[Made]]] = {}
         self._solving = False
 
     def add(self, asker: str, work: Callable[[], Made]) -> "asyncio.Future[Made]":
-        """Gives what ``work`` returns or raises. Raises TooManyRequests while too many of ``asker`` wait."""
+        """Queues ``work`` and returns the future of its result. Raises TooManyRequests while too many of
+        ``asker`` wait."""
         own = self._waiting.get(asker, deque())
         if len(own) >= MOST_WAITING:
             raise TooManyRequests(

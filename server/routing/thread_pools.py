@@ -1,4 +1,4 @@
-"""Threads of their own for decisions, so that no decision blocks the event loop or waits for a file."""
+"""Thread pools for decisions, so that no decision blocks the event loop or waits for a file."""
 
 import asyncio
 import os
@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 DECIDING = 4
-"""Threads that decide, or as many as there are cores. More would only slow each other down."""
+"""Most threads that decide; fewer where there are fewer cores. More would only slow each other down."""
 
 Made = TypeVar("Made")
 
 
 class Workers:
-    """Decisions have threads of their own, maps that are solved for a budget one, which takes seconds at
-    worst, and large bodies one: no decision waits for these."""
+    """Thread pools: several threads for decisions, one for solving maps for budgets, which takes seconds at
+    worst, and one for large bodies; no decision waits for these."""
 
     def __init__(self) -> None:
         self.threads = min(DECIDING, os.cpu_count() or 1)
@@ -27,11 +27,11 @@ class Workers:
         return await asyncio.get_running_loop().run_in_executor(self._deciding, work)
 
     def solve(self, work: Callable[[], Made]) -> "asyncio.Future[Made]":
-        """One after another."""
+        """Solves maps one after another."""
         return asyncio.get_running_loop().run_in_executor(self._solving, work)
 
     async def count(self, work: Callable[[], Made]) -> Made:
-        """What large bodies are made of, one after another: so they are parsed one at a time too."""
+        """Runs work on large bodies one at a time, their parsing too."""
         return await asyncio.get_running_loop().run_in_executor(self._counting, work)
 
     def close(self) -> None:

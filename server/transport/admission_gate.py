@@ -1,4 +1,5 @@
-"""In front of all paths: how many requests are under way, and that nothing new is begun while draining."""
+"""Admission gate in front of all paths: it counts the requests under way, and begins nothing new while
+draining."""
 
 import asyncio
 import contextlib
@@ -10,22 +11,22 @@ from server.error_table import error_response
 from server.errors import GatewayError, Overloaded, ShuttingDown
 
 WATCHED = frozenset({"/health", "/ready", "/metrics"})
-"""Paths that say how the gateway is: answered however much is under way."""
+"""Paths that report the gateway's health: answered however many requests are under way."""
 
 LATER = "The gateway is shutting down; try again in a moment."
 ADMISSION_GATE = "coe.admission_gate"
-"""Where a request's scope has the gate it came through."""
+"""Scope key of the gate that a request came through."""
 _HELD = "coe.held"
 
 
 class AdmissionGate:
-    """An ASGI application around another. ``draining``: what comes is told 503."""
+    """ASGI application around another. ``draining``: new requests are told 503."""
 
     def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
         self._app = app
         self._limits = limits
         self.under_way = 0
-        """Requests that have come and are not answered yet."""
+        """Number of requests that have come and are not answered yet."""
         self._bodies = 0  # bytes
         self._empty = asyncio.Event()  # while draining
         self.draining = False

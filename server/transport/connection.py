@@ -26,13 +26,13 @@ from server.transport.request_id import HEADER, REQUEST_ID, request_id
 from server.transport.response_cycle import Cycle
 
 LINGER_S = 5.0
-"""How long a client that was refused may go on sending: one that is cut off at once may never read why."""
+"""Seconds that a refused client may go on sending: one that is cut off at once may never read why."""
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol over llhttp, which refuses most of what two servers may read as two different
-    requests. Added: limits, time-outs, what llhttp lets pass, errors in OpenAI's words, and the request's id
-    in every answer.
+    """HTTP connection over llhttp that refuses most of what two servers may read as two different requests.
+    It adds to uvicorn's protocol limits, time-outs, checks that llhttp lacks, errors in OpenAI's words, and
+    the request's id in every answer.
 
     One request at a time: what a client sends before it has its answer is thrown away, and the connection
     closed after that answer. So nothing is queued here, and a client that leaves is noticed. (uvicorn queues
@@ -98,7 +98,7 @@ class Connection(HttpToolsProtocol):
                 self._expect_more()
 
     def _feed(self, data: bytes) -> None:
-        """Raises HttpParserError."""
+        """Feeds bytes to the parser. Raises HttpParserError."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -107,8 +107,8 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(again + data[offer.args[0] :])
 
     def _declined(self) -> bytes:
-        """The head of a request that offers another protocol, without the offer, to be read again: what
-        follows it, its body too, was not read. Java's client offers HTTP/2 with its first request."""
+        """Returns the head of a request that offers another protocol, without the offer, to be read again:
+        what follows it, its body too, was not read. Java's client offers HTTP/2 with its first request."""
         lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
         lines += [
             b"%b: %b" % header for header in self.headers if header[0] not in (b"connection", b"upgrade")
@@ -133,7 +133,8 @@ class Connection(HttpToolsProtocol):
         self._headers_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Trailers, which come after the body, are dropped: nothing in front of us has looked at them."""
+        """Keeps a header. Trailers, which come after the body, are dropped: no proxy in front has checked
+        them."""
         if self._reading != "headers":
             return
         if len(self.headers) >= self.limits.header_count:
@@ -152,7 +153,7 @@ class Connection(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
     def _check_headers(self) -> None:
-        """Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""
+        """Checks the request's headers. Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""
         if self.parser.get_method() == b"CONNECT":
             raise NotSpoken("This is no proxy.")
         version = self.parser.get_http_version()
@@ -197,7 +198,7 @@ class Connection(HttpToolsProtocol):
         )
 
     def _refuse(self, error: BaseException | None) -> None:
-        """Ends the connection with an answer that says why, if one can be given any more."""
+        """Ends the connection, with an answer that says why where one can still be given."""
         if self._answering and self._reading == "nothing":
             self._last_request()  # what is answered came whole; what came after it is not read
             return
@@ -214,7 +215,7 @@ class Connection(HttpToolsProtocol):
         self._leave()
 
     def _last_request(self) -> None:
-        """The one under way is answered, and then the connection closed. What else comes is thrown away."""
+        """Closes the connection after the answer to the request under way. Later data is thrown away."""
         self._deaf = True
         self.cycle.keep_alive = False
         if self.cycle.response_complete:
@@ -245,7 +246,7 @@ class Connection(HttpToolsProtocol):
                 return request_id(())
 
     def _leave(self) -> None:
-        """Says that nothing more comes from us, and gives the client a moment to read and to close."""
+        """Ends the sending side, and gives the client a moment to read and to close."""
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
@@ -273,7 +274,8 @@ class Connection(HttpToolsProtocol):
             self.transport.close()  # nothing was asked, so nothing is answered
 
     def _body_late(self, started: float) -> None:
-        """The deadline moves on with what has come, and while it is we who do not read."""
+        """Refuses a body that is late. The deadline moves on with each byte that arrives, and while the
+        gateway itself does not read."""
         limits = self.limits
         left = started + limits.body_s + self._body_bytes / limits.body_rate - time.monotonic()
         if self.flow.read_paused:

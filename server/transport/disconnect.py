@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Coroutine
 
 DISCONNECT = "coe.disconnect"
-"""Key of a request's scope under which it is."""
+"""Scope key of the request's disconnect."""
 
 
 class Disconnect:
-    """Whether a request's client has left. Its connection notices that, and the request's work is
-    cancelled."""
+    """Disconnect of a client. Its connection notices it, which cancels the work for the request."""
 
     def __init__(self) -> None:
         self.noticed = False

@@ -1,4 +1,4 @@
-"""How large the tree is that a JSON text makes, counted without making it.
+"""Size of the tree that a JSON text makes, counted without making it.
 
 A parser lets no other thread run until it is done, and a tree of many small things takes it seconds: 16 MiB
 of ``[]`` are five million lists. So things are counted first, by operations on whole pieces of bytes, which
@@ -12,16 +12,16 @@ import numpy as np
 from server.config.limits import LimitsConfig
 
 PIECE = 2**17
-"""Bytes that are counted at once."""
+"""Bytes counted at once."""
 _QUOTE, _COMMA, _COLON, _OPENING, _CLOSING = b'",:[]'
 _TO_BRACE = ord("{") - ord("[")
-"""Of a bracket's number to that of a brace, be it opening or closing."""
+"""Distance from a bracket's byte to the brace's, for opening and closing ones alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """``depth``: of nested arrays and objects. ``parts``: arrays, objects and keys. ``values``: what else
-    there is at most, such as numbers and texts. Of what is no JSON it says something."""
+    """Upper bounds of a JSON tree's size. ``depth``: of nested arrays and objects. ``parts``: arrays, objects
+    and keys. ``values``: others, such as numbers and texts. They mean nothing for what is not JSON."""
 
     depth: int
     parts: int
@@ -29,12 +29,12 @@ class Structure:
 
     @property
     def tree_bytes(self) -> int:
-        """About as many as the tree takes beside its texts."""
+        """Estimates the tree's bytes beside its texts."""
         return 150 * self.parts + 60 * self.values
 
 
 def excess(structure: Structure, limits: LimitsConfig) -> str | None:
-    """Says what there is too much of; None: nothing."""
+    """Says which limit is exceeded; None: none."""
     if structure.depth > limits.json_depth:
         return f"is nested deeper than {limits.json_depth} levels"
     for count, most, what in (
@@ -47,7 +47,7 @@ def excess(structure: Structure, limits: LimitsConfig) -> str | None:
 
 
 def brackets(raw: bytes) -> int:
-    """As many arrays and objects as there may be at most, quickly."""
+    """Returns quickly an upper bound of the arrays and objects."""
     return raw.count(b"{") + raw.count(b"[")
 
 
@@ -64,7 +64,7 @@ def structure_of(raw: bytes) -> Structure:
 
 
 def _without_escapes(piece: bytes) -> bytes:
-    """Without backslashes and quotes that stand for themselves: what quotes are left begin and end texts."""
+    """Returns ``piece`` without backslashes and escaped quotes: the quotes left begin and end texts."""
     if b"\\" not in piece:
         return piece
     return piece.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -77,7 +77,7 @@ class _Counter:
         self._inside = False  # a text
 
     def take(self, piece: bytes) -> None:
-        """What is outside of texts."""
+        """Counts the structural bytes of the next piece, which are outside of texts."""
         if not piece:
             return
         marks = np.frombuffer(piece, np.uint8)

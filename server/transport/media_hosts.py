@@ -8,12 +8,13 @@ from server.errors import BadRequest
 
 _NESTED = (dict, list)
 _WEB = re.compile(r"https?://([A-Za-z0-9.-]+)(:\d{1,5})?([/?#][!-\[\]-~]*)?")
-"""Nothing that two readers take for two hosts: no user name, backslash, space or mark beyond ASCII."""
+"""Web addresses that any two readers take for the same host: no user name, backslash, space or non-ASCII
+character."""
 
 
 def check_media(body: Mapping[str, Any], hosts: Collection[str]) -> None:
-    """Whether all content of ``body`` is in it, or may be fetched from ``hosts``. In whatever API's words: a
-    key that ends with ``url`` in a part of a message. Raises BadRequest naming the part."""
+    """Checks that all content of ``body`` is in it, or may be fetched from ``hosts``. An address is, in any
+    API's words, a key that ends with ``url`` in a part of a message. Raises BadRequest naming the part."""
     for field in ("messages", "input"):
         for where, address in _addresses(body.get(field), field):
             if address[:5].lower() == "data:":

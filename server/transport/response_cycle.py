@@ -1,4 +1,4 @@
-"""One request and its answer on a connection: what uvicorn's cycle does, in fewer steps and fewer writes."""
+"""One request and its answer on a connection: uvicorn's cycle, in fewer steps and fewer writes."""
 
 import asyncio
 import urllib.parse
@@ -17,13 +17,14 @@ from uvicorn.protocols.http.httptools_impl import (
 
 
 class Cycle(RequestResponseCycle):
-    """A head whose body's length is known waits for the body, so that both go out at once."""
+    """Cycle of a request in which a head of known body length waits for the body, so that both are sent at
+    once."""
 
     _held = b""
 
     @classmethod
     def of(cls, connection: HttpToolsProtocol, *headers: tuple[bytes, bytes]) -> "Cycle":
-        """Makes the cycle of the request whose headers are complete. ``headers``: that any answer to it has.
+        """Returns the cycle of the request whose headers are complete. ``headers``: added to any answer.
         Raises HttpParserError."""
         parser, scope = connection.parser, connection.scope
         url, version = httptools.parse_url(connection.url), parser.get_http_version()
@@ -110,7 +111,7 @@ class Cycle(RequestResponseCycle):
         self.on_response()
 
     def _write(self, content: bytes) -> None:
-        """After the head, if that was held back."""
+        """Writes the content, after the head if that was held back."""
         if self._held:
             content, self._held = self._held + content, b""
         if content:
@@ -119,7 +120,7 @@ class Cycle(RequestResponseCycle):
 
 @lru_cache(maxsize=256)
 def _field(name: bytes) -> bytes:
-    """The beginning of a header's line. Raises RuntimeError."""
+    """Returns the beginning of a header's line. Raises RuntimeError."""
     if HEADER_RE.search(name):
         raise RuntimeError("Invalid HTTP header name.")
     return name.lower() + b": "

@@ -1,4 +1,4 @@
-"""Server-sent events: framed, and taken apart again."""
+"""Server-sent events: framing and parsing."""
 
 from collections.abc import Iterator
 
@@ -24,10 +24,10 @@ def is_comment(event: bytes) -> bool:
 
 
 def split(chunk: bytes) -> Iterator[bytes]:
-    """Takes a chunk of whole events apart. Each keeps its end."""
+    """Splits a chunk of whole events. Each keeps its end."""
     return (event + END for event in chunk.split(END) if event)
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The data of one event without a type; None: it has none, as comments have."""
+    """Returns the data of one event without a type; None: it has none, as comments have."""
     return event[len(_DATA) : -len(END)] if event.startswith(_DATA) else None

@@ -17,8 +17,8 @@ class Certificate:
         self.renew()
 
     def renew(self) -> None:
-        """Reads the files again, for those who connect from now on. Raises SettingsError, and then the one
-        before stays."""
+        """Reads the files again, for later connections. Raises SettingsError, and then the certificate before
+        stays."""
         self._load(_context())  # half of another would replace half of the one in use
         self._load(self.context)
 
@@ -39,7 +39,7 @@ class Certificate:
 
 
 def certificate_of(config: ServerConfig) -> Certificate | None:
-    """None: plain HTTP. Raises SettingsError."""
+    """Returns the configured certificate; None: plain HTTP. Raises SettingsError."""
     if config.tls_cert is not None:
         return Certificate(config.tls_cert, config.tls_key)
     if config.tls_key is not None:
