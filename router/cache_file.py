@@ -1,4 +1,4 @@
-"""The version of an SQLite file that keeps what a run would ask for or compute again."""
+"""Marks and checks the version of an SQLite file that keeps what a run would ask for or compute again."""
 
 import sqlite3
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""OpenAI's batches and files: what they store, and the service that runs them.
+"""OpenAI's batches and files: keeps them, and runs batches.
 
 May import access, config, error_table, errors, exchange, model_request, resilience, routing, services,
 storage and transport.

@@ -1,4 +1,4 @@
-"""Files and batches as they are kept: an SQLite file, a folder, and the one thread that touches them."""
+"""Keeps files and batches: an SQLite file, a folder, and the one thread that touches them."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,10 +13,10 @@ Made = TypeVar("Made")
 
 
 class Archive:
-    """Work is done in the order in which it is given, also what its giver does not wait for any more."""
+    """Does work in the order in which it is given, also where its caller does not wait for it any more."""
 
     def __init__(self, config: BatchesConfig) -> None:
-        """Raises SettingsError, DatabaseError."""
+        """Opens the folder and the file. Raises SettingsError, DatabaseError."""
         self.spool = Spool(config.folder, config.max_bytes)
         try:
             self.store = BatchStore.open(config.folder / "batches.sqlite")
@@ -30,15 +30,15 @@ class Archive:
         return f"<Archive {self.spool!r}>"
 
     async def do(self, work: Callable[[], Made]) -> Made:
-        """Its result, or what it raises."""
+        """Does ``work`` in the archive's thread. Returns its result, or raises what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def surely(self, work: Callable[[], Made]) -> Made:
-        """The same, and it is done even if the caller is cancelled."""
+        """Does ``work`` as ``do``, and also if the caller is cancelled."""
         return await asyncio.shield(asyncio.ensure_future(self.do(work)))
 
     def close(self) -> None:
-        """Once all that was given is done."""
+        """Waits until all work that was given is done, and closes both."""
         self._thread.shutdown(wait=True)
         self.store.close()
         self.spool.close()

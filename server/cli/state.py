@@ -63,7 +63,7 @@ def _check(left: Sequence[Left]) -> None:
 
 
 def _bytes(path: Path | None) -> str:
-    """Of a file with its log, or of a folder; empty where there is none."""
+    """Counts the bytes of a file with its log, or of a folder; empty where there is none."""
     if path is None:
         return ""
     files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*")

@@ -1,4 +1,4 @@
-"""The piece of the configuration tree for files and batches."""
+"""The configuration of files and batches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The feedback loop's piece of the configuration tree."""
+"""The configuration of the feedback loop."""
 
 from pathlib import Path
 from typing import Literal, Self

@@ -1,4 +1,5 @@
-"""Where this program is: a checkout or an installed package; what ships with it, and its state folder."""
+"""Finds what this program is, a checkout or an installed package, what ships with it, and its state
+folder."""
 
 import os
 from collections.abc import Mapping
@@ -11,19 +12,19 @@ STATE = ".state"
 
 
 def checkout() -> Path | None:
-    """The root of the checkout that this program runs from; None: it is installed."""
+    """Returns the root of the checkout that this program runs from; None: it is installed."""
     return _ROOT if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "configs").is_dir() else None
 
 
 def shipped_configs() -> Path:
-    """The folder of the configurations that ship. In a wheel they are a part of the package."""
+    """Returns the folder of the configurations that ship. In a wheel they are a part of the package."""
     root = checkout()
     return _SERVER / "configs" if root is None else root / "configs"
 
 
 def default_state(environment: Mapping[str, str] = os.environ) -> Path:
-    """The state folder of a configuration that names none: ``COE_STATE``, else ``.state`` of a checkout, else
-    the user's own. Raises RuntimeError where the user has no home."""
+    """Returns the state folder of a configuration that names none: ``COE_STATE``, else ``.state`` of a
+    checkout, else the user's own. Raises RuntimeError where the user has no home."""
     if given := environment.get("COE_STATE"):
         return Path(given).expanduser().absolute()
     root = checkout()

@@ -1,4 +1,5 @@
-"""Paths of a configuration: what is read counts from its file, and what is written from its state folder."""
+"""Makes paths of a configuration absolute: what is read counts from its file, what is written from its
+state."""
 
 from pathlib import Path
 from typing import Any, TypeVar

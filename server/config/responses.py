@@ -1,4 +1,4 @@
-"""The kept responses' piece of the configuration tree."""
+"""The configuration of kept responses."""
 
 from pathlib import Path
 

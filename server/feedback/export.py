@@ -1,4 +1,4 @@
-"""From what was kept to training data, and to counts. Pure."""
+"""Makes training data, and counts, out of what was kept. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ CONFIRMS = 0.5
 
 
 def example_of(kept: Kept) -> Example | None:
-    """None: no text of it is kept. Its category is the client's, else the decided one if a good score
-    confirmed it and the router did not doubt it; else it has none."""
+    """Makes the example of a decision; None: no text of it is kept. Its category is the client's, else the
+    decided one if a good score confirms it and the router did not doubt it."""
     if not kept.prompt:
         return None
     confirmed = kept.score is not None and kept.score > CONFIRMS and not kept.uncertain
@@ -37,7 +37,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ExportCounts:
-    """``first`` and ``last``: seconds since 1970. ``texts``: decisions whose prompt's text is kept."""
+    """Counts of decisions. ``first`` and ``last``: seconds since 1970. ``texts``: decisions whose prompt's
+    text is kept."""
 
     decisions: int
     first: float | None
@@ -49,7 +50,7 @@ class ExportCounts:
 
 
 def counts_of(kept: Iterable[Kept]) -> ExportCounts:
-    """``kept`` in the order of time."""
+    """Counts decisions, which come in the order of time."""
     everything = list(kept)
     groups: dict[tuple[str, str], list[Kept]] = {}
     for each in everything:

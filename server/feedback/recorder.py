@@ -43,7 +43,8 @@ class _Item:
 
 
 class Feedback:
-    """``decided`` and ``ended`` return at once. ``close`` waits until all that was recorded is written."""
+    """Records in a thread. ``decided`` and ``ended`` return at once; ``close`` waits until all that was
+    recorded is written."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Feedback:
         return Recorded(self, key) if self._put(_Item(what)) else None
 
     def ended(self, key: FeedbackKey, outcome: str) -> None:
-        """``outcome``: HTTP status, or client_left."""
+        """Records how a request ended. ``outcome``: HTTP status, or client_left."""
         self._put(_Item(Ended(key, outcome)))
 
     async def said(self, request_id: str, owner: str, score: float | None, correction: str | None) -> bool:
@@ -125,7 +126,7 @@ class Feedback:
         return True
 
     def _write_all(self) -> None:
-        """The thread. It empties the queue to its end, also when nothing can be written any more."""
+        """Runs the thread. It empties the queue to its end, also when nothing can be written any more."""
         goes_on = True
         while goes_on:
             items, goes_on = self._next()
@@ -209,7 +210,7 @@ class Recorded:
     key: FeedbackKey
 
     def ended(self, outcome: str) -> None:
-        """``outcome``: HTTP status, or client_left."""
+        """Records how its request ended. ``outcome``: HTTP status, or client_left."""
         self.feedback.ended(self.key, outcome)
 
 
@@ -217,7 +218,8 @@ class Recorded:
 async def recording(
     config: FeedbackConfig | None, metrics: FeedbackMetrics
 ) -> AsyncIterator[Feedback | None]:
-    """None if it is off. Leaving waits until all is written. Raises DatabaseError at the start alone."""
+    """Records meanwhile; None if feedback is off. Leaving waits until all is written. Raises DatabaseError at
+    the start alone."""
     if config is None:
         yield None
         return

@@ -13,7 +13,7 @@ class FeedbackKey:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """``at``: seconds since 1970. ``prompt``: what the router read."""
+    """A decision. ``at``: seconds since 1970. ``prompt``: what the router read."""
 
     key: FeedbackKey
     at: float
@@ -28,7 +28,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``outcome``: HTTP status, or client_left."""
+    """The end of a request. ``outcome``: HTTP status, or client_left."""
 
     key: FeedbackKey
     outcome: str

@@ -1,4 +1,4 @@
-"""The SQLite file of the feedback loop: decisions, what clients said of them, and forgetting them.
+"""Stores the feedback loop in an SQLite file: decisions and what clients said of them; and forgets them.
 
 Deleted rows are overwritten (``secure_delete``). Nothing in here knows of HTTP.
 """
@@ -20,8 +20,8 @@ _OF = "WHERE client = ? AND id = ?"
 
 
 class FeedbackStore:
-    """For one thread at a time. What it raises while it is used is DatabaseUnwritable or DatabaseBusy, and
-    then nothing of that call has been kept."""
+    """Reads and writes the file, for one thread at a time. What it raises while it is used is
+    DatabaseUnwritable or DatabaseBusy, and then nothing of that call has been kept."""
 
     def __init__(self, database: Database) -> None:
         self.file = database.file
@@ -30,14 +30,14 @@ class FeedbackStore:
 
     @classmethod
     def open(cls, file: Path, *, create: bool) -> Self:
-        """Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
+        """Opens the file. Raises DatabaseUnreadable, DatabaseUnwritable, DatabaseBusy."""
         return cls(Database.open(file, SCHEMA, create=create))
 
     def close(self) -> None:
         self._database.close()
 
     def client_of(self, owner: str) -> bytes:
-        """The hash of whose a request is: see ``owner_of``."""
+        """Returns the hash of an owner; see ``owner_of``."""
         return self._hash(b"owner", owner.encode())
 
     def digest_of(self, prompt: str) -> bytes:
@@ -78,7 +78,7 @@ class FeedbackStore:
         return (pages - free) * size
 
     def forget_request(self, request_id: str) -> int:
-        """How many there were: clients may have used the same id."""
+        """Deletes a request's decisions. Returns how many there were: clients may have used the same id."""
         return self._forget("id = ?", request_id)
 
     def forget_client(self, client: bytes) -> int:
@@ -100,7 +100,7 @@ class FeedbackStore:
         return count
 
     def kept(self, since: float = 0.0) -> Iterator[Kept]:
-        """From the oldest on, those of ``since`` (seconds since 1970) or later."""
+        """Yields the decisions of ``since`` (seconds since 1970) or later, from the oldest on."""
         rows = self._database.rows(
             "SELECT client, id, at, composition, category, uncertain, expert, prompt, digest, outcome, "
             "score, correction FROM decisions WHERE at >= ? ORDER BY at, rowid",
@@ -120,7 +120,7 @@ class FeedbackStore:
         return self._database.change(statement, *values)
 
     def _salted(self) -> bytes:
-        """The key of the hashes, made with the file."""
+        """Returns the key of the hashes, which is made with the file."""
         with self._database.transaction():
             self._changed(
                 "INSERT INTO salt SELECT ? WHERE NOT EXISTS (SELECT * FROM salt)", secrets.token_bytes(32)

@@ -1,4 +1,4 @@
-"""The kept responses, for the event loop: one thread reads and writes them."""
+"""Gives the event loop the kept responses, which one thread reads and writes."""
 
 import asyncio
 import logging
@@ -25,11 +25,11 @@ log = logging.getLogger("coe.responses")
 
 
 class KeptResponses:
-    """Whose they are is asked every time: another's response is as unknown as one that never was. Everything
+    """Keeps responses by their owners: another's response is as unknown as one that never was. Everything
     raises ResponsesUnavailable where the file cannot be used."""
 
     def __init__(self, store: ResponseStore, thread: ThreadPoolExecutor) -> None:
-        """``thread``: of one thread, in which ``store`` is used from now on."""
+        """``thread``: one thread, in which ``store`` is used from now on."""
         self._store = store
         self._thread = thread
 
@@ -37,14 +37,14 @@ class KeptResponses:
         await self._do(lambda: self._store.keep(kept))
 
     async def find(self, owner: str, id: str) -> KeptResponse:
-        """Raises UnknownResponse."""
+        """Returns a response. Raises UnknownResponse."""
         found = await self._do(lambda: self._store.find(owner, id))
         if found is None:
             raise UnknownResponse(f"Response with id {id[:100]!r} not found.")
         return found
 
     async def conversation(self, owner: str, id: str, most_bytes: int) -> Sequence[Item]:
-        """All items up to the end of response ``id``. Raises PreviousResponseNotFound, TooLarge, and
+        """Returns all items up to the end of response ``id``. Raises PreviousResponseNotFound, TooLarge, and
         BadRequest where it has not ended."""
         try:
             chain = await self._do(lambda: self._store.conversation(owner, id, most_bytes))
@@ -64,7 +64,7 @@ class KeptResponses:
         return [item for kept in chain for item in kept.items]
 
     async def delete(self, owner: str, id: str) -> None:
-        """Raises UnknownResponse."""
+        """Deletes a response. Raises UnknownResponse."""
         if not await self._do(lambda: self._store.delete(owner, id)):
             raise UnknownResponse(f"Response with id {id[:100]!r} not found.")
 
@@ -81,7 +81,7 @@ class KeptResponses:
 
 @asynccontextmanager
 async def keeping_responses(config: ResponsesConfig) -> AsyncIterator[KeptResponses]:
-    """Raises DatabaseError at the start alone."""
+    """Opens the store; leaving closes it. Raises DatabaseError at the start alone."""
     with ThreadPoolExecutor(1, "responses") as thread:
         store = await asyncio.get_running_loop().run_in_executor(thread, ResponseStore.open, config)
         try:

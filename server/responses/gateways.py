@@ -1,4 +1,4 @@
-"""The gateways that share one file of responses: which of them still run."""
+"""Tells which of the gateways that share a file of responses still run."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ class Gateways:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises DatabaseUnwritable."""
+        """Lets the others know this gateway. Raises DatabaseUnwritable."""
         self._folder = folder
         self.own = uuid.uuid4().hex
         made = folder / f".{self.own}"

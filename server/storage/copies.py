@@ -1,4 +1,4 @@
-"""Copies of a database from before it was brought to another version: ``NAME.v1.sqlite`` beside it."""
+"""Copies databases before they become another version: ``NAME.v1.sqlite`` beside ``NAME.sqlite``."""
 
 import os
 import sqlite3

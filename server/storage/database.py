@@ -1,4 +1,4 @@
-"""An SQLite file of ours: its rights, its version, one transaction at a time."""
+"""Opens SQLite files of ours, with their rights and version, and runs one transaction at a time."""
 
 import os
 import sqlite3
@@ -100,8 +100,8 @@ class Database:
             raise DatabaseUnwritable(f"a copy of {self.file} cannot be deleted: {error.strerror}") from error
 
     def rewritten(self) -> bool:
-        """Puts all of the log into the file and deletes copies of earlier versions, so that what was deleted
-        is in none of them. False: another process reads the log still."""
+        """Puts all of the log into the file and deletes copies of earlier versions, so that deleted rows are
+        in none of them. False: another process reads the log still."""
         self.forget_copies()
         with translated(self.file):
             ((busy, _, _),) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -109,7 +109,8 @@ class Database:
 
 
 def _prepare(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
-    """Raises DatabaseUnreadable, DatabaseUnwritable, sqlite3.Error."""
+    """Sets the connection up, and brings the file to the newest version. Raises DatabaseUnreadable,
+    DatabaseUnwritable, sqlite3.Error."""
     checked_version(connection, file, schema)  # before a file that is none of ours is changed
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last seconds, never the file

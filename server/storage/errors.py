@@ -40,7 +40,7 @@ class NameTaken(DatabaseError):
 
 @contextmanager
 def translated(file: Path) -> Iterator[None]:
-    """SQLite's errors about ``file``, as ours."""
+    """Raises SQLite's errors about ``file`` as ours."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -55,7 +55,7 @@ def checked_version(connection: sqlite3.Connection, file: Path, schema: Schema) 
 
 
 def _keep(file: Path, version: int, schema: Schema) -> None:
-    """Raises DatabaseUnwritable."""
+    """Keeps a copy of the file as it is. Raises DatabaseUnwritable."""
     try:
         copy = keep_copy(file, version)
     except OSError as error:

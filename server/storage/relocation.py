@@ -50,8 +50,8 @@ def check_unlocked(lock: Path) -> None:
 
 
 def move(old: Path, new: Path) -> None:
-    """A file or folder, to a place where nothing is, also on another file system. The copies of a database
-    come along. Raises OSError."""
+    """Moves a file or folder to a place where nothing is, also on another file system, with the copies of a
+    database. Raises OSError."""
     new.parent.mkdir(parents=True, exist_ok=True)
     copies = [*copies_of(old)] if old.is_file() else []
     shutil.move(old, new)

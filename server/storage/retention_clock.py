@@ -1,4 +1,4 @@
-"""The time to delete by, which a wall clock that jumps does not carry along."""
+"""Tells the time to delete by, which a wall clock that jumps does not carry along."""
 
 import math
 import time
@@ -16,8 +16,8 @@ BELIEVED_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """``utc``: the time that was told when the steady clock said ``steady``. ``jumped``: on the steady clock,
-    since when the wall clock says otherwise; None: it does not."""
+    """The time ``utc`` that was told when the steady clock said ``steady``. ``jumped``: when, on the steady
+    clock, the wall clock left it; None: it has not."""
 
     utc: float
     steady: float
@@ -40,7 +40,8 @@ class RetentionClock:
         return f"<RetentionClock told {self._told.utc:.0f}{', jumped' if self._told.jumped else ''}>"
 
     def __call__(self) -> float:
-        """The wall clock's time, or where that has jumped the time that it would be without the jump."""
+        """Returns the wall clock's time, or where that has jumped the time that it would be without the
+        jump."""
         told, wall, steady = self._told, self._wall(), self._steady()
         expected = told.utc + (steady - told.steady)
         jumped = told.jumped if told.jumped is not None else steady
@@ -51,6 +52,7 @@ class RetentionClock:
         return self._told.utc
 
     def before(self, age_s: float) -> float:
-        """The time before which is older than ``age_s`` and may be deleted; -inf while that is nothing."""
+        """Returns the time before which is older than ``age_s`` and may be deleted; -inf while nothing
+        may."""
         now = self()
         return -math.inf if self._steady() < self._settled else now - age_s

@@ -1,4 +1,4 @@
-"""What an SQLite file of ours looks like, in every version there was."""
+"""Describes an SQLite file of ours in every version that there was."""
 
 from dataclasses import dataclass
 
