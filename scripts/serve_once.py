@@ -50,7 +50,7 @@ def asked(url: str) -> str | None:
 
 
 def left_by(gateway: "subprocess.Popen[str]") -> str | None:
-    """What a stopped gateway should not leave: an exit status, sockets, memory."""
+    """Says what a stopped gateway left behind: a bad exit status, sockets, memory; None: nothing."""
     if gateway.returncode != 0:
         return f"serve_once: stopped, it ended with exit status {gateway.returncode}"
     own = re.compile(rf"coe-(host-)?{gateway.pid}-")  # scripts/serve becomes the gateway

@@ -1,4 +1,4 @@
-"""The HTTP application: which path is answered by what."""
+"""HTTP application: the paths and their endpoints."""
 
 import functools
 from collections.abc import Sequence
@@ -120,7 +120,8 @@ def _app(version: str) -> FastAPI:
 
 
 def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
-    """``app``, which pages of ``origins`` may call from a browser, with their key and without cookies."""
+    """Returns ``app`` with CORS: pages of ``origins`` may call from a browser, with their key and without
+    cookies."""
     if not origins:
         return app
     return CORSMiddleware(

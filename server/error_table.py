@@ -134,7 +134,8 @@ TABLE: dict[type[Exception], Rendering] = {
     BudgetTooSmall: Rendering(409, "invalid_request_error", "budget_too_small"),
     TiersError: Rendering(503, "server_error", "tiers_error", f"The memory tiers failed. {BY_ITSELF}"),
 }
-"""Looked up along the class's ancestors, so the root of each tree catches what has no row of its own."""
+"""Rendering of each error class. It is looked up along the class's ancestors, so the root of each tree
+catches what has no row of its own."""
 
 REJECTIONS: dict[str, Rendering] = {
     "queue_full": Rendering(429, "rate_limit_exceeded", "queue_full"),
@@ -165,7 +166,7 @@ class Failure:
 
 
 def rendering_of(error: Exception) -> Rendering:
-    """The row for ``error``; an unmapped class is an internal error."""
+    """Returns the row for ``error``; an unmapped class is an internal error."""
     if isinstance(error, LeaseRejected):
         return REJECTIONS[error.reason]
     for ancestor in type(error).__mro__:
@@ -175,14 +176,14 @@ def rendering_of(error: Exception) -> Rendering:
 
 
 def failure_of(error: Exception) -> Failure:
-    """Says what a client is told of ``error``. What is for the operator alone stays in the log."""
+    """Returns the failure that a client is told. Details for the operator alone stay in the log."""
     row = rendering_of(error)
     param = error.param if isinstance(error, GatewayError) else None
     return Failure(row.status, row.message or str(error), row.type, param, row.code)
 
 
 def error_body(failure: Failure) -> bytes:
-    """OpenAI's error body."""
+    """Returns OpenAI's error body."""
     error = {
         "message": failure.message,
         "type": failure.type,
@@ -193,13 +194,13 @@ def error_body(failure: Failure) -> bytes:
 
 
 def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer for an error raised before the first token."""
+    """Returns the HTTP answer for an error raised before the first token."""
     failure = failure_of(error)
     extra = {**(headers or {}), **retry_after(error)}
     return Response(error_body(failure), failure.status, extra, "application/json")
 
 
 def retry_after(error: Exception) -> Mapping[str, str]:
-    """The header that says when to come again, where that is known: never too early."""
+    """Returns the header that says when to try again, where that is known: never too early."""
     seconds = error.retry_after_s if isinstance(error, LeaseRejected | GatewayError) else None
     return {} if seconds is None else {"retry-after": str(max(1, math.ceil(seconds)))}

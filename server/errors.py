@@ -183,7 +183,7 @@ class RequestTimeout(GatewayError):
 
 
 class BreakerOpen(GatewayError):
-    """``part``: whose breaker it is."""
+    """Request refused by an open breaker. ``part``: the expert's or the engine's."""
 
     def __init__(self, message: str, part: Literal["expert", "engine"], retry_after_s: float) -> None:
         super().__init__(message)
@@ -196,7 +196,8 @@ class UsageUnavailable(GatewayError):
 
 
 class OverLimit(GatewayError):
-    """``retry_after_s``: when it may be let in; None: never as it is."""
+    """Request refused by its key's limits. ``retry_after_s``: when it may be admitted; None: never as it
+    is."""
 
     def __init__(self, message: str, *, retry_after_s: float | None) -> None:
         super().__init__(message)

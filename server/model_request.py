@@ -1,4 +1,4 @@
-"""The part of OpenAI's wire format that the gateway itself reads and writes; the rest passes through."""
+"""Parts of OpenAI's wire format that the gateway itself reads and writes; the rest passes through."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ class ModelRequest:
 
     @property
     def wants_usage(self) -> bool:
-        """Whether the client of a stream asked for the event that counts its tokens."""
+        """Says whether the client of a stream asked for the event that counts its tokens."""
         options = self.body.get("stream_options")
         return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
 def parse_object(raw: bytes, fields: str) -> dict[str, Any]:
-    """``fields``: those that it must have, for people. Raises BadRequest."""
+    """Parses an object. ``fields``: those that it must have, for the error's text. Raises BadRequest."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -68,7 +68,7 @@ def chat_of(body: Mapping[str, Any]) -> ModelRequest:
 
 
 def _check_tools(tools: Any) -> None:
-    """Refuses custom tools; what is no list is the engine's to refuse. Raises NotCapable."""
+    """Refuses custom tools; a value that is no list is left to the engine to refuse. Raises NotCapable."""
     for position, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and tool.get("type") == "custom":
             raise NotCapable(
@@ -79,7 +79,7 @@ def _check_tools(tools: Any) -> None:
 
 
 def check_owned(body: Mapping[str, Any]) -> None:
-    """Checks what every request that an engine answers has. Raises BadRequest naming the field."""
+    """Checks the fields that every request to an engine has. Raises BadRequest naming the field."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model; GET /v1/models lists them.", "model")

@@ -1,4 +1,5 @@
-"""The operators' wire, shared by server and command: the snapshot of the tiers, orders, what a reload did."""
+"""Wire format of the operators' endpoints, shared by server and command: snapshots of the tiers, orders,
+results of a reload."""
 
 from typing import Literal
 
@@ -26,16 +27,17 @@ class Snapshot(BaseModel):
     moves: tuple[MoveProgress, ...]
 
     def expert(self, name: str) -> ExpertStatus | None:
-        """None: it is not configured."""
+        """Returns an expert's status; None: it is not configured."""
         return next((status for status in self.experts if status.expert == name), None)
 
     def move(self, name: str) -> MoveProgress | None:
-        """The move of the expert ``name`` that is under way, if one is."""
+        """Returns the move of the expert ``name`` that is under way, if one is."""
         return next((move for move in self.moves if move.expert == name), None)
 
 
 class Demotion(BaseModel):
-    """How far down. ``host``: the copy there stays, and is read from disk where there is none."""
+    """Order to take an expert down. ``host``: the copy there stays, and is read from disk where there is
+    none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +45,7 @@ class Demotion(BaseModel):
 
 
 class Destination(BaseModel):
-    """Where an expert shall be."""
+    """Order to bring an expert to a tier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,8 +53,8 @@ class Destination(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """The result of a reload. ``changed``: experts of which something but their weights is another.
-    ``compositions``: all that are served now. Budgets: those in force now, in bytes."""
+    """Result of a reload. ``changed``: experts with other settings and the same weights. ``compositions``:
+    all that are served now. Budgets: those in force now, in bytes."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -32,8 +32,8 @@ log = logging.getLogger("coe.serve")
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours drain the engines too. It goes on listening while it drains,
-    and answers 503 to what comes."""
+    """uvicorn's server without its signal handlers: the gateway's drain the engines too. It goes on listening
+    while it drains, and answers 503 to new requests."""
 
     def __init__(self, config: uvicorn.Config, gate: AdmissionGate, services: Services) -> None:
         super().__init__(config)
@@ -115,8 +115,8 @@ def http_server(
 
 
 def _take_file_descriptors() -> None:
-    """As many as may be had, up to what is of use: each request has a connection here and one to its engine,
-    and a shell's limit of 1024 is soon reached."""
+    """Raises the limit of open files as far as is of use: each request has a connection here and one to its
+    engine, and a shell's limit of 1024 is soon reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
@@ -158,7 +158,7 @@ class Stopping:
             self._starting.cancel()
 
     def started(self, stop: Callable[[], None]) -> None:
-        """``stop`` is called at each signal from now on."""
+        """Has ``stop`` called at each signal from now on."""
         self._stop = stop
 
 
@@ -196,7 +196,7 @@ async def _serve(
 
 
 async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
-    """At each; those that come during a reload are answered by one more."""
+    """Reloads at each signal; those that come during a reload are answered by one more."""
     while True:
         await hangup.wait()
         hangup.clear()

@@ -28,8 +28,8 @@ log = logging.getLogger("coe.services")
 
 @dataclass(slots=True)
 class Services:
-    """Everything that every request needs. Made by ``server.compose.running``. A reload replaces ``catalog``,
-    and nothing else is ever replaced. ``feedback``: None if it is off. ``draining``: a shutdown has begun."""
+    """Services of every request. Made by ``server.compose.running``. A reload replaces ``catalog``, and
+    nothing else is ever replaced. ``feedback``: None if it is off. ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
@@ -46,7 +46,7 @@ class Services:
 
     @property
     def settings(self) -> Settings:
-        """In force now, as are ``experts``, ``keys`` and ``engines``."""
+        """Returns the settings in force now, as ``experts``, ``keys`` and ``engines`` do."""
         return self.catalog.settings
 
     @property
@@ -62,7 +62,7 @@ class Services:
         return self.tiers.engines
 
     async def route(self, request: ModelRequest, category: str | None = None) -> Routed:
-        """A decision that a reload overtook is made again: what it chose may not be served any more. Raises
+        """Routes a request, again if a reload overtook the decision: the chosen expert may be gone. Raises
         what ``Routing.route`` does."""
         while True:
             catalog = self.catalog
@@ -71,8 +71,7 @@ class Services:
                 return Routed(route, catalog.experts[route.expert])
 
     def instead(self, routed: Routed, broken: Collection[str]) -> Routed | None:
-        """Routes to another expert where ``broken`` cannot answer, its own among them; None: there is
-        none."""
+        """Returns the route around ``broken`` experts; None: no other answers."""
         route = routed.route.without(broken)
         if route is None or route.decision is None or route.expert not in self.experts:
             return None
@@ -85,12 +84,12 @@ class Services:
         return await self.catalog.routing.named(model, asker)
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
-        """The route that ``request`` would take now. Raises what ``Routing.route`` does."""
+        """Explains the route that ``request`` would take now. Raises what ``Routing.route`` does."""
         return await self.catalog.routing.explain(request, category)
 
     async def problems(self) -> dict[str, str]:
-        """Engines a request would not reach now, with what is wrong; empty when all is well. One that rests
-        is started by the next request."""
+        """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.
+        One that rests is started by the next request."""
         resting = {engine.family for engine in self.tiers.readiness.engines if engine.rests}
         return {
             family: engine.state if engine.state != "ready" else "does not answer"
@@ -99,7 +98,7 @@ class Services:
         } | self.breakers.refusing(self.engines)
 
     async def scrape(self) -> bytes:
-        """Prometheus text with the engines' own counters as they are now."""
+        """Returns Prometheus text with the engines' own counters as they are now."""
         statistics = {}
         for family, engine in self.engines.items():
             if engine.state != "ready":

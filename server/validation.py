@@ -1,4 +1,4 @@
-"""Reads what pydantic found wrong: which field, and why."""
+"""Problems that pydantic found: the field, and why."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``location``: the way to the field, from the outside in. ``kind`` and ``context``: pydantic's."""
+    """First problem of a value. ``location``: the way to the field, from the outside in. ``kind`` and
+    ``context``: pydantic's."""
 
     location: tuple[int | str, ...]
     reason: str
@@ -22,7 +23,7 @@ class Problem:
 
 
 def problem_of(error: ValidationError) -> Problem:
-    """The first thing that is wrong."""
+    """Returns the first problem."""
     found = error.errors(include_url=False, include_input=False)[0]
     reason = found["msg"].removeprefix("Value error, ")
     return Problem(found["loc"], reason, found["type"], dict(found.get("ctx") or {}))

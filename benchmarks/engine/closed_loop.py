@@ -1,4 +1,5 @@
-"""So many streams that each ask again as soon as they are answered, until the questions end."""
+"""Closed loop: a number of streams that each ask again as soon as they are answered, until the questions
+end."""
 
 import asyncio
 import time
@@ -12,7 +13,7 @@ from benchmarks.engine.workload import Question
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run gave: wall-clock seconds from the first question to the last answer."""
+    """Result of one run: wall-clock seconds from the first question to the last answer."""
 
     seconds: float
     served: tuple[Served, ...]

@@ -1,4 +1,4 @@
-"""From runs to figures and from figures to ratios, beside what was aimed at. Pure."""
+"""Figures from runs, and ratios of figures beside their aims. Pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from benchmarks.engine.workload import Cell, share
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one run, or the median of each over several."""
+    """Figures of one run, or the median of each over several."""
 
     requests: float
     tokens: float
@@ -42,7 +42,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """``at_least`` or ``at_most`` so much."""
+    """Aim of ``at_least`` or ``at_most`` an amount."""
 
     direction: Literal["at least", "at most"]
     value: float
@@ -94,7 +94,7 @@ def figures(run: Run) -> Figures:
 
 
 def median(runs: Sequence[Figures]) -> Figures:
-    """Of each figure by itself."""
+    """Returns the median of each figure by itself."""
     return Figures(
         **{
             field.name: statistics.median(getattr(run, field.name) for run in runs)
@@ -104,12 +104,12 @@ def median(runs: Sequence[Figures]) -> Figures:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Between two values it is interpolated."""
+    """Returns a percentile, interpolated between two values."""
     return float(np.percentile(values, percent))
 
 
 def ratios(measured: Sequence[Measured]) -> list[Ratio]:
-    """Those whose two sides were measured, in the order of the cells.
+    """Returns the ratios whose two sides were measured, in the order of the cells.
 
     One expert is compared in two ways: with as many streams, and, where experts alternate, with as many
     streams as each of them has, which makes batches of equal size.

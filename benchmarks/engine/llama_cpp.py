@@ -21,8 +21,9 @@ START_TIMEOUT_S = 300.0
 
 
 class LlamaCpp:
-    """``python``: an interpreter that can import ``llama_cpp.server``. ``model``: a GGUF file, which stands
-    for every expert under its name (a change of model reads it anew, whatever is in it)."""
+    """Server of llama-cpp-python. ``python``: an interpreter that can import ``llama_cpp.server``. ``model``:
+    a GGUF file, which stands for every expert under its name (a change of model reads it anew, whatever is in
+    it)."""
 
     name = LLAMA_CPP
     fewest = 2
@@ -104,7 +105,8 @@ class LlamaCpp:
         self._session = self._process = None
 
     def _settings(self, port: int) -> dict[str, object]:
-        """By default it cuts an answer off as soon as another request arrives; here it lets them queue."""
+        """Returns the server's settings: it queues requests instead of cutting an answer off when another one
+        arrives, its default."""
         one = {"model": str(self._model), "n_ctx": self._context, "verbose": False}
         models = [{**one, "model_alias": name} for name in self._experts]
         return {"host": "127.0.0.1", "port": port, "interrupt_requests": False, "models": models}

@@ -1,4 +1,4 @@
-"""The rival with one plain vLLM process for each expert, which share what one engine would have had."""
+"""Rival with one plain vLLM process for each expert, which share what one engine would have had."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from experts.engines.engine import Engine
 from experts.spec import Expert, FamilyConfig
 
 PROCESS_BYTES = 2**30
-"""What a vLLM process holds beside weights and KV pool, roughly."""
+"""Bytes that a vLLM process holds beside weights and KV pool, roughly."""
 
 
 class Processes:

@@ -1,4 +1,4 @@
-"""What ``coe bench engine`` reports: where it was measured, the figures, and what was not."""
+"""Report of ``coe bench engine``: the setting, the figures, and what was not measured."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,8 +9,7 @@ from benchmarks.engine.workload import Cell, Plan
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where and how it was measured. ``repeated``: experts that are another one's files under a new
-    name."""
+    """Setting of the measurements. ``repeated``: experts that are another one's files under a new name."""
 
     family: str
     mode: str
@@ -58,7 +57,7 @@ class Report:
 
 
 class Notes:
-    """What was found so far, over all repetitions."""
+    """Results so far, over all repetitions."""
 
     def __init__(self) -> None:
         self.runs: dict[tuple[str, Cell], list[Figures]] = {}

@@ -1,4 +1,4 @@
-"""The seam of ``coe bench engine``: one way to serve several experts; and the engines that most ways use."""
+"""Seam of ``coe bench engine``: one way to serve several experts; and the engines that most ways use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Rival(Protocol):
     async def switching(self) -> Switching: ...
 
     def memory_bytes(self) -> int:
-        """What its processes hold now."""
+        """Returns the memory that its processes hold now."""
         ...
 
     async def stop(self) -> None:
@@ -71,12 +71,12 @@ def open_engine(family: str, config: FamilyConfig, logs: Path) -> Engine:
 
 
 def plain(config: FamilyConfig) -> FamilyConfig:
-    """The same family on vLLM as it is."""
+    """Returns the same family on unmodified vLLM."""
     return config if config.mode == "simulated" else config.model_copy(update={"mode": "plain"})
 
 
 def computing_type(engine: Engine) -> str:
-    """The type an engine that has started computes in."""
+    """Returns the type that a started engine computes in."""
     return engine.dtype if isinstance(engine, VllmEngine) else "no model"
 
 

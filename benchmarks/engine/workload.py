@@ -1,4 +1,4 @@
-"""What the rivals of ``coe bench engine`` are asked, in which order, and how many streams ask. Pure."""
+"""Workload of ``coe bench engine``: questions, their order, and the number of streams. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured. ``tokens`` of each answer; ``requests`` of each stream; ``burst`` requests in a row
-    for one expert; the whole is done ``repeat`` times."""
+    """Plan of the measurements. ``tokens`` of each answer; ``requests`` of each stream; ``burst`` requests in
+    a row for one expert; the whole is done ``repeat`` times."""
 
     experts: tuple[int, ...]
     streams: tuple[int, ...]
@@ -43,7 +43,7 @@ class Plan:
     repeat: int
 
     def problem(self) -> str | None:
-        """Why these numbers do not go together; None when they do."""
+        """Says why these numbers do not go together; None when they do."""
         asked, needed = min(self.streams) * self.requests, max(self.experts) * self.burst
         if asked >= needed:
             return None
@@ -76,7 +76,7 @@ class Plan:
 
 
 def experts_in_order(kind: Kind, names: Sequence[str], burst: int) -> Iterator[str]:
-    """Without end."""
+    """Yields experts without end."""
     match kind:
         case "alternating":
             in_a_row = 1

@@ -8,12 +8,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time so far, in steps of ten milliseconds. Processes that have ended count nothing."""
+    """Returns user and system time so far, in steps of ten milliseconds. Processes that have ended count
+    nothing."""
     return sum(_seconds(pid) for pid in pids)
 
 
 def children(pid: int) -> Iterator[int]:
-    """Of all its threads."""
+    """Yields the children of all threads of a process."""
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         yield from map(int, file.read_text(encoding="ascii").split())
 

@@ -11,7 +11,7 @@ from benchmarks.gateway.pinned import ROOT, on
 from experts.errors import EngineStartFailed
 
 _WITHIN_S = 60.0
-"""After a load's own time."""
+"""Seconds that a load may take beyond its own time."""
 
 
 class Generator:

@@ -1,4 +1,4 @@
-"""The generator's process: a line of JSON in is a load to make, a line out is what it gave.
+"""Process of the load generator: a line of JSON in is a load to make, a line out is its outcome.
 
 ``python -m benchmarks.gateway.load_generator``. One thread with uvloop and httptools, one connection for each
 request under way, kept open.
@@ -21,7 +21,7 @@ from benchmarks.gateway.cpu import cpu_seconds
 from benchmarks.gateway.load import GENERATOR, PATH, Latency, Load, Outcome
 
 LAST_ANSWERS_S = 30.0
-"""How long answers that are still under way at the end are waited for."""
+"""Seconds that answers still under way at the end are waited for."""
 _NUMBER = b"00000000"
 _PROMPT = "What does article 00000000 of the civil code say about a tenant who leaves early, and who pays?"
 
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._making.lost(self)
 
     def close(self) -> None:
-        """What it was asked is of no interest any more."""
+        """Closes the connection and drops its request."""
         self._asked = 0.0
         if self._transport is not None:
             self._transport.close()

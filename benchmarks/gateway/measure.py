@@ -24,12 +24,12 @@ from server.config.settings import SettingsError
 
 Progress = Callable[[str, int, int], None]
 LEAST_RATE = 1.0
-"""Of an open loop, in requests a second: also before who answered nobody in time."""
+"""Least rate of an open loop, in requests a second: also for a proxy that answered no request in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who is measured: a proxy, asked for ``model``."""
+    """Subject of the measurement: a proxy, asked for ``model``."""
 
     name: str
     proxy: Proxy
@@ -85,7 +85,7 @@ class Measurement:
     async def _standing(
         self, kind: Kind, rivals: Sequence[Proxy], folder: Path
     ) -> AsyncIterator[dict[str, Subject]]:
-        """All that can be measured, started."""
+        """Starts all subjects that can be measured."""
         gateway = OurGateway(upstream.speeds(kind))
         engine = await upstream.launch(kind, folder, self._cores.upstream)
         site = Site(engine, folder, self._cores)

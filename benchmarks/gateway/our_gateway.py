@@ -1,4 +1,4 @@
-"""The gateway as ``coe bench gateway`` runs it: five experts without weights on one simulated engine."""
+"""Gateway as ``coe bench gateway`` runs it: five experts without weights on one simulated engine."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from server.config.settings import load
 ROUTED = "coe"
 ROUTED_STATIC = "coe-static"
 EXPERTS = ("general", "math", "coding", "medicine", EXPERT)
-"""Those that the embedded router chooses from."""
+"""Experts that the embedded router chooses from."""
 
 
 class OurGateway:

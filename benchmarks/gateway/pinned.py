@@ -69,7 +69,7 @@ class Pinned:
         return self._process.pid
 
     async def ready(self, model: str) -> None:
-        """Once it answers a chat request. Raises EngineStartFailed."""
+        """Returns once it answers a chat request. Raises EngineStartFailed."""
         body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": "Hi"}]})
         headers = {"content-type": "application/json"}
         try:

@@ -1,4 +1,4 @@
-"""The seam of ``coe bench gateway``: what may stand between a client and an engine."""
+"""Seam of ``coe bench gateway``: proxies between a client and an engine."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a proxy is run: the engine's port, a folder for its files, and who has which core."""
+    """Site of a proxy: the engine's port, a folder for its files, and the cores of each process."""
 
     upstream: Pinned
     folder: Path
@@ -50,21 +50,21 @@ class Proxy(Protocol):
 
     @property
     def port(self) -> int:
-        """Once started."""
+        """Returns the port once it is started."""
         ...
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Its processes."""
+        """Returns its processes."""
         ...
 
     @property
     def upstream(self) -> tuple[int, ...]:
-        """Processes of the engine that answers it."""
+        """Returns the processes of the engine that answers it."""
         ...
 
     def unfit(self) -> str | None:
-        """Why this machine cannot measure it; None when it can be tried."""
+        """Says why this machine cannot measure it; None when it can be tried."""
         ...
 
     async def start(self, site: Site) -> None:
@@ -77,7 +77,7 @@ class Proxy(Protocol):
 
 
 class Direct:
-    """Nothing between."""
+    """Direct connection, without a proxy."""
 
     name = DIRECT
     pids = ()
@@ -97,7 +97,7 @@ class Direct:
 
 
 class OneProcess(ABC):
-    """What proxies share that are one command on one core in front of the upstream's port."""
+    """Base of proxies that are one command on one core in front of the upstream's port."""
 
     name = ""
 

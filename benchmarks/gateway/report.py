@@ -1,4 +1,4 @@
-"""What ``coe bench gateway`` reports: runs, their medians, and ratios beside what was aimed at. Pure."""
+"""Report of ``coe bench gateway``: runs, their medians, and ratios beside their aims. Pure."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +19,8 @@ TO_VLLM_ROUTER = Aim("at least", 0.5)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``streams``: so many ask at once in the closed loop. ``share``: of the capacity, in the open loop.
-    ``warming_s``: before each measurement, the same load that does not count."""
+    """Plan of the measurements. ``streams``: so many ask at once in the closed loop. ``share``: of the
+    capacity, in the open loop. ``warming_s``: before each measurement, the same load that does not count."""
 
     kinds: tuple[Kind, ...]
     streams: tuple[int, ...]
@@ -59,13 +59,13 @@ class Capacity:
 
     @property
     def per_core(self) -> float | None:
-        """Requests for each CPU second of the proxy; None where there is no proxy."""
+        """Returns requests for each CPU second of the proxy; None where there is no proxy."""
         if not any(run.cpu_s["proxy"] for run in self.runs):
             return None
         return _median(self.runs, lambda run: run.requests / max(run.cpu_s["proxy"], 0.01))
 
     def busy(self, process: str) -> float:
-        """Cores that ``proxy``, ``engine`` or ``generator`` used."""
+        """Returns the cores that ``proxy``, ``engine`` or ``generator`` used."""
         return _median(self.runs, lambda run: run.cpu_s[process] / run.seconds)
 
     @property
@@ -134,7 +134,7 @@ class Report:
         return tuple(self._compare())
 
     def best(self, subject: str, kind: Kind) -> Capacity | None:
-        """With the number of streams that gave most."""
+        """Returns the capacity with the number of streams that gave most."""
         found = [each for each in self.capacities if (each.subject, each.kind) == (subject, kind)]
         return max(found, key=lambda each: each.per_second, default=None)
 

@@ -1,4 +1,4 @@
-"""The engine that every proxy of ``coe bench gateway`` stands before: the simulated one, as a process."""
+"""Engine behind every proxy of ``coe bench gateway``: the simulated one, as a process."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from experts.spec import SimulationConfig
 EXPERT = "law"
 CHECKPOINT = "checkpoint"
 TOKENS_PER_S = 200.0
-"""Of a stream. Whole answers come at once."""
+"""Tokens of a stream in a second. Whole answers come at once."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -22,11 +22,11 @@ CHAT_TEMPLATE = (
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""That of SmolLM2-Instruct: it goes to the engine with each request."""
+"""Template of SmolLM2-Instruct: it goes to the engine with each request."""
 
 
 def checkpoint(folder: Path) -> Path:
-    """A checkpoint of a few bytes that no real engine could run."""
+    """Makes a checkpoint of a few bytes that no real engine could run."""
     folder.mkdir()
     save_file({"weight": np.zeros(250, np.float32)}, folder / "model.safetensors")
     files = {
@@ -45,7 +45,7 @@ def speeds(kind: Kind) -> SimulationConfig:
 
 
 async def launch(kind: Kind, folder: Path, core: int) -> Pinned:
-    """Ready, on TCP. Raises EngineStartFailed."""
+    """Starts the engine and returns it ready, on TCP. Raises EngineStartFailed."""
     port = free_port()
     command = [sys.executable, "-m", "experts.simulated.server", "--port", str(port), "--expert", EXPERT]
     command += ["--weights", str(checkpoint(folder / CHECKPOINT)), "--speeds", speeds(kind).model_dump_json()]

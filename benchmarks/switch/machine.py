@@ -1,4 +1,4 @@
-"""What this machine can do at best: direct reads of its disk, and copies in its memory."""
+"""Best rates of this machine: direct reads of its disk, and copies in its memory."""
 
 import mmap
 import subprocess
@@ -17,7 +17,8 @@ class NotMeasured(Exception):
 
 
 def direct_read(files: list[Path]) -> float:
-    """Seconds ``dd`` takes to read the files one after another around the page cache. Raises NotMeasured."""
+    """Returns the seconds ``dd`` takes to read the files one after another around the page cache. Raises
+    NotMeasured."""
     began = time.perf_counter()
     for file in files:
         command = ["dd", f"if={file}", "of=/dev/null", f"bs={BLOCK_BYTES}", "iflag=direct"]
@@ -39,15 +40,15 @@ class Copies:
         self._warm = np.zeros(size, np.uint8)
 
     def warm(self) -> float:
-        """Into memory that was written before."""
+        """Copies into memory that was written before."""
         return self._copy(self._warm)
 
     def fresh(self) -> float:
-        """Into memory the process has just been given, a page at a time as it is touched."""
+        """Copies into memory the process has just been given, a page at a time as it is touched."""
         return self._copy(np.frombuffer(mmap.mmap(-1, self.size, flags=_PRIVATE), np.uint8))
 
     def shared(self, folder: Path) -> float:
-        """Into a new file of ``folder``, which is in shared memory, by writes. Raises NotMeasured."""
+        """Copies into a new file of ``folder``, which is in shared memory, by writes. Raises NotMeasured."""
         try:
             with tempfile.TemporaryFile(dir=folder, buffering=0) as target:
                 began = time.perf_counter()

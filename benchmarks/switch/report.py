@@ -1,4 +1,4 @@
-"""What ``coe bench switch`` reports: ways to an expert, the machine's limits, and ratios. Pure."""
+"""Report of ``coe bench switch``: ways to an expert, the machine's limits, and ratios. Pure."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,7 @@ class Report:
 
 
 def compare(rows: Sequence[Row]) -> list[Compared]:
-    """Ratios are of bandwidths, which is fair to images larger than the files they are made of."""
+    """Compares bandwidths, which is fair to images larger than the files they are made of."""
     table = {row.name: row for row in rows}
 
     def ratio(way: str, limit: str, aim: Aim | None = None) -> Compared:

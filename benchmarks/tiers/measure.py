@@ -1,4 +1,5 @@
-"""``coe bench tiers``: what deciding costs, and moves, waits and goodput of each policy beside its rivals."""
+"""``coe bench tiers``: the cost of a decision, and moves, waits and goodput of each policy beside its
+rivals."""
 
 import os
 import random
@@ -34,7 +35,7 @@ EXPERT_BYTES = 13_500_000_000
 WAITING = 1000
 EVENTS = 3000
 COSTS = {10: (3, None), 150: (20, 20.0), 1000: (50, None), 10_000: (100, 60.0)}
-"""Experts, to how many of them fit on the device and the microseconds aimed at."""
+"""Experts, to how many of them fit on the device and the microseconds to aim at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Report:
 
 
 def measure(requests: int, seed: int, progress: Progress, events: int = EVENTS) -> Report:
-    """Some ten seconds. ``requests``: of each trace. ``events``: to time at each number of experts."""
+    """Measures all, in some ten seconds. ``requests``: of each trace. ``events``: to time at each number of
+    experts."""
     load_average, total = os.getloadavg()[0], len(COSTS) + len(LOADS)
     costs = []
     for number, (experts, (fits, aim)) in enumerate(COSTS.items()):
@@ -117,8 +119,8 @@ def event_cost(
     waiting: int = WAITING,
     events: int = EVENTS,
 ) -> EventCost:
-    """Asks, releases and moves in random order, Zipf's experts, timed once so many tickets wait. Seconds of
-    this thread on a core, so that what else runs on the machine counts as little as possible."""
+    """Times asks, releases and moves in random order, of Zipf's experts, once so many tickets wait. Seconds
+    of this thread on a core, so that other work on the machine counts as little as possible."""
     crowd = _Crowd(experts, fits, seed)
     while crowd.waiting < waiting:
         crowd.ask()
@@ -198,7 +200,7 @@ def _compared(load: Load, requests: int, seed: int) -> Comparison:
 
 
 def ratios(comparisons: dict[str, Comparison], loads: Sequence[Load] = LOADS) -> list[Ratio]:
-    """Of both policies that can be configured, to what they stand beside."""
+    """Returns the ratios of both configurable policies to their rivals and bounds."""
     found = []
     for load in loads:
         comparison = comparisons[load.name]

@@ -1,4 +1,4 @@
-"""Chooses what a family's configuration leaves out, where engines compute in main memory."""
+"""Chooses the sizes that a family's configuration leaves out, where engines compute in main memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,16 +7,16 @@ from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.planner import KV_ROUNDED_TO, LEAST_CONTEXT, ROUNDED_TO, sequences
 
 POOLS_SHARE = 8
-"""The pools that were left out have one part of so many of the memory that is free, all together."""
+"""Divisor: all pools of unset size together take one part of so many of the free memory."""
 LEAST_POOL, MOST_POOL = 2**28, 2**32
 MOST_SEQUENCES = 32
 WIDEST = 4
-"""Bytes of a value: computing types on CPU may turn out as float32."""
+"""Most bytes of a value: computing types on CPU may turn out as float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What was chosen for a family; ``notes`` say what was lowered."""
+    """Sizes chosen for a family; ``notes`` say what was lowered."""
 
     max_model_len: int
     kv_cache: int

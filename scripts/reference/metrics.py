@@ -33,7 +33,7 @@ class Series:
 
 
 def metrics() -> str:
-    """The page: one row for each series."""
+    """Returns the page: one row for each series."""
     rows = [
         (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
         for one in sorted(series(), key=lambda one: one.name)
@@ -42,7 +42,7 @@ def metrics() -> str:
 
 
 def series() -> Iterator[Series]:
-    """What a gateway registers."""
+    """Yields the series that a gateway registers."""
     registry = CollectorRegistry()
     Metrics(registry)
     for metric in registry.collect():

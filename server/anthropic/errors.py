@@ -19,7 +19,7 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""Status to type. Other refusals are invalid requests, other failures the API's."""
+"""Anthropic's error type by status. Other refusals are invalid requests, other failures the API's."""
 
 
 def error_of(failure: Failure, request_id: str) -> Mapping[str, Any]:
@@ -33,5 +33,5 @@ def error_body(failure: Failure, request_id: str) -> bytes:
 
 
 def error_event(failure: Failure, request_id: str) -> bytes:
-    """The event that ends a stream which cannot go on."""
+    """Returns the event that ends a stream which cannot go on."""
     return event("error", error_of(failure, request_id))

@@ -13,7 +13,7 @@ from server.transport import sse
 Json = dict[str, Any]
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"]
 _SIGNATURE = "unsigned"
-"""Clients send it back with the thoughts, and some keep none without."""
+"""Signature of thoughts. Clients send it back with them, and some drop thoughts without one."""
 
 
 def message(identity: str, completion: Mapping[str, Any]) -> Json:
@@ -53,8 +53,8 @@ def _tool_use(identity: str, name: str, given: Json) -> Json:
 
 
 def _input(name: str, arguments: str, *, cut: bool) -> Json:
-    """``cut``: the answer ended before the arguments did, and what there is of them is taken, as clients do
-    with a stream. Raises EngineError."""
+    """Parses a tool's input. ``cut``: the answer ended before the arguments did, and the part there is is
+    taken, as clients do with a stream. Raises EngineError."""
     parsed = _parsed(arguments)
     if parsed is None and cut:
         try:
@@ -67,7 +67,7 @@ def _input(name: str, arguments: str, *, cut: bool) -> Json:
 
 
 def _parsed(arguments: str) -> Json | None:
-    """None: they are no JSON object."""
+    """Parses arguments; None: they are no JSON object."""
     try:
         parsed = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
@@ -93,8 +93,8 @@ def _stopped(reason: StopReason, sequence: str | None = None) -> Json:
 
 
 def _usage(usage: Mapping[str, Any] | None) -> Json:
-    """OpenAI's prompt tokens have those among them that the prefix cache had or that were put there,
-    Anthropic's input tokens have not."""
+    """Converts OpenAI's usage: its prompt tokens include those read from and written to the prefix cache,
+    Anthropic's input tokens do not."""
     counted = usage or {}
     details = counted.get("prompt_tokens_details") or {}
     cached, created = details.get("cached_tokens") or 0, details.get("created_cache_tokens") or 0
@@ -108,15 +108,15 @@ def _usage(usage: Mapping[str, Any] | None) -> Json:
 
 @dataclass(slots=True)
 class MessageStream:
-    """The events of one message, made of a chat completion's chunks. A block ends where the next begins, so
-    what is said after a tool was called is held back and is the last block."""
+    """Events of one message, made of a chat completion's chunks. A block ends where the next begins, so text
+    after a tool call is held back and is the last block."""
 
     identity: str
     begun: bool = False
     block: str = ""
     """Kind of the open one; empty: none is."""
     blocks: int = 0
-    """How many were begun so far."""
+    """Number of blocks begun so far."""
     inputs: dict[int, str] = field(default_factory=dict)
     """Inputs of the tools used, by the number of the call."""
     held_back: str = ""
@@ -204,5 +204,5 @@ class MessageStream:
 
 
 def event(name: str, data: Mapping[str, Any]) -> bytes:
-    """A server-sent event, whose type its data has too."""
+    """Returns a server-sent event, whose type its data has too."""
     return sse.framed(orjson.dumps({"type": name, **data}), name)

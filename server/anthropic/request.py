@@ -12,11 +12,11 @@ Asked = TypeVar("Asked", bound="ConversationRequest")
 _IGNORED = {"cache_control", "container", "context_management", "diagnostics", "inference_geo"} | {
     "service_tier", "speed", "user_profile_id", "workspace_id",
 }  # fmt: skip
-"""Fields of Anthropic's own, of which nothing depends here."""
+"""Fields of Anthropic's own that have no effect here."""
 
 
 class _Sent(BaseModel):
-    """Unknown fields of a part, ``cache_control`` among them, are ignored."""
+    """Part of a request. Unknown fields, ``cache_control`` among them, are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -63,13 +63,13 @@ class Thinking(_Sent):
 
 
 class RedactedThinking(_Sent):
-    """Thoughts that cannot be read here."""
+    """Encrypted thoughts, which cannot be read here."""
 
     type: Literal["redacted_thinking"]
 
 
 def _blocks(content: object) -> object:
-    """A text is short for one block of it."""
+    """Returns a content as a list of blocks; a text is short for one block."""
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
@@ -138,7 +138,7 @@ class Metadata(_Sent):
 
 
 class ConversationRequest(_Sent):
-    """The common part of asking for a message and counting its tokens."""
+    """Base of requests for a message and for counting its tokens."""
 
     model: str
     messages: list[Message] = Field(min_length=1)
@@ -153,7 +153,8 @@ class ConversationRequest(_Sent):
     @field_validator("tools", mode="before")
     @classmethod
     def _ours_to_declare(cls, tools: object) -> object:
-        """A tool of a type is one that Anthropic runs, or whose schema it knows."""
+        """Checks that all tools are the client's: one with a type is one that Anthropic runs, or whose schema
+        it knows."""
         for tool in tools if isinstance(tools, list) else ():
             kind = tool.get("type") if isinstance(tool, dict) else None
             if kind not in (None, "custom"):
@@ -183,7 +184,8 @@ class MessagesRequest(ConversationRequest):
 
 
 def asked(kind: type[Asked], body: Mapping[str, Any]) -> Asked:
-    """``body`` as a ``kind``. Raises BadRequest naming the field, NotCapable. A null is a field left out."""
+    """Parses ``body`` as a ``kind``. Raises BadRequest naming the field, NotCapable. A null is a field left
+    out."""
     try:
         return kind.model_validate({name: value for name, value in body.items() if value is not None})
     except ValidationError as error:

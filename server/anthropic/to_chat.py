@@ -1,4 +1,4 @@
-"""A request of Anthropic's Messages API as the chat completion that asks for the same."""
+"""Chat completions that ask for the same as requests of Anthropic's Messages API."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -26,13 +26,13 @@ from server.errors import BadRequest
 
 Json = dict[str, Any]
 _PLUMBING = "x-anthropic-billing-header"
-"""How the part of a system prompt begins that Claude Code writes for Anthropic. It differs in each request,
-and no prefix would ever be found again."""
+"""Beginning of a part that Claude Code writes into system prompts for Anthropic. It differs in each request,
+so the prefix cache would never hit."""
 _THINKS = {"enabled": True, "adaptive": True, "disabled": False}
 
 
 def chat_request(sent: MessagesRequest) -> Json:
-    """The body of a chat completion. Raises BadRequest naming the field."""
+    """Returns the body of a chat completion. Raises BadRequest naming the field."""
     if sent.extras.get("n", 1) != 1:
         raise BadRequest("n: a message is one answer; leave it out.", "n")
     if sent.extras.get("mcp_servers"):
@@ -59,8 +59,8 @@ def chat_request(sent: MessagesRequest) -> Json:
 
 
 def conversation(sent: ConversationRequest) -> Json:
-    """The fields that make the prompt, of a chat completion as of tokenize. Raises BadRequest naming the
-    field."""
+    """Returns the fields that make the prompt, of a chat completion as of tokenize. Raises BadRequest naming
+    the field."""
     first = SystemMessage(role="system", content=sent.system)
     body: Json = {"model": sent.model, "messages": list(_messages([first, *sent.messages]))}
     if not body["messages"]:
@@ -85,7 +85,7 @@ def conversation(sent: ConversationRequest) -> Json:
 
 
 def _messages(messages: Sequence[UserMessage | AssistantMessage | SystemMessage]) -> Iterator[Json]:
-    """Messages of one role that follow each other are one turn; the other roles have nothing in it."""
+    """Yields chat messages. Consecutive messages of one role are one turn."""
     for _, group in groupby(messages, lambda message: message.role):
         turn = list(group)
         yield from _user([block for said in turn if isinstance(said, UserMessage) for block in said.content])
@@ -104,8 +104,8 @@ def _system(texts: Sequence[Text]) -> Iterator[Json]:
 
 
 def _user(blocks: Sequence[UserBlock]) -> Iterator[Json]:
-    """Makes messages of what tools gave, and then one of what the person says. Few templates show a picture
-    that a tool gave, so it is the first thing that is said after them."""
+    """Yields the tools' results, and then one message of the user. Few templates show an image that a tool
+    returned, so it begins the user's message."""
     parts: list[Json] = []
     shown: list[Json] = []
     for block in blocks:
@@ -140,7 +140,7 @@ def _assistant(blocks: Sequence[AssistantBlock]) -> Iterator[Json]:
 
 
 def _content(parts: list[Json]) -> str | list[Json]:
-    """A text alone as every template takes it."""
+    """Returns a single text as a string, which every template takes."""
     if len(parts) == 1 and parts[0]["type"] == "text":
         text: str = parts[0]["text"]
         return text
@@ -167,7 +167,7 @@ def _tool(tool: Tool) -> Json:
 
 
 def _choice(choice: ToolChoice) -> str | Json:
-    """Raises BadRequest."""
+    """Converts the choice of tools. Raises BadRequest."""
     match choice.type:
         case "auto" | "none":
             return choice.type

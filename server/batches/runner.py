@@ -28,9 +28,9 @@ from server.services import Services
 from server.transport.disconnect import Disconnect
 
 PAUSE_S = 1.0
-"""Before a request asks again that was turned away for reasons that are not its own."""
+"""Seconds before a request asks again that was rejected for reasons that are not its own."""
 MENDING_S = 120.0
-"""How long a request waits for an expert, or an engine, that is not asked because it failed too often."""
+"""Seconds that a request waits for an expert or engine whose breaker is open."""
 _TERMS = Terms(Timeouts(timeout_s=None, keep_alive_s=0), priority="low", fail_fast=False)
 
 
@@ -52,7 +52,7 @@ class BatchRunner:
         return collected.answer(exchange) if routed is None else routed.expert.name
 
     async def answer(self, body: bytes, expert: str) -> AnsweredRequest:
-        """``expert``: as it was routed."""
+        """Answers a request. ``expert``: as ``route`` named it."""
         exchange, collected = self._exchange(body, expert)
         exchange.account.expert = expert  # also if it is refused before it is asked
         await exchange.run(Disconnect())
@@ -97,7 +97,7 @@ class BatchArrival:
         check_model(caller.key, self._services.catalog.name_of(request.model))
 
     async def route(self, request: ModelRequest) -> Routed:
-        """A reload may have taken the expert away since it was routed to."""
+        """Returns the route to the chosen expert, or to another where a reload has removed that."""
         expert = self._services.experts.get(self._expert or "")
         if expert is None:
             expert = (await self._services.route(request)).expert

@@ -90,7 +90,7 @@ def forget(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(options: argparse.Namespace) -> Iterator[FeedbackStore]:
-    """Reads ``--file``, else the configuration's file, and then without what is too old by it."""
+    """Opens the file of ``--file``, else of the configuration, whose limits then trim it."""
     config = None if options.file else load(options.config).feedback
     file = config.file if config else options.file
     if file is None:

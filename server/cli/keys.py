@@ -101,7 +101,7 @@ def rotate(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _store_of(options: argparse.Namespace) -> Iterator[AccountStore]:
-    """With a key in it of that name. Raises SettingsError for one of the configuration."""
+    """Opens the accounts' file to change a key. Raises SettingsError for one of the configuration."""
     settings = load(options.config)
     if options.name in {hashed_of(key).key.name for key in settings.server.api_keys}:
         raise SettingsError(f"the key {options.name!r} is in {options.config}: change server.api_keys there")
@@ -133,7 +133,7 @@ def _check_name(key: Key, settings: Settings) -> None:
 
 
 def _written(entry: KeyConfig, secret: str) -> dict[str, Any]:
-    """The entry with the hash in the place of the secret."""
+    """Returns the entry with the hash in the place of the secret."""
     hashed = {"key": HASH + digest_of(secret.encode()).hex()}
     return hashed | entry.model_dump(mode="json", exclude={"key"}, exclude_none=True)
 
@@ -192,5 +192,5 @@ def _time(seconds: float | None) -> str | None:
 
 
 def _say(text: str) -> None:
-    """To people, beside what is printed for programs."""
+    """Prints a message for people on standard error, beside the output for programs."""
     print(text, file=sys.stderr)

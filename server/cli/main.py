@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every verb and option of the command."""
+    """Builds the parser of every verb and option of the command."""
     top = argparse.ArgumentParser(
         prog="coe", description="Many expert LLMs behind one OpenAI-compatible endpoint."
     )

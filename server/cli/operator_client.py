@@ -1,4 +1,5 @@
-"""An operator's side of the wire: asks a running gateway for its tiers, gives it orders, has it reload."""
+"""Client of the operators' endpoints: asks a running gateway for its tiers, gives it orders, has it
+reload."""
 
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,11 +13,11 @@ from memory_tiers.tiers import Tier
 from server.operator_api import OperatorError, Reloaded, Snapshot, Verb
 
 RETRY_PAUSES_S = 10.0
-"""For one answer."""
+"""Seconds to wait for one answer."""
 RELOAD_PATIENCE_S = 600.0
-"""For a reload, which reads what belongs to every expert and router."""
+"""Seconds to wait for a reload, which reads the files of every expert and router."""
 KEPT_S = 2.0
-"""A connection, unused: less than the server keeps it, which would close it under a request."""
+"""Seconds that an unused connection is kept: less than the server's, which would close it under a request."""
 
 Model = TypeVar("Model")
 
@@ -26,7 +27,7 @@ class _ErrorDetail(BaseModel):
 
 
 class _ErrorBody(BaseModel):
-    """OpenAI's."""
+    """OpenAI's error body."""
 
     error: _ErrorDetail
 
@@ -37,7 +38,7 @@ _RELOADED = TypeAdapter(Reloaded)
 
 
 class OperatorClient:
-    """One gateway. Every method raises OperatorError, in one line that says what to do."""
+    """Client of one gateway. Every method raises OperatorError, in one line that says what to do."""
 
     def __init__(self, url: str, key: SecretStr | None = None) -> None:
         self._url = url.rstrip("/")
@@ -60,12 +61,12 @@ class OperatorClient:
         return self._ask("GET", "/v1/coe/tiers", _SNAPSHOT)
 
     def order(self, verb: Verb, expert: str, tier: Tier | None = None) -> ExpertStatus:
-        """The expert's status just after; what follows shows in ``tiers``."""
+        """Gives an order and returns the expert's status just after; its progress shows in ``tiers``."""
         path = f"/v1/coe/experts/{quote(expert, safe='')}/{verb}"
         return self._ask("POST", path, _STATUS, {} if tier is None else {"tier": tier})
 
     def reload(self) -> Reloaded:
-        """The gateway reads its own configuration file again."""
+        """Has the gateway read its own configuration file again."""
         return self._ask("POST", "/v1/coe/reload", _RELOADED, patience_s=RELOAD_PATIENCE_S)
 
     def _ask(
@@ -101,7 +102,7 @@ class OperatorClient:
 
 
 def _said(response: httpx.Response) -> str:
-    """Words what the gateway says is wrong."""
+    """Returns the error message of the gateway's answer."""
     try:
         message = _ErrorBody.model_validate_json(response.content).error.message
     except ValidationError:

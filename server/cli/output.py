@@ -20,7 +20,7 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
 
 
 def console() -> Console:
-    """Standard output; names and messages are shown as they are."""
+    """Returns standard output; names and messages are shown as they are."""
     made = Console(markup=False, highlight=False, emoji=False)
     if not sys.stdout.isatty():
         made.width = max(WIDTH, made.width)

@@ -62,7 +62,7 @@ def plan_node(options: argparse.Namespace) -> int:
 
 
 def _here() -> tuple[Gpu, ...]:
-    """The GPUs of this machine. Raises MemoryUnknown, SettingsError."""
+    """Returns the GPUs of this machine. Raises MemoryUnknown, SettingsError."""
     found = tuple(Gpu(number, size) for number, size in enumerate(gpus_here()))
     if not found:
         raise SettingsError("this machine has no NVIDIA GPU; name a node's, as --gpus 8x80GB")

@@ -48,7 +48,8 @@ def move_all(options: argparse.Namespace) -> int:
 
 
 def _check(left: Sequence[Left]) -> None:
-    """Raises SettingsError where something is in the way, and DatabaseError where something is used still."""
+    """Checks that all can be moved. Raises SettingsError where something is in the way, and DatabaseError
+    where something is still in use."""
     for each in left:
         if each.new.exists():
             raise SettingsError(

@@ -8,7 +8,7 @@ from router.data.dataset import Example
 from server.feedback.records import Kept
 
 CONFIRMS = 0.5
-"""A score over this says that the decided category was right."""
+"""Score above which the decided category counts as right."""
 
 
 def example_of(kept: Kept) -> Example | None:

@@ -1,4 +1,4 @@
-"""Records decisions and what clients say of them: a bounded queue, and a thread that writes.
+"""Recorder of decisions and of clients' feedback: a bounded queue, and a thread that writes.
 
 No request waits for it or fails by it. What does not fit into the queue is dropped and counted. Where the
 file cannot be written any more, recording ends, and the gateway goes on.
@@ -29,14 +29,15 @@ log = logging.getLogger("coe.feedback")
 MOST_WAITING = 1000
 """Decisions, outcomes and feedback in the queue."""
 _BATCH = 200
-"""Written at once."""
+"""Items written at once."""
 _TRIM_EVERY_S = 600.0
-"""While no requests come; else it trims after each batch."""
+"""Seconds between deletions while nothing is recorded; else each batch is followed by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """``known``: tells whether a decision of the request is kept; None if that cannot be said."""
+    """Item of the queue. ``known``: whether a decision of the request is kept; None if that cannot be
+    said."""
 
     what: Decided | Ended | Said
     known: Future[bool | None] | None = None
@@ -73,7 +74,7 @@ class Feedback:
         return f"<Feedback to {self._store.file}{ended}, {self._waiting.qsize()} waiting>"
 
     def decided(self, request_id: str, owner: str, composition: str, route: Route) -> "Recorded | None":
-        """Records a decision, and gives what its end is told to; None: it is not kept. ``owner``: see
+        """Records a decision and returns its record, to be told the end; None: it is not kept. ``owner``: see
         ``owner_of``. ``route`` has a decision."""
         decision = route.decision
         assert decision is not None
@@ -98,8 +99,8 @@ class Feedback:
         self._put(_Item(Ended(key, outcome)))
 
     async def said(self, request_id: str, owner: str, score: float | None, correction: str | None) -> bool:
-        """Records what a client says. Whether a decision of this owner's request is kept, and so is this.
-        Raises FeedbackUnavailable."""
+        """Records a client's feedback. Says whether a decision of this owner's request is kept, and so is
+        this. Raises FeedbackUnavailable."""
         known: Future[bool | None] = Future()
         said = Said(self._key(request_id, owner), score, correction)
         answer = await asyncio.wrap_future(known) if self._put(_Item(said, known)) else None
@@ -134,7 +135,7 @@ class Feedback:
             self._trim()
 
     def _next(self) -> tuple[list[_Item], bool]:
-        """Waits for what comes, and says whether more may come. Nothing has come if it was time to trim."""
+        """Returns the next items, and whether more may come. There are none if it is time to trim."""
         items: list[_Item] = []
         try:
             item = self._waiting.get(timeout=_TRIM_EVERY_S)

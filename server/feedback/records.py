@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A client's word on an answer: a score from 0 to 1, a better category, or both."""
+    """Client's feedback on an answer: a score from 0 to 1, a better category, or both."""
 
     key: FeedbackKey
     score: float | None
@@ -45,7 +45,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A decision as it is in the file. ``name`` is its own, and says neither who asked nor which request."""
+    """Decision as kept in the file. ``name`` is its own, and reveals neither the client nor the request."""
 
     name: str
     at: float

@@ -44,8 +44,9 @@ class FeedbackStore:
         return self._hash(b"prompt", prompt.encode("utf-8", "replace"))
 
     def write(self, items: Sequence[Decided | Ended | Said], *, text: bool) -> list[bool]:
-        """Writes all or nothing; says for each whether it was known. A request's later decision replaces an
-        earlier one, and later feedback earlier feedback. ``text``: whether prompts are kept."""
+        """Writes all or nothing; returns for each item whether its request is known. A request's later
+        decision replaces an earlier one, and later feedback earlier feedback. ``text``: whether prompts are
+        kept."""
         with self._database.transaction():
             return [self._write(item, text) for item in items]
 

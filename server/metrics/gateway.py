@@ -77,7 +77,7 @@ class Metrics:
         self._route_seconds.observe(decision.seconds, composition)
 
     def observe(self, observation: Observation) -> None:
-        """Counts what the tier manager saw."""
+        """Counts an event of the tier manager."""
         self._tiers.observe(observation)
 
     async def text(
@@ -86,7 +86,7 @@ class Metrics:
         statistics: Mapping[str, EngineStatistics],
         breakers: Mapping[str, bool],
     ) -> bytes:
-        """Prometheus text, as things are now. ``statistics``: of the engines that answer. ``breakers``:
+        """Returns Prometheus text, as of now. ``statistics``: of the engines that answer. ``breakers``:
         expert to whether its breaker is open."""
         self._snapshot.take(tiers, statistics)
         self._breaker_open.clear()

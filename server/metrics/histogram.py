@@ -1,4 +1,4 @@
-"""A histogram with a series for each combination of labels that was observed, and for no other."""
+"""Histogram with a series for each combination of labels that was observed, and for no other."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 AT_A_TIME = 25
-"""Combinations of labels in one piece of a family: what is collected without a pause."""
+"""Combinations of labels in one piece of a family, which is collected without a pause."""
 
 
 class _Observed:
@@ -26,8 +26,8 @@ class _Observed:
 
 
 class Histogram(Collector):
-    """For one thread. prometheus_client's has all series of a combination as soon as it is named, one more
-    that says when it was made, and collects all of them at once."""
+    """Histogram for one thread. prometheus_client's creates all series of a combination as soon as it is
+    named, and one more for its creation time, and collects all of them at once."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Histogram(Collector):
         registry.register(self)
 
     def observe(self, value: float, *labels: str) -> None:
-        """``labels``: the values, in the order of the names."""
+        """Counts a value. ``labels``: the values, in the order of the names."""
         observed = self._observed.get(labels)
         if observed is None:
             assert len(labels) == len(self._labels), labels
@@ -55,7 +55,7 @@ class Histogram(Collector):
         observed.total += value
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """The family in pieces of the same name, or without samples where nothing was observed."""
+        """Yields the family in pieces of the same name, or without samples where nothing was observed."""
         if not self._observed:
             yield self._family()
         combinations = [*self._observed.items()]

@@ -33,7 +33,7 @@ class Followed:
         return f"<Followed {self.totals}>"
 
     def follow(self, count: float, *labels: str) -> None:
-        """It is ``count`` now."""
+        """Adds the increase since the last call. ``count``: the total now."""
         before = self._seen.get(labels, 0.0)
         more = count - before if count >= before else count
         self.totals[labels] = self.totals.get(labels, 0.0) + more

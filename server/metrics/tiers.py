@@ -112,7 +112,7 @@ class TierMetrics:
             self._evictions.labels(*left)
 
     def observe(self, observation: Observation) -> None:
-        """Counts what the tier manager saw."""
+        """Counts an event of the tier manager."""
         match observation:
             case LeaseGranted(expert, tier, seconds):  # first what comes with each request
                 self._queue_seconds.observe(seconds, expert, tier)

@@ -21,7 +21,7 @@ from server.model_request import ModelRequest, check_owned, parse_object
 from server.services import Services
 
 MOST_TEXTS = 2048
-"""Texts of one request, or lists of tokens, as OpenAI takes."""
+"""Most texts of one request, or lists of tokens, as OpenAI takes."""
 _AT_A_TIME = 8
 """Texts between which a thread may take a decision that waits."""
 
@@ -94,7 +94,7 @@ async def _embedded(
 
 
 def _embed(embedder: Embedder, texts: Sequence[str], start: int, encode: Encode) -> tuple[bytes, int]:
-    """Of the texts from ``start`` on, as many as are embedded at a time."""
+    """Embeds the texts from ``start`` on, as many as are embedded at a time."""
     assert isinstance(embedder, Counting)
     some = texts[start : start + _AT_A_TIME]
     entries = [

@@ -1,4 +1,4 @@
-"""From the configuration that is served to another one: what changes, or what needs a restart."""
+"""Plans from the served configuration to another: what changes, or what needs a restart."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ _KEYS = ("api_keys", "require_key", "admin_key", "metrics_key")
 
 @dataclass(frozen=True, slots=True)
 class ReloadPlan:
-    """``changed``: the same weights, of which something else is said. ``families``: those that need an
-    engine. ``device`` and ``host``: bytes; None: as they are."""
+    """Changes that a reload makes. ``changed``: experts with the same weights and other settings.
+    ``families``: those that need an engine. ``device`` and ``host``: bytes; None: as they are."""
 
     added: tuple[Expert, ...]
     removed: tuple[str, ...]
@@ -38,8 +38,8 @@ def check_reloadable(old: Settings, new: Settings) -> None:
 def plan(
     old: Settings, new: Settings, before: Mapping[str, Expert], after: Mapping[str, Expert]
 ) -> ReloadPlan:
-    """``before`` and ``after``: the experts of ``old`` and ``new``, which ``check_reloadable`` let pass.
-    Raises SettingsError."""
+    """Plans a reload. ``before`` and ``after``: the experts of ``old`` and ``new``, which
+    ``check_reloadable`` let pass. Raises SettingsError."""
     stay = [name for name in after if name in before]
     for name in stay:
         if _weights_differ(before[name], after[name]):
@@ -75,7 +75,7 @@ def _differences(where: str, old: Strict, new: Strict, free: Collection[str]) ->
 
 
 def _served(settings: Settings) -> set[str]:
-    """Families with an engine."""
+    """Returns the families with an engine."""
     return {expert.family for expert in settings.experts.values()}
 
 
@@ -84,7 +84,8 @@ def _place(expert: ExpertConfig) -> tuple[object, str]:
 
 
 def _weights_differ(before: Expert, after: Expert) -> bool:
-    """Experts that an earlier version prepared have no checksums until they are prepared anew."""
+    """Says whether the weights differ. Experts that an earlier version prepared have no checksums until they
+    are prepared anew."""
     if (before.fingerprint, before.weights_bytes) != (after.fingerprint, after.weights_bytes):
         return True
     return bool(before.checksums) and before.checksums != after.checksums

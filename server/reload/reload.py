@@ -21,7 +21,7 @@ from server.transport.tls import Certificate
 
 @dataclass(frozen=True, slots=True)
 class _Next:
-    """All that is made beforehand."""
+    """Next state, prepared beforehand."""
 
     catalog: Catalog
     plan: ReloadPlan
@@ -29,8 +29,9 @@ class _Next:
 
 
 class Reload:
-    """One after another. What takes long is done beside the event loop; then a request sees either
-    configuration and never a part of one. Who waits for an expert or uses it keeps it."""
+    """Reloads of the configuration, one after another. Slow work is done off the event loop; then a request
+    sees either configuration and never a part of one. A request that waits for an expert or uses it keeps
+    it."""
 
     def __init__(
         self, services: Services, read: Callable[[], Settings], certificate: Certificate | None = None
@@ -46,7 +47,7 @@ class Reload:
         return f"<Reload of {self._services.tiers!r}{' under way' if self._turn.locked() else ''}>"
 
     async def now(self) -> Reloaded:
-        """Raises ReloadRefused, and then nothing has changed."""
+        """Reloads now. Raises ReloadRefused, and then nothing has changed."""
         async with self._turn:
             try:
                 coming = await asyncio.to_thread(self._prepare)
@@ -64,7 +65,8 @@ class Reload:
         )
 
     def _prepare(self) -> _Next:
-        """Reads files alone. Raises SettingsError, ExpertsError, RouterError, TiersError."""
+        """Prepares the next state; it only reads files. Raises SettingsError, ExpertsError, RouterError,
+        TiersError."""
         services, old = self._services, self._services.catalog
         settings = planned(as_before(self._read(), old.settings)).settings
         check_reloadable(old.settings, settings)
@@ -84,7 +86,8 @@ class Reload:
         )
 
     def _take_over(self, coming: _Next) -> None:
-        """Without a pause in which a request could see the half of it. Raises TiersError."""
+        """Puts the next state in force without a pause in which a request could see half of it. Raises
+        TiersError."""
         wanted = coming.plan
         self._services.tiers.orders.revise(
             added=wanted.added,

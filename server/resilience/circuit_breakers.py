@@ -1,4 +1,4 @@
-"""The breakers of all experts and engines, and what a request that ends tells them."""
+"""Circuit breakers of all experts and engines, and the outcomes of requests that open and close them."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ ENGINE_FAULTS = (EngineUnavailable, EngineLost, EngineStalled)
 
 
 def blamed(error: BaseException | None) -> Part | None:
-    """Whose fault it was; None: not one that says they are broken, such as a client's."""
+    """Returns the part at fault; None: neither is, as with a client's mistake."""
     match error:
         case LeaseRejected(reason="load_failed") | ExpertNotResident():
             return "expert"
@@ -44,13 +44,14 @@ def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -
 
 
 class Breaker:
-    """The breaker of one expert, or of one engine. Times are seconds of the caller's clock.
+    """Circuit breaker of one expert, or of one engine. Times are seconds of the caller's clock.
 
-    Closed: everybody may ask. Open, after ``failures`` failures in a row: one request in each cool-down, the
-    probe; the first bytes of its answer close it, and one failure more opens it again.
+    Closed: every request may pass. Open, after ``failures`` failures in a row: one request passes in each
+    cool-down, the probe; the first bytes of its answer close it, and one failure more opens it again.
 
-    A try has the number of failures before it. One that began before the latest failure says nothing new:
-    neither the many that fail with the first, nor an answer that ends well though others have failed since.
+    An attempt has the number of failures before it. One that began before the latest failure says nothing
+    new: neither the many that fail with the first, nor an answer that ends well though others have failed
+    since.
     """
 
     def __init__(self, failures: int, cool_down_s: float) -> None:
@@ -71,7 +72,7 @@ class Breaker:
 
     @property
     def in_a_row(self) -> int:
-        """Failures since the last answer that ended well."""
+        """Returns the failures since the last answer that ended well."""
         return self._in_a_row
 
     def refuses_s(self, now: float) -> float:
@@ -79,26 +80,26 @@ class Breaker:
         return 0.0 if self._until is None else max(0.0, self._until - now)
 
     def enter(self, now: float) -> int:
-        """A try begins, of whom it does not refuse. Returns its number."""
+        """Begins an attempt that the breaker does not refuse. Returns its number."""
         if self._until is not None:
             assert self._until <= now, self
             self._until = now + self._cool_down_s
         return self._failed
 
     def answered(self, number: int) -> None:
-        """Its first bytes came."""
+        """Notes the first bytes of an answer."""
         if number == self._failed and self._until is not None:
             self._until = None
             self._in_a_row = self._failures - 1
 
     def ended(self, number: int) -> None:
-        """It came to a good end."""
+        """Notes that an answer ended well."""
         if number == self._failed:
             self._until = None
             self._in_a_row = 0
 
     def failed(self, number: int, now: float) -> None:
-        """Notes a failure by the part's own fault."""
+        """Notes a failure that is the part's own fault."""
         if number != self._failed:
             return
         self._failed += 1
@@ -107,14 +108,14 @@ class Breaker:
             self._until = now + self._cool_down_s
 
     def left(self, number: int, now: float) -> None:
-        """It ended without a word about the part: if it was the probe, the next request is."""
+        """Notes an end that says nothing about the part: if it was the probe, the next request is."""
         if number == self._failed and self._until is not None:
             self._until = now
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a request for ``asked``. The first word about how it ended counts; more does no harm."""
+    """One attempt of a request for ``asked``. The first outcome counts; later ones change nothing."""
 
     asked: Expert
     expert: Breaker
@@ -124,19 +125,20 @@ class Attempt:
     clock: Callable[[], float]
 
     def answered(self, status: int) -> None:
-        """The engine's first bytes are here. vLLM answers 500 to some mistakes of clients, and so a 5xx of an
-        engine that goes on says nothing: else one client could close an expert to all."""
+        """Notes the engine's first bytes. vLLM answers 500 to some mistakes of clients, so a 5xx of an engine
+        that keeps running says nothing: else one client could close an expert to all."""
         if status < 500:
             self.expert.answered(self.expert_number)
             self.engine.answered(self.engine_number)
 
     def ended(self) -> None:
-        """Notes that all of a good answer was sent."""
+        """Notes that a good answer was sent whole."""
         self.expert.ended(self.expert_number)
         self.engine.ended(self.engine_number)
 
     def over(self, error: BaseException | None) -> None:
-        """In another way: a client's own time-out, disconnect or mistake says nothing about the expert."""
+        """Notes any other end: a client's own time-out, disconnect or mistake says nothing about the
+        expert."""
         part = blamed(error)
         if part is None:
             self._left()
@@ -161,8 +163,8 @@ class Attempt:
 
 
 class Breakers:
-    """Charges what dies under several experts to their engine's breaker, and what one expert fails at to its
-    own."""
+    """Circuit breakers: a failure of the engine counts against its own breaker, one of an expert against the
+    expert's."""
 
     def __init__(
         self, failures: int, cool_down_s: float, clock: Callable[[], float] = time.monotonic
@@ -178,7 +180,7 @@ class Breakers:
         return f"<Breakers [open: {open_ or 'none'}]>"
 
     def enter(self, expert: Expert) -> Attempt:
-        """Before a request asks for a lease. Raises BreakerOpen."""
+        """Begins an attempt before a request asks for a lease. Raises BreakerOpen."""
         mine, engine = self._experts[expert.name], self._engines[expert.family]
         now = self._clock()
         if engine.is_open or mine.is_open:
@@ -187,11 +189,11 @@ class Breakers:
         return Attempt(expert, mine, engine, mine.enter(now), engine.enter(now), self._clock)
 
     def is_open(self, expert: Expert) -> bool:
-        """Its own or its engine's, also while a probe is awaited."""
+        """Says whether the expert's or its engine's breaker is open, also while a probe is awaited."""
         return self._experts[expert.name].is_open or self._engines[expert.family].is_open
 
     def refusing(self, families: Iterable[str]) -> dict[str, str]:
-        """The engines among them that no request reaches now, and why."""
+        """Returns the engines among ``families`` that no request reaches now, and why."""
         now = self._clock()
         return {
             family: f"failed {self._engines[family].in_a_row} times in a row"

@@ -1,4 +1,4 @@
-"""Noticing an engine that has begun an answer and says nothing more."""
+"""Detection of an engine that stalls within an answer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,8 +7,8 @@ from experts.errors import EngineStalled
 
 
 async def unstalled(chunks: AsyncIterator[bytes], limit_s: float) -> AsyncIterator[bytes]:
-    """The same ``chunks``. Raises EngineStalled when none comes for ``limit_s``, and what ``chunks`` raises.
-    What its reader takes, such as a slow client, does not count."""
+    """Yields the same chunks. Raises EngineStalled when none comes for ``limit_s``, and what ``chunks``
+    raises. The reader's own time, as with a slow client, does not count."""
     watch = _Watch(limit_s)
     try:
         while True:

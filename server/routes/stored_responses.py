@@ -105,7 +105,8 @@ _PREFIX = {
 
 
 def _shown(kept: KeptResponse) -> list[dict[str, Any]]:
-    """Its input items, each with an id: the client's own, or one that is always the same."""
+    """Returns the response's input items, each with an id: the client's own, or one that is always the
+    same."""
 
     def shown(item: Item, position: int) -> dict[str, Any]:
         own = f"{_PREFIX[item['type']]}_{kept.id.removeprefix('resp_')}i{position:04x}"

@@ -1,4 +1,4 @@
-"""``GET /v1/coe/usage``: what keys used. An API key sees its own, operators see all."""
+"""``GET /v1/coe/usage``: usage by key. An API key sees its own, operators see all."""
 
 import dataclasses
 from typing import Annotated
@@ -12,13 +12,13 @@ from server.services import Services
 
 router = APIRouter(prefix="/v1/coe")
 admin_router = APIRouter(prefix="/v1/coe")
-"""The same on a listener of the operators' own."""
+"""Routes of the operators' own listener."""
 
 
 def _usage_query(
     since: str | None = None, until: str | None = None, key: str | None = None, expert: str | None = None
 ) -> UsageQuery:
-    """Raises BadRequest."""
+    """Reads the query. Raises BadRequest."""
     return UsageQuery(_day(since, "since"), _day(until, "until"), key, expert)
 
 

@@ -1,4 +1,4 @@
-"""Moves files of ours to another place, once nobody uses them."""
+"""Moves the gateway's files to another place, once no process uses them."""
 
 import contextlib
 import fcntl
@@ -13,11 +13,11 @@ from server.storage.errors import DatabaseBusy, translated
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID = slice(68, 72)
 _OURS = b"CoE"
-"""How the application ids of our files begin."""
+"""Prefix of the application ids of the gateway's files."""
 
 
 def is_ours(file: Path) -> bool:
-    """Whether it is an SQLite file of this program, of whatever kind and version."""
+    """Says whether it is an SQLite file of this program, of any kind and version."""
     try:
         with file.open("rb") as opened:
             head = opened.read(_APPLICATION_ID.stop)

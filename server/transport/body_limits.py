@@ -1,4 +1,4 @@
-"""Bounds on what a client may send."""
+"""Limits on clients' request bodies."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -21,8 +21,8 @@ most, and is counted only where its brackets could be too many."""
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that, Overloaded,
-    ClientDisconnect."""
+    """Returns the whole body, at most ``limit`` bytes. Raises TooLarge without reading more than that,
+    Overloaded, ClientDisconnect."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdecimal():
         raise BadRequest("The content-length header is not a number.")
@@ -60,21 +60,21 @@ async def read_json(request: Request, config: ServerConfig, count: Beside) -> by
 
 
 def check_structure(structure: Structure, limits: LimitsConfig) -> None:
-    """Raises BadRequest."""
+    """Checks the structure of a body. Raises BadRequest."""
     problem = excess(structure, limits)
     if problem is not None:
         raise BadRequest(f"The body {problem}.")
 
 
 def _text_bytes(raw: bytes) -> int:
-    """As many as the texts of ``raw`` take at most, parsed: four for each character where one of them is not
-    of Latin, and what goes to the engine."""
+    """Returns the most bytes that the texts of ``raw`` take, parsed and as sent to the engine: four for each
+    character where one of them is not of Latin."""
     return len(raw) * (2 if raw.isascii() and b"\\u" not in raw else 5)
 
 
 def check_content_type(request: Request) -> None:
-    """A page of another origin may have a browser send any other type, or none, without asking. Raises
-    NotJson."""
+    """Checks the content type. A page of another origin may have a browser send any other type, or none,
+    without asking. Raises NotJson."""
     given = request.headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() != "application/json":
         said = f"not {given[:100]!r}" if given else "and says nothing"

@@ -11,13 +11,14 @@ from server.transport.body_limits import check_content_type, read_body
 from server.validation import problem_of
 
 MOST = 10_000
-"""Bytes."""
+"""Most bytes of a body."""
 
 Sent = TypeVar("Sent", bound=BaseModel)
 
 
 async def read_model(request: Request, model: type[Sent], most: int = MOST) -> Sent:
-    """Raises BadRequest naming the field, TooLarge, and NotJson unless there is no body."""
+    """Reads a body as a model. Raises BadRequest naming the field, TooLarge, and NotJson unless there is no
+    body."""
     raw = await read_body(request, most)
     if raw:
         check_content_type(request)
@@ -30,14 +31,15 @@ async def read_model(request: Request, model: type[Sent], most: int = MOST) -> S
 
 
 def body_schema(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
-    """For ``openapi_extra``. FastAPI would read a body of any size, before it asks who sends it."""
+    """Describes a body for ``openapi_extra``. FastAPI would read a body of any size, before the client is
+    authenticated."""
     tree = model.model_json_schema()
     content = {"application/json": {"schema": _whole(tree, tree.pop("$defs", {}))}}
     return {"requestBody": {"content": content, "required": required}}
 
 
 def _whole(tree: Any, parts: Mapping[str, Any]) -> Any:
-    """With each part where it is named: in the middle of a document the names mean something else."""
+    """Replaces each reference by its part: in the middle of a document references mean something else."""
     if isinstance(tree, list):
         return [_whole(each, parts) for each in tree]
     if not isinstance(tree, dict):

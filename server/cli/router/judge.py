@@ -195,7 +195,7 @@ def _foreseen(plan: "Plan", expected: "Bill", price: "Price | None") -> "Sequenc
 
 
 def _win_rates(plan: "Plan", report: "JudgeReport", judged: "Judged") -> "Sequence[RenderableType]":
-    """Shows who won, and how far the judge can be believed."""
+    """Shows the win rates, and how far the judge can be believed."""
     from rich.table import Table
 
     table = Table("expert", "win rate", "95 % interval", "prompts", "answers cut", "refused")

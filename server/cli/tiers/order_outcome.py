@@ -1,4 +1,4 @@
-"""Whether an order has been carried out, as its expert's status says."""
+"""Outcome of an order, as its expert's status shows it."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -12,7 +12,8 @@ HEIGHT: dict[Tier, int] = {"disk": 0, "host": 1, "device": 2}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``tier``: where the expert shall go; None where the verb names no tier of its own."""
+    """Order to a gateway. ``tier``: where the expert shall go; None where the verb names no tier of its
+    own."""
 
     verb: Verb
     expert: str
@@ -21,14 +22,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class OrderOutcome:
-    """``carried_out``: the expert is where the order sends it. ``text``: one line for people."""
+    """Outcome of an order. ``carried_out``: the expert is where the order sends it. ``text``: one line for
+    people."""
 
     carried_out: bool
     text: str
 
 
 def outcome(order: Order, status: ExpertStatus | None) -> OrderOutcome | None:
-    """None: it is not settled yet."""
+    """Returns the outcome; None: it is not settled yet."""
     if status is None:
         return OrderOutcome(False, f"there is no expert {order.expert} any more")
     match order.verb:
@@ -79,7 +81,7 @@ def _there(status: ExpertStatus) -> OrderOutcome:
 
 
 def stage(status: ExpertStatus, move: MoveProgress | None) -> str:
-    """Says for people what an order that is not settled waits for."""
+    """Says in a few words what an unsettled order waits for."""
     if move is not None:
         return f"{move.source} to {move.target}"
     if status.device == "present" and status.leases:

@@ -92,7 +92,7 @@ def simulate_tiers(options: argparse.Namespace) -> int:
 
 
 def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
-    """Reads what is simulated, and the trace."""
+    """Returns the scenario to simulate, and the trace."""
     from memory_tiers.simulator.profile_lookup import profile_of
     from memory_tiers.simulator.scenario import Scenario
     from memory_tiers.simulator.trace import KINDS, experts_of, generate, names, read

@@ -17,7 +17,7 @@ PANELS: dict[str, Callable[[Figures], float]] = {
 
 
 def matplotlib() -> Any:
-    """Its Figure class. Raises SettingsError where it is not installed."""
+    """Returns matplotlib's Figure class. Raises SettingsError where it is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -26,7 +26,7 @@ def matplotlib() -> Any:
 
 
 def save(comparison: Comparison, path: Path) -> None:
-    """Raises SettingsError when the file cannot be written."""
+    """Writes the plot to a file. Raises SettingsError when it cannot be written."""
     scenario = comparison.scenario
     figure = matplotlib()(figsize=(12, 3.4), layout="constrained")
     figure.suptitle(

@@ -15,7 +15,7 @@ BAR = 40
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
-    """Prints it, in lines of full length also where they go to a file."""
+    """Prints the comparison, in lines of full length also where they go to a file."""
     console = console or Console(width=max(WIDTH, Console().width))
     for line in _node(comparison):
         console.print(line, highlight=False)
@@ -51,7 +51,7 @@ def _beside(sn40l: Profile, profile: Profile, size: int) -> Iterator[str]:
 
 
 def figures(comparison: Comparison, title: str | None = None) -> Table:
-    """One row for each policy."""
+    """Returns the table of figures, one row for each policy."""
     table = Table(title=title)
     table.add_column("policy")
     columns = ("requests", "hits", "answers/s", "moves", "staged", "switches", "TB moved")

@@ -15,7 +15,7 @@ BAR = 24
 
 
 def tables(snapshot: Snapshot) -> Group:
-    """One below the other, and what went wrong; no table of moves where nothing moves."""
+    """Returns the tables one below the other, and the failures; no table of moves where nothing moves."""
     shown = [_tiers(snapshot), _engines(snapshot), _experts(snapshot)]
     if snapshot.moves:
         shown.append(_moves(snapshot))
@@ -32,7 +32,7 @@ def _failures(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _table(*columns: str, right: tuple[str, ...] = (), wrapped: str = "") -> Table:
-    """Where the terminal is narrow the column ``wrapped`` gives way first."""
+    """Makes a table. Where the terminal is narrow the column ``wrapped`` gives way first."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"
@@ -80,7 +80,7 @@ def _experts(snapshot: Snapshot) -> Table:
 
 
 def _marks(expert: ExpertStatus) -> list[str]:
-    """Notes what is to be known of an expert beside its tier."""
+    """Returns an expert's marks beside its tier."""
     marks = {
         "pinned": expert.pinned,
         "default": expert.default,
@@ -115,7 +115,7 @@ def _progress(move: MoveProgress) -> ProgressBar | str:
 
 
 def size(count: int) -> str:
-    """Decimal units, as in the configuration."""
+    """Writes bytes in decimal units, as in the configuration."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -125,5 +125,6 @@ def size(count: int) -> str:
 
 
 def line(text: str) -> str:
-    """A message that may be the end of a log, as one line without a terminal's control characters."""
+    """Returns a message, which may be the end of a log, as one line without a terminal's control
+    characters."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())

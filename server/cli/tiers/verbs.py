@@ -1,4 +1,4 @@
-"""The verbs that ask a running gateway: look, watch, give orders, reload."""
+"""Verbs that ask a running gateway: look, watch, give orders, reload."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from server.config.settings import ServerConfig, SettingsError, load
 from server.operator_api import OperatorError, Verb
 
 PAUSES_S = (0.05, 1.0)
-"""Between two looks at an order under way: at first, and at most."""
+"""Seconds between two looks at an order under way: at first, and at most."""
 
 
 def add_to(tiers: Parent) -> None:
@@ -44,8 +44,8 @@ def add_reload_to(parent: Parent) -> None:
 
 
 def client_of(options: argparse.Namespace) -> OperatorClient:
-    """For the gateway at ``--url``, else COE_URL, else where ``--config`` says that it listens; with the key
-    of COE_ADMIN_KEY, else of the configuration. Raises SettingsError."""
+    """Returns the client for the gateway at ``--url``, else COE_URL, else where ``--config`` says that it
+    listens; with the key of COE_ADMIN_KEY, else of the configuration. Raises SettingsError."""
     url = options.url or os.environ.get("COE_URL")
     key = os.environ.get("COE_ADMIN_KEY")
     if url and key:
@@ -77,7 +77,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Until it is interrupted."""
+    """Shows the tiers until it is interrupted."""
     shown = console()
     with client_of(options) as client:
         try:
@@ -138,7 +138,7 @@ def _give(verb: Verb, options: argparse.Namespace, tier: Tier | None = None) -> 
 
 
 def _follow(order: Order, client: OperatorClient) -> OrderOutcome:
-    """Shows its progress until it is settled."""
+    """Shows the order's progress until it is settled."""
     pause, most = PAUSES_S
     with Bars() as bars:
         report = bars.of(order.expert)
