@@ -48,7 +48,7 @@ class Learned:
         )
 
     def has(self, name: str, prompt: str) -> bool:
-        """Also a near twin of it."""
+        """Says whether the prompt, or a near twin of it, is known."""
         return name in self.ids or not self.keys.isdisjoint(twin_keys(prompt))
 
 

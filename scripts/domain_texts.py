@@ -118,7 +118,7 @@ def _functions(module: str) -> Iterable[Text]:
 
 
 def _is_method(node: ast.FunctionDef) -> bool:
-    """Methods make no sense to someone who asked for a function."""
+    """Says whether it is a method, which does not answer a request for a function."""
     first = [*node.args.posonlyargs, *node.args.args][:1]
     return any(argument.arg in ("self", "cls") for argument in first)
 

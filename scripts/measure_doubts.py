@@ -145,7 +145,7 @@ def _row(
     classifier, landmarks = Learner("linear", labels, None).fit(learnt), landmarks_of(learnt, seed)
 
     def signs(part: Corpus) -> tuple[Signs, Floats]:
-        """And how unlikely the likeliest label is."""
+        """Returns the signs, and how unlikely the likeliest label is."""
         chances = np.exp(log_softmax(classifier.logits_of(part.readings)))
         distances = distances_to(landmarks, part.vectors)
         return (

@@ -53,7 +53,7 @@ def text_of(piece: str) -> bytes:
 
 
 def all_that_is_taken() -> bytes:
-    """As many keys, arrays, numbers and bytes of text as one body may have."""
+    """Returns a body with as many keys, arrays, numbers and bytes of text as it may have."""
     head = '{"model":"coe","max_tokens":1,"x":{'
     keys = ",".join(f'"{number:x}":[0,0]' for number in range(49_000))
     numbers = ",".join(["0.5"] * 190_000)
@@ -171,7 +171,7 @@ class Stream:
         self.largest = 0.0
 
     async def read(self) -> None:
-        """Until it is cancelled."""
+        """Reads until it is cancelled."""
         reader, writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
         body = json.dumps(
             {

@@ -44,7 +44,7 @@ class Rival(Protocol):
         ...
 
     async def hold(self, experts: Sequence[Expert]) -> None:
-        """From now on serves these; starts what that needs. Called again only with more of them.
+        """Serves these experts from now on; starts what that needs. Called again only with more of them.
         Raises EngineError."""
         ...
 

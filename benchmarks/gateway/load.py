@@ -9,7 +9,7 @@ import orjson
 Kind = Literal["plain", "stream"]
 PATH = "/v1/chat/completions"
 GENERATOR = "generator"
-"""Its own name among the processes whose CPU seconds it tells."""
+"""Name of the generator among the processes whose CPU seconds it reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Added:
 
     @property
     def first(self) -> Latency:
-        """To the first byte, in milliseconds more than without."""
+        """Returns the added latency to the first byte, in milliseconds."""
         return self._added(lambda run: run.first)
 
     @property
@@ -98,7 +98,7 @@ class Added:
 
     @property
     def without(self) -> Latency:
-        """To the last byte without a proxy."""
+        """Returns the latency to the last byte without a proxy."""
         return Latency(
             _median(self.direct, lambda run: run.last.p50), _median(self.direct, lambda run: run.last.p99)
         )

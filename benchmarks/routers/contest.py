@@ -82,7 +82,7 @@ class Contestant(Protocol):
     """A way to route with its settings, before training."""
 
     def fit(self, train: Graded) -> Chooser:
-        """The same training prompts, the same chooser."""
+        """Trains a chooser, which depends on the training prompts alone."""
         ...
 
 

@@ -113,5 +113,5 @@ def _area(candidate: Contestant, on: _Round) -> float:
 
 
 def _pairs(router: TwoModels, pool: Pool) -> list[TwoModels]:
-    """The same router between the cheapest expert and each of the others."""
+    """Returns the router between the cheapest expert and each of the others."""
     return [replace(router, strong=name) for name in pool.names[1:]]

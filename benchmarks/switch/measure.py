@@ -106,7 +106,7 @@ class Measurement:
         await self._timed(START, lambda: self._engine.start(self._first, self._first.folder))
 
     async def to_host(self) -> None:
-        """From the disk, then from the page cache."""
+        """Loads from the disk, then from the page cache."""
         self._host.open()
         await self._limit(SHARED_COPY, lambda: self._copies.shared(self._host.folder))
         await self._limit(DIRECT_READ, lambda: direct_read(self._files))
@@ -114,7 +114,7 @@ class Measurement:
         await self._load(CACHED, _remember)
 
     async def to_device(self) -> None:
-        """From the host copy that ``to_host`` left, then from the image that was made of it."""
+        """Loads from the host copy that ``to_host`` left, then from the image that was made of it."""
         await self._limit(WARM_COPY, self._copies.warm)
         await self._limit(FRESH_COPY, self._copies.fresh)
         expert, weights = self._second, self._host.path(self._second.name)

@@ -16,7 +16,7 @@ class Ask:
     system: str = ""
 
     def key(self) -> bytes:
-        """The same for the same content, whichever endpoint is asked."""
+        """Returns a hash of the content, whichever endpoint is asked."""
         return hashlib.sha256(json.dumps(astuple(self)).encode()).digest()
 
 
@@ -24,10 +24,10 @@ class Ask:
 class Reply:
     text: str
     cut: bool
-    """It ended at ``max_tokens`` and not by itself."""
+    """Whether the reply was cut off at ``max_tokens``."""
     tokens_in: int
     tokens_out: int
-    """As the endpoint counted; 0 where it did not."""
+    """Tokens of the reply as the endpoint counted them; 0 where it did not."""
 
 
 class Chat(Protocol):

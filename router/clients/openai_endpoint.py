@@ -23,7 +23,7 @@ class _Detail(BaseModel):
 
 
 class _ErrorBody(BaseModel):
-    """OpenAI's."""
+    """OpenAI's error body."""
 
     error: _Detail
 

@@ -12,7 +12,7 @@ from router.errors import DatasetError
 
 
 def write_examples(file: Path, examples: Iterable[Example]) -> None:
-    """The same examples give the same bytes. Raises DatasetError."""
+    """Writes examples; the same ones give the same bytes. Raises DatasetError."""
     write_lines(file, (_line(example) for example in examples))
 
 

@@ -25,7 +25,7 @@ STANDARD_INPUT = Path("-")
 """The name by which it is read."""
 _JSON_NAMES = {".json", ".jsonl", ".ndjson"}
 _LINES_LOOKED_AT = 20
-"""To tell lines of JSON from plain text."""
+"""Lines looked at to tell JSON lines from plain text."""
 _NOTED = 3
 
 
@@ -178,7 +178,7 @@ def _parsed(file: Path, first: Sequence[_Line], rest: Iterator[_Line]) -> Iterat
 
 
 def _json(text: bytes) -> dict[str, object] | list[object] | None:
-    """None: it is not JSON, or neither an object nor an array."""
+    """Parses an object or an array; None: it is neither, or not JSON."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

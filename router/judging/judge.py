@@ -143,7 +143,7 @@ class _Calls:
     first_refusal: dict[str, str] = field(default_factory=dict)
 
     async def text(self, chat: Chat, ask: Ask) -> str | None:
-        """None: refused."""
+        """Returns the reply's text; None: the endpoint refused the prompt."""
         try:
             reply = await chat.reply(ask)
         except PromptRefused as error:

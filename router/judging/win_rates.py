@@ -1,4 +1,4 @@
-"""From judged pairs to scores of each prompt, and what they say of experts and judge."""
+"""Scores of each prompt from judged pairs, and statistics of experts and judge."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The accounts of a running gateway: who its file lets in, and what they used. A thread reads and writes it.
+"""Accounts of a running gateway: the keys of its file, and their usage. A thread reads and writes the file.
 
 No request waits for the file. Ten times a second the thread writes what was used since, and reads the keys
 again when another process has changed the file. So a key that is made or revoked counts within a tenth of a

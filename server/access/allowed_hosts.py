@@ -17,7 +17,7 @@ from server.error_table import error_response
 from server.errors import WrongHost
 
 _NOT_PUBLIC = (".localhost", ".local", ".internal", ".test", ".home.arpa")
-"""Ends of names that nobody can have in public (RFC 6761, 6762, 8375; ICANN's .internal)."""
+"""Ends of names that cannot be registered in public (RFC 6761, 6762, 8375; ICANN's .internal)."""
 
 
 class AllowedHosts:
@@ -66,7 +66,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _name(host: str) -> str:
-    """Without the port, and without the brackets of an IPv6 address."""
+    """Returns the host without the port and the brackets of an IPv6 address."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host

@@ -10,8 +10,8 @@ _NAMED = "key "
 
 
 def owner_of(key: Key, headers: Mapping[str, str]) -> str:
-    """Returns the key's owner, which stays the same when its secret is rotated. Where no key is needed, it is
-    all who send the same one, which it does not tell; all who send none are one owner."""
+    """Returns the key's owner, which stays the same when its secret is rotated. Where no key is needed, it
+    stands for all clients that send the same key, hashed; all that send none are one owner."""
     if key.name != ANONYMOUS:
         return owner_named(key.name)
     return f"sent {hashlib.sha256(sent_key(authorization_of(headers))).hexdigest()}"
@@ -23,5 +23,6 @@ def owner_named(key_name: str) -> str:
 
 
 def is_named(owner: str) -> bool:
-    """Whether the owner is a key's. The others are whoever sends the same where no key is needed."""
+    """Says whether the owner is a key's. Others stand for all clients that send the same key where none is
+    needed."""
     return owner.startswith(_NAMED)

@@ -15,7 +15,7 @@ class FeedbackConfig(Strict):
     """Decisions and what clients say of the answers, kept as training data (docs/guides/feedback.md)."""
 
     consent: bool = False
-    """Must be true, or the server does not start: with it you say that those who ask know that their prompts
+    """Must be true, or the server does not start: with it you say that your users know that their prompts
     are kept to train the router, and that you may do so. No default says that for you."""
     file: Path = Path("feedback.sqlite")
     """SQLite file where they are kept; a relative path counts from ``state``."""

@@ -40,7 +40,7 @@ class ServerConfig(Strict):
     """Port to listen on; 0 takes a free one."""
     api_keys: tuple[ApiKey, ...] = ()
     """Keys clients may send as ``Authorization: Bearer KEY``, beside those that coe keys made; where there
-    are neither, anybody may call. Each is a secret, or sha256: and its hash, or a mapping, for a name and
+    are neither, any client may call. Each is a secret, or sha256: and its hash, or a mapping, for a name and
     limits."""
     require_key: bool = False
     """Whether callers need a key also where there is none yet."""

@@ -1,4 +1,4 @@
-"""Where an answer goes: to a client over HTTP, into a batch's file, or into a response's journal."""
+"""Destinations of an answer: a client over HTTP, into a batch's file, or into a response's journal."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass

@@ -33,7 +33,7 @@ class KeepAlive:
         await self.stop()
 
     async def stop(self) -> None:
-        """Nothing is said once it returns. Idempotent. Raises what ``say`` did."""
+        """Ends the comments: none is sent once it returns. Idempotent. Raises what ``say`` did."""
         if self._timer is not None:
             self._timer.cancel()
         talking, self._talking = self._talking, None

@@ -1,4 +1,4 @@
-"""Where the answer of a response goes that is made in the background: it is kept, and its events written."""
+"""Destination of a response made in the background: its answer is kept, and its events written."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace

@@ -3,7 +3,7 @@
 DatabaseError           root; the message is one line that says what to do
 ├── DatabaseUnreadable  the file is not there, is something else, or was written by another version
 ├── DatabaseUnwritable  the disk is full, or the file may not be written
-├── DatabaseBusy        another process holds the file for longer than anybody waits
+├── DatabaseBusy        another process holds the file for longer than a call waits
 ├── NotKept             what was asked for is not in the file
 └── NameTaken           what was to be made is in the file already
 """

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 HEADER = b"x-request-id"
 REQUEST_ID = "coe.request_id"
-"""Where a request's scope has it."""
+"""Scope key of a request's id."""
 _FIT = re.compile(rb"[!-~]{1,128}")
 
 

@@ -27,7 +27,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def operators_listener(config: ServerConfig) -> Iterator[socket.socket | None]:
-    """None: they have none of their own. Raises SettingsError."""
+    """Opens the operators' own listener; None: it is not configured. Raises SettingsError."""
     if config.admin_port is None:
         yield None
         return
