@@ -51,7 +51,7 @@ EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Of a configuration that does not say where its state is, nothing comes into the checkout's."""
+    """Keeps the checkout's state folder out of reach of configurations that name none."""
     os.environ["COE_STATE"] = tempfile.mkdtemp(prefix="coe-tests-")
 
 

@@ -1,4 +1,4 @@
-"""What the README's commands say when they cannot do their work."""
+"""Messages of the README's commands when they cannot do their work."""
 
 import os
 import subprocess

@@ -42,7 +42,7 @@ def blocks(*languages: str) -> Iterator[Block]:
 
 
 def spans(page: Path) -> Iterator[str]:
-    """What stands in code marks within the text, fenced blocks left out."""
+    """Yields the code spans of a page, without its fenced blocks."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     yield from (" ".join(found.split()) for found in SPAN.findall(text))
 

@@ -32,7 +32,7 @@ PROMPTS = (
 )
 MAX_TOKENS = 24
 PARTS = ("bucket", "sum", "count")
-"""Of a histogram."""
+"""Suffixes of a histogram's series."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What the tests of this folder read of /metrics: a name that is not there is no zero."""
+"""Totals read from /metrics: a series that is missing is an error, and not zero."""
 
 import pytest
 from prometheus_client import CollectorRegistry

@@ -1,4 +1,4 @@
-"""What comes between the gateway and an engine: broken, slow, silent; a client always learns how it ended."""
+"""Wires between gateway and engine break, slow down, fall silent; a client always learns how it ended."""
 
 import contextlib
 import json
@@ -74,7 +74,7 @@ async def nothing_is_left(gateway: Gateway) -> None:
 
 
 def ended_once(events: list[str]) -> bool:
-    """By an error, or by [DONE]: and by one of them."""
+    """Whether the stream ends with one error or one [DONE], and nothing after it."""
     ends = [event for event in events if event == "[DONE]" or "error" in json.loads(event)]
     return len(ends) == 1 and events[-1] == ends[0]
 

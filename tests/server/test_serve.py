@@ -36,7 +36,7 @@ async def command(config: Path, *options: str) -> AsyncIterator[asyncio.subproce
 
 
 def folders(process: asyncio.subprocess.Process) -> list[Path]:
-    """Of its experts, in shared memory."""
+    """Returns the folder of its experts in shared memory."""
     return [*SHARED_MEMORY.glob(f"coe-host-{process.pid}-*")]
 
 

@@ -1,4 +1,4 @@
-"""What the bodies of answers say, whole and streamed, by the endpoint that gave them."""
+"""Reads bodies of answers, whole and streamed, of each endpoint."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class Wrong(AssertionError):
 
 @dataclass(slots=True)
 class Answer:
-    """What a client got. ``status`` 0: nothing. ``error``: its type, at any place of the answer."""
+    """One answer as its client read it. ``status`` 0: none. ``error``: its code, wherever it came."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EPOCH = 1_700_000_000.0
-"""What ``time.time`` says when a run begins, in seconds since 1970."""
+"""Wall-clock time at which a run begins, in seconds since 1970."""
 
 
 class Clock:

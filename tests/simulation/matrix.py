@@ -114,7 +114,7 @@ def table() -> Iterator[str]:
 
 
 def outcome(state: str, strike: Strike) -> str:
-    """What the client of a request hears that is struck in this state."""
+    """Strikes a request in this state and returns what its client hears."""
     return played_in(SLOW, random.Random(0), lambda world: _cell(world, state, strike))
 
 

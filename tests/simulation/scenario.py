@@ -1,4 +1,4 @@
-"""What is drawn from a seed before a run: the machine's memory, who asks for what, and what goes wrong."""
+"""Draws a run from its seed: the machine's memory, the requests, and the faults."""
 
 import random
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ def test_nothing_that_a_seed_draws_breaks_a_promise(first: int) -> None:
 
 @pytest.mark.parametrize("seed", [6692, 8094])
 def test_seeds_that_once_failed_pass(seed: int) -> None:
-    """Of a stream whose time was up when it had just ended, a slow client heard both."""
+    """A slow client heard of a time-out after the end of its stream."""
     done = played("--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -10,7 +10,7 @@ HIGH_WATER = 4096
 
 
 class ServerProtocol(Protocol):
-    """What a connection's server side is to its transport."""
+    """Callbacks of a connection's server side, as its transport calls them."""
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...
     def data_received(self, data: bytes) -> None: ...
@@ -96,7 +96,7 @@ class Wire:
             self.protocol.data_received(data)
 
     def read(self, most: int) -> bytes:
-        """What has come, at most so many bytes."""
+        """Takes bytes that have come, at most so many."""
         taken = bytes(self._buffer[:most])
         del self._buffer[:most]
         self.received += taken

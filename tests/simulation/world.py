@@ -235,7 +235,7 @@ async def _check_answer(client: Client) -> None:
 
 
 async def _text_of(expert: str, ask: Ask) -> str:
-    """What ``expert`` answers by itself."""
+    """Returns the answer of ``expert`` without a gateway."""
 
     async def step(answer: SimulatedResponse, name: str) -> None:
         """Takes no time."""

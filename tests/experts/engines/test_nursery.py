@@ -39,7 +39,7 @@ async def launched(
 
 
 async def said(process: EngineProcess) -> dict[str, Any]:
-    """What a server says of itself once it runs."""
+    """Report of a server about itself, once it runs."""
     async with asyncio.timeout(30):
         while "ready" not in process.log_tail():
             assert process.running, process.log_tail()

@@ -1,4 +1,4 @@
-"""What models take on a GPU, by the figures that their makers publish."""
+"""Footprints of models on a GPU agree with the figures that their makers publish."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the second account has of each expert, engine and copy."""
+"""Records of the independent model: each expert, engine and copy."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What the design promises about order and time, checked on events and actions alone."""
+"""Promises of the design about order and time, checked on events and actions alone."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What is bounded for all is shared: whatever some keys hold, one that holds nothing finds room."""
+"""Bounds for all keys are shared: whatever some keys hold, a key that holds nothing finds room."""
 
 from server.access.shares import Holdings
 

@@ -42,7 +42,7 @@ def test_no_more_errors_are_told_than_anybody_reads() -> None:
 
 
 def left(spool: Spool, contents: bytes) -> None:
-    """What a killed process has written of the answers."""
+    """Answers written by a process before it was killed."""
     descriptor = spool.create("answers", "me")
     spool.append("answers", descriptor, contents)
     os.close(descriptor)

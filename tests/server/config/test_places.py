@@ -1,4 +1,4 @@
-"""What is kept is in one folder; what an older version kept elsewhere is found and named."""
+"""State lies in one folder, and an older layout is found and named."""
 
 import os
 import sqlite3

@@ -1,4 +1,4 @@
-"""What says that a streamed answer is whole: nothing may follow it, not even that it took too long."""
+"""Nothing follows the event that ends a streamed answer, not even a time-out."""
 
 from collections.abc import AsyncIterator
 

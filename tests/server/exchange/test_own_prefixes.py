@@ -1,4 +1,4 @@
-"""What an engine has cached of one key's prompts answers no other key's."""
+"""Prefixes that an engine cached for one key answer no other key."""
 
 from typing import Any
 

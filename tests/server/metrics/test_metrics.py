@@ -1,4 +1,4 @@
-"""What /metrics, /v1/models and the log say of the tiers, over a real socket."""
+"""Tiers as /metrics, /v1/models and the log tell of them, over a real socket."""
 
 import asyncio
 import itertools

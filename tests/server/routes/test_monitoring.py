@@ -1,4 +1,4 @@
-"""What those meet who watch a gateway: HEAD as well as GET, and log lines that say whose a request was."""
+"""Monitors may use HEAD as well as GET, and log lines name the key and peer of a request."""
 
 import logging
 

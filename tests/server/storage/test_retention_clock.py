@@ -1,4 +1,4 @@
-"""What is kept for a time outlives a wall clock that jumps."""
+"""Kept rows outlive a wall clock that jumps."""
 
 import math
 

@@ -180,7 +180,7 @@ async def test_a_client_that_asks_nothing_is_let_go_without_an_answer(
 
 
 async def test_a_slow_body_is_taken_while_it_keeps_the_rate(serving: Serving, settings: Settings) -> None:
-    """What has come buys a minute, after the hundredth of a second that there is without."""
+    """Bytes that came extend the time-out from a hundredth of a second to a minute."""
     slow = limited(settings, body_s=0.01, body_rate="1B")
     async with serving(slow) as gateway, wire(gateway.url) as connection:
         raw = post(BODY)

@@ -1,4 +1,4 @@
-"""What a JSON text is made of is counted as a parser would find it, and too much of it is never parsed."""
+"""Values of a JSON text are counted as a parser would find them, and too many are never parsed."""
 
 import io
 from typing import Any
@@ -24,7 +24,7 @@ TREES = st.recursive(
 
 
 def found(tree: Any) -> Structure:
-    """By walking through it."""
+    """Counts by walking through the parsed value."""
 
     def walk(node: Any, depth: int) -> tuple[int, int, int]:
         if not isinstance(node, dict | list):
