@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from router.conversation import prompts_of
+from router.conversations.conversation import prompts_of
+from router.conversations.recall import Recall
 from router.decision import Decision
 from router.mapping.budget_solver import Solver
-from router.recall import Recall
 from router.router import Router
 from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 

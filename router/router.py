@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.classifiers.lexicon import Reading
 from router.decision import GENERAL, SLIGHT, Decision
 from router.embedders.embedder import Embedder

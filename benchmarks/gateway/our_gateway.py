@@ -15,7 +15,7 @@ from benchmarks.gateway.upstream import CHECKPOINT, EXPERT
 from benchmarks.router.measure import router_on
 from experts.checkpoints.prepare import prepare
 from experts.spec import SimulationConfig
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.embedders.registry import embedder_named
 from router.embedders.static import StaticMiniLm
 from server.config.settings import load

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.classifiers.lexicon import BUCKETS
 from router.classifiers.linear import Linear
 from router.mapping.clusters import Clusters

@@ -22,7 +22,8 @@ from tokenizers import Tokenizer
 from benchmarks.router.clusters import clustered, rows_of
 from benchmarks.router.report import Report, Row, Throughput
 from router.arrays import Vectors
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
+from router.artifacts.manifest import EmbedderRecord
 from router.classifiers.classifier import Classifier, LinearClassifier
 from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
@@ -32,7 +33,6 @@ from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.model_files import TOKENIZER
 from router.embedders.registry import embedders
-from router.manifest import EmbedderRecord
 from router.progress import Progress
 from router.router import Router
 

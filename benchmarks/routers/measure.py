@@ -13,7 +13,7 @@ from benchmarks.routers.mapped_artifact import MappedArtifact
 from benchmarks.routers.standings import Entry, Report, report
 from benchmarks.routers.tuning import Tuning, families
 from router.arrays import Vectors
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.data.dataset import Example
 from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder

@@ -1,1 +1,1 @@
-"""Prompts to learn from: read, cleaned, split, and imported from traffic. May import the leaves."""
+"""Prompts to learn from: read, cleaned, split, imported. May import conversations and the leaves."""

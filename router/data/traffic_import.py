@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from router.conversation import prompt_of
+from router.conversations.conversation import prompt_of
 from router.data.dataset import Example, twin_keys
 from router.data.redaction import Redaction, shortened
 from router.data.traffic_formats import field_at, is_message, requests_in

@@ -1,1 +1,1 @@
-"""Embedders turn prompts into vectors. May import clients and the leaves."""
+"""Embedders turn prompts into vectors. May import artifacts, clients and the leaves."""

@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from router.arrays import Vectors
+from router.artifacts.manifest import EndpointRecord
 from router.clients.openai_endpoint import BUSY, Endpoint, retry_after_s, why
 from router.errors import EmbedderError
-from router.manifest import EndpointRecord
 
 KEY_VARIABLE = "COE_EMBEDDER_KEY"
 URL_VARIABLE = "COE_EMBEDDER_URL"

@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Mapping
 from weakref import WeakValueDictionary
 
+from router.artifacts.manifest import EmbedderRecord
 from router.embedders.embedder import Embedder
 from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.static import StaticMiniLm
 from router.errors import EmbedderError
-from router.manifest import EmbedderRecord
 
 PARAMETERS = {MiniLmOnnx.name: 0.0227, StaticMiniLm.name: 0.0117}
 """Billions, of the embedders that ship."""

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from router.arrays import Floats, Vectors
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
 from router.classifiers.linear import Linear
 from router.classifiers.uncertainty import Added, distances_to

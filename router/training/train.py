@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.arrays import Floats
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
+from router.artifacts.manifest import CrossValidated, TrainingRecord
 from router.classifiers.crossfit import FOLDS, Corpus, apart
 from router.classifiers.learner import Kind, Learner, cross_fitted
 from router.classifiers.lexicon import Lexicon
@@ -26,7 +27,6 @@ from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.registry import record_of
 from router.errors import DatasetError, MappingError
-from router.manifest import CrossValidated, TrainingRecord
 from router.mapping.clusters import Clusters, cluster
 from router.mapping.expected_scores import fit_expected
 from router.mapping.expert_mapping import ExpertMapping

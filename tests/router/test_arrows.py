@@ -6,27 +6,18 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROUTER = Path(__file__).resolve().parents[2] / "router"
-LEAVES = {
-    "arrays",
-    "atomic_file",
-    "cache_file",
-    "conversation",
-    "decision",
-    "errors",
-    "harness",
-    "manifest",
-    "parameters",
-    "progress",
-}
+LEAVES = {"arrays", "atomic_file", "cache_file", "decision", "errors", "parameters", "progress"}
 ALLOWED = {
     "leaves": set(),
     "clients": {"leaves"},
-    "data": {"leaves"},
-    "embedders": {"clients", "leaves"},
+    "conversations": {"leaves"},
+    "data": {"conversations", "leaves"},
+    "embedders": {"artifacts", "clients", "leaves"},
     "classifiers": {"leaves"},
     "mapping": {"classifiers", "data", "leaves"},
-    "served": {"classifiers", "embedders", "leaves", "mapping"},
-    "training": {"classifiers", "data", "embedders", "leaves", "mapping", "served"},
+    "artifacts": {"classifiers", "leaves", "mapping"},
+    "served": {"artifacts", "classifiers", "conversations", "embedders", "leaves", "mapping"},
+    "training": {"artifacts", "classifiers", "data", "embedders", "leaves", "mapping", "served"},
     "judging": {"clients", "data", "leaves", "mapping"},
 }
 """Folder to the folders that it imports. ``leaves`` and ``served`` are the modules of ``router`` itself."""

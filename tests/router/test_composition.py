@@ -10,11 +10,11 @@ import pytest
 
 import router
 from router.composition import Composition
+from router.conversations.recall import Recall
 from router.decision import Decision
 from router.embedders.registry import embedder_named
 from router.errors import MappingError, NoEligibleError
 from router.mapping.expert_mapping import ExpertMapping
-from router.recall import Recall
 from router.router import Router
 from tests.router.mapping.hidden_groups import GROUPS, finer
 from tests.router.mapping.score_tables import table

@@ -34,9 +34,9 @@ def add_to(train: argparse.ArgumentParser) -> None:
 
 def chosen(options: argparse.Namespace) -> "Embedder | None":
     """Opens the embedder that ``options`` name; None is the default. Raises SettingsError, RouterError."""
+    from router.artifacts.manifest import EndpointRecord
     from router.embedders.endpoint import URL_VARIABLE, EndpointEmbedder
     from router.embedders.registry import embedder_named
-    from router.manifest import EndpointRecord
 
     of_endpoint = {
         name: value for name, value in vars(options).items() if name.startswith("embedder_") and value

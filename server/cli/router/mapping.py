@@ -41,7 +41,7 @@ def add_to(router: Parent) -> None:
 
 
 def map_experts(options: argparse.Namespace) -> int:
-    from router.artifact import Artifact
+    from router.artifacts.artifact import Artifact
     from router.mapping.budget_solver import fixed_rows
     from router.mapping.milp import solve
 

@@ -23,7 +23,7 @@ from benchmarks.router.measure import (
 )
 from benchmarks.router.report import Report, Row, Throughput
 from benchmarks.router.tables import show
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.registry import embedders

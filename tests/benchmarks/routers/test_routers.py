@@ -29,13 +29,13 @@ from benchmarks.routers.two_model_routers import (
     unit,
 )
 from router.arrays import Floats, Vectors
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
+from router.artifacts.manifest import EmbedderRecord
 from router.classifiers.classifier import LinearClassifier
 from router.classifiers.lexicon import BUCKETS
 from router.classifiers.linear import Linear
 from router.data.dataset import Example
 from router.errors import DatasetError, MappingError
-from router.manifest import EmbedderRecord
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.metrics import Estimate
 from router.mapping.score_table import ScoreTable

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from router.artifacts.manifest import MANIFEST, EndpointRecord
 from router.embedders.cache import EmbeddingCache
 from router.embedders.endpoint import BATCH, EndpointEmbedder
 from router.embedders.registry import embedder_of, record_of
 from router.errors import EmbedderError, EndpointError
-from router.manifest import MANIFEST, EndpointRecord
 from router.router import Router
 from router.training.train import train
 from tests.router.embedders.scripted_endpoint import Call, Scripted, ScriptedEndpoint, failure, scripted

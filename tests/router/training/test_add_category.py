@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.classifiers.uncertainty import distances_to
 from router.data.dataset import Example
 from router.embedders.static import StaticMiniLm

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.data.dataset import Example
 from router.embedders.static import StaticMiniLm
 from router.errors import DatasetError, MappingError, NoEligibleError

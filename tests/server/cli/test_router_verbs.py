@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.data.dataset import Example, split
 from router.router import Router
 from server.cli.main import main

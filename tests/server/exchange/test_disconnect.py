@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.composition import Composition
 from router.router import Router
 from server.config.settings import Settings

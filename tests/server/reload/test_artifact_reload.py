@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.manifest import MANIFEST
+from router.artifacts.manifest import MANIFEST
 from router.router import Router
 from server.cli.main import main
 from server.config.settings import Settings

@@ -10,7 +10,7 @@ from typing import cast
 import httpx
 import pytest
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.composition import Composition
 from router.embedders.registry import embedder_named
 from router.embedders.static import StaticMiniLm

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from router.arrays import Vectors
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
 from router.composition import Composition
 from router.embedders.registry import embedder_named
 from router.router import Router

@@ -1,7 +1,7 @@
 import threading
 
+from router.conversations.recall import Recall
 from router.decision import Decision
-from router.recall import Recall
 
 
 class Counting:

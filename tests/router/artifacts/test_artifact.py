@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from router.artifact import Artifact
+from router.artifacts.artifact import Artifact
+from router.artifacts.manifest import MANIFEST
 from router.decision import Decision
 from router.embedders.static import StaticMiniLm
 from router.errors import ArtifactError, EmbedderError, MappingError
-from router.manifest import MANIFEST
 from router.router import Router
 from router.training.add_category import with_category
 from tests.router.hashed_words import HashedWords

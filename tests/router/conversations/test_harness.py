@@ -2,8 +2,8 @@
 
 import pytest
 
-from router.conversation import prompt_of, prompts_of
-from router.harness import MOST_MARKS, without_harness
+from router.conversations.conversation import prompt_of, prompts_of
+from router.conversations.harness import MOST_MARKS, without_harness
 
 ASKED = "Why does my lease end in May?"
 RETRIEVED = (

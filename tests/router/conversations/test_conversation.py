@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.conversation import is_follow_up, prompt_of, prompts_of
+from router.conversations.conversation import is_follow_up, prompt_of, prompts_of
 
 
 def user(content: object) -> Mapping[str, object]:

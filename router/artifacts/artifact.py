@@ -15,15 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from router.artifact_files import Arrays, check_shapes, read_verified
-from router.atomic_file import replace_file
-from router.classifiers.classifier import Classifier, LinearClassifier
-from router.classifiers.lexicon import Lexicon
-from router.classifiers.linear import Linear
-from router.classifiers.neighbours import NeighbourClassifier
-from router.classifiers.uncertainty import Added, Uncertainty
-from router.errors import ArtifactError, MappingError
-from router.manifest import (
+from router.artifacts.files import Arrays, check_shapes, read_verified
+from router.artifacts.manifest import (
     MANIFEST,
     CrossValidated,
     EmbedderRecord,
@@ -32,6 +25,13 @@ from router.manifest import (
     TrainingRecord,
     read_manifest,
 )
+from router.atomic_file import replace_file
+from router.classifiers.classifier import Classifier, LinearClassifier
+from router.classifiers.lexicon import Lexicon
+from router.classifiers.linear import Linear
+from router.classifiers.neighbours import NeighbourClassifier
+from router.classifiers.uncertainty import Added, Uncertainty
+from router.errors import ArtifactError, MappingError
 from router.mapping.budget_solver import fixed_rows
 from router.mapping.clusters import Clusters
 from router.mapping.expected_scores import ExpectedScores

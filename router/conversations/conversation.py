@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from router.harness import MOST_MARKS, without_harness
+from router.conversations.harness import MOST_MARKS, without_harness
 
 _OPENINGS = ("and", "but", "so", "then", "also", "or", "what about", "how about", "what if")
 _REFERENCES = frozenset(

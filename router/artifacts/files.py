@@ -8,14 +8,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from router.artifacts.manifest import (
+    MANIFEST,
+    Manifest,
+)
 from router.classifiers.lexicon import BUCKETS
 from router.classifiers.uncertainty import BITS
 from router.decision import GENERAL
 from router.errors import ArtifactError
-from router.manifest import (
-    MANIFEST,
-    Manifest,
-)
 
 Arrays = Mapping[str, NDArray[Any]]
 
