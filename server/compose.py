@@ -35,8 +35,8 @@ from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
 from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers
+from server.responses.kept.stored_responses import StoredResponses, storing_responses
 from server.responses.responses import Responses
-from server.responses.stored_responses import StoredResponses, storing_responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
 from server.services import Services

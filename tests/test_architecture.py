@@ -55,15 +55,18 @@ SERVER = {
     | {"resilience", "routing", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
-    "responses": {"access", "config", "error_table", "exchange", "services", "storage", "transport"} | SPOKEN,
+    "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
+    "responses.kept": {"access", "config", "error_table", "errors", "responses.wire", "storage", "transport"},
+    "responses": {"error_table", "errors", "exchange", "model_request", "responses.kept", "responses.wire"}
+    | {"services", "transport"},
     "batches": {"access", "config", "error_table", "errors", "exchange", "model_request"}
     | {"resilience", "routing", "services", "storage", "transport"},
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
-    "routes": {"access", "batches", "error_table", "errors", "operator_api", "reload", "responses"}
-    | {"services", "transport"},
+    "routes": {"access", "batches", "error_table", "errors", "operator_api", "reload", "responses.kept"}
+    | {"responses.wire", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "metrics"}
-    | {"openai", "planning", "resilience", "responses", "routing", "services"},
+    | {"openai", "planning", "resilience", "responses", "responses.kept", "routing", "services"},
     "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
     | {"routes", "services"},
     "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},

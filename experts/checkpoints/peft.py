@@ -21,7 +21,7 @@ from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnre
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 EARLIER_WEIGHTS = "adapter.safetensors"
-"""Beside adapter.json, what scripts/train_adapters.py wrote before it wrote PEFT's layout."""
+"""Beside adapter.json, what scripts/embedded/train_adapters.py wrote before it wrote PEFT's layout."""
 PREFIX = "base_model.model."
 CHANGES_MORE = ("use_dora", "modules_to_save", "lora_bias", "layer_replication", "trainable_token_indices")
 """Fields of adapter_config.json that, when set, mean more than pairs of matrices."""
@@ -108,7 +108,7 @@ def read_adapter(folder: Path) -> PeftAdapter:
     if not (folder / CONFIG).is_file() and (folder / EARLIER_WEIGHTS).is_file():
         raise CheckpointMissing(
             f"{folder}: {EARLIER_WEIGHTS} is of an earlier layout; train the adapter again, "
-            f"scripts/train_adapters.py now writes PEFT's ({CONFIG}, {WEIGHTS})"
+            f"scripts/embedded/train_adapters.py now writes PEFT's ({CONFIG}, {WEIGHTS})"
         )
     config = _read_config(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():

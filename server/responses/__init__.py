@@ -1,5 +1,5 @@
 """OpenAI's Responses API over chat completions, and the responses it keeps.
 
-May import access, config, error_table, errors, exchange, model_request, services, storage, transport and
-validation.
+May import error_table, errors, exchange, model_request, responses.kept, responses.wire, services and
+transport.
 """

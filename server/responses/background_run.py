@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from server.error_table import Failure
 from server.exchange.destination import Wording
-from server.responses.event_journal import Journal
-from server.responses.events import events_of
-from server.responses.from_chat import Answering
-from server.responses.request import renamed
-from server.responses.store import KeptResponse
-from server.responses.stored_responses import StoredResponses
+from server.responses.kept.event_journal import Journal
+from server.responses.kept.store import KeptResponse
+from server.responses.kept.stored_responses import StoredResponses
 from server.responses.streamed_response import StreamedResponse
+from server.responses.wire.events import events_of
+from server.responses.wire.from_chat import Answering
+from server.responses.wire.request import renamed
 
 
 class BackgroundRun:

@@ -22,15 +22,15 @@ from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import OpenAIEndpoint
 from server.model_request import ModelRequest, engine_chat
 from server.responses.background_run import BackgroundRun
-from server.responses.event_journal import Following
-from server.responses.events import error_event, events_of
-from server.responses.from_chat import Answering
-from server.responses.items import Item, input_items, reference
-from server.responses.request import ResponsesRequest, chat_request, echo, read_request, renamed
-from server.responses.store import KeptResponse
-from server.responses.stored_responses import StoredResponses
+from server.responses.kept.event_journal import Following
+from server.responses.kept.store import KeptResponse
+from server.responses.kept.stored_responses import StoredResponses
 from server.responses.streamed_response import StreamedResponse
-from server.responses.tools import Tools
+from server.responses.wire.events import error_event, events_of
+from server.responses.wire.from_chat import Answering
+from server.responses.wire.items import Item, input_items, reference
+from server.responses.wire.request import ResponsesRequest, chat_request, echo, read_request, renamed
+from server.responses.wire.tools import Tools
 from server.services import Services
 
 LONGEST = 4 * 2**20

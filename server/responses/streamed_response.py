@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import orjson
 
 from server.error_table import Failure
-from server.responses.events import error_event, events_of
-from server.responses.from_chat import Answering
-from server.responses.request import renamed
+from server.responses.wire.events import error_event, events_of
+from server.responses.wire.from_chat import Answering
+from server.responses.wire.request import renamed
 from server.transport import sse
 
 

@@ -10,11 +10,11 @@ from server.access.auth import authorization_of
 from server.access.owner import owner_of
 from server.error_table import failure_of
 from server.errors import BadRequest, EventsGone
-from server.responses.event_journal import Following
-from server.responses.events import error_event
-from server.responses.items import Item
-from server.responses.store import KeptResponse
-from server.responses.stored_responses import StoredResponses
+from server.responses.kept.event_journal import Following
+from server.responses.kept.store import KeptResponse
+from server.responses.kept.stored_responses import StoredResponses
+from server.responses.wire.events import error_event
+from server.responses.wire.items import Item
 from server.services import Services
 from server.transport.streaming import SSE_HEADERS
 

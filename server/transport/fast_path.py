@@ -18,7 +18,7 @@ class FastPath:
     answer their errors themselves. Where ``app`` has middleware, it answers everything.
 
     An answer costs 250 us of processor time so, and 350 through FastAPI's own stack and router, on one core
-    of a busy machine (``python -m scripts.measure_fast_path``).
+    of a busy machine (``python -m scripts.measure.fast_path``).
     """
 
     def __init__(self, app: FastAPI, fast: Mapping[str, Endpoint]) -> None:

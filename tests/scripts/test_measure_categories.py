@@ -1,4 +1,4 @@
-"""``scripts.measure_doubts`` and ``scripts.measure_embedders``: what they compare and print."""
+"""``scripts.measure.doubts`` and ``scripts.measure.embedders``: what they compare and print."""
 
 import json
 import random
@@ -10,11 +10,11 @@ import pytest
 from router.classifiers.uncertainty import Signs, Uncertainty
 from router.data.dataset import Example
 from router.errors import DatasetError
-from scripts.measure_doubts import Kind, compared, main
-from scripts.measure_doubts import measure as measure_doubts
-from scripts.measure_embedders import Trial
-from scripts.measure_embedders import main as main_of_embedders
-from scripts.measure_embedders import measure as measure_embedders
+from scripts.measure.doubts import Kind, compared, main
+from scripts.measure.doubts import measure as measure_doubts
+from scripts.measure.embedders import Trial
+from scripts.measure.embedders import main as main_of_embedders
+from scripts.measure.embedders import measure as measure_embedders
 from tests.router.hashed_words import HashedWords
 
 TOPICS = {

@@ -27,7 +27,7 @@ from server.config.settings import Settings, load
 from server.engine_factory import EngineFactory, engine_of
 from server.exchange.arrival import Caller
 from server.reload.reload import Reload
-from server.responses.stored_responses import StoredResponses
+from server.responses.kept.stored_responses import StoredResponses
 from server.serve import Server, server_over
 from server.services import Services
 from server.transport.sockets import listen

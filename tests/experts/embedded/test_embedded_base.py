@@ -98,7 +98,7 @@ def test_the_adapters_are_small_and_better_than_the_base_on_their_domain() -> No
 
 
 def test_each_expert_is_the_best_on_its_domain_and_the_documentation_says_so() -> None:
-    """As ``scripts/measure_perplexity.py`` found on the prepared checkpoints, in float32."""
+    """As ``scripts/embedded/measure_perplexity.py`` found on the prepared checkpoints, in float32."""
     table = json.loads(PERPLEXITY.read_text())
     document = (Path(__file__).parents[3] / "docs" / "benchmarks" / "experts.md").read_text()
     for domain in ("math", "coding", "medicine", "law"):

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 sys.path.append(str(Path(__file__).parents[3]))
 
 from experts.embedded import COMPOSITION
-from scripts.composition_table import (
+from scripts.embedded.composition_table import (
     Comparison,
     Row,
     compare,
@@ -24,8 +24,14 @@ from scripts.composition_table import (
     read_rows,
     write_rows,
 )
-from scripts.composition_texts import composition_texts, halves, learned_by_router, prompt_of, withhold
-from scripts.domain_texts import Text
+from scripts.embedded.composition_texts import (
+    composition_texts,
+    halves,
+    learned_by_router,
+    prompt_of,
+    withhold,
+)
+from scripts.embedded.domain_texts import Text
 
 ROOT = Path(__file__).parents[3]
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 sys.path.append(str(Path(__file__).parents[3]))
 
-from scripts.domain_texts import TWIN_OVERLAP, Text, library_texts, sample, split, twin_groups
+from scripts.embedded.domain_texts import TWIN_OVERLAP, Text, library_texts, sample, split, twin_groups
 
 
 def text(name: str, content: str) -> Text:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as some
 
-from server.responses.custom_tool_input import ToolInput, arguments_of
+from server.responses.wire.custom_tool_input import ToolInput, arguments_of
 
 TEXTS = some.text(some.characters(codec="utf-8"), max_size=60)
 

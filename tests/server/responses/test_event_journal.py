@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from server.errors import EventsGone
-from server.responses.event_journal import Following, Journals
+from server.responses.kept.event_journal import Following, Journals
 
 
 def event(number: int, size: int = 0) -> bytes:

@@ -11,9 +11,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from server.error_table import Failure
-from server.responses.from_chat import Answering, Event
-from server.responses.request import echo, read_request
-from server.responses.tools import Tools
+from server.responses.wire.from_chat import Answering, Event
+from server.responses.wire.request import echo, read_request
+from server.responses.wire.tools import Tools
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 USAGE = {

@@ -7,9 +7,9 @@ import pytest
 
 from server.errors import BadRequest, GatewayError, NotCapable
 from server.model_request import ModelRequest
-from server.responses.items import input_items
-from server.responses.request import chat_request, read_request
-from server.responses.tools import Tools
+from server.responses.wire.items import input_items
+from server.responses.wire.request import chat_request, read_request
+from server.responses.wire.tools import Tools
 
 RUN = {"type": "custom", "name": "run", "description": "Runs Python."}
 LARK = RUN | {"format": {"type": "grammar", "syntax": "lark", "definition": "start: /x/"}}

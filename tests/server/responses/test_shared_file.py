@@ -10,8 +10,8 @@ import pytest
 
 from server.config.responses import ResponsesConfig
 from server.config.settings import Settings
-from server.responses.gateways import Gateways
-from server.responses.store import KeptResponse, ResponseStore
+from server.responses.kept.gateways import Gateways
+from server.responses.kept.store import KeptResponse, ResponseStore
 from tests.server.conftest import Serving, simulated, until
 from tests.server.responses.test_responses import RUNNING, client_of, limited
 
@@ -58,7 +58,7 @@ _RUNNING = """
 import sys, time
 from pathlib import Path
 from server.config.responses import ResponsesConfig
-from server.responses.store import ResponseStore
+from server.responses.kept.store import ResponseStore
 from tests.server.responses.test_shared_file import response
 
 store = ResponseStore.open(ResponsesConfig(file=Path(sys.argv[1])))

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ByteSize
 
 from server.config.responses import ResponsesConfig
-from server.responses.store import DAY_S, ConversationTooLong, KeptResponse, ResponseStore
+from server.responses.kept.store import DAY_S, ConversationTooLong, KeptResponse, ResponseStore
 from server.storage.errors import DatabaseUnreadable
 from server.storage.retention_clock import SETTLED_S, RetentionClock
 

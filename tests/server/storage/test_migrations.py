@@ -14,7 +14,7 @@ import pytest
 import server.access.account_store as accounts
 import server.batches.store as batches
 import server.feedback.store as feedback
-import server.responses.store as responses
+import server.responses.kept.store as responses
 from server.access.usage import Place, Spent, UsageQuery
 from server.batches.records import RequestCounts, Tokens
 from server.config.api_keys import Key, Limits, digest_of

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from server.config.responses import ResponsesConfig
 from server.errors import BadRequest
-from server.responses.archive import KeptResponses, keeping_responses
-from server.responses.background import Background
-from server.responses.event_journal import Journals
-from server.responses.store import KeptResponse, ended
+from server.responses.kept.archive import KeptResponses, keeping_responses
+from server.responses.kept.background import Background
+from server.responses.kept.event_journal import Journals
+from server.responses.kept.store import KeptResponse, ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Whether doubts tell prompts of a kind never seen from others like those seen.
 
-    python -m scripts.measure_doubts --data routing.jsonl.gz --cache vectors.sqlite --without bbh/
+    python -m scripts.measure.doubts --data routing.jsonl.gz --cache vectors.sqlite --without bbh/
 
 One kind at a time is left out: the prompts of a source, or of a label. A classifier is fitted to four folds
 of the rest, as ``coe router train`` does. The fifth fold is what is known, what was left out is new.
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             examples = read_examples(options.data)
             report = measure(examples, kinds, bars.of("doubts"), cache=options.cache, seed=options.seed)
     except RouterError as error:
-        print(f"measure_doubts: {error}", file=sys.stderr)
+        print(f"doubts: {error}", file=sys.stderr)
         return 1
     _show(report)
     if options.json is not None:

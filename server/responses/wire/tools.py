@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.errors import BadRequest, NotCapable
-from server.responses.custom_tool_input import PARAMETERS
+from server.responses.wire.custom_tool_input import PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.errors import BadRequest
-from server.responses.custom_tool_input import arguments_of
-from server.responses.items import Item
+from server.responses.wire.custom_tool_input import arguments_of
+from server.responses.wire.items import Item
 
 Message = dict[str, Any]
 

@@ -1,12 +1,12 @@
 """Trains the embedded experts: fine-tunes of the embedded base, kept as LoRA adapters in PEFT's layout.
 
     coe experts prepare                      # or any folder with the prepared base
-    python -m scripts.train_adapters --base .state/models/general --data train.jsonl.gz [--domains law]
+    python -m scripts.embedded.train_adapters --base .state/models/general --data train.jsonl.gz
 
-A step learns from six texts of the domain (``scripts.domain_texts``: sources, split, twins) and two answers
-that the base itself gives to everyday questions and to questions of the domain, so that the expert stays a
-chat model that ends its turns. Deterministic for a seed, threads and version of torch; ``training.json``
-records what was done, on what, and the perplexity on held-out texts before and after.
+A step learns from six texts of the domain (``scripts.embedded.domain_texts``: sources, split, twins) and two
+answers that the base itself gives to everyday questions and to questions of the domain, so that the expert
+stays a chat model that ends its turns. Deterministic for a seed, threads and version of torch;
+``training.json`` records what was done, on what, and the perplexity on held-out texts before and after.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 from experts.checkpoints.hashing import sha256
 from experts.checkpoints.peft import CONFIG, PREFIX, WEIGHTS
 from experts.embedded import ADAPTERS, BASE_SHA256, TRAINING
-from scripts.domain_texts import (
+from scripts.embedded.domain_texts import (
     CATEGORIES,
     DOMAINS,
     HELD_OUT_ONE_IN,

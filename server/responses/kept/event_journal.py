@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from server.error_table import Failure
 from server.errors import EventsGone
-from server.responses.events import error_event
+from server.responses.wire.events import error_event
 from server.transport import sse
 
 REJOIN_S = 600.0

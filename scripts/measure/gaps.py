@@ -1,6 +1,6 @@
 """How long a stream stands still while other clients do what they may: scrape, send large bodies.
 
-    python -m scripts.measure_gaps --experts 150 --runs 5
+    python -m scripts.measure.gaps --experts 150 --runs 5
 
 Starts a gateway over a simulated engine and reads one stream of it. Clients are processes of their own. For
 each disturbance the table has the largest gap between two pieces of the stream: the smallest, the median and
@@ -32,7 +32,7 @@ from experts.checkpoints.prepare import prepare
 from router.router import Router
 from server.config.settings import load
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 16 * 2**20
 TOKENS_PER_S = 500
 APART = "apart"

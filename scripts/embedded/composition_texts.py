@@ -16,7 +16,7 @@ from router.data.dataset import Example, lines, read_examples, twin_keys
 from router.data.dataset import split as router_split
 from router.data.plain_prompts import plain_prompts
 from router.decision import GENERAL
-from scripts.domain_texts import (
+from scripts.embedded.domain_texts import (
     CATEGORIES,
     DOMAINS,
     Encoded,

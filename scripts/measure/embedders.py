@@ -1,6 +1,6 @@
 """How well each embedder and classifier tells the labels of prompts kept apart.
 
-    python -m scripts.measure_embedders --data routing.jsonl.gz --cache vectors.sqlite --part mmlu-pro/
+    python -m scripts.measure.embedders --data routing.jsonl.gz --cache vectors.sqlite --part mmlu-pro/
 
 Fitted as ``coe router train`` does, five times without a fold and once with all; near twins are in one fold.
 """
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with Bars() as bars:
             report = measure(trial, bars.of("embedders"))
     except RouterError as error:
-        print(f"measure_embedders: {error}", file=sys.stderr)
+        print(f"embedders: {error}", file=sys.stderr)
         return 1
     _show(report)
     if options.json is not None:

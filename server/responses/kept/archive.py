@@ -15,8 +15,8 @@ from server.errors import (
     TooLarge,
     UnknownResponse,
 )
-from server.responses.items import Item
-from server.responses.store import ConversationTooLong, KeptResponse, ResponseStore
+from server.responses.kept.store import ConversationTooLong, KeptResponse, ResponseStore
+from server.responses.wire.items import Item
 from server.storage.errors import DatabaseError
 
 T = TypeVar("T")

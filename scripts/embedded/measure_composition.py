@@ -1,10 +1,10 @@
 """Perplexity of the embedded composition, its router choosing, beside each of its experts alone.
 
-    python -m scripts.measure_composition losses   --data train.jsonl.gz --store .state/models
-    python -m scripts.measure_composition route    --data train.jsonl.gz --store .state/models \
+    python -m scripts.embedded.measure_composition losses   --data train.jsonl.gz --store .state/models
+    python -m scripts.embedded.measure_composition route    --data train.jsonl.gz --store .state/models \
         --artifact router/embedded --trained-on withheld.jsonl.gz
-    python -m scripts.measure_composition withhold --data train.jsonl.gz --out withheld.jsonl.gz
-    python -m scripts.measure_composition table
+    python -m scripts.embedded.measure_composition withhold --data train.jsonl.gz --out withheld.jsonl.gz
+    python -m scripts.embedded.measure_composition table
 
 ``losses`` runs the models (minutes) and keeps the numbers of every text, ``route`` adds what a router chooses
 (seconds), and ``table`` needs nothing but the numbers. ``withhold`` writes the data without any of the
@@ -26,7 +26,7 @@ from experts.embedded import COMPOSITION
 from router.composition import Composition
 from router.decision import GENERAL
 from router.router import Router
-from scripts.composition_table import (
+from scripts.embedded.composition_table import (
     Row,
     compare,
     markdown,
@@ -34,7 +34,7 @@ from scripts.composition_table import (
     summary,
     write_rows,
 )
-from scripts.composition_texts import (
+from scripts.embedded.composition_texts import (
     composition_texts,
     halves,
     learned_by_router,
@@ -42,8 +42,8 @@ from scripts.composition_texts import (
     texts_by_id,
     withhold,
 )
-from scripts.domain_texts import DOMAINS, Encoded, Text, losses
-from scripts.train_adapters import Recipe
+from scripts.embedded.domain_texts import DOMAINS, Encoded, Text, losses
+from scripts.embedded.train_adapters import Recipe
 
 EXPERTS = (GENERAL, *DOMAINS)
 TEXTS = 100

@@ -1,9 +1,9 @@
 """Perplexity of every embedded expert on held-out texts of every domain, as JSON and as a Markdown table.
 
-    python -m scripts.measure_perplexity --store .state/models --data train.jsonl.gz
+    python -m scripts.embedded.measure_perplexity --store .state/models --data train.jsonl.gz
 
 The experts are the prepared checkpoints that an engine serves, computed in float32. The texts are those that
-``scripts.train_adapters`` held out, cut at the same length.
+``scripts.embedded.train_adapters`` held out, cut at the same length.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from experts.embedded import PERPLEXITY
-from scripts.domain_texts import DOMAINS, Perplexity, domain_texts, encode, perplexity, sample, split
-from scripts.train_adapters import Recipe
+from scripts.embedded.domain_texts import DOMAINS, Perplexity, domain_texts, encode, perplexity, sample, split
+from scripts.embedded.train_adapters import Recipe
 
 EXPERTS = ("general", *DOMAINS)
 Table = dict[str, dict[str, Perplexity]]

@@ -1,6 +1,6 @@
 """Measure what the fast path spares: whole answers with and without it, by one application in one run.
 
-    python -m scripts.measure_fast_path --rounds 12
+    python -m scripts.measure.fast_path --rounds 12
 
 One process serves the same application on two ports, on the second without the fast path, before a simulated
 engine that answers at once. Both are asked in turns of a second.
@@ -56,7 +56,7 @@ async def measure(folder: Path, cores: Cores, rounds: int) -> None:
     upstream.checkpoint(folder / upstream.CHECKPOINT)
     config = OurGateway(upstream.speeds("plain")).prepare(folder)
     ports = {"fast path": free_port(), "FastAPI alone": free_port()}
-    command = [sys.executable, "-m", "scripts.measure_fast_path", "--serve", str(config)]
+    command = [sys.executable, "-m", "scripts.measure.fast_path", "--serve", str(config)]
     command += ["--ports", *map(str, ports.values())]
     served = await Pinned.launch(command, cores.proxy, ports["fast path"], folder / "gateway.log")
     try:

@@ -1,6 +1,6 @@
 """Measures a batch beside the same requests online in file order: seconds, loads and switches.
 
-    python -m scripts.measure_batch requests.jsonl --url http://127.0.0.1:8000 --in-flight 16
+    python -m scripts.measure.batch requests.jsonl --url http://127.0.0.1:8000 --in-flight 16
 
 The file is one that ``POST /v1/batches`` takes. The gateway has ``batches`` configured and nothing else to
 do; the second way begins where the first left the experts.

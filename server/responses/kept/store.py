@@ -10,8 +10,8 @@ from typing import Any, Self
 import orjson
 
 from server.config.responses import ResponsesConfig
-from server.responses.gateways import Gateways
-from server.responses.items import Item
+from server.responses.kept.gateways import Gateways
+from server.responses.wire.items import Item
 from server.storage.database import Database
 from server.storage.retention_clock import RetentionClock
 from server.storage.schema import Schema

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from server.responses.custom_tool_input import ToolInput
+from server.responses.wire.custom_tool_input import ToolInput
 
 Event = dict[str, Any]
 Logprobs = Sequence[Mapping[str, Any]]

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from server.error_table import Failure
 from server.errors import BadRequest, NotCapable
 from server.model_request import ModelRequest, chat_of, check_owned, parse_object
-from server.responses.items import Item
-from server.responses.tools import Tools
-from server.responses.transcript import Transcript
+from server.responses.wire.items import Item
+from server.responses.wire.tools import Tools
+from server.responses.wire.transcript import Transcript
 from server.validation import problem_of
 
 _ELSEWHERE = {

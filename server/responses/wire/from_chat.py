@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from server.error_table import Failure
-from server.responses.output import Call, CustomCall, Message, Output, Thought
+from server.responses.wire.output import Call, CustomCall, Message, Output, Thought
 
 Event = dict[str, Any]
 Object = Mapping[str, Any]

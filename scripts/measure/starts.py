@@ -1,6 +1,6 @@
 """Measures starts of the embedded base's engine: by itself, and forked from a process that has imported vLLM.
 
-    python -m scripts.measure_starts --store .state/models --rounds 5
+    python -m scripts.measure.starts --store .state/models --rounds 5
 
 The two take turns; the first start from a nursery, which waits for the imports, is not counted. Processor
 time is that of the engine's processes until it is ready.
