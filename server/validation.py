@@ -23,7 +23,9 @@ class Problem:
 
 
 def problem_of(error: ValidationError) -> Problem:
-    """Returns the first problem."""
-    found = error.errors(include_url=False, include_input=False)[0]
+    """Returns the first problem; before all others a field that nobody knows, since one that is misspelt is
+    missing as well."""
+    problems = error.errors(include_url=False, include_input=False)
+    found = min(problems, key=lambda each: each["type"] != "extra_forbidden")
     reason = found["msg"].removeprefix("Value error, ")
     return Problem(found["loc"], reason, found["type"], dict(found.get("ctx") or {}))

@@ -25,7 +25,7 @@ SERVER = {
     "validation": set[str](),
     "logs": set[str](),
     "operator_api": set[str](),
-    "config": {"storage"},
+    "config": {"storage", "validation"},
     "metrics": set[str](),
     "storage": set[str](),
     "model_request": {"errors"},

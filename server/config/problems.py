@@ -7,22 +7,21 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from server.config.api_keys import TAGS
+from server.validation import problem_of
 
 
 def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
     """Returns one line: where the problem is, and what to write instead. ``root``: the model of the whole
     configuration."""
-    # A misspelt field is also a missing one; the misspelling is what to say.
-    problem = min(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
-    location = [str(part) for part in problem["loc"] if part not in TAGS]
+    problem = problem_of(error)
+    location = [str(part) for part in problem.location if part not in TAGS]
     where = ".".join(location)
-    if problem["type"] == "extra_forbidden":
+    if problem.kind == "extra_forbidden":
         fields = _fields_at(root, location[:-1])
         return f"{where}: unknown field; {_suggestion(location[-1], fields)}"
-    if problem["type"] == "missing":
+    if problem.kind == "missing":
         return f"{where}: missing; this field is required"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{where}: {problem.reason}" if where else problem.reason
 
 
 def _suggestion(name: str, fields: list[str]) -> str:
