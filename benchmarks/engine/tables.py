@@ -7,6 +7,7 @@ from rich.table import Table
 
 from benchmarks.engine.figures import Measured, Ratio
 from benchmarks.engine.report import Report
+from server.cli.tables import table
 
 WIDTH = 130
 """Columns the widest table wants."""
@@ -24,17 +25,20 @@ def show(report: Report, console: Console | None = None) -> None:
 
 def _figures(report: Report) -> Table:
     setting, plan = report.setting, report.plan
-    table = Table(
+    latencies = ("first token p50 s", "p99 s")
+    numbers = ("experts", "streams", "requests", "tokens/s", *latencies, "switches", "of the time")
+    shown = table(
+        "rival",
+        "workload",
+        *numbers,
+        numbers=numbers,
         title=f"{setting.family} ({setting.mode}, {setting.dtype}), {setting.cores} cores, load average "
         f"{setting.load_average:.2f} at the start; answers of {plan.tokens} tokens, {plan.requests} for each "
-        f"stream, bursts of {plan.burst}; medians of {plan.repeat}"
+        f"stream, bursts of {plan.burst}; medians of {plan.repeat}",
     )
-    columns = ("rival", "workload", "experts", "streams", "requests", "tokens/s")
-    for column in (*columns, "first token p50 s", "p99 s", "switches", "of the time"):
-        table.add_column(column, justify="left" if column in ("rival", "workload") else "right")
     for measured in report.measured:
-        table.add_row(*_row(measured))
-    return table
+        shown.add_row(*_row(measured))
+    return shown
 
 
 def _row(measured: Measured) -> Iterator[str]:
@@ -55,17 +59,15 @@ def _ratios(report: Report) -> Table:
     """One line for each comparison, one column for each cell."""
     cells = list(dict.fromkeys(ratio.cell for ratio in report.ratios))
     by_place = {(ratio.what, ratio.cell): ratio for ratio in report.ratios}
-    table = Table(title="interleaved, as a ratio to the others (* misses the aim)")
-    table.add_column("ratio of")
-    table.add_column("aim")
-    for cell in cells:
-        table.add_column(f"{cell.kind}\n{cell.experts} x {cell.streams}", justify="right")
+    places = [f"{cell.kind}\n{cell.experts} x {cell.streams}" for cell in cells]
+    title = "interleaved, as a ratio to the others (* misses the aim)"
+    shown = table("ratio of", "aim", *places, numbers=places, title=title)
     for what in dict.fromkeys(ratio.what for ratio in report.ratios):
         found = [by_place.get((what, cell)) for cell in cells]
         aims = [ratio.aim for ratio in found if ratio is not None and ratio.aim is not None]
         aim = aims[0] if aims else None
-        table.add_row(what, f"{aim.direction} {aim.value:g}" if aim else "-", *map(_ratio, found))
-    return table
+        shown.add_row(what, f"{aim.direction} {aim.value:g}" if aim else "-", *map(_ratio, found))
+    return shown
 
 
 def _ratio(ratio: Ratio | None) -> str:

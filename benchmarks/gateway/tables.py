@@ -5,6 +5,7 @@ from rich.table import Table
 
 from benchmarks.gateway.load import GENERATOR, Latency
 from benchmarks.gateway.report import Added, Capacity, Report
+from server.cli.tables import table
 
 WIDTH = 130
 """Columns the widest table wants."""
@@ -22,17 +23,20 @@ def show(report: Report, console: Console | None = None) -> None:
 
 def _capacities(report: Report) -> Table:
     setting, plan = report.setting, report.plan
-    table = Table(
+    cores = ("proxy", "engine", "generator")
+    numbers = ("streams", "requests/s", "of a core", "p50 ms", *cores, "failed")
+    shown = table(
+        "",
+        "answers",
+        *numbers,
+        numbers=numbers,
         title=f"closed loop, {plan.tokens} tokens; {setting.cores} cores: proxy on {setting.pinned.proxy}, "
         f"engine on {setting.pinned.upstream}, generator on {setting.pinned.generator}; load average "
-        f"{setting.load_average:.2f} at the start; {plan.seconds:g} s, medians of {plan.rounds}"
+        f"{setting.load_average:.2f} at the start; {plan.seconds:g} s, medians of {plan.rounds}",
     )
-    columns = ("", "answers", "streams", "requests/s", "of a core", "p50 ms", "proxy", "engine", "generator")
-    for column in (*columns, "failed"):
-        table.add_column(column, justify="left" if column in columns[:2] else "right")
     for each in report.capacities:
-        table.add_row(*_capacity(each))
-    return table
+        shown.add_row(*_capacity(each))
+    return shown
 
 
 def _capacity(each: Capacity) -> tuple[str, ...]:
@@ -43,15 +47,21 @@ def _capacity(each: Capacity) -> tuple[str, ...]:
 
 
 def _added(report: Report) -> Table:
-    table = Table(
-        title=f"open loop at {report.plan.share:.0%} of each one's most: milliseconds added, p50 / p99"
+    columns = (
+        "",
+        "answers",
+        "rate/s",
+        "first byte",
+        "last byte",
+        "direct, last byte",
+        "sent late p99",
+        "failed",
     )
-    columns = ("", "answers", "rate/s", "first byte", "last byte", "direct, last byte", "sent late p99")
-    for column in (*columns, "failed"):
-        table.add_column(column, justify="left" if column in columns[:2] else "right")
+    title = f"open loop at {report.plan.share:.0%} of each one's most: milliseconds added, p50 / p99"
+    shown = table(*columns, numbers=columns[2:], title=title)
     for each in report.added:
-        table.add_row(*_row(each))
-    return table
+        shown.add_row(*_row(each))
+    return shown
 
 
 def _row(each: Added) -> tuple[str, ...]:
@@ -65,10 +75,9 @@ def _both(latency: Latency) -> str:
 
 
 def _compared(report: Report) -> Table:
-    table = Table(title="the gateway with an explicit model beside its aims (* misses the aim)")
-    for column in ("figure", "value", "aim"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
+    title = "the gateway with an explicit model beside its aims (* misses the aim)"
+    shown = table("figure", "value", "aim", numbers=("value", "aim"), title=title)
     for each in report.compared:
         value = f"{each.value:,.2f}{'' if each.met else '*'}"
-        table.add_row(each.what, value, f"{each.aim.direction} {each.aim.value:g}")
-    return table
+        shown.add_row(each.what, value, f"{each.aim.direction} {each.aim.value:g}")
+    return shown

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.router.report import Report, milliseconds
+from server.cli.tables import table
 
 WIDTH = 140
 """Columns the widest table wants."""
@@ -18,44 +19,36 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _latencies(report: Report) -> Table:
-    table = Table(
-        title=f"ms of a decision on one of {report.cores} cores, p50 / p99 of {report.decisions}; "
-        f"load average {report.load_average:.2f} at the start"
-    )
-    for column in (
+    parts = ("decision", "wall clock", "embedding", "the rest", "limit")
+    numbers = ("rows", "tokens", *parts, "ratio")
+    shown = table(
         "embedder",
-        "rows",
-        "tokens",
-        "decision",
-        "wall clock",
-        "embedding",
-        "the rest",
-        "limit",
-        "ratio",
-    ):
-        table.add_column(column, justify="left" if column == "embedder" else "right")
+        *numbers,
+        numbers=numbers,
+        title=f"ms of a decision on one of {report.cores} cores, p50 / p99 of {report.decisions}; "
+        f"load average {report.load_average:.2f} at the start",
+    )
     for row in report.rows:
-        parts = (row.decision, row.wall, row.embedding, row.rest, row.limit)
-        times = (f"{milliseconds(part, 50):.2f} / {milliseconds(part, 99):.2f}" for part in parts)
-        table.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *times, f"{row.ratio:.2f}")
-    return table
+        measured = (row.decision, row.wall, row.embedding, row.rest, row.limit)
+        times = (f"{milliseconds(part, 50):.2f} / {milliseconds(part, 99):.2f}" for part in measured)
+        shown.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *times, f"{row.ratio:.2f}")
+    return shown
 
 
 def _batches(report: Report) -> Table:
-    table = Table(title=f"decisions/s of one core, batched, {report.batch_tokens} tokens each")
-    for column in ("embedder", "rows", "decisions/s", "limit", "of the limit"):
-        table.add_column(column, justify="left" if column == "embedder" else "right")
+    title = f"decisions/s of one core, batched, {report.batch_tokens} tokens each"
+    numbers = ("rows", "decisions/s", "limit", "of the limit")
+    shown = table("embedder", *numbers, numbers=numbers, title=title)
     for batch in report.batches:
         figures = (f"{batch.per_second:,.0f}", f"{batch.limit_per_second:,.0f}", f"{batch.ratio:.2f}")
-        table.add_row(batch.embedder, f"{batch.rows:,}", *figures)
-    return table
+        shown.add_row(batch.embedder, f"{batch.rows:,}", *figures)
+    return shown
 
 
 def _compared(report: Report) -> Table:
-    table = Table(title="the embedder of the artifact beside its aims (* misses the aim)")
-    for column in ("figure", "value", "aim"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
+    title = "the embedder of the artifact beside its aims (* misses the aim)"
+    shown = table("figure", "value", "aim", numbers=("value", "aim"), title=title)
     for each in report.compared:
         value = f"{each.value:,.2f}{'' if each.met else '*'}"
-        table.add_row(each.what, value, f"{each.aim.direction} {each.aim.value:g}")
-    return table
+        shown.add_row(each.what, value, f"{each.aim.direction} {each.aim.value:g}")
+    return shown

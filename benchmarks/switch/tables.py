@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.switch.report import Compared, Report, Row
+from server.cli.tables import table
 
 WIDTH = 100
 """Columns the widest table wants."""
@@ -21,15 +22,17 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _rows(report: Report) -> Table:
-    table = Table(
+    numbers = ("median ms", "min ms", "max ms", "MB", "GB/s")
+    shown = table(
+        "way",
+        *numbers,
+        numbers=numbers,
         title=f"{report.family} ({report.mode}, {report.dtype}), {report.cores} cores, load average "
-        f"{report.load_average:.2f} at the start; medians of {report.runs}"
+        f"{report.load_average:.2f} at the start; medians of {report.runs}",
     )
-    for column in ("way", "median ms", "min ms", "max ms", "MB", "GB/s"):
-        table.add_column(column, justify="left" if column == "way" else "right")
     for row in report.rows:
-        table.add_row(*_row(row))
-    return table
+        shown.add_row(*_row(row))
+    return shown
 
 
 def _row(row: Row) -> Iterator[str]:
@@ -41,13 +44,12 @@ def _row(row: Row) -> Iterator[str]:
 
 
 def _compared(report: Report) -> Table:
-    table = Table(title="beside the machine's limits, as ratios of bandwidths (* misses the aim)")
-    for column in ("figure", "value", "aim"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
+    title = "beside the machine's limits, as ratios of bandwidths (* misses the aim)"
+    shown = table("figure", "value", "aim", numbers=("value", "aim"), title=title)
     for each in report.compared:
         aim = f"{each.aim.direction} {each.aim.value:g}" if each.aim else "-"
-        table.add_row(each.what, _value(each), aim)
-    return table
+        shown.add_row(each.what, _value(each), aim)
+    return shown
 
 
 def _value(each: Compared) -> str:

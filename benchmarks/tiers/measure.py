@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.engine.figures import Aim, percentile
 from memory_tiers.actions import Grant, Move, StartEngine
@@ -28,6 +27,7 @@ from memory_tiers.simulator.scenario import Scenario
 from memory_tiers.simulator.trace import Kind, generate, names
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
+from server.cli.tables import table
 from server.cli.tiers.simulation_tables import WIDTH, figures
 
 Progress = Callable[[str, int, int], None]
@@ -226,9 +226,8 @@ def show(report: Report, console: Console | None = None) -> None:
         f"microseconds of an event with {WAITING:,} tickets waiting; {report.cores} cores, load average "
         f"{report.load_average:.2f} at the start"
     )
-    costs = Table(title=title)
-    for column in ("experts", "mean", "p50", "p99", "aim of the mean", ""):
-        costs.add_column(column, justify="right")
+    numbers = ("experts", "mean", "p50", "p99", "aim of the mean", "")
+    costs = table(*numbers, numbers=numbers, title=title)
     for cost in report.costs:
         aim = f"{cost.aim.direction} {cost.aim.value:g}" if cost.aim else "-"
         met = _met(cost.aim, cost.mean)
@@ -238,13 +237,11 @@ def show(report: Report, console: Console | None = None) -> None:
         console.print(
             figures(comparison, f"{name}; at least {comparison.fewest_moves:,} moves in this order")
         )
-    table = Table(title="beside the aims")
-    for column in ("load", "ratio", "value", "aim", ""):
-        table.add_column(column, justify="right" if column == "value" else "left")
+    ratios = table("load", "ratio", "value", "aim", "", numbers=("value",), title="beside the aims")
     for ratio in report.ratios:
         aim, met = f"{ratio.aim.direction} {ratio.aim.value:g}", _met(ratio.aim, ratio.value)
-        table.add_row(ratio.load, ratio.what, f"{ratio.value:.2f}", aim, met)
-    console.print(table)
+        ratios.add_row(ratio.load, ratio.what, f"{ratio.value:.2f}", aim, met)
+    console.print(ratios)
 
 
 def _met(aim: Aim | None, value: float) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import rankdata
 
 from router.arrays import Floats
@@ -34,6 +33,7 @@ from router.errors import DatasetError, RouterError
 from router.progress import Progress
 from router.training.corpus import DOUBTED, corpus_of, labelled_of, landmarks_of
 from server.cli.progress import Bars
+from server.cli.tables import table
 
 FALSE_ALARMS = 0.05
 """Share of known prompts."""
@@ -222,18 +222,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(report: Report) -> None:
-    table = Table(
-        title=f"AUROC / detected at {100 * FALSE_ALARMS:.0f} % false alarms / plain prompts then doubted"
-    )
-    for column in ("left out", "known", "new", *report.rows[0].alarms):
-        table.add_column(column, justify="left" if column == "left out" else "right")
+    title = f"AUROC / detected at {100 * FALSE_ALARMS:.0f} % false alarms / plain prompts then doubted"
+    numbers = ("known", "new", *report.rows[0].alarms)
+    shown = table("left out", *numbers, numbers=numbers, title=title)
     for row in report.rows:
         figures = (
             f"{each.auroc:.2f} / {100 * each.detected:.0f} / {100 * each.plain:.0f}"
             for each in row.alarms.values()
         )
-        table.add_row(row.kind.name, str(row.known), str(row.new), *figures)
-    Console(width=160).print(table)
+        shown.add_row(row.kind.name, str(row.known), str(row.new), *figures)
+    Console(width=160).print(shown)
 
 
 if __name__ == "__main__":

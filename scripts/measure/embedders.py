@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.sparse import csr_array
 
 from router.classifiers.classifier import Classifier
@@ -34,6 +33,7 @@ from router.mapping.metrics import Estimate, bootstrap, calibration_error, macro
 from router.progress import Progress
 from router.training.corpus import corpus_of, labelled_of
 from server.cli.progress import Bars
+from server.cli.tables import table
 
 SEED_SHARE = 0.05
 """Share of the labels, which are spread to the prompts that then have none."""
@@ -231,12 +231,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(report: Report) -> None:
     part = report.prefix or "a part"
-    table = Table(title=f"% of {report.prompts:,} prompts kept apart, with 95 % intervals")
     figures = ("right", "macro F1", "ECE", f"right of {part}", "right of plain")
-    for column in ("embedder", "classifier", *figures):
-        table.add_column(column, justify="left" if column in ("embedder", "classifier") else "right")
+    title = f"% of {report.prompts:,} prompts kept apart, with 95 % intervals"
+    shown = table("embedder", "classifier", *figures, numbers=figures, title=title)
     for row in report.rows:
-        table.add_row(
+        shown.add_row(
             row.embedder,
             str(row.way),
             _percent(row.accuracy),
@@ -245,11 +244,11 @@ def _show(report: Report) -> None:
             _percent(row.part),
             _percent(row.plain),
         )
-    few = Table("classifier", "labels", "alone", "spread", title="% right from few labels, each draw")
+    few = table("classifier", "labels", "alone", "spread", title="% right from few labels, each draw")
     for each in report.few:
         few.add_row(each.kind, str(each.labels), _draws(each.alone), _draws(each.spread))
     console = Console(width=160)
-    console.print(table)
+    console.print(shown)
     console.print(few)
 
 

@@ -2,11 +2,12 @@
 
 import argparse
 
-from rich.console import Console
-from rich.table import Table
-
 from server.cli.arguments import Parent, add_verb
+from server.cli.output import console
+from server.cli.tables import table
 from server.config.settings import Settings, SettingsError, load
+
+SIZES = ("parameters", "weights")
 
 
 def add_to(parent: Parent) -> None:
@@ -41,17 +42,17 @@ def list_experts(options: argparse.Namespace) -> int:
     from experts.errors import CheckpointError
 
     settings = load(options.config)
-    table = Table("expert", "family", "parameters", "weights", "prepared", "description")
+    shown = table("expert", "family", *SIZES, "prepared", "description", numbers=SIZES, wrapped="description")
     for name, config in settings.experts.items():
         try:
             base, task = settings.base_of(name), settings.task_of(name)
             expert = checkpoint.open_expert(name, config, settings.store, base, task)
         except CheckpointError:
-            table.add_row(name, config.family, "-", "-", "no", config.description)
+            shown.add_row(name, config.family, "-", "-", "no", config.description)
             continue
         parameters, weights = f"{expert.parameters / 1e6:.1f} M", f"{expert.weights_bytes / 1e6:.0f} MB"
-        table.add_row(name, config.family, parameters, weights, "yes", config.description)
-    Console().print(table)
+        shown.add_row(name, config.family, parameters, weights, "yes", config.description)
+    console().print(shown)
     return 0
 
 

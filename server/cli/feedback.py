@@ -12,6 +12,7 @@ from rich.table import Table
 from server.access.owner import owner_named
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
+from server.cli.tables import table
 from server.config.feedback import DAY_S
 from server.config.settings import SettingsError, load
 from server.feedback.export import ExportCounts, counts_of, example_of
@@ -66,7 +67,7 @@ def stats(options: argparse.Namespace) -> int:
         print(f"from {_time(counts.first)} to {_time(counts.last)}")
         print(f"{counts.different:,} different prompts; the text of {counts.texts:,} is kept")
         print("outcomes: " + ", ".join(f"{outcome} {count:,}" for outcome, count in counts.outcomes))
-        console().print(_table(counts))
+        console().print(_rows(counts))
     return 0
 
 
@@ -115,10 +116,11 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
-def _table(counts: ExportCounts) -> Table:
-    table = Table("category", "expert", "decisions", "uncertain", "scored", "mean score", "corrected")
+def _rows(counts: ExportCounts) -> Table:
+    counted = ("decisions", "uncertain", "scored", "mean score", "corrected")
+    made = table("category", "expert", *counted, numbers=counted)
     for row in counts.rows:
         score = "-" if row.score is None else f"{row.score:.2f}"
         numbers = (row.decisions, row.uncertain, row.scored)
-        table.add_row(row.category, row.expert, *(f"{n:,}" for n in numbers), score, f"{row.corrected:,}")
-    return table
+        made.add_row(row.category, row.expert, *(f"{n:,}" for n in numbers), score, f"{row.corrected:,}")
+    return made

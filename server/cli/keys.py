@@ -17,6 +17,7 @@ from rich.table import Table
 from server.access.account_store import AccountStore, MadeKey, opened
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
+from server.cli.tables import table
 from server.config.api_keys import HASH, PRIORITIES, Key, KeyConfig, digest_of, hashed_of, new_secret
 from server.config.settings import Settings, SettingsError, load
 from server.validation import problem_of
@@ -77,7 +78,7 @@ def list_keys(options: argparse.Namespace) -> int:
         rows = [_row(key, "configuration") for key in configured] + [_made_row(each) for each in made]
         print(json.dumps(rows, indent=2))
     else:
-        console().print(_table(configured, made, time.time()))
+        console().print(_rows(configured, made, time.time()))
     return 0
 
 
@@ -153,13 +154,14 @@ def _made_row(made: MadeKey) -> dict[str, Any]:
     return _row(made.key, "accounts") | times
 
 
-def _table(configured: Sequence[Key], made: Sequence[MadeKey], now: float) -> Table:
-    table = Table("key", "opens", "models", "priority", "requests/min", "tokens/min", "at once", "tokens/day")
+def _rows(configured: Sequence[Key], made: Sequence[MadeKey], now: float) -> Table:
+    limits = ("requests/min", "tokens/min", "at once", "tokens/day")
+    shown = table("key", "opens", "models", "priority", *limits, numbers=limits)
     for key in configured:
-        table.add_row(key.name, "by the configuration", *_cells(key))
+        shown.add_row(key.name, "by the configuration", *_cells(key))
     for each in made:
-        table.add_row(each.key.name, _opens(each, now), *_cells(each.key))
-    return table
+        shown.add_row(each.key.name, _opens(each, now), *_cells(each.key))
+    return shown
 
 
 def _opens(made: MadeKey, now: float) -> str:

@@ -12,7 +12,7 @@ from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
 from server.operator_api import OperatorError, Reloaded, Snapshot, Verb
 
-RETRY_PAUSES_S = 10.0
+ANSWER_PATIENCE_S = 10.0
 """Seconds to wait for one answer."""
 RELOAD_PATIENCE_S = 600.0
 """Seconds to wait for a reload, which reads the files of every expert and router."""
@@ -75,7 +75,7 @@ class OperatorClient:
         path: str,
         answer: TypeAdapter[Model],
         body: dict[str, str] | None = None,
-        patience_s: float = RETRY_PAUSES_S,
+        patience_s: float = ANSWER_PATIENCE_S,
     ) -> Model:
         try:
             response = self._http.request(method, self._url + path, json=body, timeout=patience_s)

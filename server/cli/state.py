@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
+from server.cli.tables import table
 from server.config.older_layout import DATABASE, Left, left_behind
 from server.config.places import KEPT, kept_at
 from server.config.settings import SettingsError, load, read
@@ -24,12 +23,12 @@ def add_to(parent: Parent) -> None:
 
 def show(options: argparse.Namespace) -> int:
     settings = load(options.config)
-    table = Table("setting", "path", "bytes")
-    table.add_row("state", str(settings.state), "")
+    shown = table("setting", "path", "bytes", numbers=("bytes",))
+    shown.add_row("state", str(settings.state), "")
     for setting in KEPT:
         path = kept_at(settings, setting)
-        table.add_row(setting, "not kept on disk" if path is None else str(path), _bytes(path))
-    console().print(table)
+        shown.add_row(setting, "not kept on disk" if path is None else str(path), _bytes(path))
+    console().print(shown)
     return 0
 
 

@@ -9,6 +9,7 @@ from server.access.account_store import opened
 from server.access.usage import Usage, UsageQuery, UsageRow, day_of
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
+from server.cli.tables import table
 from server.config.settings import SettingsError, load
 
 
@@ -30,7 +31,7 @@ def usage(options: argparse.Namespace) -> int:
     if options.json:
         print(Usage(rows=rows).model_dump_json(indent=2))
     else:
-        console().print(_table(rows))
+        console().print(_rows(rows))
     return 0
 
 
@@ -41,8 +42,9 @@ def _day(text: str | None, option: str) -> int | None:
         raise SettingsError(f"{option} {text}: not a date such as 2026-01-31") from error
 
 
-def _table(rows: Sequence[UsageRow]) -> Table:
-    table = Table("day", "key", "expert", show_footer=bool(rows))
+def _rows(rows: Sequence[UsageRow]) -> Table:
+    made = table("day", "key", "expert")
+    made.show_footer = bool(rows)
     for title, numbers in {
         "requests": [row.requests for row in rows],
         "errors": [row.errors for row in rows],
@@ -50,8 +52,8 @@ def _table(rows: Sequence[UsageRow]) -> Table:
         "cached": [row.cached_tokens for row in rows],
         "completion tokens": [row.completion_tokens for row in rows],
     }.items():
-        table.add_column(title, justify="right", footer=f"{sum(numbers):,}")
+        made.add_column(title, justify="right", footer=f"{sum(numbers):,}")
     for row in rows:
         counts = (row.requests, row.errors, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
-        table.add_row(row.day.isoformat(), row.key, row.expert, *(f"{count:,}" for count in counts))
-    return table
+        made.add_row(row.day.isoformat(), row.key, row.expert, *(f"{count:,}" for count in counts))
+    return made

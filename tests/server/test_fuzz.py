@@ -20,7 +20,7 @@ from tests.server.wire import Reply, Wire, post, wire
 REQUESTS = 20_000
 CLIENTS = 24
 SLOW_CLIENTS = 16
-RETRY_PAUSES_S = 60.0
+ANSWER_PATIENCE_S = 60.0
 """A client's. Nothing here takes a hundredth of it, whatever else the machine does."""
 BRIEF = {"headers": "16KiB", "headers_s": 1, "body_s": 1, "body_rate": "64KiB", "idle_s": 5, "stall_s": 2}
 BY_DESIGN = (501, 503)
@@ -74,7 +74,7 @@ class Fuzz:
 
     async def _one_after_another(self, rng: random.Random) -> None:
         """Whole requests on one connection: each has its own answer, and only one."""
-        async with wire(self.gateway.url, RETRY_PAUSES_S) as connection:
+        async with wire(self.gateway.url, ANSWER_PATIENCE_S) as connection:
             for _ in range(rng.randrange(1, 20)):
                 self.sent += 1
                 number = self.sent
@@ -91,7 +91,7 @@ class Fuzz:
         """Whatever comes back is whole answers; then the client has said all, and the gateway closes."""
         raw = bytes_of(rng)
         self.sent += 1
-        async with wire(self.gateway.url, RETRY_PAUSES_S) as connection:
+        async with wire(self.gateway.url, ANSWER_PATIENCE_S) as connection:
             cut = rng.randrange(len(raw)) if rng.random() < 0.3 else len(raw)
             await connection.send(raw[:cut])
             if cut < len(raw):
@@ -99,7 +99,7 @@ class Fuzz:
                 await connection.send(raw[cut:])
             await self._replies(connection, 0.02, alone=cut == len(raw) < 2**14)
             connection.end()
-            await self._replies(connection, RETRY_PAUSES_S)
+            await self._replies(connection, ANSWER_PATIENCE_S)
 
     async def _replies(self, connection: Wire, patience_s: float, alone: bool = False) -> None:
         """Judges what comes until the gateway closes, or nothing has begun to come for ``patience_s``. If
@@ -114,7 +114,7 @@ class Fuzz:
     async def _leaves(self, rng: random.Random) -> None:
         """In the middle of its request or of its answer, politely or not."""
         self.sent += 1
-        async with wire(self.gateway.url, RETRY_PAUSES_S) as connection:
+        async with wire(self.gateway.url, ANSWER_PATIENCE_S) as connection:
             raw = STREAM if rng.random() < 0.3 else whole(rng, self.sent)
             await connection.send(raw[: rng.randrange(len(raw))] if rng.random() < 0.5 else raw)
             await connection.more(rng.random() / 100)
@@ -126,12 +126,12 @@ class Fuzz:
         while self.sent < count:
             self.sent += 1
             raw = whole(rng, self.sent)
-            async with wire(self.gateway.url, RETRY_PAUSES_S) as connection:
+            async with wire(self.gateway.url, ANSWER_PATIENCE_S) as connection:
                 for byte in raw[: rng.choice([1, 40, len(raw)])]:
                     if await connection.more(0.05):
                         break
                     await connection.send(bytes([byte]))
-                await self._replies(connection, RETRY_PAUSES_S)
+                await self._replies(connection, ANSWER_PATIENCE_S)
 
     def _judge(self, reply: Reply) -> None:
         self.statuses[reply.status] += 1

@@ -173,16 +173,17 @@ def _ask_leave(given: bool) -> None:
 
 def _foreseen(plan: "Plan", expected: "Bill", price: "Price | None") -> "Sequence[RenderableType]":
     """Shows what the run will ask for, before it starts."""
-    from rich.table import Table
+    from server.cli.tables import table
 
-    table = Table(*("calls", "in all", "kept", "to make", "tokens in", "tokens out"))
+    counted = ("in all", "kept", "to make", "tokens in", "tokens out")
+    calls = table("calls", *counted, numbers=counted)
     rows = (
         (f"answers of {len(plan.experts)} experts", expected.answers),
         (f"verdicts of {plan.judge}", expected.verdicts),
     )
-    for name, calls in rows:
-        numbers = (calls.all, calls.all - calls.missing, calls.missing, calls.tokens_in, calls.tokens_out)
-        table.add_row(name, *(f"{number:,}" for number in numbers))
+    for name, made in rows:
+        numbers = (made.all, made.all - made.missing, made.missing, made.tokens_in, made.tokens_out)
+        calls.add_row(name, *(f"{number:,}" for number in numbers))
     asked = expected.verdicts
     cost = (
         "no price: --price-in and --price-out give the cost"
@@ -191,14 +192,15 @@ def _foreseen(plan: "Plan", expected: "Bill", price: "Price | None") -> "Sequenc
     )
     shown = f"{len(plan.examples):,} prompts, {len(plan.pairs)} pairs of experts each, both orders"
     estimate = "tokens are estimates, with every reply as long as it may be"
-    return shown, table, f"{cost}; {estimate}"
+    return shown, calls, f"{cost}; {estimate}"
 
 
 def _win_rates(plan: "Plan", report: "JudgeReport", judged: "Judged") -> "Sequence[RenderableType]":
     """Shows the win rates, and how far the judge can be believed."""
-    from rich.table import Table
+    from server.cli.tables import table
 
-    table = Table("expert", "win rate", "95 % interval", "prompts", "answers cut", "refused")
+    counted = ("win rate", "95 % interval", "prompts", "answers cut", "refused")
+    rates = table("expert", *counted, numbers=counted)
     for name in [*report.experts, *(name for name in plan.experts if name not in report.experts)]:
         won = report.experts.get(name)
         figures = ("-", "-", "0")
@@ -208,10 +210,10 @@ def _win_rates(plan: "Plan", report: "JudgeReport", judged: "Judged") -> "Sequen
                 f"{won.rate.low:.3f} to {won.rate.high:.3f}",
                 f"{won.prompts:,}",
             )
-        table.add_row(name, *figures, f"{judged.cut.get(name, 0):,}", f"{judged.refusals.get(name, 0):,}")
+        rates.add_row(name, *figures, f"{judged.cut.get(name, 0):,}", f"{judged.refusals.get(name, 0):,}")
     missing = report.pairs - report.judged - report.same
     return (
-        table,
+        rates,
         f"pairs          {report.pairs:,}: {report.judged:,} judged, {report.same:,} of equal answers, "
         f"{missing:,} not judged",
         f"ties           {_share(report.ties, report.judged)} of the judged pairs",

@@ -8,6 +8,7 @@ from rich.table import Table
 from memory_tiers.simulator.comparison import Comparison
 from memory_tiers.simulator.figures import Figures
 from memory_tiers.simulator.profiles import BUILT_IN, Profile
+from server.cli.tables import table
 
 WIDTH = 150
 BAR = 40
@@ -52,14 +53,12 @@ def _beside(sn40l: Profile, profile: Profile, size: int) -> Iterator[str]:
 
 def figures(comparison: Comparison, title: str | None = None) -> Table:
     """Returns the table of figures, one row for each policy."""
-    table = Table(title=title)
-    table.add_column("policy")
-    columns = ("requests", "hits", "answers/s", "moves", "staged", "switches", "TB moved")
-    for column in (*columns, "latency p50 s", "p99", "max", "wait p99 s", "max"):
-        table.add_column(column, justify="right")
+    counts = ("requests", "hits", "answers/s", "moves", "staged", "switches", "TB moved")
+    numbers = (*counts, "latency p50 s", "p99", "max", "wait p99 s", "max")
+    shown = table("policy", *numbers, numbers=numbers, title=title)
     for rival, found in comparison.figures.items():
-        table.add_row(rival, *_row(found))
-    return table
+        shown.add_row(rival, *_row(found))
+    return shown
 
 
 def _row(found: Figures) -> Iterator[str]:
@@ -77,14 +76,14 @@ def _row(found: Figures) -> Iterator[str]:
 
 
 def _bars(comparison: Comparison) -> Table:
-    table = Table(box=None, show_header=False)
+    bars = Table(box=None, show_header=False)
     for what, unit in (("latency p99", "s"), ("hit rate", "%"), ("moves", ""), ("switches", "")):
         values = {rival: _value(found, what) for rival, found in comparison.figures.items()}
         longest = max(values.values(), default=0.0) or 1.0
         for rival, value in values.items():
             label = what if rival == next(iter(values)) else ""
-            table.add_row(label, rival, "█" * round(BAR * value / longest), f"{value:,.6g} {unit}")
-    return table
+            bars.add_row(label, rival, "█" * round(BAR * value / longest), f"{value:,.6g} {unit}")
+    return bars
 
 
 def _value(found: Figures, what: str) -> float:

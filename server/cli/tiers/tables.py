@@ -1,14 +1,13 @@
 """Output of ``coe tiers status`` and ``watch`` in a terminal: tiers, engines, experts and moves."""
 
 from collections.abc import Iterator
-from typing import Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from memory_tiers.status import ExpertStatus, MoveProgress, TierStatus
+from server.cli.tables import table
 from server.operator_api import Snapshot
 
 BAR = 24
@@ -31,21 +30,13 @@ def _failures(snapshot: Snapshot) -> Iterator[str]:
             yield f"{expert.expert}: {line(expert.failure)}"
 
 
-def _table(*columns: str, right: tuple[str, ...] = (), wrapped: str = "") -> Table:
-    """Makes a table. Where the terminal is narrow the column ``wrapped`` gives way first."""
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(column, justify=justify, no_wrap=column != wrapped)
-    return table
-
-
 def _tiers(snapshot: Snapshot) -> Table:
-    table = _table("tier", "used", "on its way", "of", "", right=("used", "on its way", "of"))
+    sizes = ("used", "on its way", "of")
+    shown = table("tier", *sizes, "", numbers=sizes, wrapped="")
     for tier in snapshot.tiers:
         of = "unlimited" if tier.capacity_bytes is None else size(tier.capacity_bytes)
-        table.add_row(tier.tier, size(tier.used_bytes), size(tier.reserved_bytes), of, _fill(tier))
-    return table
+        shown.add_row(tier.tier, size(tier.used_bytes), size(tier.reserved_bytes), of, _fill(tier))
+    return shown
 
 
 def _fill(tier: TierStatus) -> ProgressBar | str:
@@ -55,18 +46,19 @@ def _fill(tier: TierStatus) -> ProgressBar | str:
 
 
 def _engines(snapshot: Snapshot) -> Table:
-    table = _table("engine", "state", "starts", "waited too long", right=("starts", "waited too long"))
+    counts = ("starts", "waited too long")
+    shown = table("engine", "state", *counts, numbers=counts, wrapped="")
     for engine in snapshot.engines:
         state = "rests" if engine.rests else engine.state
-        table.add_row(engine.family, state, f"{engine.starts}", f"{engine.bound_hits}")
-    return table
+        shown.add_row(engine.family, state, f"{engine.starts}", f"{engine.bound_hits}")
+    return shown
 
 
 def _experts(snapshot: Snapshot) -> Table:
     numbers = ("leases", "waiting", "device", "host")
-    table = _table("expert", "family", "tier", *numbers, "state", right=numbers, wrapped="state")
+    shown = table("expert", "family", "tier", *numbers, "state", numbers=numbers, wrapped="state")
     for expert in snapshot.experts:
-        table.add_row(
+        shown.add_row(
             expert.expert,
             expert.family,
             expert.tier,
@@ -76,7 +68,7 @@ def _experts(snapshot: Snapshot) -> Table:
             size(expert.host_bytes),
             ", ".join(_marks(expert)),
         )
-    return table
+    return shown
 
 
 def _marks(expert: ExpertStatus) -> list[str]:
@@ -95,9 +87,9 @@ def _marks(expert: ExpertStatus) -> list[str]:
 
 def _moves(snapshot: Snapshot) -> Table:
     numbers = ("size", "seconds", "left")
-    table = _table("move", "from", "to", "why", *numbers, "", right=numbers)
+    shown = table("move", "from", "to", "why", *numbers, "", numbers=numbers, wrapped="")
     for move in snapshot.moves:
-        table.add_row(
+        shown.add_row(
             move.expert,
             move.source,
             move.target,
@@ -107,7 +99,7 @@ def _moves(snapshot: Snapshot) -> Table:
             "" if move.remaining_s is None else f"{move.remaining_s:.1f}",
             _progress(move),
         )
-    return table
+    return shown
 
 
 def _progress(move: MoveProgress) -> ProgressBar | str:

@@ -321,7 +321,7 @@ def standings() -> Report:
 def test_the_tables_give_every_figure_with_its_interval_beside_floor_and_ceiling() -> None:
     printed = io.StringIO()
     show(standings(), Console(file=printed, width=200))
-    lines = [" ".join(line.replace("│", "").split()) for line in printed.getvalue().splitlines()]
+    lines = [" ".join(line.split()) for line in printed.getvalue().splitlines()]
     floor, good, dull, ceiling = (
         next(line for line in lines if line.startswith(name))
         for name in ("blind mix (floor)", "good", "dull", "per-prompt oracle")

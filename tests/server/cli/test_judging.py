@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -288,7 +289,8 @@ def test_the_calls_and_their_cost_are_shown_before_anybody_is_asked(tmp_path: Pa
     shown = capsys.readouterr()
     assert endpoint.calls == []
     assert shown.err == "coe: nobody can be asked whether to start: add --yes\n"
-    rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in shown.out.splitlines() if "│" in row]
+    rows = [re.split(r"\s{2,}", row) for row in map(str.strip, shown.out.splitlines())]
+    rows = [row for row in rows if row[0].startswith(("answers of", "verdicts of"))]
     assert rows[0][:5] == ["answers of 3 experts", "6", "0", "6", "16"]
     assert rows[0][5] == "300"
     assert rows[1][:4] == ["verdicts of referee", "12", "0", "12"]
