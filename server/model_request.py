@@ -20,7 +20,7 @@ class ModelRequest:
     measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
     completion says it. ``any_length``: no context window is too small for it. ``task``: what the expert
     that answers it is for; None: whatever it is for. ``asker``: the name of its API key, once that is
-    known."""
+    known. ``alias``: the name that the client sent, where that is one of ``model``; empty: it is none."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
@@ -29,6 +29,12 @@ class ModelRequest:
     any_length: bool = False
     task: Task | None = "generate"
     asker: str = ""
+    alias: str = ""
+
+    @property
+    def sent_model(self) -> str:
+        """The name that the client sent."""
+        return self.alias or self.model
 
     @property
     def wants_usage(self) -> bool:

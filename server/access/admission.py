@@ -1,6 +1,6 @@
 """A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -49,12 +49,12 @@ class Admission:
     _reservation: Reservation | None = None
     _settled: bool = False
 
-    def enter(self, model: str, need: TokenEstimate) -> None:
-        """Reserves what the request needs. ``model``: the requested name, without a budget. Raises
-        UnknownModel, TooManyRequests, TooManyTokens, OverBudget. An admitted request is not checked again."""
+    def enter(self, names: Sequence[str], need: TokenEstimate) -> None:
+        """Reserves what the request needs. ``names``: as ``check_model`` takes them. Raises UnknownModel,
+        TooManyRequests, TooManyTokens, OverBudget. An admitted request is not checked again."""
         if self._reservation is not None:
             return
-        check_model(self.key, model)
+        check_model(self.key, names)
         self._need = need
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
@@ -66,11 +66,11 @@ class Admission:
         self._reservation = decided
 
     @contextmanager
-    def entered(self, model: str) -> Iterator[None]:
+    def entered(self, names: Sequence[str]) -> Iterator[None]:
         """Enters a request for which no expert computes, and settles it. Raises what ``enter`` does."""
         failed = True
         try:
-            self.enter(model, NO_TOKENS)
+            self.enter(names, NO_TOKENS)
             yield
             failed = False
         finally:
@@ -100,13 +100,14 @@ class Admission:
         self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)
 
 
-def check_model(key: Key, model: str) -> None:
-    """Raises UnknownModel, in the same words for a model that the key may not use and for one that does not
-    exist."""
-    if not key.may_use(model):
+def check_model(key: Key, names: Sequence[str]) -> None:
+    """Checks that the key may use a model. ``names``: those that it is known by, the one that the client sent
+    first. Raises UnknownModel, in the same words for a model that the key may not use and for one that does
+    not exist."""
+    if not key.may_use(names):
         raise UnknownModel(
-            f"The model {model[:100]!r} does not exist, or this API key may not use it; GET /v1/models lists "
-            "those that it may.",
+            f"The model {names[0][:100]!r} does not exist, or this API key may not use it; GET /v1/models "
+            "lists those that it may.",
             "model",
         )
 

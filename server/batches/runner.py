@@ -83,7 +83,7 @@ class BatchArrival:
         key = self._services.keys.named(self._key)
         if key is None:
             raise Unauthorized("The API key that this batch was made with is not known any more.")
-        return Caller(self.request_id, key, {}, self._owner)
+        return Caller(self.request_id, key, {}, self._owner, self._services.catalog.aliases)
 
     async def body(self) -> bytes:
         return self._body
@@ -94,7 +94,7 @@ class BatchArrival:
     def check(self, caller: Caller, request: ModelRequest) -> None:
         if request.stream:
             raise BadRequest("A batch cannot stream: leave out 'stream'.", "stream")
-        check_model(caller.key, self._services.catalog.name_of(request.model))
+        check_model(caller.key, caller.aliases.names_of(request.sent_model))
 
     async def route(self, request: ModelRequest) -> Routed:
         """Returns the route to the chosen expert, or to another where a reload has removed that."""

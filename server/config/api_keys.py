@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """API key. ``models``: the compositions and experts it may ask for; None: any. ``priority``: its
+    """API key. ``models``: the compositions, experts and aliases it may ask for; None: any. ``priority``: its
     requests' priority, and the highest they may ask for; None: as they ask."""
 
     name: str
@@ -40,8 +40,9 @@ class Key:
     models: frozenset[str] | None = None
     priority: Priority | None = None
 
-    def may_use(self, model: str) -> bool:
-        return self.models is None or model in self.models
+    def may_use(self, names: Collection[str]) -> bool:
+        """Says whether the key may ask for a model that is known by these names."""
+        return self.models is None or not self.models.isdisjoint(names)
 
     def priority_of(self, asked: Priority | None) -> Priority:
         """Returns the priority of a request. ``asked`` None: the request does not ask for any."""
@@ -131,8 +132,8 @@ class KeyConfig(Strict):
     name: str | None = None
     """Name under which its usage is counted. Absent means config- and the beginning of its hash."""
     models: tuple[str, ...] | None = None
-    """Compositions and experts it may ask for, and sees in /v1/models; absent means all. A key that may use a
-    composition gets the answers of every expert that it chooses."""
+    """Compositions, experts and aliases it may ask for, and sees in /v1/models; absent means all. A key that
+    may use a composition gets the answers of every expert that it chooses."""
     requests_per_minute: PositiveInt | None = None
     """Most requests in any 60 seconds; absent means no limit."""
     tokens_per_minute: PositiveInt | None = None

@@ -1,7 +1,7 @@
 """First problem of a configuration, as one line for operators."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,13 @@ def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
     if problem.kind == "missing":
         return f"{where}: missing; this field is required"
     return f"{where}: {problem.reason}" if where else problem.reason
+
+
+def unknown(name: str, valid: Collection[str]) -> str:
+    """Says that a name is not defined, and which may have been meant."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(valid)) or 'none'}"
+    return f"{name!r} is not defined; {hint}"
 
 
 def _suggestion(name: str, fields: list[str]) -> str:

@@ -1,10 +1,9 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -14,13 +13,14 @@ from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, T
 from experts.vllm.refused_arguments import refusal
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
+from server.config.aliases import Aliases, check_aliases
 from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, digest_of, hashed_of
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.limits import LimitsConfig
 from server.config.older_layout import left_behind
 from server.config.places import anchored, kept_in, replaced, state_of
-from server.config.problems import first_problem
+from server.config.problems import first_problem, unknown
 from server.config.responses import ResponsesConfig
 
 GIVES_VECTORS = "gives embeddings and answers no questions"
@@ -150,6 +150,9 @@ class Settings(Strict):
     """The experts; the key is the expert's name, which clients may ask for as ``model``."""
     compositions: dict[str, CompositionConfig] = Field(default={})
     """Routed models; the key is the name clients ask for as ``model``."""
+    aliases: dict[str, str] = Field(default={})
+    """Other names of models, for tools that know only another provider's: the alias, or a pattern with ``*``,
+    and the expert or composition that it stands for, which may have a budget (docs/guides/tools.md)."""
     accounts: AccountsConfig = AccountsConfig()
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None
@@ -167,22 +170,27 @@ class Settings(Strict):
     def task_of(self, expert: str) -> Task:
         return self.families[self.experts[expert].family].task
 
+    def names(self) -> Aliases:
+        """Returns what resolves aliases, made anew."""
+        return Aliases(self.aliases, self.experts, self.compositions)
+
     @property
     def generating(self) -> frozenset[str]:
         """Returns the experts that a composition may choose: those that generate text."""
         return frozenset(name for name in self.experts if self.task_of(name) == "generate")
 
     def check_models(self, names: Iterable[str], where: str) -> None:
-        """Raises ValueError for a name of neither a composition nor an expert."""
+        """Raises ValueError for a name of neither a composition nor an expert, nor of an alias."""
+        known = [*self.compositions, *self.experts, *self.aliases]
         for name in names:
-            if name not in self.compositions and name not in self.experts:
-                raise ValueError(f"{where}: {_unknown(name, [*self.compositions, *self.experts])}")
+            if name not in known and self.names().model_of(name) is None:
+                raise ValueError(f"{where}: {unknown(name, known)}")
 
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         for name, expert in self.experts.items():
             if expert.family not in self.families:
-                raise ValueError(f"experts.{name}.family: {_unknown(expert.family, self.families)}")
+                raise ValueError(f"experts.{name}.family: {unknown(expert.family, self.families)}")
             if "tools" in (expert.capabilities or ()) and not self.families[expert.family].parses_tools:
                 raise ValueError(
                     f"experts.{name}.capabilities: tools need families.{expert.family}.tool_parser; set it, "
@@ -202,6 +210,7 @@ class Settings(Strict):
                 self._check_answers(expert_name, f"compositions.{name}.mapping.{category}")
             if isinstance(composition.fallback, str):
                 self._check_answers(composition.fallback, f"compositions.{name}.fallback")
+        check_aliases(self.aliases, self.experts, self.compositions)
         for position, key in enumerate(self.server.api_keys):
             if isinstance(key, KeyConfig):
                 self.check_models(key.models or (), f"server.api_keys.{position}.models")
@@ -210,7 +219,7 @@ class Settings(Strict):
     def _check_answers(self, expert: str, where: str) -> None:
         """Raises ValueError for a name of no expert, or of one that cannot be part of a composition."""
         if expert not in self.experts:
-            raise ValueError(f"{where}: {_unknown(expert, self.experts)}")
+            raise ValueError(f"{where}: {unknown(expert, self.experts)}")
         if expert not in self.generating:
             raise ValueError(f"{where}: {expert!r} {GIVES_VECTORS}; name an expert that generates")
 
@@ -285,9 +294,3 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     state = state_of(settings.state, folder)
     made = {"state": state, "server": server, "experts": experts, "families": families}
     return kept_in(settings.model_copy(update=made | {"compositions": compositions}), state)
-
-
-def _unknown(name: str, valid: Any) -> str:
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}?" if close else f"valid names: {', '.join(sorted(valid)) or 'none'}"
-    return f"{name!r} is not defined; {hint}"

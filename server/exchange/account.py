@@ -57,7 +57,7 @@ class Account:
         it. Raises UnknownModel, OverLimit."""
         assert self.admission is not None, "its key is known"
         estimate = await TokenEstimate.of(request, self._services.workers) if computes else NO_TOKENS
-        self.admission.enter(self._services.catalog.name_of(request.model), estimate)
+        self.admission.enter(self._services.catalog.aliases.names_of(request.sent_model), estimate)
 
     def counted(self, answer: bytes | StreamedAnswer) -> bytes | StreamedAnswer:
         """Returns ``answer``, which the gateway gives by itself, and counts the tokens that it reports."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from memory_tiers.events import Priority
 from server.access.owner import owner_of
+from server.config.aliases import NO_ALIASES, Aliases
 from server.config.api_keys import Key
 from server.exchange.engine_call import EngineRequest, OpenAnswer
 from server.model_request import ModelRequest
@@ -16,20 +17,24 @@ from server.routing.routing import Routed
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Whose request it is. ``headers``: what its client said beside the body; ``known_owner``: the owner of
-    a request that comes without its client's key."""
+    a request that comes without its client's key; ``aliases``: those in force."""
 
     request_id: str
     key: Key
     headers: Mapping[str, str]
     known_owner: str = ""
+    aliases: Aliases = NO_ALIASES
 
     @property
     def owner(self) -> str:
         return self.known_owner or owner_of(self.key, self.headers)
 
     def asks(self, request: ModelRequest) -> ModelRequest:
-        """``request`` in the name of the caller's key."""
-        return replace(request, asker=self.key.name)
+        """``request`` in the name of the caller's key, and for the model that its alias stands for."""
+        model = self.aliases.model_of(request.model)
+        if model is None:
+            return replace(request, asker=self.key.name)
+        return replace(request, asker=self.key.name, model=model, alias=request.model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import partial
 from starlette.requests import ClientDisconnect
 
 from server.exchange.account import Account
+from server.exchange.answer_model import named_as_asked, with_asked_name
 from server.exchange.arrival import Arrival, Caller, Terms
 from server.exchange.destination import Destination
 from server.exchange.endpoint import Call, Endpoint
@@ -94,7 +95,7 @@ class Exchange:
 
     async def _read(self, caller: Caller, raw: bytes) -> Call:
         call = await self._endpoint.read(raw, caller)
-        self.account.model = call.request.model
+        self.account.model = call.request.sent_model
         check_request(call.request, self._services.settings.server)
         self._arrival.check(caller, call.request)
         return call
@@ -141,9 +142,11 @@ class Exchange:
         elif call.request.stream:
             events = answer.events(self._services.settings.server.stall_timeout_s)
             events = self.account.tokens.stream(events, keep=call.request.wants_usage)
-            await self._reply.tell(call.streamed(events, answer.sent))
+            named = named_as_asked(events, call.request, answer.sent.expert)
+            await self._reply.tell(call.streamed(named, answer.sent))
         else:
-            await self._reply.tell(await call.whole(self.account.tokens.whole(answer.head), answer.sent))
+            body = with_asked_name(self.account.tokens.whole(answer.head), call.request, answer.sent.expert)
+            await self._reply.tell(await call.whole(body, answer.sent))
 
     async def _comment(self) -> None:
         await self._reply.comment(waiting_for(self._services, self.account.expert))

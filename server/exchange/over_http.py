@@ -58,7 +58,7 @@ class HttpArrival:
 
     def caller(self) -> Caller:
         key = self._services.keys.check(authorization_of(self._headers))
-        return Caller(self.request_id, key, self._headers)
+        return Caller(self.request_id, key, self._headers, aliases=self._services.catalog.aliases)
 
     def body(self) -> Awaitable[bytes]:
         return read_json(self._request, self._services.settings.server, self._services.workers.count)

@@ -1,6 +1,5 @@
 """Chat completions: OpenAI's requests and answers pass as they are."""
 
-from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from server.model_request import engine_chat, parse_chat
 from server.routing.explanation import Explanation
 from server.services import Services
 from server.transport.body_limits import check_request, read_json
+from server.transport.request_id import REQUEST_ID
 
 
 class Chat(OpenAIEndpoint):
@@ -46,7 +46,9 @@ async def explain_route(request: Request) -> Explanation:
     services: Services = request.app.state.services
     key = services.keys.check(authorization_of(request.headers))
     config = services.settings.server
-    chat = replace(parse_chat(await read_json(request, config, services.workers.count)), asker=key.name)
+    aliases = services.catalog.aliases
+    caller = Caller(request.scope[REQUEST_ID], key, request.headers, aliases=aliases)
+    chat = caller.asks(parse_chat(await read_json(request, config, services.workers.count)))
     check_request(chat, config)
-    with services.admissions.of(key).entered(services.catalog.name_of(chat.model)):
+    with services.admissions.of(key).entered(aliases.names_of(chat.sent_model)):
         return await services.explain(chat, request.headers.get("x-coe-category"))

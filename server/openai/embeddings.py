@@ -59,7 +59,7 @@ class EmbeddingsCall(PassThrough):
         encode = _packed if request.body.get("encoding_format") == "base64" else _listed
         data, tokens = await _embedded(embedder, texts, encode, services)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        rest = orjson.dumps({"model": request.model, "usage": usage})
+        rest = orjson.dumps({"model": request.sent_model, "usage": usage})
         return b'{"object":"list","data":[%b],%b' % (data, rest[1:])
 
     def engine_body(self, expert: Expert) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def plan(
 
 def _fixed(old: Settings, new: Settings) -> Iterator[str]:
     """Lists what differs and may not, as paths in the configuration."""
-    pieces = {"server", "tiers", "families", "experts", "compositions"}
+    pieces = {"server", "tiers", "families", "experts", "compositions", "aliases"}
     yield from _differences("", old, new, pieces)
     yield from _differences("server.", old.server, new.server, _KEYS)
     yield from _differences("tiers.", old.tiers, new.tiers, {"device", "host"})

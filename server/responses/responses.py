@@ -135,7 +135,7 @@ class ResponseCall:
         return StreamedResponse(events, self._answering(sent), self._keep)
 
     def _answering(self, sent: EngineRequest) -> Answering:
-        return Answering(self._response(sent.expert.name, sent.body), self.told)
+        return Answering(self._response(self.request.alias or sent.expert.name, sent.body), self.told)
 
     def _response(self, model: str, body: Any) -> dict[str, Any]:
         """Makes the response before anything of its answer is there."""
@@ -167,7 +167,7 @@ class ResponseCall:
 
     async def _queue(self, detach: Detach) -> bytes | StreamedAnswer:
         """Begins the run and says so, or follows it where the client asks for a stream."""
-        stored, response = self.stored, self._response(self.request.model, self.request.body)
+        stored, response = self.stored, self._response(self.request.sent_model, self.request.body)
         kept, queued = self._kept(response), response | {"status": "queued"}
         journal = stored.journals.open(self.id) if self.asked.stream else None
         if journal is not None:

@@ -22,11 +22,9 @@ _ANTHROPIC = "anthropic-version"
 
 @router.get("/v1/models")
 async def models(request: Request) -> Response:
-    """List the compositions and experts that the key may use. ``coe`` has each expert's tier, and its
-    progress while it moves."""
-    services: Services = request.app.state.services
-    key = services.keys.check(authorization_of(request.headers))
-    shown = [entry for entry in entries(services) if key.may_use(entry["id"])]
+    """List the compositions, experts and aliases that the key may use. ``coe`` has each expert's tier, and
+    its progress while it moves."""
+    shown = permitted(request)
     if _ANTHROPIC in request.headers:
         return JSONResponse(models_of(shown), headers=_anthropics(request))
     return JSONResponse({"object": "list", "data": shown})
@@ -34,21 +32,39 @@ async def models(request: Request) -> Response:
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> Response:
-    """Read one entry of the list; a composition's budget may be named (``coe:31B``)."""
-    services: Services = request.app.state.services
-    key = services.keys.check(authorization_of(request.headers))
-    listed = services.catalog.name_of(name)
-    check_model(key, listed)
-    # coe:31B is coe under a budget, whose map may have to be solved.
-    with nullcontext() if name == listed else services.admissions.of(key).entered(listed):
-        await services.named(name, key.name)
-    found = next((entry for entry in entries(services) if entry["id"] == listed), None)
-    if found is None:  # a reload took it away while its map was solved
-        raise UnknownModel(f"The model {name[:100]!r} was removed by a reload.", "model")
-    entry = {**found, "id": name}
+    """Read one entry of the list; a composition's budget may be named (``coe:31B``), and what an alias with
+    ``*`` stands for."""
+    entry = await entry_of(request, name)
     if _ANTHROPIC in request.headers:
         return JSONResponse(model_of(entry), headers=_anthropics(request))
     return JSONResponse(entry)
+
+
+def permitted(request: Request) -> list[dict[str, Any]]:
+    """Returns the entries that the request's key may see. Raises Unauthorized."""
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    names_of = services.catalog.aliases.names_of
+    return [entry for entry in entries(services) if key.may_use(names_of(entry["id"]))]
+
+
+async def entry_of(request: Request, name: str) -> dict[str, Any]:
+    """Returns the entry of what ``name`` stands for, called so. Raises Unauthorized, UnknownModel, and
+    BadRequest or OverLimit where there is no map for a budget."""
+    services: Services = request.app.state.services
+    key = services.keys.check(authorization_of(request.headers))
+    aliases = services.catalog.aliases
+    names = aliases.names_of(name)
+    check_model(key, names)
+    model = aliases.model_of(name) or name
+    listed = aliases.without_budget(model)
+    # coe:31B is coe under a budget, whose map may have to be solved.
+    with nullcontext() if model == listed else services.admissions.of(key).entered(names):
+        await services.named(model, key.name)
+    found = next((entry for entry in entries(services) if entry["id"] == listed), None)
+    if found is None:  # a reload took it away while its map was solved
+        raise UnknownModel(f"The model {name[:100]!r} was removed by a reload.", "model")
+    return {**found, "id": name} if name == model else _as_alias(name, model, found)
 
 
 def entries(services: Services) -> list[dict[str, Any]]:
@@ -97,7 +113,18 @@ def entries(services: Services) -> list[dict[str, Any]]:
         )
         for status in services.tiers.status()
     ]
-    return compositions + experts
+    aliases = services.catalog.aliases
+    by_name = {entry["id"]: entry for entry in compositions + experts}
+    models = {alias: aliases.model_of(alias) or alias for alias in aliases}
+    return [
+        *by_name.values(),
+        *(_as_alias(alias, model, by_name[aliases.without_budget(model)]) for alias, model in models.items()),
+    ]
+
+
+def _as_alias(name: str, model: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entry of a model under another name."""
+    return {**entry, "id": name, "coe": {**entry["coe"], "alias_of": model}}
 
 
 def _anthropics(request: Request) -> dict[str, str]:

@@ -10,6 +10,7 @@ from router.errors import MappingError
 from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.settings import CompositionConfig
+from server.config.aliases import Aliases
 from server.config.api_keys import KeyRing, hashed_of
 from server.config.settings import GIVES_VECTORS, Settings, SettingsError
 from server.routing.routing import Observe, Routing
@@ -24,6 +25,7 @@ class Catalog:
     experts: Mapping[str, Expert]
     routing: Routing
     keys: KeyRing
+    aliases: Aliases
 
     @classmethod
     def read(cls, settings: Settings, observe: Observe, workers: Workers) -> "Catalog":
@@ -31,15 +33,10 @@ class Catalog:
         RouterError, SettingsError."""
         experts = open_experts(settings)
         windows = {name: family.context for name, family in settings.families.items()}
-        routing = Routing(compositions_of(settings), experts, windows, observe, workers)
-        return cls(settings, experts, routing, KeyRing(map(hashed_of, settings.server.api_keys)))
-
-    def name_of(self, model: str) -> str:
-        """Returns the name in ``model``, without the budget that a composition's may have."""
-        if model in self.experts:
-            return model
-        name, _, budget = model.rpartition(":")
-        return name if budget and name in self.settings.compositions else model
+        aliases = settings.names()
+        routing = Routing(compositions_of(settings), experts, windows, observe, workers, [*aliases])
+        keys = KeyRing(map(hashed_of, settings.server.api_keys))
+        return cls(settings, experts, routing, keys, aliases)
 
 
 def open_experts(settings: Settings) -> dict[str, Expert]:

@@ -83,8 +83,9 @@ class Routing:
         windows: Mapping[str, int],
         observe: Observe,
         workers: Workers,
+        aliases: Collection[str] = (),
     ) -> None:
-        """``windows``: family to its context window in tokens."""
+        """``windows``: family to its context window in tokens. ``aliases``: names that errors may suggest."""
         self._compositions = Compositions(compositions, workers)
         self._experts = experts
         self._direct = {name: Route(name, {}) for name in experts}
@@ -92,6 +93,7 @@ class Routing:
         self._windows = windows
         self._observe = observe
         self._workers = workers
+        self._aliases = aliases
 
     @property
     def dimensions(self) -> dict[str, int]:
@@ -172,7 +174,7 @@ class Routing:
         return Route(choice.decision.expert, ruled_out, named.name, choice, named.composition)
 
     def _no_such_model(self, name: str) -> str:
-        known = [*self._compositions.names, *sorted(self._experts)]
+        known = [*self._compositions.names, *sorted(self._experts), *self._aliases]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Models: {', '.join(known)}."
         return f"The model {name[:100]!r} does not exist. {hint}"

@@ -109,6 +109,17 @@ async def once_it_has_left(gateway: Gateway) -> None:
                 return
 
 
+async def test_a_reload_changes_aliases(serving: Serving, config: Config) -> None:
+    with config.edited() as tree:
+        tree["aliases"] = {"gpt-4o": "law"}
+    async with serving(config.read(), read=config.read) as gateway:
+        assert (await gateway.post(model="gpt-4o")).headers["x-coe-expert"] == "law"
+        with config.edited() as tree:
+            tree["aliases"] = {"gpt-4o": "math"}
+        await gateway.reload.now()
+        assert (await gateway.post(model="gpt-4o")).headers["x-coe-expert"] == "math"
+
+
 async def test_an_expert_is_added_while_another_streams(serving: Serving, slow: Config) -> None:
     async with serving(slow.read(), slow.read) as gateway:
         async with streaming(gateway, "law") as lines:
