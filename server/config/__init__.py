@@ -1,1 +1,4 @@
-"""The configuration: strict pydantic models, one module a section; where things are. May import storage and validation."""
+"""The configuration: strict pydantic models, one module a section; where things are.
+
+May import storage and validation.
+"""
