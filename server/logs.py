@@ -12,8 +12,10 @@ def configure(verbose: bool) -> None:
     handler = TurnHandler(sys.stderr)
     handler.setFormatter(SecondFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    # A line of the log does not say which thread or process wrote it, so that is not found out.
+    # A line of the log does not say which thread, process or line of code wrote it, so that is not found out:
+    # these are the optimisations that logging's documentation names.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = ""
     if not verbose:
         for name in ("httpx", "asyncio", "uvicorn.access", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -12,6 +12,8 @@ from server.errors import BadRequest, NotCapable
 
 # What a field is if it is there. Made once: making ``bool | None`` takes longer than asking.
 _FLAG, _OBJECT, _LIST, _TEXT = (bool, NoneType), (dict, NoneType), (list, NoneType), (str, NoneType)
+_SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
+"""Fields of a request that have the same name in ``experts.spec.Generation``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,12 @@ class ModelRequest:
     def sent_model(self) -> str:
         """The name that the client sent."""
         return self.alias or self.model
+
+    def asked_by(self, key: str) -> "ModelRequest":
+        """Returns the request with the name of its key: ``dataclasses.replace`` takes five times as long."""
+        return ModelRequest(
+            self.model, self.messages, self.stream, self.body, self.any_length, self.task, key, self.alias
+        )
 
     @property
     def wants_usage(self) -> bool:
@@ -126,17 +134,13 @@ def engine_completion(request: ModelRequest, expert: Expert) -> dict[str, Any]:
     """Adds the same without a template. A stream is asked to end with its usage, which the gateway counts."""
     generation = expert.generation
     body = dict(request.body)
-    defaults = {
-        "temperature": generation.temperature,
-        "top_p": generation.top_p,
-        "top_k": generation.top_k,
-        "repetition_penalty": generation.repetition_penalty,
-    }
-    if body.get("max_completion_tokens") is None:
-        defaults["max_tokens"] = generation.max_tokens
-    for field, value in defaults.items():
+    for field in _SAMPLING:
+        value = getattr(generation, field)
         if value is not None and body.get(field) is None:
             body[field] = value
+    longest = generation.max_tokens
+    if longest is not None and body.get("max_completion_tokens") is None and body.get("max_tokens") is None:
+        body["max_tokens"] = longest
     own_stops = body.get("stop_token_ids")
     # What is not a list is vLLM's to refuse; and these are end-of-text tokens, which ignore_eos is about.
     if isinstance(own_stops, _LIST) and not body.get("ignore_eos"):

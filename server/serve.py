@@ -103,6 +103,7 @@ def http_server(
         app,
         http=functools.partial(Connection, limits),  # type: ignore[arg-type]  # is called, no more
         ws="none",
+        interface="asgi3",
         lifespan="off",
         log_config=None,
         access_log=False,

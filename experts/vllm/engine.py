@@ -3,7 +3,9 @@
 import asyncio
 import time
 from abc import abstractmethod
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from experts.engines.engine import Body, EngineStatistics, Loaded
 from experts.engines.resident import Resident
@@ -37,12 +39,12 @@ class VllmEngine(ServerLife):
     async def unload(self, name: str) -> None:
         self._resident.pop(name, None)
 
-    async def request(self, expert: str, path: str, body: Body) -> VllmResponse:
+    def request(self, expert: str, path: str, body: Body) -> Coroutine[Any, Any, VllmResponse]:
         server = self.server
         resident = self._resident.get(expert)
         if resident is None:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
-        return await server.ask(expert, path, self._addressed(expert, resident, body))
+        return server.ask(expert, path, self._addressed(expert, resident, body))
 
     async def alive(self) -> bool:
         if self._state != "ready":

@@ -7,7 +7,7 @@ name in ``Host``, and that is none that cannot be had in public: no address, no 
 
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,14 +30,18 @@ class AllowedHosts:
         self._key_needed = key_needed
         self._private = is_loopback(host)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns the answer of the application, or a refusal."""
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                break
         if self._may(host):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         shown = host.decode("latin-1")[:100]
         error = WrongHost(f"This gateway does not answer as {shown!r}: add the name to server.allowed_hosts.")
-        await error_response(error, {"connection": "close"})(scope, receive, send)
+        return error_response(error, {"connection": "close"})(scope, receive, send)
 
     def _may(self, host: bytes) -> bool:
         if is_allowed(host, self._allowed or ()):

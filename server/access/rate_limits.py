@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from server.config.api_keys import Limits
 
@@ -22,8 +22,7 @@ JUMP_S = 60
 LimitName = Literal["concurrent", "requests", "tokens", "day"]
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(NamedTuple):
     """One moment on two clocks. ``steady``: seconds of a clock that never goes back. ``utc``: seconds since
     1970."""
 
@@ -107,8 +106,7 @@ class Refusal:
     retry_after_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """The charge for a request that was let in ``at`` a time, and the day that it counts for. ``offline``: it
     counts for that day alone."""
 

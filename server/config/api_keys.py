@@ -30,13 +30,16 @@ class Limits:
     tokens_per_day: int | None = None
 
 
+UNLIMITED = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """API key. ``models``: the compositions, experts and aliases it may ask for; None: any. ``priority``: its
     requests' priority, and the highest they may ask for; None: as they ask."""
 
     name: str
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     models: frozenset[str] | None = None
     priority: Priority | None = None
 

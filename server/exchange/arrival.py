@@ -33,7 +33,7 @@ class Caller:
         """``request`` in the name of the caller's key, and for the model that its alias stands for."""
         model = self.aliases.model_of(request.model)
         if model is None:
-            return replace(request, asker=self.key.name)
+            return request.asked_by(self.key.name)
         return replace(request, asker=self.key.name, model=model, alias=request.model)
 
 

@@ -13,7 +13,7 @@ from server.exchange.endpoint import Call, Endpoint
 from server.exchange.engine_call import EngineRequest, OpenAnswer
 from server.exchange.expert_choice import ExpertChoice, resident_like
 from server.exchange.keep_alive import KeepAlive, waiting_for
-from server.exchange.own_prefixes import with_own_prefixes
+from server.exchange.own_prefixes import own_salt
 from server.exchange.reply import Reply
 from server.resilience.timeouts import deadline
 from server.routing.routing import Routed
@@ -133,7 +133,7 @@ class Exchange:
         if endpoint.expert_independent:  # it computes nothing that is kept
             return EngineRequest(resident_like(expert, self._services), endpoint.engine_path, body)
         if not self._services.settings.server.share_prefix_cache:
-            body = with_own_prefixes(body, call.request.asker)
+            body["cache_salt"] = own_salt(call.request.asker, body)
         return EngineRequest(expert, endpoint.engine_path, body)
 
     async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:

@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 
-def with_own_prefixes(body: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """``body`` with a salt of the key's name and of the salt that its client sent, if any. An answer's
-    ``cached_tokens`` and its time to the first token would tell what others have asked."""
-    return {**body, "cache_salt": _salt(key, body.get("cache_salt") or "")}
+def own_salt(key: str, body: Mapping[str, Any]) -> str:
+    """Returns a ``cache_salt`` made of the key's name and of the salt that its client sent in ``body``, if
+    any. An answer's ``cached_tokens`` and its time to the first token would tell what others have asked."""
+    return _salt(key, body.get("cache_salt") or "")
 
 
 @lru_cache(maxsize=1024)

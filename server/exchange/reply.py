@@ -3,6 +3,7 @@
 import logging
 
 from memory_tiers.lease import Lease
+from server.config.api_keys import UNLIMITED
 from server.error_table import Failure, failure_of, rendering_of, retry_after
 from server.exchange.account import Account
 from server.exchange.answer_headers import of_lease, of_route
@@ -35,8 +36,9 @@ class Reply:
 
     def note_limits(self) -> None:
         """Adds the headers of the key's remaining limits."""
-        if self._account.admission is not None:
-            self._headers |= self._endpoint.limit_headers(self._account.admission.remaining())
+        admission = self._account.admission
+        if admission is not None and admission.key.limits != UNLIMITED:
+            self._headers |= self._endpoint.limit_headers(admission.remaining())
 
     def note_route(self, route: Route) -> None:
         """Adds the headers of the chosen expert, before it is ready."""

@@ -91,8 +91,13 @@ def check_request(request: ModelRequest, config: ServerConfig) -> None:
     check_media(request.body, config.media_hosts)
 
 
+_CHOICES = frozenset(("n", "best_of", "prompt", "prompt_embeds"))
+
+
 def check_choices(body: Mapping[str, Any], limits: LimitsConfig) -> None:
     """Checks how many answers are asked for: an engine computes each by itself. Raises BadRequest."""
+    if _CHOICES.isdisjoint(body):
+        return
     for field in ("n", "best_of"):
         count = body.get(field)
         if count is None:

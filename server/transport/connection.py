@@ -139,7 +139,10 @@ class Connection(HttpToolsProtocol):
             return
         if len(self.headers) >= self.limits.header_count:
             raise self._headers_too_large()
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._check_headers()

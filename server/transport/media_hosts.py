@@ -16,7 +16,8 @@ def check_media(body: Mapping[str, Any], hosts: Collection[str]) -> None:
     """Checks that all content of ``body`` is in it, or may be fetched from ``hosts``. An address is, in any
     API's words, a key that ends with ``url`` in a part of a message. Raises BadRequest naming the part."""
     for field in ("messages", "input"):
-        for where, address in _addresses(body.get(field), field):
+        given = body.get(field)
+        for where, address in _addresses(given, field) if isinstance(given, _NESTED) else ():
             if address[:5].lower() == "data:":
                 continue
             web = _WEB.fullmatch(address)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
-from server.exchange.own_prefixes import with_own_prefixes
+from server.exchange.own_prefixes import own_salt
 from tests.server.access.test_keys import bearer
 from tests.server.conftest import Gateway, Serving, changed, chat, simulated, until
 
@@ -65,4 +65,4 @@ async def test_keys_share_where_the_configuration_says_so(serving: Serving, sett
 
 def test_no_pair_of_a_key_and_a_salt_is_another_pair() -> None:
     pairs = (("a", "b"), ("ab", ""), ("a", ""), ("", "a"), ("", "ab"))
-    assert len({with_own_prefixes({"cache_salt": own}, key)["cache_salt"] for key, own in pairs}) == 5
+    assert len({own_salt(key, {"cache_salt": own}) for key, own in pairs}) == 5
