@@ -40,7 +40,7 @@ class TurnHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(self.format(record))
-        except Exception:  # as every handler does
+        except Exception:  # noqa: BLE001  # as every handler does
             self.handleError(record)
             return
         self._latest = record
@@ -58,7 +58,7 @@ class TurnHandler(logging.StreamHandler[TextIO]):
             if lines:
                 self.stream.write("\n".join([*lines, ""]))
             super().flush()
-        except Exception:  # as every handler does
+        except Exception:  # noqa: BLE001  # as every handler does
             self.handleError(self._latest)
         finally:
             self.release()

@@ -227,7 +227,7 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
 
 def shown_address(scheme: str, host: str, port: int) -> str:
     """Writes an address as clients on this machine do."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}"
 
 

@@ -53,7 +53,7 @@ def main(folders: list[str]) -> None:
         for folder in folders:
             try:
                 line: dict[str, Any] = {"canary": canary(Path(folder))}
-            except Exception as error:  # is this folder's; the others go on
+            except Exception as error:  # noqa: BLE001  # is this folder's; the others go on
                 line = {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
             print(json.dumps(line), file=output, flush=True)
 

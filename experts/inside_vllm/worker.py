@@ -99,7 +99,7 @@ class ExpertWorker(PlatformWorker):
             load = partial(self._loading, model, name, folder)
             device = None if current_platform.is_cpu() else self.device
             self._arrival = Arrival(name, load, place, device, self._pinned)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
         return self._report(whole=False)
 
@@ -108,7 +108,7 @@ class ExpertWorker(PlatformWorker):
         try:
             with set_current_vllm_config(self.vllm_config):
                 whole = self._under_way(name).work(self._slice_seconds)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
         return self._report(whole=whole)
 
@@ -118,7 +118,7 @@ class ExpertWorker(PlatformWorker):
         try:
             arrival = self._under_way(name)
             self._images.add(name, arrival.image())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
         self._abandon()
         return self._report(converted=arrival.converted)

@@ -56,7 +56,7 @@ class EventFeed:
                 for action in actions:
                     self._carry_out(action)
                 self._set_timer()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # our own mistake: all are told, and nothing more is decided
                 self.break_down(error)
         self._changed.set()
 

@@ -61,7 +61,7 @@ class Mover:
         expert, family = self.experts[action.expert], action.family
         try:
             loaded = await self.engines[family].start(expert, self._weights(expert, action.source))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # becomes the event that ends the move or the start
             return EngineStartFailed(family, expert.name, _reason(error, action), self.clock())
         return EngineStarted(family, expert.name, loaded.bytes, self.clock())
 
@@ -111,7 +111,7 @@ class Mover:
             reason = "aborted" if aborted else _reason(error, move)
             self._done(move, "cancelled" if aborted else "failed", 0, started, reason)
             return MoveFailed(move, reason, self.clock())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # becomes the event that ends the move or the start
             reason = _reason(error, move)
             self._done(move, "failed", 0, started, reason)
             if isinstance(error, EngineUnavailable | EngineLost):

@@ -172,7 +172,7 @@ class BatchJob:
                 body = await asyncio.to_thread(body_at, self._input, line)
                 answer = await self._runner.answer(body, expert)
             await self._keep(line, answer)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # ends the batch, and is raised by it
             if isinstance(error, TimeoutError) and self._closed:
                 return  # and the request is one of those that are left
             self._failure = error

@@ -158,7 +158,7 @@ class Feedback:
         except DatabaseBusy as error:
             log.warning("%d not recorded: %s", len(items), error)
             self._lose(items, "busy")
-        except Exception as error:  # nobody would notice the death of a thread
+        except Exception as error:  # noqa: BLE001  # nobody would notice the death of a thread
             self._end(error)
             self._lose(items, "ended")
         else:
@@ -172,7 +172,7 @@ class Feedback:
             self._store.trim(self._clock.before(self._config.keep_days * DAY_S), self._config.max_bytes)
         except DatabaseBusy as error:
             log.warning("nothing is deleted now: %s", error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # nobody would notice the death of a thread
             self._end(error)
 
     def _redacted(self, what: Decided | Ended | Said) -> Decided | Ended | Said:

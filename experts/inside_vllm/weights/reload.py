@@ -19,7 +19,7 @@ class ReloadExtension:
         mixture."""
         try:
             reload_from(self, Path(weights))
-        except Exception as error:  # raising in one of several workers would leave the others waiting
+        except Exception as error:  # noqa: BLE001  # raising in one of several workers would leave the others waiting
             return {"error": f"{type(error).__name__}: {error}"}
         return {}
 

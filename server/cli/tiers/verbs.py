@@ -61,7 +61,7 @@ def _address(configured: ServerConfig) -> str:
         name = "admin_port" if own else "port"
         raise SettingsError(f"server.{name} is 0, any free one: give --url, which coe serve printed")
     given = configured.admin_host if own else configured.host
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given, given)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(given, given)  # noqa: S104  # compared, not bound
     scheme = "http" if configured.tls_cert is None else "https"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
