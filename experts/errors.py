@@ -14,7 +14,8 @@ ExpertsError
     ├── AnswerFailed                the engine gave an answer up in the middle, and goes on
     ├── EngineStalled               the engine runs, and sends no more in the middle of an answer
     ├── LoadFailed                  an expert could not be brought to the device; those resident still serve
-    │   └── CanaryFailed            it was brought, and does not compute what preparation recorded
+    │   ├── CanaryFailed            it was brought, and does not compute what preparation recorded
+    │   └── DeviceFull              the device has no room for it; its copy is as good as before
     └── ExpertNotResident           a request named an expert that is not on the device
 """
 
@@ -76,6 +77,10 @@ class LoadFailed(EngineError):
 
 
 class CanaryFailed(LoadFailed):
+    pass
+
+
+class DeviceFull(LoadFailed):
     pass
 
 

@@ -60,11 +60,13 @@ class MoveFinished:
 
 @dataclass(frozen=True, slots=True)
 class MoveFailed:
-    """A Move changed nothing. If the engine's death was the cause, EngineDied comes first."""
+    """A Move changed nothing. If the engine's death was the cause, EngineDied comes first. ``device_full``:
+    the device had no room, which says nothing of the copy that was read."""
 
     move: Move
     reason: str
     at: float
+    device_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,8 @@ class Engine(Protocol):
 
         ``images``: a folder of this expert's in host memory, which may hold its weights in the engine's own
         format from an earlier load. A good image there is used instead of ``weights``; where there is none,
-        an engine that can leaves one. Raises LoadFailed, EngineUnavailable."""
+        an engine that can leaves one. Raises LoadFailed (DeviceFull where memory of the device has run out),
+        EngineUnavailable."""
         ...
 
     async def unload(self, name: str) -> None:

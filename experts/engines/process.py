@@ -17,7 +17,7 @@ from typing import Protocol
 from experts.engines.first_cause import first_cause
 from experts.engines.nursery import PARENT_DEATH_SIGNAL, SAFE_PATH, Nurseries
 from experts.engines.private_folder import private_folder
-from experts.engines.session import is_tracker, send, session_members
+from experts.engines.session import computes, is_tracker, send, session_members
 
 _TRACKER_GRACE_S = 5.0
 _READ_BYTES = 2**20
@@ -102,9 +102,12 @@ class EngineProcess:
 
     def expect_all(self) -> None:
         """Has the run be over as soon as any of its present processes ends: vLLM's server outlives its engine
-        core by many seconds, in which it takes requests that are never answered."""
+        core by many seconds, in which it takes requests that are never answered. Compilers, which end when
+        they are done, are no such processes."""
         loop = asyncio.get_running_loop()
         for pid in self._members():
+            if not computes(pid, self._process.pid):
+                continue
             try:
                 descriptor = os.pidfd_open(pid)
             except ProcessLookupError:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _TRACKER = b"multiprocessing.resource_tracker"
+_COMPILES = b"compile_worker"
+"""Of torch's Inductor, whose pool of processes comes and goes as there is something to compile."""
 
 
 def session_members(session: int) -> Iterator[int]:
@@ -37,4 +39,16 @@ def is_tracker(pid: int) -> bool:
     try:
         return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def computes(pid: int, server: int) -> bool:
+    """Tells an engine's core and workers, which run the program that the ``server`` runs, from the compilers
+    that they start (gcc, nvcc, ptxas, Inductor's workers)."""
+    if pid == server:
+        return True
+    try:
+        same = Path(f"/proc/{pid}/exe").samefile(f"/proc/{server}/exe")
+        return same and _COMPILES not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False

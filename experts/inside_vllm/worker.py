@@ -27,11 +27,14 @@ from experts.errors import LoadFailed
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms
 from experts.inside_vllm.scheduling.turns import Cost
+from experts.inside_vllm.switch_time import SwitchTime
 from experts.inside_vllm.weights.arrival import Arrival, Place
-from experts.inside_vllm.weights.images import CopyImages, Images, PointerImages
+from experts.inside_vllm.weights.coverage import cache_scales, check_same_scales, derived_state
+from experts.inside_vllm.weights.device_room import check_room, free_on
+from experts.inside_vllm.weights.images import CopyImages, Images, PointerImages, weights_of
 from experts.inside_vllm.weights.loading import Loading
+from experts.inside_vllm.weights.pinning import PinnedFiles
 from experts.inside_vllm.weights.reload import bytes_packed_beside, share_kernel, tied_layers
-from experts.inside_vllm.weights.upload import PinnedFiles
 from experts.memory.machine_memory import check_free
 
 if current_platform.is_cpu():
@@ -46,6 +49,9 @@ Report = dict[str, Any]
 class ExpertWorker(PlatformWorker):
     """Starts with the checkpoint of the expert that ``additional_config["resident"]`` names."""
 
+    copies = not current_platform.is_cpu()
+    """Whether images are copied to where the model computes, rather than pointed at where they are mapped."""
+
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
             kernels.install(self.model_config.dtype)
@@ -56,15 +62,33 @@ class ExpertWorker(PlatformWorker):
         model = self.model_runner.get_model()
         for layers in tied_layers(model):
             share_kernel(layers, layers[0])
-        self._images: Images = (PointerImages if current_platform.is_cpu() else CopyImages)(model, first)
+        self._images: Images = (CopyImages if self.copies else PointerImages)(model, first)
         self._family = read_headers(Path(self.model_config.model))
         elements = sum(tensor.parameters for tensor in self._family)
         held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
-        self._image_bytes = held + bytes_packed_beside(model)
+        packed = held + bytes_packed_beside(model)
+        self._image_bytes = sum(weight.nbytes for weight in weights_of(model)) if self.copies else packed
+        self._timer = SwitchTime()
+        self._pinned = PinnedFiles()
+        if not current_platform.is_cpu():
+            self._timer = SwitchTime(lambda: torch.cuda.Event(enable_timing=True))
+            self._pinned = PinnedFiles(device=self.device.index)
+        self._derived = derived_state(model, pointers=not self.copies)
+        self._scales = cache_scales(Path(self.model_config.model))
+        self._activation_bytes = 0
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
         self._arrival: Arrival | None = None
-        self._pinned = PinnedFiles()
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
+
+    def determine_available_memory(self) -> int:
+        available: int = super().determine_available_memory()
+        if not current_platform.is_cpu():  # what a step may take again at its largest, which no load may take
+            used, most = (
+                torch.cuda.memory_allocated(self.device),
+                torch.cuda.max_memory_allocated(self.device),
+            )
+            self._activation_bytes = max(0, most - used)
+        return available
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:
         super().initialize_from_config(kv_cache_config)
@@ -72,7 +96,7 @@ class ExpertWorker(PlatformWorker):
             self.model_runner._init_kv_zero_meta()
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
-        self._step_begun, self._step_switch_seconds = time.perf_counter(), self._switch_seconds
+        self._step_begun = time.perf_counter()
         expert = getattr(scheduler_output, "coe_expert", None)
         if (
             expert is not None
@@ -95,9 +119,11 @@ class ExpertWorker(PlatformWorker):
         folder = Path(weights)
         try:
             check_same_family(folder, self._family, read_headers(folder))
+            check_same_scales(folder, self._scales, cache_scales(folder))
+            self._check_loadable(name)
             model, place = self.model_runner.get_model(), self._place(stamp, images)
             load = partial(self._loading, model, name, folder)
-            device = None if current_platform.is_cpu() else self.device
+            device = self.device if self.copies else None
             self._arrival = Arrival(name, load, place, device, self._pinned)
         except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
@@ -143,17 +169,15 @@ class ExpertWorker(PlatformWorker):
         """Adds the cost of the step to its output, which takes it to the scheduler. None: the step goes on in
         ``sample_tokens``; without requests it is vLLM's one shared empty output: nothing was computed."""
         if isinstance(output, ModelRunnerOutput) and output.req_ids:
-            seconds = time.perf_counter() - self._step_begun
+            seconds, switching = time.perf_counter() - self._step_begun, self._timer.taken()
             self._busy_seconds += seconds
-            switching = self._switch_seconds - self._step_switch_seconds
+            self._switch_seconds += switching
             output.coe_cost = Cost(seconds, switching)
         return output
 
     def _switch(self, expert: str) -> None:
-        begun = time.perf_counter()
-        self._images.activate(expert)
+        self._timer.of(lambda: self._images.activate(expert))
         self._switches += 1
-        self._switch_seconds += time.perf_counter() - begun
 
     def _place(self, stamp: str, images: str) -> Place | None:
         if not images:
@@ -167,6 +191,16 @@ class ExpertWorker(PlatformWorker):
         if current_platform.is_cpu():
             check_free(self._image_bytes)
         return Loading(model, name, folder)
+
+    def _check_loadable(self, name: str) -> None:
+        """Checks that an image can be another expert, and that the device has room for it. Raises LoadFailed,
+        torch.OutOfMemoryError."""
+        if self._derived is not None and set(self._images.names) - {name}:
+            raise LoadFailed(
+                f"{self._derived} is derived from weights, and no image carries it: say mode: plain"
+            )
+        if not current_platform.is_cpu():
+            check_room(self._image_bytes, free_on(self.device), self._activation_bytes)
 
     def _under_way(self, name: str) -> Arrival:
         if self._arrival is None or self._arrival.name != name:
@@ -183,7 +217,8 @@ class ExpertWorker(PlatformWorker):
         logger.error("expert %s could not be loaded", name, exc_info=error)
         traceback.clear_frames(error.__traceback__)  # they hold what was loaded
         self.coe_load_abandon(name)
-        return self._report(error=f"{type(error).__name__}: {error}")
+        full = {"full": True} if isinstance(error, torch.OutOfMemoryError) else {}
+        return self._report(error=f"{type(error).__name__}: {error}", **full)
 
     def _report(self, **more: Any) -> Report:
         self._pinned.sweep()

@@ -9,7 +9,7 @@ from typing import Any
 
 from experts.engines.engine import Body, EngineStatistics, Loaded
 from experts.engines.resident import Resident
-from experts.errors import CheckpointError, ExpertNotResident, LoadFailed
+from experts.errors import CheckpointError, DeviceFull, ExpertNotResident, LoadFailed
 from experts.spec import Expert
 from experts.vllm.response import VllmResponse
 from experts.vllm.server_life import ServerLife
@@ -32,7 +32,8 @@ class VllmEngine(ServerLife):
         try:
             held = await self._bring(expert, weights, images)
         except (LoadFailed, CheckpointError) as error:
-            raise LoadFailed(f"{expert.name}: {error}") from error
+            kind = DeviceFull if isinstance(error, DeviceFull) else LoadFailed
+            raise kind(f"{expert.name}: {error}") from error
         self._resident[expert.name] = Resident.of(weights)
         return Loaded(held, time.monotonic() - begun, _bytes_in(images) if images else 0)
 

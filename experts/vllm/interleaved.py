@@ -1,7 +1,6 @@
 """Full-weight experts that take turns token by token: vLLM with the classes of ``experts.inside_vllm``."""
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ class InterleavedEngine(VllmEngine):
         )
 
     async def _held(self, expert: Expert) -> int:
-        return self._image_bytes(await self.server.worker("coe_statistics"))
+        return int((await self.server.worker("coe_statistics"))["image_bytes"])
 
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
         server, resident = self.server, Resident.of(weights)
@@ -65,11 +64,7 @@ class InterleavedEngine(VllmEngine):
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise
-        return self._image_bytes(report)
-
-    def _image_bytes(self, report: Mapping[str, Any]) -> int:
-        """Counts an expert's image on all GPUs: a worker reports its own, and their shards are alike."""
-        return int(report["image_bytes"]) * self._config.tensor_parallel_size
+        return int(report["image_bytes"])
 
     async def _give_up_loading(self, server: VllmServer, name: str) -> None:
         """Has the workers free what they loaded, as far as they still answer."""

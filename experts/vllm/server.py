@@ -12,7 +12,7 @@ from experts.engines.http_client import HttpClient
 from experts.engines.http_connection import ConnectionEnded
 from experts.engines.nursery import Nurseries
 from experts.engines.process import EngineProcess
-from experts.errors import EngineUnavailable, LoadFailed
+from experts.errors import DeviceFull, EngineUnavailable, LoadFailed
 from experts.vllm.response import VllmResponse
 
 _REQUEST_GAUGES = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
@@ -81,15 +81,16 @@ class VllmServer:
 
     async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
         """Calls a method of the workers. Returns the report of the first, or of one that is not ``whole``
-        yet.
+        yet, with ``image_bytes`` of all.
 
-        Raises LoadFailed with the first ``error``."""
+        Raises LoadFailed with the first ``error``, DeviceFull where it is that the device has no room."""
         body = await self.command("/collective_rpc", {"method": method, "args": arguments})
         reports: list[dict[str, Any]] = orjson.loads(body)["results"]
         for report in reports:
             if "error" in report:
-                raise LoadFailed(report["error"])
-        return next((report for report in reports if not report.get("whole", True)), reports[0])
+                raise (DeviceFull if report.get("full") else LoadFailed)(report["error"])
+        shown = next((report for report in reports if not report.get("whole", True)), reports[0])
+        return {**shown, "image_bytes": sum(report.get("image_bytes", 0) for report in reports)}
 
     async def requests_held(self) -> int:
         """Counts the requests that vLLM computes or has waiting."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experts.engines.engine import Engine, Loaded
-from experts.errors import EngineLost, EngineUnavailable, ExpertsError, LoadFailed
+from experts.errors import DeviceFull, EngineLost, EngineUnavailable, ExpertsError, LoadFailed
 from experts.spec import Expert
 from memory_tiers.actions import Move, StartEngine, StopEngine
 from memory_tiers.driver.host_store import HostStore
@@ -110,7 +110,7 @@ class Mover:
             aborted = running.reading.stopped
             reason = "aborted" if aborted else _reason(error, move)
             self._done(move, "cancelled" if aborted else "failed", 0, started, reason)
-            return MoveFailed(move, reason, self.clock())
+            return MoveFailed(move, reason, self.clock(), isinstance(error, DeviceFull))
         except Exception as error:  # noqa: BLE001  # becomes the event that ends the move or the start
             reason = _reason(error, move)
             self._done(move, "failed", 0, started, reason)

@@ -46,11 +46,11 @@ class Outcomes:
         else:
             records.leave_host(expert)
 
-    def move_failed(self, move: Move, reason: str) -> None:
+    def move_failed(self, move: Move, reason: str, device_full: bool) -> None:
         """Notes a move that failed: every copy is where it was, unless the engine died meanwhile."""
         records, expert = self._records, self._records.experts[move.expert]
         if move.target == "device":
-            self._load_failed(expert, move, reason)
+            self._load_failed(expert, move, reason, device_full)
         elif move.source == "device":
             self._eviction_failed(expert)
         elif move.target == "host":
@@ -203,7 +203,7 @@ class Outcomes:
         if not self._records.closing:
             self._demand.grant(expert)
 
-    def _load_failed(self, expert: ExpertRecord, move: Move, reason: str) -> None:
+    def _load_failed(self, expert: ExpertRecord, move: Move, reason: str, device_full: bool) -> None:
         records, engine = self._records, expert.engine
         engine.busy = None
         expert.cancelled = False
@@ -216,7 +216,9 @@ class Outcomes:
                 records.device.stay(replaced.device)
                 self._stays(replaced)
             self._give_up(expert, f"expert {expert.name} could not be loaded: {reason}")
-            if move.source == "host":  # the next try reads the disk, where it may have been mended
+            if (
+                move.source == "host" and not device_full
+            ):  # the next try reads the disk, where it may have been mended
                 records.drop(expert, "unusable")
             return
         if replaced is not None:

@@ -126,7 +126,7 @@ class TierState:
             case MoveFinished():
                 outcomes.moved(event.move, event.bytes, event.image_bytes)
             case MoveFailed(move, reason):
-                outcomes.move_failed(move, reason)
+                outcomes.move_failed(move, reason, event.device_full)
             case HostFilled(move, size):
                 outcomes.host_filled(move, size)
             case EngineStarted(family, expert, size):

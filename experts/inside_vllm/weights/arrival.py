@@ -22,8 +22,9 @@ from experts.inside_vllm.weights.image_reader import ImageReader
 from experts.inside_vllm.weights.image_writer import ImageWriter
 from experts.inside_vllm.weights.images import Image
 from experts.inside_vllm.weights.loading import Loading
+from experts.inside_vllm.weights.pinning import PinnedFiles
 from experts.inside_vllm.weights.slices import Clock
-from experts.inside_vllm.weights.upload import PinnedFiles, Upload
+from experts.inside_vllm.weights.upload import Upload
 
 logger = init_logger(__name__)
 _Stage = ImageReader | ImageWriter | Loading | Upload
@@ -135,10 +136,10 @@ class Arrival:
             self._image = reader.image()
             return None
         assert self._place is not None
-        memory = reader.memory
-        if self._device.type == "cuda":
-            memory = self._pinned.register(self._place.file, memory)
-        return Upload(reader.image(memory), self._device, self._clock)
+        if self._device.type != "cuda":
+            return Upload(reader.memory, reader.image, self._device, clock=self._clock)
+        pinned = self._pinned.register(self._place.file, reader.memory)
+        return Upload(pinned.memory, reader.image, self._device, pinned, self._clock)
 
     def _written(self) -> Image:
         """Returns the image as mapped from its file, so that the converted one can be freed."""

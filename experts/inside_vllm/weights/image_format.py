@@ -1,7 +1,7 @@
 """The format of an image file: an expert's weights in the engine's form, in shared memory.
 
 Layout: 32 bytes (magic, where the header is, how long it is, its checksum), from byte 4096 on the blocks of
-weights, each aligned for vector instructions, then the header in JSON. Weights come in chunks with a checksum
+weights, each aligned for the device, then the header in JSON. Weights come in chunks with a checksum
 (XXH3, 64 bits) each. A file has its name only once it is complete, so one that was cut off does not exist.
 
 Files are written by ``pwrite`` only, and mapped only when every page has been written: where memory runs out,
@@ -17,7 +17,8 @@ CHUNK_BYTES = 16 * 2**20
 PREAMBLE = struct.Struct("<8sQQQ")
 FIRST_BLOCK = 4096
 """Position of the first block in the file."""
-ALIGNMENT = 64
+ALIGNMENT = 256
+"""Of blocks: as CUDA allocates, since the file is copied to the device as it is."""
 
 
 class ImageUnfit(Exception):

@@ -6,6 +6,8 @@ checkpoint has given all its tensors. So the model itself is never touched, what
 slice ends, and a loading holds one image and the layer being read.
 """
 
+import copy
+import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,9 +26,13 @@ from vllm.model_executor.model_loader.reload.layerwise import (
 )
 from vllm.model_executor.model_loader.reload.meta import SKIP_TENSORS, to_meta_tensor
 
-from experts.errors import CheckpointUnreadable
+from experts.errors import CheckpointMismatch, CheckpointUnreadable
+from experts.inside_vllm.weights.coverage import is_cache_scale
 from experts.inside_vllm.weights.images import KERNEL, Image, in_memory, kept, packed_layers, weights_of
 from experts.inside_vllm.weights.slices import Clock, Pace, Slice
+
+_COMPARED_BYTES = 16 * 2**20
+"""Bytes of two tied weights that are compared at a time."""
 
 
 class Loading:
@@ -43,27 +49,32 @@ class Loading:
         self._twins: dict[torch.nn.Module, torch.nn.Module] = {}
         self._ready: deque[tuple[torch.nn.Module, QuantizeMethodBase]] = deque()
         """Layers whose weights have been read and not been packed for the kernels."""
-        self._reading, self._packing = Pace(), Pace()
+        self._reading, self._packing, self._comparing = Pace(), Pace(), Pace()
         self._root = self._twin(model)
         self._files = ExitStack()
         self._pending: deque[tuple[str, Any]] = deque()
         for file in sorted(folder.glob("*.safetensors")):
             tensors = self._files.enter_context(safe_open(file, framework="pt"))
-            self._pending += [(tensor, tensors) for tensor in tensors.keys()]  # noqa: SIM118 (not a dict)
-        self._leave_out_tied()
+            names = tensors.keys()
+            self._pending += [(name, tensors) for name in names if not is_cache_scale(name)]
+        self._compared = deque(self._leave_out_tied())
         initialize_layerwise_reload(self._root)
         for twin in self._twins.values():
             get_layerwise_info(twin).kernel_tensors = None  # as at a first load: nothing to copy back into
             method = vars(twin).get("quant_method")
             if isinstance(method, QuantizeMethodBase):
-                vars(twin)["quant_method"] = _Later(method, self._ready)
+                # A copy: what it finds out about these weights must not change what the model computes.
+                vars(twin)["quant_method"] = _Later(copy.copy(method), self._ready)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def work(self, seconds: float) -> bool:
         """Works until ``seconds`` are used, as far as can be foreseen, at least on one tensor or layer, and
         returns True when the expert is whole. Raises CheckpointUnreadable naming a tensor with NaN or
-        infinity, and what the model's loader raises."""
+        infinity, CheckpointMismatch where a head of its own would be lost, and what the model's loader
+        raises."""
         slice_ = Slice(self._clock, seconds)
+        if not self._compare(slice_):
+            return False
         self._pack(slice_)
         if self._pending and not self._ready:
             self._root.load_weights(self._tensors(slice_))
@@ -85,7 +96,8 @@ class Loading:
             if twin in unread:
                 continue
             for name, tensor in _tensors_of(module).items():
-                read[id(tensor)] = _tensors_of(twin)[name].data
+                if name not in module._non_persistent_buffers_set:  # which twins may lack, as views of others
+                    read[id(tensor)] = _tensors_of(twin)[name].data
             if KERNEL in vars(module):
                 kernels[id(module.weight)] = vars(twin)[KERNEL]  # also of the layers tied to this one
         weights = weights_of(self._model)
@@ -98,6 +110,7 @@ class Loading:
 
     def close(self) -> None:
         """Frees all but what ``image`` gave. Idempotent."""
+        self._compared.clear()
         self._files.close()
         self._pending.clear()
         self._ready.clear()
@@ -127,14 +140,29 @@ class Loading:
         info.restore_device = before.restore_device
         return twin
 
-    def _leave_out_tied(self) -> None:
-        """Leaves out the second name of a tied weight: a checkpoint may have both, vLLM reads the first."""
+    def _leave_out_tied(self) -> Iterator["_Tied"]:
+        """Leaves out the second name of a tied weight: a checkpoint may have both, vLLM reads the first.
+        Yields the pairs, which have to be equal: else vLLM alone would compute with the second."""
+        files = dict(self._pending)
         first: dict[int, str] = {}
-        names = {name for name, _ in self._pending}
         for name, parameter in self._model.named_parameters(remove_duplicate=False):
-            if (tied_to := first.setdefault(id(parameter), name)) != name and tied_to in names:
-                names.discard(name)
-        self._pending = deque(item for item in self._pending if item[0] in names)
+            if (tied_to := first.setdefault(id(parameter), name)) != name and tied_to in files:
+                if name in files:
+                    yield _Tied(tied_to, files[tied_to].get_slice(tied_to), name, files[name].get_slice(name))
+                files.pop(name, None)
+        self._pending = deque(files.items())
+
+    def _compare(self, slice_: Slice) -> bool:
+        """Compares tied weights, some rows at a time, and returns True when all are equal."""
+        while self._compared:
+            pair = self._compared[0]
+            if not slice_.allows(self._comparing.expects(_COMPARED_BYTES)):
+                return False
+            began = self._clock()
+            if pair.compare(_COMPARED_BYTES):
+                self._compared.popleft()
+            self._comparing.took(_COMPARED_BYTES, self._clock() - began)
+        return True
 
     def _tensors(self, slice_: Slice) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields tensors to the model's loader, which has written one when it asks for the next."""
@@ -168,6 +196,36 @@ class Loading:
 
     def __repr__(self) -> str:
         return f"<Loading {self.name} [tensors to read: {len(self._pending)}, to pack: {len(self._ready)}]>"
+
+
+class _Tied:
+    """Two weights of a checkpoint that are one in the model."""
+
+    def __init__(self, name: str, weight: Any, other_name: str, other: Any) -> None:
+        """``weight``, ``other``: slices of files, as safetensors has them."""
+        self._names = name, other_name
+        self._weights = weight, other
+        self._row = 0
+
+    def compare(self, size: int) -> bool:
+        """Compares the next ``size`` bytes, at least a row, and returns True at the end. Raises
+        CheckpointMismatch."""
+        one, other = self._weights
+        rows, *rest = one.get_shape()
+        if one.get_shape() != other.get_shape() or one.get_dtype() != other.get_dtype():
+            self._refuse()
+        width = 4 * math.prod(rest)
+        end = min(rows, self._row + max(1, size // max(1, width)))
+        if not torch.equal(one[self._row : end], other[self._row : end]):
+            self._refuse()
+        self._row = end
+        return bool(end == rows)
+
+    def _refuse(self) -> None:
+        raise CheckpointMismatch(
+            f"{self._names[1]} is tied to {self._names[0]} in the checkpoint that the engine started with, "
+            "and is another weight here; put the expert in a family of its own"
+        )
 
 
 class _Later(QuantizeMethodBase):

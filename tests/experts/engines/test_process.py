@@ -79,6 +79,25 @@ async def test_the_end_of_an_expected_child_ends_the_run(tmp_path: Path) -> None
     assert list(session_members(process.pid)) == []
 
 
+async def test_a_compiler_that_ends_is_not_the_engines_end(tmp_path: Path) -> None:
+    compilers = """
+        import os, subprocess, sys, time
+        compiler = subprocess.Popen(["sleep", "600"])
+        pool = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "compile_worker"])
+        print("ready", compiler.pid, pool.pid, flush=True)
+        time.sleep(600)
+    """
+    process = await launched(tmp_path / "e.log", compilers)
+    process.expect_all()
+    compiling = {int(pid) for pid in re.findall(r"\d+", process.log_tail())}
+    for pid in compiling:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: compiling.isdisjoint(session_members(process.pid)))
+    assert process.intact
+    assert process.running
+    await process.stop()
+
+
 async def test_an_exit_code_and_the_last_lines_are_told(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; print('no GPU here'); sys.exit(3)"]
     process = await EngineProcess.launch(command, {}, tmp_path / "e.log")

@@ -14,7 +14,8 @@ with warnings.catch_warnings():
     from experts.inside_vllm.weights.image_reader import ImageReader
     from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.loading import Loading
-    from experts.inside_vllm.weights.upload import PinnedFiles, Upload
+    from experts.inside_vllm.weights.pinning import PinnedFiles
+    from experts.inside_vllm.weights.upload import Upload
 
 pytestmark = [
     pytest.mark.gpu,
@@ -59,18 +60,18 @@ def test_an_image_goes_to_host_memory_and_comes_back_beside_a_busy_device(
 
 def test_a_file_is_pinned_once_and_let_go_of_when_it_is_deleted(device: torch.device, tmp_path: Path) -> None:
     path = written(tmp_path / "image-0", Image((torch.randn(SHAPE),)))
-    files = PinnedFiles()
-    first = files.register(path, ImageReader(path, "key", shared=True).memory)
-    again = files.register(path, ImageReader(path, "key", shared=True).memory)
-    assert again.data_ptr() == first.data_ptr()
-    assert first.is_pinned()
-    upload = Upload(ImageReader(path, "key").image(first), device)
+    files = PinnedFiles(device=0)
+    first = files.register(path, ImageReader(path, "key", beside=True).memory)
+    assert files.register(path, ImageReader(path, "key", beside=True).memory) is first
+    first.wait()
+    assert first.memory.is_pinned()
+    upload = Upload(first.memory, ImageReader(path, "key").image, device, first)
     while not upload.work(1.0):
         pass
     upload.close()
     path.unlink()
     files.sweep()
-    assert not first.is_pinned()
+    assert not first.memory.is_pinned()
 
 
 def test_a_captured_graph_computes_with_the_expert_that_is_activated(device: torch.device) -> None:

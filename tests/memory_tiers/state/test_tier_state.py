@@ -11,7 +11,7 @@ from memory_tiers.actions import (
     StopEngine,
 )
 from memory_tiers.errors import BudgetTooSmall
-from memory_tiers.events import DrainRequested, Opened, TimePassed
+from memory_tiers.events import DrainRequested, MoveFailed, Opened, TimePassed
 from memory_tiers.members import Family, Member
 from memory_tiers.state.state_machine import TierState
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
@@ -176,6 +176,17 @@ def test_a_host_copy_that_could_not_be_loaded_is_dropped_so_that_the_disk_is_rea
     assert script.on_host("b") == 10
     assert script.ask("b") == [], "waits until the bad copy is gone"
     assert script.done(drop) == [Move("b", "disk", "host", "ticket")]
+
+
+def test_a_host_copy_for_which_the_device_had_no_room_is_as_good_as_before() -> None:
+    script = opened("ab", device=20, host=40, images=True)
+    (read,) = script.ask("b")
+    (load,) = script.done(read)
+    assert isinstance(load, Move)
+    (reject,) = script.feed(MoveFailed(load, "CUDA out of memory", script.now(), device_full=True))
+    assert isinstance(reject, Reject)
+    assert script.on_host("b") == 10
+    assert script.ask("b") == [load], "the next one reads the host again"
 
 
 def test_the_host_tier_drops_the_copy_used_least_recently_and_not_needed() -> None:

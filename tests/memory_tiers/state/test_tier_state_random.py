@@ -151,7 +151,7 @@ class World:
         if fails and action.target == "host" and action.source == "disk" and self.chance.random() < 0.5:
             self.feed(HostFilled(action, self.chance.randint(0, 200), self.clock()))
         elif fails or ("device" in (action.source, action.target) and not self.runs(action)):
-            self.feed(MoveFailed(action, "chance", self.clock()))
+            self.feed(MoveFailed(action, "chance", self.clock(), self.chance.random() < 0.3))
         else:
             held = self.measured(size) if action.target == "device" else size
             image = self.measured(size) if action.image and self.chance.random() < 0.8 else 0

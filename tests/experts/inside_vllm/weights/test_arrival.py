@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     from experts.inside_vllm.kernels.linear import Packed
     from experts.inside_vllm.weights.arrival import Arrival, Place
     from experts.inside_vllm.weights.loading import Loading
-    from experts.inside_vllm.weights.upload import PinnedFiles
+    from experts.inside_vllm.weights.pinning import PinnedFiles
 
 
 class Checkpoint(Loading):

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports
     from experts.inside_vllm.kernels.linear import Packed
     from experts.inside_vllm.weights import image_reader
+    from experts.inside_vllm.weights import upload as upload_module
     from experts.inside_vllm.weights.image_format import ImageUnfit
     from experts.inside_vllm.weights.image_reader import ImageReader
     from experts.inside_vllm.weights.image_writer import ImageWriter
@@ -136,17 +137,34 @@ def test_a_kernel_whose_memory_is_out_of_reach_cannot_be_written(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_copying_to_a_device_gives_the_same_weights_elsewhere(tmp_path: Path) -> None:
+def test_an_image_is_checked_beside_the_steps_of_another_device(tmp_path: Path) -> None:
+    path = written(tmp_path / "image-0", an_image())
+    reader = ImageReader(path, "key", beside=True)
+    while not reader.work(1.0):
+        pass
+    assert same(reader.image(), ImageReader(path, "key").image())
+    damaged = bytearray(path.read_bytes())
+    damaged[4096] ^= 1
+    path.write_bytes(damaged)
+    reader = ImageReader(path, "key", beside=True)
+    with pytest.raises(ImageUnfit, match="checksum"):
+        any(reader.work(1.0) for _ in range(1000))
+    reader.close()
+
+
+def test_copying_to_a_device_gives_the_same_weights_in_one_block_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_module, "SLICE_BYTES", 4096)
     image = an_image()
-    mapped = ImageReader(written(tmp_path / "image-0", image), "key", shared=True).image()
-    upload = Upload(mapped, torch.device("cpu"), iter(range(10**6)).__next__)
+    reader = ImageReader(written(tmp_path / "image-0", Image(image.data)), "key", beside=True)
+    upload = Upload(reader.memory, reader.image, torch.device("cpu"), clock=iter(range(10**6)).__next__)
     slices = 1
     while not upload.work(0.0):
         slices += 1
     upload.close()
-    assert slices == 5, "one for each weight"
+    assert slices == -(-reader.memory.nbytes // 4096) > 2
     found = upload.image()
-    assert same(Image(found.data), Image(image.data))
-    assert {weight.data_ptr() for weight in found.data if weight.nbytes}.isdisjoint(
-        weight.data_ptr() for weight in mapped.data
-    )
+    assert same(found, Image(image.data))
+    assert len({weight.untyped_storage().data_ptr() for weight in found.data}) == 1
+    assert found.data[0].untyped_storage().data_ptr() != reader.memory.data_ptr()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from experts.errors import CheckpointUnreadable
+from experts.errors import CheckpointMismatch, CheckpointUnreadable
 from experts.inside_vllm.weights.images import KERNEL, CopyImages, Images, PointerImages
 
 with warnings.catch_warnings():
@@ -223,12 +223,54 @@ def test_what_is_in_no_checkpoint_comes_along_in_memory_of_its_own(bench: Bench)
 
 
 def test_a_tied_weight_under_both_its_names_is_read_once(bench: Bench, tmp_path: Path) -> None:
-    both = made(tmp_path / "c", 2, **{"head.weight": torch.full((8, 2), 9.0)})
+    both = made(tmp_path / "c", 2, **{"head.weight": checkpoint(bench.b)["embedding.weight"].clone()})
     loading = bench.loading(both)
     assert loading.work(1e9)
     bench.images.add("b", loading.image())
     bench.images.activate("b")
     assert value_of(bench.model) == bench.alone(bench.b)
+
+
+def test_a_head_of_its_own_is_refused_where_the_family_ties_it(bench: Bench, tmp_path: Path) -> None:
+    before = value_of(bench.model)
+    loading = bench.loading(made(tmp_path / "c", 2, **{"head.weight": torch.full((8, 2), 9.0)}))
+    with pytest.raises(CheckpointMismatch, match=r"head\.weight is tied to embedding\.weight"):
+        loading.work(1e9)
+    loading.close()
+    assert value_of(bench.model) == before
+
+
+def test_a_view_of_a_weight_is_no_weight_of_its_own(bench: Bench) -> None:
+    """As Mamba2's ``conv_weights``: vLLM's reload gives a twin no such buffer."""
+    norm = bench.model.blocks[1]["norm"]
+    norm.register_buffer("view", norm.weight.data.view(1, 2), persistent=False)
+    record_metadata_for_reloading(bench.model.blocks[1]["norm"])
+    loading = bench.loading(bench.b)
+    assert loading.work(1e9)
+    bench.images.add("b", loading.image())
+    bench.images.activate("b")
+    assert value_of(bench.model) == bench.alone(bench.b)
+
+
+def test_what_a_method_finds_out_about_another_expert_does_not_change_what_is_computed(
+    tmp_path: Path,
+) -> None:
+    """As a quantised mixture's method, which keeps its layer's scales."""
+
+    class Keeps(Packs):
+        scale = 0.0
+
+        def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+            self.scale = float(layer.weight.sum())
+
+    a, b = made(tmp_path / "a", 1), made(tmp_path / "b", 2)
+    model = Model(a, packing=False)
+    method = model.blocks[0]["up"].quant_method = Keeps()
+    method.process_weights_after_loading(model.blocks[0]["up"])
+    before = method.scale
+    loading = Loading(model, "b", b)
+    assert loading.work(1e9)
+    assert method.scale == before != 0.0
 
 
 @pytest.mark.parametrize(

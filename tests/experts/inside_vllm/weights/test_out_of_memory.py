@@ -21,11 +21,14 @@ with warnings.catch_warnings():
     from vllm.config import VllmConfig
     from vllm.platforms import current_platform
 
+    from experts.inside_vllm.switch_time import SwitchTime
     from experts.inside_vllm.weights.arrival import Arrival, Place
+    from experts.inside_vllm.weights.device_room import check_room
     from experts.inside_vllm.weights.image_reader import ImageReader
     from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.loading import Loading
-    from experts.inside_vllm.weights.upload import PinnedFiles, Upload
+    from experts.inside_vllm.weights.pinning import PinnedFiles
+    from experts.inside_vllm.weights.upload import Upload
     from experts.inside_vllm.worker import ExpertWorker
 
 MB = 2**20
@@ -64,6 +67,7 @@ class Worker(ExpertWorker):
         self._images = (PointerImages if on_cpu else CopyImages)(self.model, "a")
         self._family = read_headers(folder)
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
+        self._timer, self._derived, self._scales = SwitchTime(), None, {}
         self._image_bytes, self._slice_seconds = 0, 1e9
         self._arrival, self._pinned = None, PinnedFiles()
 
@@ -242,6 +246,28 @@ def test_an_image_that_cannot_be_mapped_is_kept_and_the_expert_held_where_it_was
 
 
 def test_a_device_without_memory_for_an_image_is_the_loads_error() -> None:
-    too_large = Image((torch.ones(4), torch.empty(2**60, dtype=torch.uint8, device="meta")))
+    too_large = torch.empty(2**60, dtype=torch.uint8, device="meta")
     with pytest.raises(RuntimeError):
-        Upload(too_large, torch.device("cpu"))
+        Upload(too_large, lambda memory: Image(()), torch.device("cpu"))
+
+
+def test_a_load_takes_no_memory_that_the_largest_step_may_need() -> None:
+    check_room(size=10, free=16, activations=6)
+    with pytest.raises(torch.OutOfMemoryError, match="10 bytes of the GPU beside 7 that steps may take, 16"):
+        check_room(size=10, free=16, activations=7)
+
+
+def test_only_a_device_that_is_full_is_said_to_be(a: Path, b: Path) -> None:
+    worker = Worker(a)
+    worker.model.failure = torch.OutOfMemoryError("CUDA out of memory")
+    assert worker.load(b)["full"]
+    worker.model.failure = MemoryError()
+    assert "full" not in worker.load(b)
+
+
+def test_state_that_no_image_carries_is_no_second_expert(a: Path, b: Path) -> None:
+    worker = Worker(a)
+    worker._derived = "layers.0.attn.W_UV"
+    assert "layers.0.attn.W_UV is derived from weights" in worker.load(b)["error"]
+    worker._derived, worker._scales = None, {"layers.0.self_attn.k_scale": [0.5]}
+    assert "layers.0.self_attn.k_scale is None, the engine computes with [0.5]" in worker.load(b)["error"]
