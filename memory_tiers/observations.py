@@ -15,7 +15,7 @@ TicketOutcome = Literal["cancelled", "broken"] | RejectionReason
 @dataclass(frozen=True, slots=True)
 class MoveDone:
     """A move ended. ``bytes``: moved or given back; 0 when it failed. ``age_s``: seconds that what left a
-    tier had been there."""
+    tier had been there. ``beneficiary``: the expert that it made room for."""
 
     expert: str
     source: Tier
@@ -26,16 +26,18 @@ class MoveDone:
     seconds: float
     detail: str = ""
     age_s: float | None = None
+    beneficiary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Displaced:
     """An expert left the device without a move of its own: a load took its place, or its engine was stopped.
-    An engine's death is no displacement."""
+    An engine's death is no displacement. ``beneficiary``: the expert that it made room for."""
 
     expert: str
     reason: MoveReason
     age_s: float
+    beneficiary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

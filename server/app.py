@@ -21,6 +21,7 @@ import server.routes.admin
 import server.routes.batches
 import server.routes.feedback
 import server.routes.files
+import server.routes.live
 import server.routes.models
 import server.routes.monitoring
 import server.routes.stored_responses
@@ -59,19 +60,21 @@ def create_app(gateway: Running, reload: Reload) -> FastAPI:
     What ``create_admin_app`` has is part of it unless that has a listener of its own."""
     services = gateway.services
     app = client_paths(services.version, operators=services.settings.server.admin_port is None)
+    app.state.feed = gateway.feed
     app.state.responses = gateway.responses
     app.state.responses_endpoint = gateway.responses_endpoint
     app.state.batches = gateway.batches
     return _over(app, services, reload)
 
 
-def create_admin_app(services: Services, reload: Reload) -> FastAPI:
+def create_admin_app(gateway: Running, reload: Reload) -> FastAPI:
     """Makes the application of ``server.admin_port``, for operators and monitoring."""
+    services = gateway.services
     app = _app(services.version)
+    app.state.feed = gateway.feed
     app.add_api_route("/health", server.routes.models.health)
     app.include_router(server.routes.usage.admin_router)
-    app.include_router(server.routes.admin.router)
-    app.include_router(server.routes.monitoring.router)
+    _add_operators_paths(app)
     return _over(app, services, reload)
 
 
@@ -96,9 +99,14 @@ def client_paths(version: str, *, operators: bool = True) -> FastAPI:
     app.include_router(server.routes.batches.router)
     app.include_router(server.routes.usage.router)
     if operators:
-        app.include_router(server.routes.admin.router)
-        app.include_router(server.routes.monitoring.router)
+        _add_operators_paths(app)
     return app
+
+
+def _add_operators_paths(app: FastAPI) -> None:
+    app.include_router(server.routes.admin.router)
+    app.include_router(server.routes.live.router)
+    app.include_router(server.routes.monitoring.router)
 
 
 def _over(app: FastAPI, services: Services, reload: Reload) -> FastAPI:

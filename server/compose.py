@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -18,6 +18,7 @@ from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
+from memory_tiers.observations import Observation
 from memory_tiers.planning.node_plan import NodePlan
 from memory_tiers.sizing import FamilyNeeds, Machine, sized, within_shared_memory
 from memory_tiers.tiers import TiersConfig
@@ -29,7 +30,10 @@ from server.engine_factory import EngineFactory
 from server.engine_factory import engine_of as engine_by_mode
 from server.exchange.endpoint import Endpoint
 from server.feedback.recorder import Feedback, recording
+from server.live.feed import Feed
+from server.live.sampler import sampling
 from server.metrics.gateway import Metrics
+from server.observation.observer import Observer, observing
 from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
@@ -50,6 +54,7 @@ class Running:
     ``batches`` is None where they are off."""
 
     services: Services
+    feed: Feed
     responses: StoredResponses
     responses_endpoint: Responses
     batches: Batches | None
@@ -71,15 +76,18 @@ async def running(
     metrics = Metrics(CollectorRegistry())
     found = await asyncio.to_thread(planned, settings)
     settings = found.settings
-    async with (
-        accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
-        recording(settings.feedback, metrics.feedback) as feedback,
-        storing_responses(settings.responses) as responses,
-        _started(found, metrics, feedback, accounts, engine_of, host_store) as services,
-    ):
-        responses_endpoint = Responses(responses, services)
-        async with batching(settings.batches, services, _batch_endpoints(responses_endpoint)) as batches:
-            yield Running(services, responses, responses_endpoint, batches)
+    with observing(settings.observation) as observer:
+        async with (
+            accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
+            recording(settings.feedback, metrics.feedback) as feedback,
+            storing_responses(settings.responses) as responses,
+            _started(found, metrics, observer, feedback, accounts, engine_of, host_store) as services,
+            sampling(services),
+        ):
+            responses_endpoint = Responses(responses, services)
+            endpoints = _batch_endpoints(responses_endpoint)
+            async with batching(settings.batches, services, endpoints) as batches:
+                yield Running(services, Feed(services), responses, responses_endpoint, batches)
 
 
 def _batch_endpoints(responses: Responses) -> Mapping[str, Endpoint]:
@@ -96,6 +104,7 @@ def _batch_endpoints(responses: Responses) -> Mapping[str, Endpoint]:
 async def _started(
     found: PlannedSettings,
     metrics: Metrics,
+    observer: Observer,
     feedback: Feedback | None,
     accounts: Accounts,
     engine_of: EngineFactory | None,
@@ -105,7 +114,8 @@ async def _started(
     with contextlib.closing(Workers()) as workers, contextlib.closing(Nurseries()) as nurseries:
         engine_of = engine_of or functools.partial(engine_by_mode, nurseries=nurseries)
         catalog = Catalog.read(settings, metrics.decided, workers)
-        tiers = await _tiers(found, catalog.experts, metrics, engine_of, host_store())
+        observe = functools.partial(_observe, (metrics.observe, observer.observe))
+        tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())
         await tiers.start()
         try:
             yield Services(
@@ -116,6 +126,7 @@ async def _started(
                 workers=workers,
                 breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),
                 feedback=feedback,
+                observer=observer,
                 accounts=accounts,
                 admissions=Admissions(accounts),
                 started=int(time.time()),
@@ -125,10 +136,15 @@ async def _started(
             await tiers.close(settings.server.drain_s)
 
 
+def _observe(observers: Sequence[Callable[[Observation], None]], observation: Observation) -> None:
+    for observe in observers:
+        observe(observation)
+
+
 async def _tiers(
     found: PlannedSettings,
     experts: Mapping[str, Expert],
-    metrics: Metrics,
+    observe: Callable[[Observation], None],
     engine_of: EngineFactory,
     host: HostStore,
 ) -> TierManager:
@@ -141,7 +157,7 @@ async def _tiers(
     }
     try:
         budgets = await asyncio.to_thread(_budgets, found, experts, engines, host)
-        return TierManager(budgets, list(experts.values()), engines, host, metrics.observe)
+        return TierManager(budgets, list(experts.values()), engines, host, observe)
     except BaseException:
         host.close()
         raise

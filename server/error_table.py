@@ -39,6 +39,7 @@ from server.errors import (
     Overloaded,
     PreviousResponseNotFound,
     ReloadRefused,
+    RequestCancelled,
     RequestTimeout,
     ResponsesUnavailable,
     ShuttingDown,
@@ -106,6 +107,8 @@ TABLE: dict[type[Exception], Rendering] = {
     ShuttingDown: Rendering(503, "server_error", "shutting_down"),
     ReloadRefused: Rendering(409, "invalid_request_error", "reload_refused"),
     RequestTimeout: Rendering(504, "timeout", "request_timeout"),
+    # nginx's status of a request that was closed; clients do not try it again by themselves
+    RequestCancelled: Rendering(499, "invalid_request_error", "request_cancelled"),
     BreakerOpen: Rendering(503, "server_error", "breaker_open"),
     OverLimit: Rendering(429, "requests", "rate_limit_exceeded"),
     TooManyTokens: Rendering(429, "tokens", "rate_limit_exceeded"),

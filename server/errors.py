@@ -17,15 +17,16 @@ GatewayError                raised by the gateway itself
 ├── Overloaded              as many requests or bytes are under way as may be
 ├── ShuttingDown            the gateway shuts down and begins nothing new
 ├── FeedbackOff             no feedback is kept here
-├── UnknownRequest          feedback is about a request of which nothing is kept, or about another client's
+├── UnknownRequest          nothing is kept of the request that is named, or it is another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
 ├── RequestTimeout          the answer was not complete within its deadline
+├── RequestCancelled        an operator ended the request
 ├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
 ├── BatchesOff              no files and batches are kept here
 ├── BatchesUnavailable      files and batches cannot be read or kept now
 ├── UnknownFile             there is no such file, or it is another client's
 ├── UnknownBatch            there is no such batch, or it is another client's
-├── Conflict                a file or batch is not in the state that this needs
+├── Conflict                a file, batch or request is not in the state that this needs
 ├── SpoolFull               the folder of files has no room left
 ├── TooManyBatches          50 batches are unfinished
 ├── ReloadRefused           another configuration cannot be served, or not without a restart
@@ -179,6 +180,10 @@ class ReloadRefused(GatewayError):
 
 
 class RequestTimeout(GatewayError):
+    pass
+
+
+class RequestCancelled(GatewayError):
     pass
 
 

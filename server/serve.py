@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from experts.errors import EngineError
 from server.access.allowed_hosts import AllowedHosts
 from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
-from server.compose import running
+from server.compose import Running, running
 from server.config.settings import Settings
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
@@ -71,7 +71,7 @@ def server_over(app: FastAPI, services: Services, certificate: Certificate | Non
 
 @contextlib.asynccontextmanager
 async def operators_served(
-    services: Services,
+    gateway: Running,
     reload: Reload,
     listener: socket.socket | None,
     certificate: Certificate | None = None,
@@ -80,7 +80,8 @@ async def operators_served(
     if listener is None:
         yield
         return
-    gate = AdmissionGate(create_admin_app(services, reload), services.settings.server.limits)
+    services = gateway.services
+    gate = AdmissionGate(create_admin_app(gateway, reload), services.settings.server.limits)
     config = services.settings.server
     app = AllowedHosts(gate, config, config.admin_host, lambda: config.admin_key is not None)
     server = http_server(app, gate, services, certificate)
@@ -173,7 +174,7 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
             services = gateway.services
             reload = Reload(services, read, certificate)
             server = server_over(create_app(gateway, reload), services, certificate)
-            async with operators_served(services, reload, operators, certificate):
+            async with operators_served(gateway, reload, operators, certificate):
                 stopping.started(server.stop)
                 await _serve(server, listener, services, _reload_at(hangup, reload))
 

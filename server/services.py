@@ -16,6 +16,7 @@ from server.engine_factory import EngineFactory
 from server.feedback.recorder import Feedback
 from server.metrics.gateway import Metrics
 from server.model_request import ModelRequest
+from server.observation.observer import Observer
 from server.resilience.circuit_breakers import Breakers
 from server.routing.catalog import Catalog
 from server.routing.compositions import Named
@@ -38,6 +39,7 @@ class Services:
     workers: Workers
     breakers: Breakers
     feedback: Feedback | None
+    observer: Observer
     accounts: Accounts
     admissions: Admissions
     started: int

@@ -41,6 +41,7 @@ SERVER = {
     | SPOKEN,
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
+    "observation": {"config", "routing"},
     "services": {
         "access",
         "config",
@@ -48,11 +49,13 @@ SERVER = {
         "feedback",
         "metrics",
         "model_request",
+        "observation",
         "resilience",
         "routing",
     },
+    "live": {"observation", "routing", "services", "transport"},
     "exchange": {"access", "config", "error_table", "errors", "feedback", "model_request"}
-    | {"resilience", "routing", "services", "transport"},
+    | {"observation", "resilience", "routing", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
@@ -63,10 +66,19 @@ SERVER = {
     | {"resilience", "routing", "services", "storage", "transport"},
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
-    "routes": {"access", "batches", "error_table", "errors", "operator_api", "reload", "responses.kept"}
-    | {"responses.wire", "services", "transport"},
-    "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "metrics"}
-    | {"openai", "planning", "resilience", "responses", "responses.kept", "routing", "services"},
+    "routes": {"access", "batches", "error_table", "errors", "live", "observation", "operator_api", "reload"}
+    | {"responses.kept", "responses.wire", "services", "transport"},
+    "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
+    | {
+        "observation",
+        "openai",
+        "planning",
+        "resilience",
+        "responses",
+        "responses.kept",
+        "routing",
+        "services",
+    },
     "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
     | {"routes", "services"},
     "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},

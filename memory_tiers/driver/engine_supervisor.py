@@ -107,7 +107,7 @@ class EngineSupervisor:
         event = await self._mover.stop(action)
         self.changed(action.family, "stopped", event.at - started, action.reason)
         for expert, age_s in action.ages_s.items():
-            self._observe(Displaced(expert, action.reason, age_s))
+            self._observe(Displaced(expert, action.reason, age_s, action.beneficiary))
         self._feed(event)
         if all(expert.family != action.family for expert in self._experts.values()):
             del self._engines[action.family]

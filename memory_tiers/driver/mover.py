@@ -120,7 +120,7 @@ class Mover:
         size = loaded.bytes or move.gives_back
         ended = self._done(move, "done", size, started)
         if move.replaces is not None and move.age_s is not None:
-            self.observe(Displaced(move.replaces, "eviction", move.age_s))
+            self.observe(Displaced(move.replaces, "eviction", move.age_s, move.expert))
         self.costs.note(move.source, move.target, size, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
@@ -168,6 +168,7 @@ class Mover:
             ended - started,
             detail,
             move.age_s if move.replaces is None else None,
+            move.beneficiary,
         )
         self.observe(done)
         return ended

@@ -76,14 +76,15 @@ def is_operator(request: Request, config: ServerConfig) -> bool:
 def check_operator(request: Request, config: ServerConfig, keys: Keys) -> None:
     """Checks that the client may give orders. Raises Unauthorized, Forbidden.
 
-    Without an admin key only this machine may, and not through a page in its browser, which sends an origin.
+    Without an admin key only this machine may, and not through a page of others in its browser, which sends
+    its own origin.
     """
     if config.admin_key is not None:
         if not sent_key(request.headers.get("authorization")):
             raise Unauthorized("No admin key. Send 'Authorization: Bearer KEY'.")
         if not is_operator(request, config):
             raise Unauthorized("This admin key is not known.")
-    elif keys.needed or "origin" in request.headers or not _on_this_machine(request, config):
+    elif keys.needed or _is_of_others(request) or not _on_this_machine(request, config):
         raise Forbidden(
             "Without server.admin_key the tiers are shown to, and take orders from, this machine alone, and "
             "nobody where API keys are needed: set server.admin_key and send it as 'Authorization: Bearer "
@@ -102,6 +103,12 @@ def _sent(request: Request, expected: SecretStr) -> bool:
     """Compares the key that was sent in constant time."""
     raw = sent_key(request.headers.get("authorization"))
     return hmac.compare_digest(raw, expected.get_secret_value().encode())
+
+
+def _is_of_others(request: Request) -> bool:
+    """Whether a page asks that is not the gateway's own."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin != f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 def _on_this_machine(request: Request, config: ServerConfig) -> bool:

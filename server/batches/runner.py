@@ -7,9 +7,10 @@ that clients wait for, and of its key's limits only the models and the day's tok
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from memory_tiers.errors import LeaseRejected, ManagerBroken
+from memory_tiers.lease import Lease
 from server.access.admission import check_model
 from server.batches.output_file import AnsweredRequest
 from server.batches.records import Tokens
@@ -54,7 +55,7 @@ class BatchRunner:
     async def answer(self, body: bytes, expert: str) -> AnsweredRequest:
         """Answers a request. ``expert``: as ``route`` named it."""
         exchange, collected = self._exchange(body, expert)
-        exchange.account.expert = expert  # also if it is refused before it is asked
+        exchange.account.story.expert = expert  # also if it is refused before it is asked
         await exchange.run(Disconnect())
         return collected.answer(exchange)
 
@@ -68,6 +69,7 @@ class BatchArrival:
     """Implements ``server.exchange.arrival.Arrival``."""
 
     offline = True
+    path = "/v1/batches"
     peer = "-"
 
     def __init__(self, services: Services, body: bytes, owner: str, key: str, expert: str | None) -> None:
@@ -103,7 +105,9 @@ class BatchArrival:
             expert = (await self._services.route(request)).expert
         return Routed(Route(expert.name, {}), expert)
 
-    async def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> OpenAnswer:
+    async def open(
+        self, sent: EngineRequest, terms: Terms, leased: Callable[[Lease], None], *, whole: bool
+    ) -> OpenAnswer:
         """Asks again while the expert cannot be asked for reasons that are not the request's own."""
         tiers, breakers, mended = self._services.tiers, self._services.breakers, time.monotonic() + MENDING_S
         while True:
@@ -112,6 +116,7 @@ class BatchArrival:
                     tiers,
                     breakers,
                     sent,
+                    leased,
                     whole=whole,
                     fail_fast=terms.fail_fast,
                     priority=terms.priority,

@@ -18,6 +18,7 @@ from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, di
 from server.config.batches import BatchesConfig
 from server.config.feedback import FeedbackConfig
 from server.config.limits import LimitsConfig
+from server.config.observation import ObservationConfig
 from server.config.older_layout import left_behind
 from server.config.places import anchored, kept_in, replaced, state_of
 from server.config.problems import first_problem, unknown
@@ -159,6 +160,8 @@ class Settings(Strict):
     """Decisions and clients' feedback, kept as training data; absent means that nothing is kept."""
     batches: BatchesConfig | None = None
     """Files and batches; absent means that none are taken."""
+    observation: ObservationConfig = ObservationConfig()
+    """What is kept in memory to be shown to operators (docs/guides/page.md); nothing of it is written."""
     responses: ResponsesConfig = ResponsesConfig()
     """Responses kept for clients to read and to go on from at ``/v1/responses``
     (docs/guides/responses.md)."""

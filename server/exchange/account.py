@@ -1,8 +1,8 @@
 """The one account of a request: settled with its key, counted, recorded for feedback, and logged."""
 
 import logging
-import time
 
+from memory_tiers.lease import Lease
 from server.access.admission import Admission
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.exchange.arrival import Caller
@@ -15,42 +15,54 @@ from server.services import Services
 
 log = logging.getLogger("coe.requests")
 
+SHOWN = 4000
+"""Characters of a prompt that its story has, where it has them."""
+
 
 class Account:
     """Account of one request: its identity and its usage so far. ``close`` it once, however the request
     ends."""
 
     __slots__ = (
-        "_began",
-        "_peer",
         "_recorded",
         "_services",
         "admission",
-        "expert",
-        "model",
-        "request_id",
+        "story",
         "tokens",
     )
 
-    def __init__(self, services: Services, request_id: str, peer: str) -> None:
-        """``peer``: the client's address; a hyphen if there is none."""
+    def __init__(self, services: Services, request_id: str, path: str, peer: str) -> None:
+        """``path``: what the request was sent to. ``peer``: the client's address; a hyphen if there is
+        none."""
         self._services = services
-        self._began = time.monotonic()
         self._recorded: Recorded | None = None
-        self._peer = peer
-        self.request_id = request_id
         self.admission: Admission | None = None  # until its key is known
-        self.model = ""
-        self.expert = ""
         self.tokens = TokenCounter()
+        self.story = services.observer.stories.begin(request_id, path, peer, self.tokens)
 
     def __repr__(self) -> str:
-        return f"<Account {self.request_id} model={self.model!r} expert={self.expert or '-'} {self.tokens!r}>"
+        story = self.story
+        return f"<Account {story.id} model={story.model!r} expert={story.expert or '-'} {self.tokens!r}>"
+
+    @property
+    def request_id(self) -> str:
+        return self.story.id
 
     @property
     def seconds(self) -> float:
         """Returns the seconds since the request came."""
-        return time.monotonic() - self._began
+        return self._services.observer.clock() - self.story.started
+
+    def known(self, admission: Admission) -> None:
+        """Notes whose request it is."""
+        self.admission = admission
+        self.story.key = admission.key.name
+
+    def read(self, request: ModelRequest) -> None:
+        """Notes what is asked, which is to be routed next."""
+        self.story.model, self.story.stream = request.sent_model, request.stream
+        if self._services.settings.observation.prompts:
+            self.story.prompt = beginning_of(request)
 
     async def enter(self, request: ModelRequest, *, computes: bool) -> None:
         """Reserves what ``request`` may use of its key's limits; ``computes``: whether an expert computes for
@@ -63,38 +75,73 @@ class Account:
         """Returns ``answer``, which the gateway gives by itself, and counts the tokens that it reports."""
         return self.tokens.whole(answer) if isinstance(answer, bytes) else answer
 
+    def routing(self) -> None:
+        """Notes that the request was let in and is routed now."""
+        self.story.route_at = self._services.observer.clock()
+
+    def routed(self, route: Route) -> None:
+        """Notes the route that is tried now."""
+        self.story.routed(route, self._services.observer.clock())
+
+    def leased(self, lease: Lease) -> None:
+        """Notes a lease that was granted just now."""
+        self.story.leased(lease, self._services.observer.clock())
+
     def first_bytes(self) -> None:
         """Notes that the engine has begun to answer."""
-        self._services.metrics.first_bytes(self.expert, self.seconds)
+        story = self.story
+        story.first_at = self._services.observer.clock()
+        self._services.metrics.first_bytes(story.expert, story.first_at - story.started)
 
     def remember(self, route: Route, caller: Caller) -> None:
         """Records the routing decision, so that feedback can be about it."""
         feedback = self._services.feedback
         if route.decision is not None and feedback is not None:
-            self._recorded = feedback.decided(self.request_id, caller.owner, route.composition, route)
+            self._recorded = feedback.decided(self.story.id, caller.owner, route.composition, route)
 
     def handed_over(self) -> "Account":
         """Opens the account of the work that goes on for this request. The reservation is settled there."""
-        other = Account(self._services, self.request_id, self._peer)
-        other.model = self.model
+        story = self.story
+        other = Account(self._services, story.id, story.path, story.peer)
+        other.story.model, other.story.key, other.story.prompt = story.model, story.key, story.prompt
+        other.story.stream, other.story.trace_id = story.stream, story.trace_id
         other.admission, self.admission = self.admission, None
         return other
 
+    def put_off(self) -> None:
+        """Forgets the request, which is answered later with an account of its own, unless it is closed."""
+        self._services.observer.stories.drop(self.story)
+
     def close(self, status: int, *, stayed: bool) -> None:
         """Settles the request. ``stayed``: whether the client was there to the end."""
-        outcome, seconds = str(status) if stayed else "client_left", self.seconds
+        outcome, seconds, story = str(status) if stayed else "client_left", self.seconds, self.story
+        self._services.observer.stories.end(story, outcome)
         if self.admission is not None:
-            self.admission.settle(self.expert, self.tokens.spent, failed=status >= 400)
-        self._services.metrics.request_done(self.expert, outcome, seconds)
+            self.admission.settle(story.expert, self.tokens.spent, failed=status >= 400)
+        self._services.metrics.request_done(story.expert, outcome, seconds)
         if self._recorded is not None:
             self._recorded.ended(outcome)
         log.info(
             "%s model=%.100r expert=%s outcome=%s seconds=%.3f key=%s peer=%.50r",
-            self.request_id,
-            self.model,
-            self.expert or "-",
+            story.id,
+            story.model,
+            story.expert or "-",
             outcome,
             seconds,
-            "-" if self.admission is None else self.admission.key.name,
-            self._peer,
+            story.key or "-",
+            story.peer,
         )
+
+
+def beginning_of(request: ModelRequest) -> str:
+    """Returns the beginning of the last message with a text."""
+    for message in reversed(request.messages):
+        content = message.get("content")
+        parts = content if isinstance(content, list) else ()
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        text = (
+            content if isinstance(content, str) else " ".join(each for each in texts if isinstance(each, str))
+        )
+        if text:
+            return text[:SHOWN]
+    return ""

@@ -1,10 +1,11 @@
 """How a request came: over HTTP or as a line of a batch, whose it is, and on what terms it is answered."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from memory_tiers.events import Priority
+from memory_tiers.lease import Lease
 from server.access.owner import owner_of
 from server.config.aliases import NO_ALIASES, Aliases
 from server.config.api_keys import Key
@@ -51,6 +52,8 @@ class Arrival(Protocol):
     tokens hold."""
 
     request_id: str
+    path: str
+    """What it was sent to."""
     peer: str
     """Address of the client that asks; a hyphen where none does."""
     offline: bool
@@ -75,7 +78,9 @@ class Arrival(Protocol):
         """Raises what ``Services.route`` does."""
         ...
 
-    def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> Awaitable[OpenAnswer]:
+    def open(
+        self, sent: EngineRequest, terms: Terms, leased: Callable[[Lease], None], *, whole: bool
+    ) -> Awaitable[OpenAnswer]:
         """Leases the expert of ``sent`` and waits for the first bytes of its answer, or for all if ``whole``.
-        Raises BreakerOpen, LeaseRejected, EngineError."""
+        ``leased``: told of each lease. Raises BreakerOpen, LeaseRejected, EngineError."""
         ...

@@ -1,7 +1,7 @@
 """Calls of an engine, up to an answer's first bytes, over an engine's restart if need be."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -75,12 +75,14 @@ async def open_answer(
     tiers: TierManager,
     breakers: Breakers,
     sent: EngineRequest,
+    leased: Callable[[Lease], None],
     *,
     whole: bool,
     fail_fast: bool,
     priority: Priority,
 ) -> OpenAnswer:
     """Leases the expert of ``sent`` and waits for the first bytes of its answer, or for all if ``whole``.
+    ``leased``: told of each lease.
 
     Nothing has reached the client yet, so an engine that goes away meanwhile costs time and no answer: the
     work is done again after its restart. Raises BreakerOpen, LeaseRejected, EngineError.
@@ -89,6 +91,7 @@ async def open_answer(
         attempt = breakers.enter(sent.expert)
         try:
             lease = await tiers.lease(sent.expert.name, fail_fast=fail_fast, priority=priority)
+            leased(lease)
             return await _open(lease, attempt, sent, whole)
         except (EngineUnavailable, EngineLost) as error:
             attempt.over(error)

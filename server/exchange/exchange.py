@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect
 from server.exchange.account import Account
 from server.exchange.answer_model import named_as_asked, with_asked_name
 from server.exchange.arrival import Arrival, Caller, Terms
+from server.exchange.cancellation import Cancellable
 from server.exchange.destination import Destination
 from server.exchange.endpoint import Call, Endpoint
 from server.exchange.engine_call import EngineRequest, OpenAnswer
@@ -37,7 +38,7 @@ class Exchange:
         self._services = services
         self._endpoint = endpoint
         self._arrival = arrival
-        self.account = account or Account(services, arrival.request_id, arrival.peer)
+        self.account = account or Account(services, arrival.request_id, arrival.path, arrival.peer)
         self._reply = Reply(endpoint, destination, self.account)
 
     def run(self, disconnect: Disconnect) -> Coroutine[None, None, None]:
@@ -49,17 +50,20 @@ class Exchange:
         """Routes a request that is answered later, and reserves nothing for it. None: it was answered at
         once, because it needs no expert or because it is refused."""
         try:
-            caller = self._admitted()
-            call = await self._read(caller, await self._arrival.body())
-            local = await call.local_answer(self._services, None)
-            if local is None:
-                return await self._arrival.route(call.request)
-            await self._enter(call)
-            await self._reply.tell(self.account.counted(local))
-        except Exception as error:  # noqa: BLE001  # rendered by the table; an unmapped class is logged as our own failure
-            await self._reply.fail(error)
-        self.account.close(self._reply.status, stayed=True)
-        return None
+            try:
+                caller = self._admitted()
+                call = await self._read(caller, await self._arrival.body())
+                local = await call.local_answer(self._services, None)
+                if local is None:
+                    return await self._arrival.route(call.request)
+                await self._enter(call)
+                await self._reply.tell(self.account.counted(local))
+            except Exception as error:  # noqa: BLE001  # as ``_refusing``
+                await self._reply.fail(error)
+            self.account.close(self._reply.status, stayed=True)
+            return None
+        finally:
+            self.account.put_off()
 
     async def _answer(self) -> None:
         caller = self._admitted()
@@ -76,6 +80,7 @@ class Exchange:
         if local is not None:
             await self._reply.tell(self.account.counted(local))
             return
+        self.account.routing()
         routed = await self._arrival.route(call.request)
         every_s = terms.timeouts.keep_alive_s if call.request.stream else 0
         async with (
@@ -90,12 +95,12 @@ class Exchange:
     def _admitted(self) -> Caller:
         """Finds out whose request it is. Raises Unauthorized."""
         caller = self._arrival.caller()
-        self.account.admission = self._services.admissions.of(caller.key, offline=self._arrival.offline)
+        self.account.known(self._services.admissions.of(caller.key, offline=self._arrival.offline))
         return caller
 
     async def _read(self, caller: Caller, raw: bytes) -> Call:
         call = await self._endpoint.read(raw, caller)
-        self.account.model = call.request.sent_model
+        self.account.read(call.request)
         check_request(call.request, self._services.settings.server)
         self._arrival.check(caller, call.request)
         return call
@@ -114,7 +119,9 @@ class Exchange:
                 self._announce(choice.routed)
                 sent = self._engine_request(call, choice.routed)
                 try:
-                    return await self._arrival.open(sent, terms, whole=not call.request.stream)
+                    return await self._arrival.open(
+                        sent, terms, self.account.leased, whole=not call.request.stream
+                    )
                 except Exception as error:
                     if self._reply.status or not choice.fall_back(error):
                         raise
@@ -122,7 +129,7 @@ class Exchange:
             self.account.remember(choice.routed.route, caller)
 
     def _announce(self, routed: Routed) -> None:
-        self.account.expert = routed.route.expert
+        self.account.routed(routed.route)
         self._reply.note_route(routed.route)
         if routed.route.decision is not None:
             self._services.tiers.foresee(routed.route.decision.others)
@@ -149,7 +156,7 @@ class Exchange:
             await self._reply.tell(await call.whole(body, answer.sent))
 
     async def _comment(self) -> None:
-        await self._reply.comment(waiting_for(self._services, self.account.expert))
+        await self._reply.comment(waiting_for(self._services, self.account.story.expert))
 
     async def _detached(self, caller: Caller, terms: Terms, call: Call, destination: Destination) -> None:
         """Answers ``call`` to ``destination`` when its client was answered and waits no more. It was let in
@@ -178,7 +185,8 @@ class Exchange:
     async def _refusing(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Does ``work``, and tells the client what it raises."""
         try:
-            await work()
+            with Cancellable(self.account.story):
+                await work()
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001  # rendered by the table; an unmapped class is logged as our own failure

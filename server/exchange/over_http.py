@@ -1,12 +1,13 @@
 """Requests that come over HTTP, and their answers on the same connection."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from memory_tiers.events import Priority
+from memory_tiers.lease import Lease
 from server.access.auth import authorization_of
 from server.config.api_keys import PRIORITIES
 from server.error_table import Failure
@@ -51,6 +52,7 @@ class HttpArrival:
 
     def __init__(self, request: Request, services: Services) -> None:
         self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the answer's headers
+        self.path: str = request.scope["path"]
         self.peer = request.client.host if request.client else "-"
         self._request = request
         self._headers = request.headers
@@ -76,12 +78,15 @@ class HttpArrival:
     def route(self, request: ModelRequest) -> Awaitable[Routed]:
         return self._services.route(request, self._headers.get("x-coe-category"))
 
-    def open(self, sent: EngineRequest, terms: Terms, *, whole: bool) -> Awaitable[OpenAnswer]:
+    def open(
+        self, sent: EngineRequest, terms: Terms, leased: Callable[[Lease], None], *, whole: bool
+    ) -> Awaitable[OpenAnswer]:
         services = self._services
         return open_answer(
             services.tiers,
             services.breakers,
             sent,
+            leased,
             whole=whole,
             fail_fast=terms.fail_fast,
             priority=terms.priority,

@@ -69,7 +69,9 @@ class Reply:
     async def fail(self, error: Exception) -> None:
         """Sends the error as the error table renders it. The log has the details that clients are not
         told."""
-        row = rendering_of(error)
+        row, failure = rendering_of(error), failure_of(error)
+        # What clients are not told is in the log, and may be shown to who reads that.
+        self._account.story.error = failure.message if row.message is None else str(error)
         if row.status == 500:
             log.error("request %s failed", self._account.request_id, exc_info=error)
         elif row.message is not None:
@@ -80,13 +82,15 @@ class Reply:
         if not self.status:
             self._headers |= retry_after(error)
             self.note_limits()
-        await self._refuse(failure_of(error))
+        await self._refuse(failure)
 
     async def engine_refused(self, status: int, body: bytes) -> None:
         """Sends the error that an engine answered with."""
         if status >= 500:
             log.error("request %s: the engine answered %d", self._account.request_id, status)
-        await self._refuse(engine_failure(status, body))
+        failure = engine_failure(status, body)
+        self._account.story.error = failure.message
+        await self._refuse(failure)
 
     async def _refuse(self, failure: Failure) -> None:
         endpoint, id, streamed = self._endpoint, self._account.request_id, self._streamed

@@ -8,22 +8,18 @@ from fastapi import APIRouter, Depends, Request
 
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.status import ExpertStatus
-from server.access.auth import check_operator
 from server.errors import UnknownModel
 from server.operator_api import Demotion, Destination, Reloaded, Snapshot
 from server.reload.reload import Reload
-from server.services import Services
+from server.routes.operators import ForOperators, operators
 from server.transport.json_body import body_schema, read_model
 
 
-async def _operator(request: Request) -> TierManager:
-    """Checks that an operator asks, and returns the tiers. Raises Unauthorized, Forbidden."""
-    services: Services = request.app.state.services
-    check_operator(request, services.settings.server, services.keys)
+async def _tiers(services: ForOperators) -> TierManager:
     return services.tiers
 
 
-Tiers = Annotated[TierManager, Depends(_operator)]
+Tiers = Annotated[TierManager, Depends(_tiers)]
 
 router = APIRouter(prefix="/v1/coe")
 
@@ -39,7 +35,7 @@ async def tiers(tiers: Tiers) -> Snapshot:
     )
 
 
-@router.post("/reload", dependencies=[Depends(_operator)])
+@router.post("/reload", dependencies=[Depends(operators)])
 async def reload(request: Request) -> Reloaded:
     """Read the configuration again and serve all of it, or nothing of it."""
     reload: Reload = request.app.state.reload

@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
         self._expect_nothing()
         self._reading = "body"
         self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
-        self._disconnect = self.scope[DISCONNECT] = Disconnect()  # type: ignore[literal-required]
+        self._disconnect = self.scope[DISCONNECT] = Disconnect(self.transport.abort)  # type: ignore[literal-required]
         self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
         self._start_asgi_task(self.cycle, self.app)
 

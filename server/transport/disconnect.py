@@ -1,7 +1,7 @@
 """Noticing that the client of a request has left."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 DISCONNECT = "coe.disconnect"
 """Scope key of the request's disconnect."""
@@ -10,7 +10,9 @@ DISCONNECT = "coe.disconnect"
 class Disconnect:
     """Disconnect of a client. Its connection notices it, which cancels the work for the request."""
 
-    def __init__(self) -> None:
+    def __init__(self, cut: Callable[[], None] = lambda: None) -> None:
+        """``cut``: ends the connection at once, whatever its client has not read yet."""
+        self.cut = cut
         self.noticed = False
         self.working: asyncio.Task[object] | None = None
 

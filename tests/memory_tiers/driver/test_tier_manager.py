@@ -206,7 +206,7 @@ async def test_whose_place_is_taken_is_displaced(tmp_path: Path) -> None:
         house.clock.now += 3.0
         (await house.manager.lease("b")).release()
         assert [each for each in house.seen if isinstance(each, Displaced)] == [
-            Displaced("a", "eviction", 3.0)
+            Displaced("a", "eviction", 3.0, "b")
         ]
         assert all(each.age_s is None for each in house.seen if isinstance(each, MoveDone))
 

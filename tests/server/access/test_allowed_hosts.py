@@ -104,7 +104,7 @@ async def test_the_operators_listener_does_not_answer_either(serving: Serving, s
             with contextlib.closing(listen("127.0.0.1", 0)) as listener:
                 url = f"http://127.0.0.1:{listener.getsockname()[1]}"
                 async with (
-                    operators_served(gateway.services, gateway.reload, listener),
+                    operators_served(gateway.made, gateway.reload, listener),
                     httpx.AsyncClient(base_url=url) as http,
                 ):
                     assert (await http.get("/metrics", headers=EVIL)).status_code == status

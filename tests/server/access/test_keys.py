@@ -318,7 +318,7 @@ async def test_operators_have_a_listener_of_their_own(serving: Serving, settings
         with closing(listen("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with (
-                operators_served(gateway.services, gateway.reload, listener),
+                operators_served(gateway.made, gateway.reload, listener),
                 httpx.AsyncClient(base_url=url) as operators,
             ):
                 await gateway.post(headers=MINE)

@@ -1,0 +1,17 @@
+"""The configuration of what operators are shown of a gateway at work."""
+
+from pydantic import Field
+
+from experts.spec import Strict
+
+
+class ObservationConfig(Strict):
+    """What is kept in memory to be shown to operators (docs/guides/page.md); nothing of it is written."""
+
+    requests: int = Field(default=1000, ge=10, le=20_000)
+    """Requests that have ended whose stories are kept: the latest."""
+    log_lines: int = Field(default=5000, ge=100, le=100_000)
+    """Lines of the gateway's log that are kept: the latest."""
+    prompts: bool = False
+    """Whether a request's story has the beginning of what its client asked. Otherwise no text of a client is
+    kept or shown."""

@@ -1,0 +1,4 @@
+"""What pages and terminals are told of a running gateway: its state and what changes, stories, and views.
+
+May import observation, routing, services and transport.
+"""
