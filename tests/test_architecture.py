@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
-    "server": {"router", "memory_tiers", "experts"},
+    "server": {"router", "memory_tiers", "experts", "cluster"},
+    "cluster": {"memory_tiers", "experts"},
     "memory_tiers": {"experts"},
     "router": set(),
     "experts": set(),
@@ -84,10 +85,11 @@ SERVER = {
     "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},
     "cli": {"access", "config", "feedback", "logs", "operator_api", "planning", "routing", "serve"}
     | {"storage", "validation"},
+    "cli.cluster": {"cli"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
-    "cli.main": {"cli", "cli.bench", "cli.router", "cli.tiers", "config", "operator_api", "storage"},
+    "cli.main": {"cli", "cli.bench", "cli.cluster", "cli.router", "cli.tiers", "config", "operator_api", "storage"},
 }
 """Each folder of ``server``, and each of its own modules, with those that it imports."""
 

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = ("server", "router", "memory_tiers", "experts", "benchmarks", "scripts")
+PACKAGES = ("server", "router", "cluster", "memory_tiers", "experts", "benchmarks", "scripts")
 
 HEAD = """# Module map
 

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from cluster.errors import ClusterError
 from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
@@ -13,6 +14,7 @@ from server.cli.arguments import Parent
 from server.cli.bench import engine, gateway, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
+from server.cli.cluster import simulate as cluster_simulate
 from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
 from server.cli.tiers import simulate, verbs
 from server.config.settings import SettingsError
@@ -26,7 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = given.run
         return run(given)
-    except (SettingsError, ExpertsError, TiersError, RouterError, DatabaseError, OperatorError) as error:
+    except (
+        ClusterError,
+        SettingsError,
+        ExpertsError,
+        TiersError,
+        RouterError,
+        DatabaseError,
+        OperatorError,
+    ) as error:
         print(f"coe: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
@@ -57,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     tiers = _group(verb, "tiers", "look into the memory tiers, and order")
     for room in (verbs, simulate):
         room.add_to(tiers)
+    cluster = _group(verb, "cluster", "many nodes as one")
+    cluster_simulate.add_to(cluster)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
     for room in (switch, policies, engine, decisions, gateway, routers):
         room.add_to(bench)

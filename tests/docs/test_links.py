@@ -11,6 +11,7 @@ from tests.docs.markdown import ROOT, anchors, links, pages, spans
 TOP = (
     "server",
     "router",
+    "cluster",
     "memory_tiers",
     "experts",
     "benchmarks",

@@ -21,7 +21,7 @@ from experts.errors import EngineStartFailed
 from server.engine_factory import check_installed
 from tests.server.conftest import EXPERTS, ROOT
 
-PACKAGES = ("server", "router", "memory_tiers", "experts")
+PACKAGES = ("server", "router", "cluster", "memory_tiers", "experts")
 
 
 @dataclass(frozen=True, slots=True)

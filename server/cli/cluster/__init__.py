@@ -1,0 +1,1 @@
+"""The verbs of ``coe cluster``. May import cli."""
