@@ -163,28 +163,58 @@ def test_clients_that_leave_give_everything_back(gateway: GatewayProcess) -> Non
     eventually(lambda: gateway.total("coe_engine_requests{") == 0, "the engine holds no request")
 
 
+def test_a_core_that_is_stopped_costs_those_who_wait_their_own_time_and_no_answer_under_way(
+    gateway: GatewayProcess, alone: Mapping[tuple[str, str], str]
+) -> None:
+    key = next(iter(alone))
+
+    async def stop() -> tuple[str, str, str]:
+        async with gateway.async_client() as client:
+            begun = asyncio.Event()
+            under_way = asyncio.create_task(long_stream(client, begun, 200))
+            await begun.wait()
+            core = _engine_core(gateway)
+            core.suspend()
+            try:
+                hurried = client.with_options(default_headers={"x-coe-timeout-s": "1"}, max_retries=0)
+                with pytest.raises(openai.APIStatusError) as timed_out:
+                    await hurried.chat.completions.create(
+                        model=key[0], messages=[{"role": "user", "content": key[1]}], max_tokens=1
+                    )
+            finally:
+                core.resume()
+            return str(timed_out.value.code), await streamed(client, *key), await under_way
+
+    code, answer, ended = asyncio.run(stop())
+    assert code == "request_timeout"
+    assert answer == alone[key]
+    assert ended == "ended as if nothing had happened"
+
+
+async def long_stream(client: openai.AsyncOpenAI, begun: asyncio.Event, tokens: int) -> str:
+    """Reads a stream to its end, and returns the code of the error that it ends with, if any."""
+    stream = await client.chat.completions.create(
+        model="general",
+        messages=[{"role": "user", "content": "Tell me a very long story."}],
+        max_tokens=tokens,
+        stream=True,
+        extra_body={"ignore_eos": True},
+    )
+    try:
+        async for _ in stream:
+            begun.set()
+    except openai.APIError as error:
+        return str(error.code)
+    return "ended as if nothing had happened"
+
+
 def test_killing_the_engine_costs_time_and_streams_under_way_but_no_request_not_yet_begun(
     gateway: GatewayProcess, alone: Mapping[tuple[str, str], str]
 ) -> None:
-    async def long_stream(client: openai.AsyncOpenAI, begun: asyncio.Event) -> str:
-        stream = await client.chat.completions.create(
-            model="general",
-            messages=[{"role": "user", "content": "Tell me a very long story."}],
-            max_tokens=1900,
-            stream=True,
-            extra_body={"ignore_eos": True},
-        )
-        try:
-            async for _ in stream:
-                begun.set()
-        except openai.APIError as error:
-            return str(error.code)
-        return "ended as if nothing had happened"
-
     async def kill() -> tuple[str, list[str], int]:
         async with gateway.async_client() as client:
             begun = asyncio.Event()
-            under_way = asyncio.create_task(long_stream(client, begun))
+            under_way = asyncio.create_task(long_stream(client, begun, 1900))
             await begun.wait()
             _engine_core(gateway).kill()
             not_begun = [asyncio.create_task(streamed(client, *key)) for key in list(alone)[:6]]
