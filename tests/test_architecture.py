@@ -89,7 +89,16 @@ SERVER = {
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
-    "cli.main": {"cli", "cli.bench", "cli.cluster", "cli.router", "cli.tiers", "config", "operator_api", "storage"},
+    "cli.main": {
+        "cli",
+        "cli.bench",
+        "cli.cluster",
+        "cli.router",
+        "cli.tiers",
+        "config",
+        "operator_api",
+        "storage",
+    },
 }
 """Each folder of ``server``, and each of its own modules, with those that it imports."""
 

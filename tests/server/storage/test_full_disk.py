@@ -1,5 +1,6 @@
 """A disk that fills up under the databases of a gateway that serves, and has room again."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ def kept_in(folder: Path, settings: Settings) -> Settings:
 def fill(folder: Path) -> Path:
     """Leaves not a byte free, and returns the file to delete."""
     ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(4096))
+    with ballast.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
     return ballast
 
 
