@@ -28,10 +28,9 @@ def kept_in(folder: Path, settings: Settings) -> Settings:
 def fill(folder: Path) -> Path:
     """Leaves not a byte free, and returns the file to delete."""
     ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     return ballast
 
 
