@@ -1,5 +1,6 @@
 """The path of a request, however it came: admit, route, lease, stream, release."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 
@@ -19,7 +20,7 @@ from server.exchange.reply import Reply
 from server.resilience.timeouts import deadline
 from server.routing.routing import Routed
 from server.services import Services
-from server.transport.body_limits import check_request
+from server.transport.body_limits import LARGE, check_request
 from server.transport.disconnect import Disconnect, while_connected
 
 
@@ -71,6 +72,8 @@ class Exchange:
         terms = self._arrival.terms(caller)
         async with deadline(terms.timeouts.timeout_s, self.account.seconds):
             call = await self._read(caller, raw)
+            if len(raw) > LARGE:
+                await asyncio.sleep(0)  # others have their turn between reading it and writing it again
             await self._enter(call)
             await self._serve(call, caller, terms)
 

@@ -15,7 +15,7 @@ from server.transport.media_hosts import check_media
 
 Beside = Callable[[Callable[[], Structure]], Awaitable[Structure]]
 """Does work beside the event loop."""
-_LARGE = 2**16
+LARGE = 2**16
 """Bytes. What a larger body is made of is counted beside the event loop; a smaller one takes a millisecond at
 most, and is counted only where its brackets could be too many."""
 
@@ -49,7 +49,7 @@ async def read_json(request: Request, config: ServerConfig, count: Beside) -> by
     check_content_type(request)
     raw = await read_body(request, config.max_body)
     limits = config.limits
-    if len(raw) > _LARGE:
+    if len(raw) > LARGE:
         structure = await count(lambda: structure_of(raw))
         check_structure(structure, limits)
         gate: AdmissionGate = request.scope[ADMISSION_GATE]
