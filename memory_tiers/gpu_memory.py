@@ -6,6 +6,15 @@ from experts.errors import MemoryUnknown
 def gpus_here() -> list[int]:
     """Lists the memory of all GPUs of the machine, in the order of the PCI bus; none where there is no
     driver. Raises MemoryUnknown without nvidia-ml-py."""
+    return [total for total, _ in _totals_and_used()]
+
+
+def used_here() -> list[int]:
+    """Lists the bytes of each GPU that are used now, by whatever process. Raises MemoryUnknown."""
+    return [used for _, used in _totals_and_used()]
+
+
+def _totals_and_used() -> list[tuple[int, int]]:
     try:
         import pynvml
     except ImportError as error:
@@ -18,7 +27,8 @@ def gpus_here() -> list[int]:
         return []
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
-        return [int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles]
+        found = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
+        return [(int(memory.total), int(memory.used)) for memory in found]
     except pynvml.NVMLError as error:
         raise MemoryUnknown(
             f"NVML does not say what GPUs have ({error}); coe plan can be told, as --gpus 8x80GB"

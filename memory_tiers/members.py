@@ -28,16 +28,17 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family's engine, with ``Engine.resident_limit`` and ``Engine.held_bytes``."""
+    """A family's engine, with ``Engine.resident_limit``, ``Engine.held_bytes`` and ``Engine.devices``."""
 
     name: str
     resident_limit: int | None
     held: int = 0
+    devices: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, engine: Engine) -> "Family":
         """Takes what the tiers need from an engine."""
-        return cls(engine.family, engine.resident_limit, engine.held_bytes)
+        return cls(engine.family, engine.resident_limit, engine.held_bytes, engine.devices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@
 2. On CPU device and host are the same memory. Where all experts fit on the device they do, and the host has
    what is left; else each has half, but the device enough for what never leaves it and one expert beside.
    What the host cannot use is the device's.
-3. On CUDA the device has what the node's plan gives to experts (``memory_tiers.planning``).
+3. On CUDA each GPU has what the node's plan gives to experts there (``memory_tiers.planning``).
 4. The host never has more than shared memory can take, or than all experts fill, with one of them there twice
    (as checkpoint and as the image being made of it). A host that holds no expert has nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pydantic import ByteSize
@@ -61,13 +61,13 @@ class FamilyNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The memory that is free, read once at the start. ``gpus``: what the node's plan gives to experts; None
-    on CPU."""
+    """The memory that is free, read once at the start. ``gpus``: what the node's plan gives to experts on
+    each GPU; empty on CPU."""
 
     platform: Platform
     memory: Room
     shared: Room
-    gpus: Room | None = None
+    gpus: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,12 @@ def sized(settings: TiersSettings, families: Sequence[FamilyNeeds], machine: Mac
         device, host = _split_main_memory(settings, needs, free, most)
     else:
         device, host = 0, needs.usable(min(free, most))
-    if machine.gpus is not None:
-        device = machine.gpus.bytes
-        why.append(f"{machine.gpus.bytes:,} are the device's ({machine.gpus.source})")
-    return Sized(_with(settings, device, host), "; ".join(why))
+    if machine.gpus:
+        device = sum(machine.gpus.values())
+        shown = ", ".join(f"{size:,} on GPU {number}" for number, size in machine.gpus.items())
+        why.append(f"{shown} are the device's (planned, not measured)")
+    placed = all(family.config.devices for family in families)  # else nobody knows what a GPU bears
+    return Sized(_with(settings, device, host, machine.gpus if placed else {}), "; ".join(why))
 
 
 def _split_main_memory(settings: TiersSettings, needs: "_Needs", free: int, most: int) -> tuple[int, int]:
@@ -189,10 +191,11 @@ def _largest_form(expert: Expert, config: FamilyConfig, platform: Platform) -> i
     return max(expert.weights_bytes, image)
 
 
-def _with(settings: TiersSettings, device: int, host: int) -> TiersConfig:
+def _with(settings: TiersSettings, device: int, host: int, gpus: Mapping[int, int]) -> TiersConfig:
     """Puts these numbers where the settings say auto."""
     found: Mapping[str, object] = {
         **dict(settings),
+        "devices": gpus if settings.device == "auto" else settings.devices,
         "device": ByteSize(max(0, device)) if settings.device == "auto" else settings.device,
         "host": ByteSize(max(0, host)) if settings.host == "auto" else settings.host,
     }

@@ -52,6 +52,16 @@ class TierStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuStatus:
+    """One GPU with a budget of its own. ``used_bytes``: charged for experts and adapters; KV pools, contexts
+    and graphs are beside."""
+
+    number: int
+    used_bytes: int
+    capacity_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class MoveProgress:
     """A move under way. ``done``: the share of its bytes that has arrived where that can be seen (a read from
     disk), else the share of the time that such moves took before; None where nothing is known.

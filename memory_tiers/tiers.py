@@ -1,9 +1,10 @@
 """The three memory tiers and their budgets."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ByteSize, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import ByteSize, Field, PlainValidator, TypeAdapter, ValidationError, model_validator
 
 from experts.spec import Strict
 
@@ -39,8 +40,12 @@ class TiersSettings(Strict):
     """Says how much of each tier experts may fill and how many requests may wait, as configured."""
 
     device: Budget
-    """Memory for weights on the device, over all engines. KV pools are not in it: see ``kv_cache``. auto:
-    what is free at the start, less what the engines need beside weights."""
+    """Memory for weights on the device, over all engines and GPUs. KV pools are not in it: see ``kv_cache``.
+    auto: what is free at the start, less what the engines need beside weights; with GPUs, on each of them."""
+    devices: Mapping[int, ByteSize] = Field(default_factory=dict)
+    """Memory for weights on each GPU, by its number, in place of ``device``: an expert is charged to the GPUs
+    that its family's engine computes on, so that no GPU is filled with what another has room for. Every
+    family then says its ``devices``."""
     host: Budget = ByteSize(0)
     """Shared memory for copies of weights, the tier that a device load reads from. 0: no host tier. auto:
     what is free at the start and the device does not take, at most what ``/dev/shm`` has or all experts
@@ -77,9 +82,29 @@ class TiersSettings(Strict):
     max_queue_per_expert: int | None = Field(default=None, ge=0)
     """Tickets that may wait for one expert; absent means as many as in all."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _device_is_their_sum(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not given.get("devices") or "device" in given:
+            return given
+        devices = given["devices"]
+        sizes = devices.values() if isinstance(devices, Mapping) else ()
+        return {**given, "device": sum(int(size_of(size)) for size in sizes)}
+
+    @model_validator(mode="after")
+    def _device_goes_with_devices(self) -> Self:
+        if self.devices and self.device != sum(self.devices.values()):
+            raise ValueError("give device or devices, not both: device is then the sum of devices")
+        return self
+
 
 class TiersConfig(TiersSettings):
     """Is TiersSettings once every budget is in bytes (``memory_tiers.sizing``)."""
 
     device: ByteSize
     host: ByteSize = ByteSize(0)
+
+    @property
+    def device_parts(self) -> Mapping[int, int]:
+        """The budgets of the device: of each GPU by its number, or one, as number 0."""
+        return {number: int(size) for number, size in self.devices.items()} or {0: int(self.device)}

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from experts.engines.engine import Engine
 from experts.engines.nursery import Nurseries
-from experts.memory.machine_memory import Room, memory
+from experts.memory.machine_memory import memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
@@ -196,5 +196,4 @@ def _machine(node: NodePlan | None) -> Machine:
     """Raises MemoryUnknown."""
     if node is None:
         return Machine("cpu", memory(), shared_memory())
-    gpus = Room(node.device, f"the plan for {len(node.gpus)} GPUs, not measured")
-    return Machine("cuda", memory(), shared_memory(), gpus)
+    return Machine("cuda", memory(), shared_memory(), node.device_parts)

@@ -84,6 +84,12 @@ class Engine(Protocol):
         expert's."""
         ...
 
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """The numbers of the GPUs that it computes on, where these are configured; an expert takes an equal
+        part of each."""
+        ...
+
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         """Starts with ``expert`` resident, reading ``weights`` (a folder as in ``Expert.folder``), warmed up.
 

@@ -22,10 +22,13 @@ class SimulatedEngine:
         speeds: SimulationConfig,
         sleep: Sleep = asyncio.sleep,
         task: Task = "generate",
+        devices: tuple[int, ...] = (),
     ) -> None:
-        """``task``: ``embed`` gives vectors that tell one text from another and no more."""
+        """``task``: ``embed`` gives vectors that tell one text from another and no more. ``devices``: as of
+        ``Engine``; none of them is needed."""
         self._family = family
         self._task = task
+        self._devices = devices
         self._speeds = speeds
         self._sleep = sleep
         self._state: EngineState = "stopped"
@@ -41,6 +44,10 @@ class SimulatedEngine:
     @property
     def family(self) -> str:
         return self._family
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        return self._devices
 
     @property
     def state(self) -> EngineState:

@@ -37,6 +37,7 @@ def environment(config: FamilyConfig, mode: VllmMode, platform: str) -> Mapping[
         more["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", "2000")
     if config.devices:
         more["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in config.devices)
+        more["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the numbers that NVML, plans and budgets have
     if mode == "lora":
         more["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # likewise
     if mode != "plain":

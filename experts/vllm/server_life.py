@@ -66,6 +66,10 @@ class ServerLife(ABC):
         return self._family
 
     @property
+    def devices(self) -> tuple[int, ...]:
+        return self._config.devices[: self._config.tensor_parallel_size]
+
+    @property
     def state(self) -> EngineState:
         return self._state
 

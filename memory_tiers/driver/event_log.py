@@ -22,6 +22,7 @@ from memory_tiers.tiers import TiersConfig
 log = logging.getLogger("coe.tiers")
 
 VERSION = 2
+_FAMILY = TypeAdapter(Family)
 _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
 
 
@@ -130,7 +131,7 @@ def _state(made_of: Any) -> TierState:
     if made_of["version"] != VERSION:
         raise ValueError(f"version {made_of['version']}, this program writes {VERSION}")
     members = [Member(**member) for member in made_of["members"]]
-    families = [Family(**family) for family in made_of["families"]]
+    families = [_FAMILY.validate_python(family) for family in made_of["families"]]
     return TierState(TiersConfig.model_validate(made_of["config"]), members, families)
 
 

@@ -32,7 +32,15 @@ from memory_tiers.members import Family, Member
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import Observation
 from memory_tiers.state.state_machine import TierState
-from memory_tiers.status import ExpertStatus, MoveProgress, OpenCounts, PrefetchCounts, Readiness, TierStatus
+from memory_tiers.status import (
+    ExpertStatus,
+    GpuStatus,
+    MoveProgress,
+    OpenCounts,
+    PrefetchCounts,
+    Readiness,
+    TierStatus,
+)
 from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
@@ -153,6 +161,10 @@ class TierManager:
     def usage(self) -> tuple[TierStatus, ...]:
         """Describes device, host and disk."""
         return self._state.status.tiers()
+
+    def gpus(self) -> tuple[GpuStatus, ...]:
+        """Describes each GPU that has a budget of its own."""
+        return self._state.status.gpus()
 
     def counts(self) -> OpenCounts:
         """Counts what waits, what is leased and what moves."""

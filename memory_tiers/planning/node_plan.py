@@ -114,6 +114,17 @@ class NodePlan:
         """Whether a GPU has less memory than it would need, were every figure exact."""
         return bool(self.short) or any(gpu.free < 0 for gpu in self.gpus)
 
+    @property
+    def device_parts(self) -> dict[int, int]:
+        """Bytes for experts on each GPU that has an engine: those of the plan, and what it leaves above the
+        reserve."""
+        return {
+            plan.gpu.number: sum(share.weights for share in plan.shares)
+            + max(0, plan.free - round(plan.gpu.bytes * RESERVE))
+            for plan in self.gpus
+            if plan.shares
+        }
+
     def utilization(self, family: FamilyPlan) -> float:
         """vLLM's ``--gpu-memory-utilization`` of an engine: the largest share of a GPU that it takes, which
         vLLM wants free when it starts, rounded down."""

@@ -50,7 +50,8 @@ class ConfiguredMembers:
         records = self._records
         served = {member.family for member in members.values()}
         running = [
-            Family(record.family, record.resident_limit, record.held) for record in records.engines.values()
+            Family(record.family, record.resident_limit, record.held, record.parts)
+            for record in records.engines.values()
         ]
         config = self._config.model_copy(
             update={

@@ -1,8 +1,9 @@
 """Checks what must hold after every event, numbered as in the design."""
 
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.records.ledger import Copy, Ledger
+from memory_tiers.state.records.ledger import Copy, Ledger, Part
 from memory_tiers.state.records.records import Records
+from memory_tiers.tiers import Presence
 
 
 def check(records: Records) -> None:
@@ -14,8 +15,7 @@ def check(records: Records) -> None:
         _check_expert(records, expert)
     for engine in records.engines.values():
         _check_engine(engine)
-    held = sum(engine.held for engine in records.engines.values() if engine.holds)
-    assert records.device.held == held, f"engines hold {held}, not {records.device.held}"
+    _check_held(records)
     # 3. Every open ticket is in exactly one place.
     open_tickets = [
         ticket for expert in records.experts.values() for ticket in (*expert.waiting, *expert.leases)
@@ -28,14 +28,25 @@ def check(records: Records) -> None:
     assert records.staging is not None or not records.aborting, "nothing is there to be aborted"
 
 
+def _check_held(records: Records) -> None:
+    for number, part in records.device.parts.items():
+        engines = [engine for engine in records.engines.values() if engine.holds and number in engine.parts]
+        held = sum(engine.held // len(engine.parts) for engine in engines)
+        assert part.held == held, f"engines hold {held}, not {part.held}, of part {number}"
+
+
 def _check_ledger(ledger: Ledger, copies: list[Copy]) -> None:
-    charged = sum(copy.charged for copy in copies)
-    arriving = sum(copy.charged for copy in copies if copy.presence == "arriving")
-    assert ledger.arriving == arriving, repr(ledger)
-    assert ledger.used == ledger.held + charged, f"{ledger!r} does not add up"
-    assert ledger.leaving == sum(copy.charged for copy in copies if copy.presence == "leaving"), repr(ledger)
-    assert ledger.used <= ledger.capacity + ledger.excess, f"{ledger!r} is over its budget"
-    assert ledger.excess == 0 or ledger.used > ledger.capacity, f"{ledger!r} keeps an old excess"
+    for number, part in ledger.parts.items():
+        there = [copy for copy in copies if number in copy.parts]
+        _check_part(ledger, part, [(copy.presence, copy.charged // len(copy.parts)) for copy in there])
+
+
+def _check_part(ledger: Ledger, part: Part, shares: list[tuple[Presence, int]]) -> None:
+    assert part.arriving == sum(share for presence, share in shares if presence == "arriving"), repr(ledger)
+    assert part.leaving == sum(share for presence, share in shares if presence == "leaving"), repr(ledger)
+    assert part.used == part.held + sum(share for _, share in shares), f"{ledger!r} does not add up"
+    assert part.used <= part.capacity + part.excess, f"{ledger!r} is over its budget"
+    assert part.excess == 0 or part.used > part.capacity, f"{ledger!r} keeps an old excess"
 
 
 def _check_expert(records: Records, expert: ExpertRecord) -> None:

@@ -107,7 +107,7 @@ class Outcomes:
         for expert in [*engine.residents.values()]:
             self._records.leave_device(expert)
         if engine.holds:
-            self._records.device.hold(-engine.held)
+            self._records.device.hold(-engine.held, engine.parts)
         engine.state, engine.stopping, engine.holds = "stopped", False, False
         if not engine.members:
             del self._records.engines[engine.family]

@@ -35,6 +35,8 @@ class Revisions:
         records = self._records
         if records.closing:
             raise OrderRefused("the server is shutting down: change what it serves when it runs again")
+        if revision.device is not None and records.by_gpu:
+            raise OrderRefused("tiers.device: GPUs have budgets of their own: restart with others")
         for name in revision.removed:
             self._configured.record(name)
         for member in revision.changed:

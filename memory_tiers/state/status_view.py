@@ -2,7 +2,7 @@
 
 from memory_tiers.state.records.demand import Demand
 from memory_tiers.state.records.records import Records
-from memory_tiers.status import EngineStatus, ExpertStatus, OpenCounts, PrefetchCounts, TierStatus
+from memory_tiers.status import EngineStatus, ExpertStatus, GpuStatus, OpenCounts, PrefetchCounts, TierStatus
 from memory_tiers.tiers import Tier, TiersConfig
 
 
@@ -89,6 +89,11 @@ class StatusView:
             TierStatus("host", host.used, host.arriving, host.capacity),
             TierStatus("disk", on_disk, 0, self._config.disk),
         )
+
+    def gpus(self) -> tuple[GpuStatus, ...]:
+        """Describes each GPU that has a budget of its own."""
+        parts = self._records.device.parts.items() if self._records.by_gpu else ()
+        return tuple(GpuStatus(number, part.used, part.capacity) for number, part in parts)
 
     def engines(self) -> tuple[EngineStatus, ...]:
         """Describes each engine."""

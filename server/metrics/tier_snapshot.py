@@ -1,6 +1,7 @@
 """Prometheus series of how the tiers and engines are now, collected when they are scraped."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry
@@ -9,8 +10,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from experts.engines.engine import EngineState, EngineStatistics
+from experts.errors import MemoryUnknown
 from memory_tiers.driver.manager import TierManager
-from memory_tiers.status import EngineStatus, ExpertStatus, MoveProgress, TierStatus
+from memory_tiers.gpu_memory import used_here
+from memory_tiers.status import EngineStatus, ExpertStatus, GpuStatus, MoveProgress, TierStatus
 from server.metrics.tiers import TIERS
 
 ENGINE_STATES: tuple[EngineState, ...] = get_args(EngineState)
@@ -43,7 +46,11 @@ class Followed:
 class TierSnapshot(Collector):
     """Has the experts and families that were configured when it was taken, and no others."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, used_here: Callable[[], list[int]] = used_here) -> None:
+        """``used_here``: asks the driver what is used of each GPU; only where GPUs have budgets."""
+        self._used_here = used_here
+        self._gpus: tuple[GpuStatus, ...] = ()
+        self._gpus_used: list[int] = []
         self._usage: tuple[TierStatus, ...] = ()
         self._experts: tuple[ExpertStatus, ...] = ()
         self._moves: Mapping[Labels, MoveProgress] = {}
@@ -62,6 +69,9 @@ class TierSnapshot(Collector):
     def take(self, tiers: TierManager, statistics: Mapping[str, EngineStatistics]) -> None:
         """``statistics``: of the engines that answer."""
         self._usage, self._experts = tiers.usage(), tiers.status()
+        self._gpus = tiers.gpus()
+        with contextlib.suppress(MemoryUnknown):  # what is charged is known all the same
+            self._gpus_used = self._used_here() if self._gpus else []
         self._moves = {
             (move.expert, move.source, move.target, move.reason): move for move in tiers.progress()
         }
@@ -101,6 +111,7 @@ class TierSnapshot(Collector):
         yield _gauge(
             "coe_tier_capacity_bytes", "Budget of a tier; absent where there is none", tier, capacity
         )
+        yield from self._gpu_families()
         tiers = [((each.expert, tier), each.tier == tier) for each in self._experts for tier in TIERS]
         meaning = "1 at the fastest tier that holds the expert, 0 at the others"
         yield _gauge("coe_expert_tier", meaning, ("expert", "tier"), tiers)
@@ -108,6 +119,16 @@ class TierSnapshot(Collector):
         yield _gauge("coe_leases", "Leases held now", expert, leases)
         waiting = [((each.expert,), each.waiting) for each in self._experts]
         yield _gauge("coe_waiting", "Tickets that wait now", expert, waiting)
+
+    def _gpu_families(self) -> Iterator[Metric]:
+        gpu = ("gpu",)
+        charged = [((str(each.number),), each.used_bytes) for each in self._gpus]
+        yield _gauge("coe_gpu_charged_bytes", "Bytes charged to a GPU for experts and adapters", gpu, charged)
+        budgets = [((str(each.number),), each.capacity_bytes) for each in self._gpus]
+        yield _gauge("coe_gpu_budget_bytes", "Budget of a GPU for experts and adapters", gpu, budgets)
+        used = [((str(number),), used) for number, used in enumerate(self._gpus_used)]
+        meaning = "Bytes of a GPU that are used, by any process and for anything, as its driver says"
+        yield _gauge("coe_gpu_memory_used_bytes", meaning, gpu, used)
 
     def _move_families(self) -> Iterator[Metric]:
         seconds = [(labels, move.seconds) for labels, move in self._moves.items()]

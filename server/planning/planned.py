@@ -25,7 +25,7 @@ from server.planning.demands import demands_of
 log = logging.getLogger("coe.plan")
 UTILIZATION = "--gpu-memory-utilization"
 CHOSEN = ("max_model_len", "kv_cache", "max_num_seqs")
-"""The fields of a family that are chosen where they are left out."""
+"""The fields of a family that are chosen where they are left out; with GPUs ``devices`` is, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,13 @@ def planned(settings: Settings) -> PlannedSettings:
     hold what is configured, CheckpointError where a model is not known, MemoryUnknown."""
     vllm = installed_vllm()
     gpus: tuple[Gpu, ...] = ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if vllm is not None and vllm.platform == "cuda":
         there = [Gpu(number, size) for number, size in enumerate(gpus_here())]
-        gpus = visible_first(there, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return on_gpus(settings, gpus) if gpus else PlannedSettings(in_main_memory(settings))
+        gpus = visible_first(there, visible)
+    if not gpus:
+        return PlannedSettings(in_main_memory(settings))
+    return on_gpus(settings, gpus, place=numbered(visible))
 
 
 def in_main_memory(settings: Settings) -> Settings:
@@ -78,8 +81,9 @@ def _readable(settings: Settings, family: str) -> tuple[FamilyDemand, ...]:
         return ()
 
 
-def on_gpus(settings: Settings, gpus: Sequence[Gpu]) -> PlannedSettings:
-    """Chooses sizes by the plan for ``gpus``. Raises PlanImpossible."""
+def on_gpus(settings: Settings, gpus: Sequence[Gpu], *, place: bool = True) -> PlannedSettings:
+    """Chooses sizes by the plan for ``gpus``, and with ``place`` each engine's GPUs. Raises
+    PlanImpossible."""
     demands = demands_of(settings, settings.families)
     if not demands:
         return PlannedSettings(settings)
@@ -87,7 +91,7 @@ def on_gpus(settings: Settings, gpus: Sequence[Gpu]) -> PlannedSettings:
     node = plan(demands, gpus, device)
     if not node.fits:
         _refuse_or_warn(node, demands, gpus, device)
-    chosen = {family.name: _of_plan(family, node) for family in node.families}
+    chosen = {family.name: _of_plan(family, node, place) for family in node.families}
     for family in node.families:
         _say(family.name, family.demand.config, chosen[family.name], family.notes)
     return PlannedSettings(_with(settings, chosen), node)
@@ -108,12 +112,14 @@ def as_before(new: Settings, old: Settings) -> Settings:
 
 def _kept(new: FamilyConfig, old: FamilyConfig) -> dict[str, object]:
     kept: dict[str, object] = {field: getattr(old, field) for field in CHOSEN if getattr(new, field) is None}
+    if not new.devices:
+        kept["devices"] = old.devices
     if old.extra_args[:1] == (UTILIZATION,) and old.extra_args[2:] == new.extra_args:
         kept["extra_args"] = old.extra_args
     return kept
 
 
-def _of_plan(family: FamilyPlan, node: NodePlan) -> dict[str, object]:
+def _of_plan(family: FamilyPlan, node: NodePlan, place: bool) -> dict[str, object]:
     """An engine asks vLLM for its part of a GPU alone: vLLM wants 0.92 of it free by default, also where the
     KV pool's bytes are given (``v1/worker/gpu_worker.py``)."""
     given = family.demand.config.extra_args
@@ -122,6 +128,7 @@ def _of_plan(family: FamilyPlan, node: NodePlan) -> dict[str, object]:
         "max_model_len": family.max_model_len,
         "kv_cache": ByteSize(family.kv_cache),
         "max_num_seqs": family.max_num_seqs,
+        "devices": family.devices if place else family.demand.config.devices,
         "extra_args": given if asked else (UTILIZATION, f"{node.utilization(family):.2f}", *given),
     }
 
@@ -147,6 +154,12 @@ def _with(settings: Settings, chosen: Mapping[str, Mapping[str, object]]) -> Set
         for name, family in settings.families.items()
     }
     return settings.model_copy(update={"families": families})
+
+
+def numbered(visible: str | None) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES names GPUs by their numbers, or does not choose among them. Others (by
+    UUID, parts of one) are left to CUDA: an engine is then on those that it finds."""
+    return all(word.strip().isdecimal() for word in (visible or "").split(",") if word.strip())
 
 
 def visible_first(gpus: Sequence[Gpu], visible: str | None) -> tuple[Gpu, ...]:

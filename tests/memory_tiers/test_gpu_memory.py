@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from experts.errors import MemoryUnknown
-from memory_tiers.gpu_memory import gpus_here
+from memory_tiers.gpu_memory import gpus_here, used_here
 
 
 class NvmlError(Exception):
@@ -26,7 +26,7 @@ def library(monkeypatch: pytest.MonkeyPatch, sizes: list[int] | None) -> list[st
     def told(handle: int) -> SimpleNamespace:
         if sizes is None or sizes[handle] < 0:
             raise NvmlError("GPU is lost")
-        return SimpleNamespace(total=sizes[handle])
+        return SimpleNamespace(total=sizes[handle], used=sizes[handle] // 4)
 
     nvml = SimpleNamespace(
         NVMLError=NvmlError,
@@ -44,6 +44,7 @@ def test_each_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = library(monkeypatch, [80, 24])
     assert gpus_here() == [80, 24]
     assert calls == ["init", "shutdown"]
+    assert used_here() == [20, 6]
 
 
 def test_without_a_driver_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

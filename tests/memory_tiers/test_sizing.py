@@ -46,7 +46,9 @@ def cpu(free: int, shared: int = PLENTY) -> Machine:
 
 
 def cuda(free: int, gpus: int, shared: int = PLENTY) -> Machine:
-    return Machine("cuda", Room(free, "meminfo"), Room(shared, "/dev/shm"), Room(gpus, "a plan"))
+    return Machine(
+        "cuda", Room(free, "meminfo"), Room(shared, "/dev/shm"), {0: gpus // 2, 1: gpus - gpus // 2}
+    )
 
 
 def budgets(
@@ -140,6 +142,13 @@ def test_on_cuda_the_device_has_what_the_plan_gives_to_experts() -> None:
     assert host == 5 * 1000 * MB
 
 
+def test_each_gpu_has_a_budget_where_every_family_says_its_gpus() -> None:
+    settings, machine = TiersSettings(device="auto", host="auto"), cuda(50 * GB, gpus=80 * GB)
+    placed = family(2, devices=(0, 1), tensor_parallel_size=2)
+    assert sized(settings, [placed], machine).config.device_parts == {0: 40 * GB, 1: 40 * GB}
+    assert sized(settings, [placed, family(2)], machine).config.device_parts == {0: 80 * GB}
+
+
 def test_on_cuda_the_host_is_bounded_by_main_memory_and_shared_memory() -> None:
     forty = family(40)
     assert budgets(forty, on=cuda(round(12 * GB / 0.9), gpus=80 * GB))[1] == 10 * GB
@@ -166,12 +175,12 @@ def test_the_reason_names_every_source_and_number() -> None:
         "50,000,000,000",
         "meminfo",
         "/dev/shm",
-        "a plan",
-        "80,000,000,000",
+        "planned, not measured",
+        "40,000,000,000 on GPU 1",
         f"{WORKER_BYTES:,}",
     ):
         assert part in why
-    assert "a plan" not in sized(settings, [family(2)], cpu(50 * GB)).why
+    assert "planned" not in sized(settings, [family(2)], cpu(50 * GB)).why
 
 
 def test_what_else_is_configured_stays(tmp_path: Path) -> None:

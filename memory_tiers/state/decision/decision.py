@@ -71,8 +71,7 @@ class Decision:
         self._ordered_moves.carry_out()
         self._idle_rules.stop_engines()
         self._idle_rules.return_to_default()
-        if self._evictions.room < 0:
-            self._evictions.evict(self._evictions.make_room(None, 0, forced=True), None, "over_budget")
+        self._evictions.evict(self._evictions.shrink(), None, "over_budget")
         self._serve()
         self.prefetch.prefetch()
         self._evictions.end()
@@ -122,37 +121,50 @@ class Decision:
                 self._refuse(expert, f"its engine holds {engine.resident_limit} that cannot leave")
                 return False
             return True
-        size = needed_bytes(expert)
+        size, parts = needed_bytes(expert), expert.device.parts
         needs = max(0, size - replaced.device.charged) if replaced else size
-        if expert.restored and not expert.waiting and evictions.room < needs:
+        if expert.restored and not expert.waiting and not evictions.has_room(needs, parts):
             self._demand.unwant(expert)
             return False
-        before = evictions.room
-        victims = evictions.make_room(expert.name, needs, forced=self._overdue(expert))
-        if evictions.room < 0 and self._never_fits(expert, size):
-            self._refuse(
-                expert,
-                f"it needs {size:,} bytes on the device beside {self._immovable(expert):,} that cannot leave,"
-                f" over the budget of {records.device.capacity:,}: raise tiers.device",
-            )
+        before = {**evictions.room}
+        victims = evictions.make_room(expert, needs, forced=self._overdue(expert))
+        why = self._never_fits(expert, size) if evictions.short(parts) else None
+        if why is not None:
+            self._refuse(expert, why)
             evictions.room = before
             return False
         evictions.evict(victims, expert.name, "eviction")
-        has_room = evictions.room >= 0 and records.device.free >= needs
+        has_room = not evictions.short(parts) and records.device.fits(needs, parts)
         if has_room and not engine.occupied and not (replaced and replaced.leases):
             self._loads.begin(expert, _reason(expert), replaced)
         return True
 
-    def _never_fits(self, expert: ExpertRecord, size: int) -> bool:
-        return size + self._immovable(expert) > self._records.device.capacity
+    def _never_fits(self, expert: ExpertRecord, size: int) -> str | None:
+        """Says why ``size`` bytes of the expert have no room however long it waits; None where they may."""
+        parts = expert.device.parts
+        share = size // len(parts)
+        for number in parts:
+            immovable, capacity = self._immovable(expert, number), self._records.device.parts[number].capacity
+            if share + immovable > capacity:
+                where, setting = (
+                    (f"GPU {number}", "devices") if self._records.by_gpu else ("the device", "device")
+                )
+                return (
+                    f"it needs {share:,} bytes on {where} beside {immovable:,} that cannot leave, over the "
+                    f"budget of {capacity:,}: raise tiers.{setting}"
+                )
+        return None
 
-    def _immovable(self, expert: ExpertRecord) -> int:
-        """Counts the device bytes that will not become free however long the expert waits."""
-        engines = self._records.engines.values()
+    def _immovable(self, expert: ExpertRecord, part: int) -> int:
+        """Counts the bytes of a part of the device that will not become free however long the expert
+        waits."""
+        engines = [engine for engine in self._records.engines.values() if part in engine.parts]
         return sum(
-            engine.held for engine in engines if engine.holds and not _will_stop(engine, expert.engine)
+            engine.held // len(engine.parts)
+            for engine in engines
+            if engine.holds and not _will_stop(engine, expert.engine)
         ) + sum(
-            other.device.charged
+            other.device.charged // len(engine.parts)
             for engine in engines
             for other in engine.residents.values()
             if other.pinned or (other.stuck and not other.removed)

@@ -1,10 +1,11 @@
 """Chooses which experts leave the device to make room there, and has them leave."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from memory_tiers.actions import Move, MoveReason, StopEngine
 from memory_tiers.state.records.demand import Demand
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
+from memory_tiers.state.records.ledger import Parts, whole
 from memory_tiers.state.records.records import Records
 from memory_tiers.tiers import Tier, TiersConfig
 
@@ -14,8 +15,8 @@ for moving weights; no ticket waits long for the place of an unused one."""
 
 
 class Evictions:
-    """Chooses victims within one decision. ``room``: bytes that will be free on the device once all victims
-    have left, less what was set aside for the experts served so far.
+    """Chooses victims within one decision. ``room``: bytes that will be free on each part of the device once
+    all victims have left, less what was set aside for the experts served so far.
 
     *Minimum residency.* An expert is no victim before it has been on the device for some time, except of one
     that has been waited for longer than ``max_wait_s``: without it two experts that are asked for in turn
@@ -28,7 +29,7 @@ class Evictions:
         self._max_wait_s = config.max_wait_s
         self._min_residency_s = config.min_residency_s
         self._previous: dict[str, str | None] = {}
-        self.room = 0
+        self.room: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Evictions room={self.room}>"
@@ -38,7 +39,7 @@ class Evictions:
         needed."""
         records = self._records
         self._previous, records.victims = records.victims, {}
-        self.room = records.device.free + records.device.leaving
+        self.room = {number: part.free + part.leaving for number, part in records.device.parts.items()}
 
     def end(self) -> None:
         """Grants the tickets of experts that are no victims any more."""
@@ -51,7 +52,7 @@ class Evictions:
     def send_away(self, expert: ExpertRecord, reason: MoveReason) -> None:
         """Has the expert leave, once it has no leases, though no other needs its place."""
         self._records.victims[expert.name] = None
-        self.room += expert.device.charged
+        self._add(expert.device.charged, expert.device.parts)
         self.evict([expert], None, reason)
 
     def choose_replaced(self, expert: ExpertRecord, forced: bool) -> ExpertRecord | None:
@@ -68,34 +69,41 @@ class Evictions:
         self._records.victims[victim.name] = expert.name
         return victim
 
-    def make_room(self, rival: str | None, needs: int, *, forced: bool) -> list[ExpertRecord]:
-        """Chooses victims until ``needs`` bytes are free or will be, and sets those bytes aside. ``forced``:
-        also experts within their minimum residency."""
-        self.room -= needs
-        victims: list[ExpertRecord] = []
-        while self.room < 0:
-            victim = self._victim(forced)
-            if victim is None:
-                break
-            self._choose(victim, rival, victims)
-        return victims
+    def short(self, parts: Iterable[int]) -> set[int]:
+        """Tells which of ``parts`` have no room for what was set aside there."""
+        return {number for number in parts if self.room[number] < 0}
+
+    def has_room(self, needs: int, parts: Parts) -> bool:
+        """Whether ``needs`` bytes are free on ``parts``, or will be, beside what was set aside."""
+        share = whole(needs, parts) // len(parts)
+        return all(self.room[number] >= share for number in parts)
+
+    def shrink(self) -> list[ExpertRecord]:
+        """Chooses victims until no part of the device is over its budget."""
+        return self._choose_for(None, tuple(self.room), forced=True)
+
+    def make_room(self, rival: ExpertRecord, needs: int, *, forced: bool) -> list[ExpertRecord]:
+        """Chooses victims until ``needs`` bytes are free or will be where ``rival`` goes, and sets those
+        bytes aside. ``forced``: also experts within their minimum residency."""
+        self._add(-whole(needs, rival.device.parts), rival.device.parts)
+        return self._choose_for(rival.name, rival.device.parts, forced)
 
     def make_room_of_idle(
-        self, rival: str, needs: int, worth_it: Callable[[ExpertRecord], bool]
+        self, rival: ExpertRecord, needs: int, worth_it: Callable[[ExpertRecord], bool]
     ) -> list[ExpertRecord] | None:
         """Makes room like ``make_room``, but only of experts without leases that are ``worth_it``. None, with
         no victim chosen, where they are not enough."""
-        before = self.room
-        self.room -= needs
+        before, parts = {**self.room}, rival.device.parts
+        self._add(-whole(needs, parts), parts)
         victims: list[ExpertRecord] = []
-        while self.room < 0:
-            victim = self._records.rankings.idle.first(lambda other: self._may_leave(other, forced=False))
+        while short := self.short(parts):
+            victim = self._first_idle_on(short)
             if victim is None or victim.engine.single_resident or not worth_it(victim):
                 for chosen in victims:
                     del self._records.victims[chosen.name]
                 self.room = before
                 return None
-            self._choose(victim, rival, victims)
+            self._choose(victim, rival.name, victims)
         return victims
 
     def evict(self, victims: Iterable[ExpertRecord], rival: str | None, reason: MoveReason) -> None:
@@ -135,17 +143,36 @@ class Evictions:
         chosen = resident.name in self._previous
         return bool(resident.leases), bool(resident.leases) and not chosen, rank, resident.last_used
 
+    def _choose_for(self, rival: str | None, parts: Parts, forced: bool) -> list[ExpertRecord]:
+        victims: list[ExpertRecord] = []
+        while short := self.short(parts):
+            victim = self._victim(forced, short)
+            if victim is None:
+                break
+            self._choose(victim, rival, victims)
+        return victims
+
     def _choose(self, victim: ExpertRecord, rival: str | None, victims: list[ExpertRecord]) -> None:
         self._records.victims[victim.name] = rival
-        self.room += victim.device.charged
+        self._add(victim.device.charged, victim.device.parts)
         victims.append(victim)
 
-    def _victim(self, forced: bool) -> ExpertRecord | None:
-        """Finds an expert without leases, else a victim of the decision before, so that a choice is kept,
-        else any with leases."""
+    def _add(self, size: int, parts: Parts) -> None:
+        for number in parts:
+            self.room[number] += size // len(parts)
+
+    def _first_idle_on(self, parts: Set[int]) -> ExpertRecord | None:
+        def fits(expert: ExpertRecord) -> bool:
+            return not parts.isdisjoint(expert.device.parts) and self._may_leave(expert, forced=False)
+
+        return self._records.rankings.idle.first(fits)
+
+    def _victim(self, forced: bool, parts: Set[int]) -> ExpertRecord | None:
+        """Finds an expert on ``parts`` without leases, else a victim of the decision before, so that a choice
+        is kept, else any with leases."""
 
         def fits(expert: ExpertRecord) -> bool:
-            return self._may_leave(expert, forced)
+            return not parts.isdisjoint(expert.device.parts) and self._may_leave(expert, forced)
 
         records, rankings = self._records, self._records.rankings
         kept = [records.experts[name] for name in self._previous if records.experts[name] in rankings.used]

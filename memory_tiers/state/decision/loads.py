@@ -30,7 +30,7 @@ class Loads:
             return
         else:
             if not engine.holds:
-                records.device.hold(engine.held)
+                records.device.hold(engine.held, engine.parts)
             engine.state, engine.starts, engine.holds = "starting", engine.starts + 1, True
             records.actions.append(StartEngine(engine.family, expert.name, source))
         expert.device.bytes = expert.device_bytes

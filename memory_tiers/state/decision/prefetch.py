@@ -120,11 +120,11 @@ class Prefetch:
         if tier == "host":
             return self._copies.prefetch(expert, worth_it)
         size = expert.device_bytes
-        victims = self._evictions.make_room_of_idle(expert.name, size, worth_it)
+        victims = self._evictions.make_room_of_idle(expert, size, worth_it)
         if victims is None:
             return False
         self._evictions.evict(victims, expert.name, "eviction")
-        if records.device.free >= size and not expert.engine.occupied:
+        if records.device.fits(size, expert.device.parts) and not expert.engine.occupied:
             self._loads.begin(expert, "prefetch")
         return True
 

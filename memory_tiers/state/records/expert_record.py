@@ -9,7 +9,7 @@ from experts.engines.engine import EngineState
 from memory_tiers.actions import MoveReason
 from memory_tiers.events import Priority
 from memory_tiers.move_costs import WEIGHT_OF_LATEST
-from memory_tiers.state.records.ledger import Copy
+from memory_tiers.state.records.ledger import ALL, Copy, Parts, whole
 from memory_tiers.state.records.recency_weighted_use import NEVER_USED
 from memory_tiers.tiers import Tier
 
@@ -19,7 +19,8 @@ NORMAL = PRIORITIES.index("normal")
 
 @dataclass(slots=True, eq=False)
 class EngineRecord:
-    """One engine. ``held``: bytes of the device that it takes while it runs, whichever experts are resident.
+    """One engine. ``held``: bytes of the device that it takes while it runs, whichever experts are resident,
+    in equal shares on its ``parts``.
     ``holds``: whether they are charged, from the beginning, or from its start if it came later, until it is
     stopped, and again from its next start. ``busy``: the expert of its one running move, or of its start."""
 
@@ -27,6 +28,7 @@ class EngineRecord:
     resident_limit: int | None
     held: int
     holds: bool
+    parts: Parts = (ALL,)
     members: dict[str, "ExpertRecord"] = field(default_factory=dict)
     state: EngineState = "stopped"
     detail: str = ""
@@ -197,4 +199,5 @@ class ExpertRecord:
     @property
     def device_bytes(self) -> int:
         """Bytes that it holds, or is expected to hold, on the device."""
-        return self.device.bytes if self.device.measured else round(self.weights_bytes * self.engine.scale)
+        size = self.device.bytes if self.device.measured else round(self.weights_bytes * self.engine.scale)
+        return whole(size, self.engine.parts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from memory_tiers.actions import AbortMove, Action, Move, MoveReason
 from memory_tiers.members import Family, Member
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.records.ledger import Copy, Ledger
+from memory_tiers.state.records.ledger import ALL, Copy, Ledger, whole
 from memory_tiers.state.records.policy import Policy
 from memory_tiers.state.records.rankings import Rankings
 from memory_tiers.state.records.recency_weighted_use import recency_weighted_use
@@ -32,6 +32,8 @@ class Records:
     device: Ledger
     host: Ledger
     rankings: Rankings
+    by_gpu: bool = False
+    """Whether the device has a budget for each GPU."""
     engines: dict[str, EngineRecord] = field(default_factory=dict)
     experts: dict[str, ExpertRecord] = field(default_factory=dict)
     tickets: dict[int, ExpertRecord] = field(default_factory=dict)
@@ -60,7 +62,9 @@ class Records:
         cls, config: TiersConfig, members: Sequence[Member], families: Sequence[Family], policy: Policy
     ) -> "Records":
         """Records the configured experts, all of them on disk, and their engines, which do not run."""
-        records = cls(Ledger(config.device), Ledger(config.host), Rankings(policy, config.ttl_s))
+        rankings = Rankings(policy, config.ttl_s)
+        by_gpu = bool(config.devices)
+        records = cls(Ledger(config.device_parts), Ledger(config.host), rankings, by_gpu=by_gpu)
         for family in families:
             records.add_engine(family, holds=True)
         for member in members:
@@ -69,15 +73,24 @@ class Records:
 
     def add_engine(self, family: Family, *, holds: bool) -> None:
         """Adds an engine. ``holds``: charge what it takes for itself from now on, not only from its start."""
-        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, family.held, holds)
+        parts = family.devices if self.by_gpu else (ALL,)
+        held = whole(family.held, parts)
+        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, held, holds, parts)
         if holds:
-            self.device.hold(family.held)
+            self.device.hold(held, parts)
 
     def add(self, member: Member) -> ExpertRecord:
         """Adds an expert of a family that is there."""
         engine, size = self.engines[member.family], member.weights_bytes
         expert = ExpertRecord(
-            member.name, engine, size, Copy(size), Copy(size), member.pinned, member.default, member.ttl_s
+            member.name,
+            engine,
+            size,
+            Copy(size, parts=engine.parts),
+            Copy(size),
+            member.pinned,
+            member.default,
+            member.ttl_s,
         )
         self.experts[member.name] = engine.members[member.name] = expert
         return expert

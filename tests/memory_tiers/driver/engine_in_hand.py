@@ -45,6 +45,10 @@ class EngineInHand:
     def held_bytes(self) -> int:
         return self.held
 
+    @property
+    def devices(self) -> tuple[int, ...]:
+        return ()
+
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         self.calls.append(f"start {expert.name}")
         self._state = "starting"

@@ -35,7 +35,7 @@ def recorded(path: Path, seed: int) -> World:
     world = a_world(random.Random(seed), failing=0.2, surprise=0.5)
     members = [*world.members.values()]
     families = [
-        Family(engine.family, engine.resident_limit, engine.held)
+        Family(engine.family, engine.resident_limit, engine.held, engine.parts)
         for engine in world.state._records.engines.values()
     ]
     state = Recorded(world.state._config, members, families)

@@ -502,7 +502,7 @@ async def test_an_error_of_our_own_reaches_everybody_who_waits(
         house.engine.gate.clear()
         waiting = asyncio.create_task(house.manager.lease("b"))
         await house.until(lambda: house.manager.counts().waiting == 1)
-        house.manager._state._records.device.used += 1
+        house.manager._state._records.device.parts[0].used += 1
         for _ in range(CHECK_EVENTS):  # it looks at itself once in so many
             house.manager.foresee({})
         with pytest.raises(ManagerBroken):

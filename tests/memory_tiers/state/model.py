@@ -1,5 +1,7 @@
 """A second account of the tiers, kept from events and actions alone."""
 
+from collections.abc import Collection
+
 from memory_tiers.actions import Action, Forget, Grant, Move, Reject, StartEngine, StopEngine
 from memory_tiers.events import (
     EngineDied,
@@ -28,7 +30,8 @@ class Model:
     """Follows a TierState; ``take`` and ``compare`` after each of its events."""
 
     def __init__(self, config: TiersConfig, members: list[Member], families: list[Family]) -> None:
-        self.budgets: dict[Tier, int] = {"device": config.device, "host": config.host}
+        self.host_budget = int(config.host)
+        self.gpu_budgets = {**config.device_parts}
         self.engines = {family.name: ModelEngine(family, holds=True) for family in families}
         self.experts: dict[str, ModelExpert] = {}
         self.tickets: dict[int, ModelExpert] = {}
@@ -49,20 +52,32 @@ class Model:
             if each.engine is engine and each.device.presence != "absent"
         ]
 
-    @property
-    def held(self) -> int:
-        return sum(engine.family.held for engine in self.engines.values() if engine.holds)
+    def held_on(self, gpu: int, among: Collection[str] | None = None) -> int:
+        """The bytes that engines hold of a GPU; ``among``: those of these families alone."""
+        there = [
+            engine
+            for name, engine in self.engines.items()
+            if engine.holds and gpu in engine.parts and (among is None or name in among)
+        ]
+        return sum(engine.whole(engine.family.held) // len(engine.parts) for engine in there)
 
-    def used(self, tier: Tier) -> int:
-        if tier == "device":
-            return self.held + sum(expert.device.bytes for expert in self.experts.values())
+    def used_on(self, gpu: int) -> int:
+        experts = [expert for expert in self.experts.values() if gpu in expert.engine.parts]
+        return self.held_on(gpu) + sum(each.device.bytes // len(each.engine.parts) for each in experts)
+
+    @property
+    def on_host(self) -> int:
         return sum(expert.host.bytes for expert in self.experts.values())
+
+    @property
+    def over_budget(self) -> bool:
+        return any(self.used_on(gpu) > budget for gpu, budget in self.gpu_budgets.items())
 
     def take_event(self, event: Event) -> None:
         self.at = event.at
         self.events += 1
         if self.whole_host is not None and self.at >= self.full_until:
-            self.budgets["host"], self.whole_host = self.whole_host, None
+            self.host_budget, self.whole_host = self.whole_host, None
         match event:
             case TicketAsked(ticket, name, at, _, priority) if name in self.experts:
                 self._ask(ticket, self.experts[name], at, PRIORITIES.index(priority))
@@ -75,10 +90,10 @@ class Model:
             case MoveFailed(move):
                 self._failed(move)
             case HostFilled(move, size):
-                least = self.used("host") - 1
+                least = self.on_host - 1
                 self.experts[move.expert].host.go()
-                self.whole_host = self.budgets["host"] if self.whole_host is None else self.whole_host
-                self.budgets["host"] = max(0, min(size, least, self.budgets["host"]))
+                self.whole_host = self.host_budget if self.whole_host is None else self.whole_host
+                self.host_budget = max(0, min(size, least, self.host_budget))
                 self.full_until = self.at + HOST_FULL_S
             case EngineStarted(family, name, size):
                 self.engines[family].runs = True
@@ -160,7 +175,12 @@ class Model:
 
     def _within(self, tier: Tier, what: object) -> None:
         """Measurements may exceed a budget, and budgets shrink; nothing may arrive that does not fit."""
-        assert self.used(tier) <= self.budgets[tier], f"{what!r} makes {self.used(tier)} on {tier}"
+        if tier == "host":
+            assert self.on_host <= self.host_budget, f"{what!r} makes {self.on_host} on the host"
+            return
+        assert isinstance(what, ModelExpert)
+        for gpu in what.engine.parts:
+            assert self.used_on(gpu) <= self.gpu_budgets[gpu], f"{what!r} makes {self.used_on(gpu)} on {gpu}"
 
     def _moved(self, move: Move, size: int, image: int) -> None:
         expert = self.experts[move.expert]
@@ -188,8 +208,8 @@ class Model:
 
     def _loaded(self, expert: ModelExpert, size: int) -> None:
         expert.engine.busy = False
-        expert.device.be("present", size)
-        expert.measured, expert.loaded_at = size, self.at
+        expert.measured, expert.loaded_at = expert.engine.whole(size), self.at
+        expert.device.be("present", expert.measured)
         if expert.member.weights_bytes:
             expert.engine.scale = size / expert.member.weights_bytes
 
@@ -233,9 +253,9 @@ class Model:
             plain = Member(name, removed.family, removed.weights_bytes, ttl_s=removed.ttl_s)
             self.experts[name].member, self.experts[name].removed = plain, True
         if revision.device is not None:
-            self.budgets["device"] = revision.device
+            self.gpu_budgets = {0: revision.device}
         if revision.host is not None:
-            self.budgets["host"], self.whole_host = revision.host, None
+            self.host_budget, self.whole_host = revision.host, None
 
     def compare(self, state: TierState) -> None:
         """Both accounts agree: presence, bytes, images, tickets, leases and what is configured."""
@@ -249,12 +269,13 @@ class Model:
                 (member.pinned, member.default, member.ttl_s),
                 (set(expert.waiting), expert.leases),
             )
-            theirs = (
+            recorded = (
                 (record.device.presence, record.device.charged),
                 (record.host.presence, record.host.charged, record.image),
                 (record.pinned, record.default, record.ttl_s),
                 (set(record.waiting), set(record.leases)),
             )
-            assert ours == theirs, f"{name}: {ours} by events and actions, {theirs} by the state"
-        used = (self.used("device"), self.used("host"))
-        assert used == (records.device.used, records.host.used), f"{used} bytes, not as {records!r} has"
+            assert ours == recorded, f"{name}: {ours} by events and actions, {recorded} by the state"
+        used = {gpu: self.used_on(gpu) for gpu in self.gpu_budgets}, self.on_host
+        theirs = {gpu: part.used for gpu, part in records.device.parts.items()}, records.host.used
+        assert used == theirs, f"{used} bytes, not as {records!r} has"

@@ -33,6 +33,15 @@ class ModelEngine:
     busy: bool = False
     scale: float = 1.0
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The GPUs whose budgets bear it; 0 alone where the device has one budget."""
+        return self.family.devices or (0,)
+
+    def whole(self, size: int) -> int:
+        """The bytes that it takes of all its GPUs, each as many."""
+        return -(-size // len(self.parts)) * len(self.parts)
+
 
 @dataclass
 class ModelExpert:
@@ -62,4 +71,5 @@ class ModelExpert:
     def estimate(self) -> int:
         """Bytes on the device: as measured, else as the family's latest measurement makes likely."""
         weights = self.member.weights_bytes
-        return round(weights * self.engine.scale) if self.measured is None else self.measured
+        size = round(weights * self.engine.scale) if self.measured is None else self.measured
+        return self.engine.whole(size)

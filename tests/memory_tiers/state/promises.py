@@ -140,7 +140,7 @@ class Promises:
         if self.config.min_residency_s is not None or self.config.ttl_s is not None:
             return
         experts = [each for each in model.experts.values() if each.device.presence == "present"]
-        if model.used("device") > model.budgets["device"] or any(map(self._overdue, model.experts.values())):
+        if model.over_budget or any(map(self._overdue, model.experts.values())):
             self.excused |= {each.name for each in experts}
         self.excused |= self.orders
         for expert in experts:
@@ -194,10 +194,17 @@ class Promises:
         limit = foremost.engine.family.resident_limit
         beside = [each for each in staying if each.engine is foremost.engine]
         assert limit is None or len(beside) < limit, f"{grant} leaves {foremost.name} no place"
-        engines = {each.engine.family for each in model.experts.values() if not each.removed}
-        held = sum(family.held for family in engines if model.engines[family.name].holds)
-        needed = foremost.estimate + sum(each.device.bytes for each in staying) + held
-        assert needed <= model.budgets["device"], f"{grant} leaves {foremost.name} no room of {needed} bytes"
+        served = {each.engine.family.name for each in model.experts.values() if not each.removed}
+        for gpu in foremost.engine.parts:
+            shares = [
+                each.device.bytes // len(each.engine.parts) for each in staying if gpu in each.engine.parts
+            ]
+            needed = (
+                foremost.estimate // len(foremost.engine.parts) + sum(shares) + model.held_on(gpu, served)
+            )
+            assert needed <= model.gpu_budgets[gpu], (
+                f"{grant} leaves {foremost.name} no room of {needed} bytes"
+            )
 
     def _choose_foremost(self) -> None:
         overdue = [each for each in self.model.experts.values() if self._overdue(each)]
@@ -214,7 +221,7 @@ class Promises:
 
     def _readable(self, expert: ModelExpert) -> bool:
         """Whether a load of it can certainly begin where it is."""
-        size, capacity = expert.member.weights_bytes, self.model.budgets["host"]
+        size, capacity = expert.member.weights_bytes, self.model.host_budget
         if expert.host.presence == "absent":
             return size == 0 or size > capacity
         return expert.host.presence == "present"

@@ -1,6 +1,7 @@
 """The cases of the tiers' decision, one by one."""
 
 import pytest
+from pydantic import ValidationError
 
 from memory_tiers.actions import (
     Action,
@@ -14,6 +15,7 @@ from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import DrainRequested, MoveFailed, Opened, TimePassed
 from memory_tiers.members import Family, Member
 from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
 
@@ -827,6 +829,73 @@ def test_the_state_shows_itself_in_one_line() -> None:
 def test_a_broken_invariant_is_shown_with_the_state() -> None:
     script = opened("ab", device=10)
     script.ask("a")
-    script.state._records.device.used = 3
+    script.state._records.device.parts[0].used = 3
     with pytest.raises(AssertionError, match="does not add up in <TierState"):
         script.state.check()
+
+
+def on_gpus(*gpus: int) -> Script:
+    """A family on GPU 0, one on GPU 1 and one divided over both, of experts that take 10 bytes, or 5 and 5;
+    each GPU has room for so many bytes."""
+    families = [
+        Family("zero", None, 0, (0,)), Family("one", None, 0, (1,)), Family("both", None, 0, (0, 1))
+    ]  # fmt: skip
+    members = [
+        an_expert(f"{family.name}-{letter}", family=family.name) for family in families for letter in "ab"
+    ]
+    tree = {"devices": dict(enumerate(gpus)), "min_residency_s": 0, "max_queue": 100, "policy": "lru"}
+    script = Script(TierState(TiersConfig.model_validate(tree), members, families))
+    script.settle(script.feed(Opened(script.now())))
+    return script
+
+
+def moves(actions: list[Action]) -> list[tuple[str, str]]:
+    return [(action.expert, action.target) for action in actions if isinstance(action, Move)]
+
+
+def used(script: Script) -> dict[int, int]:
+    return {number: part.used for number, part in script.state._records.device.parts.items()}
+
+
+def test_an_expert_that_is_divided_is_charged_to_every_gpu_that_it_is_on() -> None:
+    script = on_gpus(30, 30)
+    assert used(script) == {0: 15, 1: 15}
+    script.settle(script.ask("both-b"))
+    assert used(script) == {0: 20, 1: 20}
+
+
+def test_only_experts_on_the_gpu_that_needs_room_make_it() -> None:
+    script = on_gpus(20, 40)
+    assert moves(script.settle(script.ask("one-b"))) == [("one-b", "device")], "GPU 1 has room"
+    for ticket, expert in ((2, "both-a"), (3, "zero-a")):  # which leaves one-a as the one used least recently
+        script.ask(expert)
+        script.release(ticket)
+    assert moves(script.settle(script.ask("zero-b"))) == [("both-a", "disk"), ("zero-b", "device")]
+
+
+def test_an_odd_expert_is_charged_alike_on_every_gpu() -> None:
+    script = on_gpus(30, 30)
+    (load,) = script.ask("both-b")
+    script.done(load, size=11)
+    assert used(script) == {0: 21, 1: 21}
+
+
+def test_room_on_one_gpu_is_no_room_on_another() -> None:
+    with pytest.raises(BudgetTooSmall, match=r"zero-a needs 10 bytes, over tiers\.devices\.0 of 9 bytes"):
+        on_gpus(9, 100)
+
+
+def test_an_engine_on_a_gpu_without_a_budget_is_refused() -> None:
+    tree = {"devices": {0: 100, 1: 100}}
+    config = TiersConfig.model_validate(tree)
+    with pytest.raises(BudgetTooSmall, match=r"family f computes on GPU 2, for which tiers\.devices has no"):
+        TierState(config, [an_expert("a")], [Family("f", None, 0, (2,))])
+    with pytest.raises(BudgetTooSmall, match=r"give families\.f\.devices"):
+        TierState(config, [an_expert("a")], [Family("f", None)])
+
+
+def test_one_number_or_one_for_each_gpu() -> None:
+    assert TiersConfig.model_validate({"device": "1kB"}).device_parts == {0: 1000}
+    assert TiersConfig.model_validate({"devices": {"2": "1kB", 3: 5}}).device == 1005
+    with pytest.raises(ValidationError, match="device or devices"):
+        TiersConfig.model_validate({"devices": {0: 10}, "device": 11})

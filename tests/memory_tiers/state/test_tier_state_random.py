@@ -219,12 +219,13 @@ class World:
         running = {engine.family for engine in self.state.status.engines()}
         families = {family: self.an_engine(family) for family in SIZES if family not in running}
         added = [self.a_member(family) for family in chance.choices(sorted(SIZES), k=chance.randint(0, 3))]
+        by_gpu = len(self.promises.model.gpu_budgets) > 1
         revision = Revision(
             tuple(added),
             tuple(removed),
             tuple(self.another(name) for name in changed),
             tuple(families[name] for name in sorted({member.family for member in added} & families.keys())),
-            chance.choice([None, chance.randint(40, 250)]),
+            None if by_gpu else chance.choice([None, chance.randint(40, 250)]),
             chance.choice([None, 0, 15, 60, 1000]),
         )
         before = repr(self.state)
@@ -237,7 +238,9 @@ class World:
         self.feed(Revised(revision, self.clock()))
 
     def an_engine(self, family: str) -> Family:
-        return Family(family, self.chance.choice([None, 1]), self.chance.choice([0, 5]))
+        gpus = len(self.promises.model.gpu_budgets)
+        places = some_gpus(self.chance, gpus if gpus > 1 else 0)
+        return Family(family, self.chance.choice([None, 1]), self.chance.choice([0, 5]), places)
 
     def a_member(self, family: str) -> Member:
         self.names += 1
@@ -272,12 +275,18 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
         default = not pinned and index == 0 and chance.random() < 0.3
         size = SIZES[family] + chance.randint(0, 5)
         members.append(Member(f"{family}-{index}", family, size, pinned, default, ttl_s))
-    families = [Family(name, limit, chance.choice([0, 0, 10])) for name, limit in limits.items()]
+    gpus = chance.choice([0, 0, 2, 3])
+    places = {name: some_gpus(chance, gpus) for name in names}
+    families = [
+        Family(name, limit, chance.choice([0, 0, 10]), places[name]) for name, limit in limits.items()
+    ]
     needed = sum(family.held for family in families) + max(member.weights_bytes for member in members)
     needed += sum(member.weights_bytes for member in members if member.pinned or member.default)
+    room = {"device": needed + chance.randint(0, 60)}
+    devices = {gpu: needed + chance.randint(0, 60) for gpu in range(gpus)}
     config = TiersConfig.model_validate(
         {
-            "device": needed + chance.randint(0, 60),
+            **({"devices": devices} if gpus else room),
             "host": chance.choice([0, 15, 60, 120, 1000]),
             "max_queue": chance.choice([0, 3, 1000]),
             "max_queue_per_expert": chance.choice([None, None, 2]),
@@ -294,6 +303,11 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
     known = {member.name: member for member in members}
     promises = Promises(Model(config, members, families), config)
     return World(chance, state, known, promises, failing, surprise)
+
+
+def some_gpus(chance: random.Random, gpus: int) -> tuple[int, ...]:
+    """The GPUs of an engine, one or several; none where the device has one budget."""
+    return tuple(chance.sample(range(gpus), chance.randint(1, gpus))) if gpus else ()
 
 
 def walk(world: World, steps: int, deaths: float, changes: float) -> None:

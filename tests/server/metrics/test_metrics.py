@@ -146,6 +146,23 @@ async def test_how_full_each_tier_is_and_who_is_where(serving: Serving, settings
     assert seen("coe_expert_tier", expert="medicine", tier="disk") == 1
 
 
+async def test_each_gpu_with_a_budget_has_what_is_charged_and_what_its_driver_says(
+    serving: Serving, settings: Settings
+) -> None:
+    tiers = type(settings.tiers).model_validate({"devices": {0: 2500, 1: 9000}})
+    families = {
+        name: family.model_copy(update={"devices": (number,)})
+        for number, (name, family) in enumerate(settings.families.items())
+    }
+    async with serving(settings.model_copy(update={"tiers": tiers, "families": families})) as gateway:
+        await gateway.post(model="law")
+        gateway.services.metrics._snapshot._used_here = lambda: [70_000, 60_000]
+        seen = await scraped(gateway)
+    assert seen("coe_gpu_budget_bytes", gpu="1") == 9000
+    assert seen.total("coe_gpu_charged_bytes") == seen("coe_tier_used_bytes", tier="device") > 0
+    assert [seen("coe_gpu_memory_used_bytes", gpu=gpu) for gpu in "01"] == [70_000, 60_000]
+
+
 async def test_what_an_operator_sends_away_is_an_eviction_from_both_tiers(
     serving: Serving, settings: Settings
 ) -> None:

@@ -52,7 +52,8 @@ def test_what_is_given_stays_and_so_does_a_share_that_an_operator_wrote() -> Non
         "extra_args": ["--gpu-memory-utilization=0.3"],
     }
     before = settings({"f": given}, a="f")
-    assert on_gpus(before, parse_gpus("80GB")).settings == before
+    planned_on = on_gpus(before, parse_gpus("80GB"), place=False)
+    assert planned_on.settings == before
 
 
 def test_what_cannot_fit_is_refused_with_what_to_change() -> None:
