@@ -98,6 +98,8 @@ class SimulationConfig(Strict):
     """Seconds one switch takes."""
     tokens_per_s: float = Field(default=200.0, gt=0)
     """Tokens a second of one stream."""
+    kv_tokens: int = Field(default=65536, gt=0)
+    """Tokens of prompts and answers that its KV cache is said to hold; more are answered all the same."""
     process: bool = False
     """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 

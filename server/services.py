@@ -1,5 +1,6 @@
 """The services that every request needs, whatever it asks for."""
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from server.access.auth import Keys
 from server.config.settings import Settings
 from server.engine_factory import EngineFactory
 from server.feedback.recorder import Feedback
+from server.metrics.disk_space import free_shares
 from server.metrics.gateway import Metrics
 from server.model_request import ModelRequest
 from server.observation.observer import Observer
@@ -110,4 +112,6 @@ class Services:
             except EngineError as error:
                 log.warning("no statistics of engine %s: %s", family, error)
         breakers = {name: self.breakers.is_open(expert) for name, expert in self.experts.items()}
-        return await self.metrics.text(self.tiers, statistics, breakers)
+        folders = {"state": self.settings.state or self.settings.store, "store": self.settings.store}
+        disks = await asyncio.to_thread(free_shares, folders)
+        return await self.metrics.text(self.tiers, statistics, breakers, disks)

@@ -41,6 +41,8 @@ class EngineStatistics:
     """Seconds of all steps, switches included; None where they are not measured (plain vLLM)."""
     running: int
     """Requests that the engine holds, computing or waiting; zero when none was left behind."""
+    kv_used: float | None = None
+    """Share of the KV cache that requests under way use, from 0 to 1; None where there is none."""
 
 
 class EngineResponse(Protocol):

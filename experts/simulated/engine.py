@@ -66,6 +66,11 @@ class SimulatedEngine:
         """How many responses are under way."""
         return len(self._running)
 
+    @property
+    def kv_used(self) -> float:
+        """Share of the KV cache that the responses under way will use at most, from 0 to 1."""
+        return min(1.0, sum(response.tokens for response in self._running) / self._speeds.kv_tokens)
+
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         if self._state not in ("stopped", "dead"):
             raise EngineStartFailed(f"engine of {self._family} is {self._state}; stop it first")
@@ -138,7 +143,13 @@ class SimulatedEngine:
         seconds = self._switches * self._speeds.switch_s
         resident = tuple(self._resident)
         return EngineStatistics(
-            self._active, resident, self._switches, seconds, self._busy_seconds, self.running
+            self._active,
+            resident,
+            self._switches,
+            seconds,
+            self._busy_seconds,
+            self.running,
+            self.kv_used,
         )
 
     async def step(self, response: SimulatedResponse, expert: str) -> None:

@@ -107,6 +107,11 @@ class SimulatedResponse:
         return {**self._head, "object": self._object, "choices": [choice], **more}
 
     @property
+    def tokens(self) -> int:
+        """How many tokens the prompt and the whole answer are."""
+        return self._text.prompt_tokens + len(self._text.tokens)
+
+    @property
     def _steps(self) -> int:
         if self._embeds:
             return len(inputs(self._body))

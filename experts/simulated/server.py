@@ -24,6 +24,7 @@ from experts.spec import Expert, SimulationConfig
 FAMILY = "simulated"
 _SHORTEST_PAUSE_S = 0.001
 """The shortest pause that the event loop, which counts milliseconds, can make."""
+_METRICS = b'vllm:num_requests_running{engine="0"} %d\nvllm:kv_cache_usage_perc{engine="0"} %.6f\n'
 _STATUS = {200: b"OK", 404: b"Not Found", 503: b"Service Unavailable"}
 
 
@@ -123,7 +124,7 @@ class Connection(asyncio.Protocol):
         if self._path == "/health":
             self._send(200, b"{}")
         elif self._path == "/metrics":
-            self._send(200, b'vllm:num_requests_running{engine="0"} %d\n' % self._engine.running)
+            self._send(200, _METRICS % (self._engine.running, self._engine.kv_used))
         elif self._path == "/collective_rpc":
             report = await self._worker.call(body["method"], body["args"])
             self._send(200, orjson.dumps({"results": [report]}))

@@ -33,7 +33,7 @@ class InterleavedEngine(VllmEngine):
             await self.server.worker("coe_unload", name)
 
     async def statistics(self) -> EngineStatistics:
-        running = await self.server.requests_held()
+        held = await self.server.occupancy()
         report = await self.server.worker("coe_statistics")
         return EngineStatistics(
             active=report["active"],
@@ -41,7 +41,8 @@ class InterleavedEngine(VllmEngine):
             switches=report["switches"],
             switch_seconds=report["switch_seconds"],
             busy_seconds=report["busy_seconds"],
-            running=running,
+            running=held.requests,
+            kv_used=held.kv_used,
         )
 
     async def _held(self, expert: Expert) -> int:

@@ -88,8 +88,8 @@ class LoraEngine(VllmEngine):
             await self._drop(adapter)
 
     async def statistics(self) -> EngineStatistics:
-        running = await self.server.requests_held()
-        return EngineStatistics(None, tuple(self._resident), 0, 0.0, None, running)
+        held = await self.server.occupancy()
+        return EngineStatistics(None, tuple(self._resident), 0, 0.0, None, held.requests, held.kv_used)
 
     async def _start(self, expert: Expert, weights: Path) -> int:
         self._adapters.clear()

@@ -38,10 +38,11 @@ class PlainEngine(VllmEngine):
         return 1
 
     async def statistics(self) -> EngineStatistics:
-        running = await self.server.requests_held()
+        held = await self.server.occupancy()
         resident = tuple(self._resident)
         active = resident[0] if resident else None
-        return replace(self._reloads, active=active, resident=resident, running=running)
+        counted = replace(self._reloads, active=active, resident=resident)
+        return replace(counted, running=held.requests, kv_used=held.kv_used)
 
     async def _start(self, expert: Expert, weights: Path) -> int:
         held = await super()._start(expert, weights)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from experts.engines.process import EngineProcess
 from experts.errors import DeviceFull, EngineUnavailable, LoadFailed
 from experts.vllm.response import VllmResponse
 
-_REQUEST_GAUGES = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
+_REQUESTS = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
+_KV_USED = re.compile(rb"^vllm:kv_cache_usage_perc\{[^}]*\} (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """What a server holds now. ``requests``: those that it computes or has waiting. ``kv_used``: share of its
+    KV cache that they use; None where it has none."""
+
+    requests: int
+    kv_used: float | None
 
 
 class VllmServer:
@@ -92,12 +103,13 @@ class VllmServer:
         shown = next((report for report in reports if not report.get("whole", True)), reports[0])
         return {**shown, "image_bytes": sum(report.get("image_bytes", 0) for report in reports)}
 
-    async def requests_held(self) -> int:
-        """Counts the requests that vLLM computes or has waiting."""
+    async def occupancy(self) -> Occupancy:
+        """Asks vLLM for what it holds. Raises EngineUnavailable."""
         status, body = await self.call("GET", "/metrics")
         if status != 200:
             raise EngineUnavailable(f"the engine answers {status} to /metrics; try again once it is ready")
-        return int(sum(float(count) for count in _REQUEST_GAUGES.findall(body)))
+        used = [float(share) for share in _KV_USED.findall(body)]
+        return Occupancy(int(sum(map(float, _REQUESTS.findall(body)))), max(used, default=None))
 
     def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
         return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")

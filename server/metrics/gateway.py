@@ -14,7 +14,9 @@ from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
 from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import TierSnapshot
-from server.metrics.tiers import SECONDS, TierMetrics
+from server.metrics.tiers import WAITS, TierMetrics
+
+DECISIONS = (0.001, 0.005, 0.025, 0.1)
 
 
 class Metrics:
@@ -30,13 +32,13 @@ class Metrics:
             registry=registry,
         )
         self._request_seconds = Histogram(
-            "coe_request_seconds", "From request to last byte", ["expert"], buckets=SECONDS, registry=registry
+            "coe_request_seconds", "From request to last byte", [], buckets=WAITS, registry=registry
         )
         self._first_bytes = Histogram(
             "coe_first_bytes_seconds",
             "From request to the engine's first bytes",
             ["expert"],
-            buckets=SECONDS,
+            buckets=WAITS,
             registry=registry,
         )
         self._decisions = Counter(
@@ -49,7 +51,7 @@ class Metrics:
             "coe_route_seconds",
             "Seconds of one routing decision",
             ["composition"],
-            buckets=SECONDS,
+            buckets=DECISIONS,
             registry=registry,
         )
         # What each request counts: looked up once.
@@ -60,13 +62,19 @@ class Metrics:
             ["expert"],
             registry=registry,
         )
+        self._disk_free = Gauge(
+            "coe_disk_free_ratio",
+            "Free share of the disk of state and of store, from 0 to 1",
+            ["folder"],
+            registry=registry,
+        )
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None:
         self._requests_of(expert, outcome).inc()
-        self._request_seconds.observe(seconds, expert)
+        self._request_seconds.observe(seconds)
 
     def first_bytes(self, expert: str, seconds: float) -> None:
         self._first_bytes.observe(seconds, expert)
@@ -85,11 +93,14 @@ class Metrics:
         tiers: TierManager,
         statistics: Mapping[str, EngineStatistics],
         breakers: Mapping[str, bool],
+        disks: Mapping[str, float],
     ) -> bytes:
         """Returns Prometheus text, as of now. ``statistics``: of the engines that answer. ``breakers``:
-        expert to whether its breaker is open."""
+        expert to whether its breaker is open. ``disks``: free share of the disk of each folder."""
         self._snapshot.take(tiers, statistics)
         self._breaker_open.clear()
         for expert, is_open in breakers.items():
             self._breaker_open.labels(expert).set(is_open)
+        for folder, free in disks.items():
+            self._disk_free.labels(folder).set(free)
         return await exposition(self._registry)

@@ -56,6 +56,7 @@ class TierSnapshot(Collector):
         self._moves: Mapping[Labels, MoveProgress] = {}
         self._engines: tuple[EngineStatus, ...] = ()
         self._running: Mapping[Labels, int] = {}
+        self._kv_used: Mapping[Labels, float] = {}
         self._switches = Followed()
         self._switch_seconds = Followed()
         self._busy_seconds = Followed()
@@ -77,6 +78,11 @@ class TierSnapshot(Collector):
         }
         self._engines = tiers.readiness.engines
         self._running = {(family,): counted.running for family, counted in statistics.items()}
+        self._kv_used = {
+            (family,): counted.kv_used
+            for family, counted in statistics.items()
+            if counted.kv_used is not None
+        }
         for family, counted in statistics.items():
             self._switches.follow(counted.switches, family)
             self._switch_seconds.follow(counted.switch_seconds, family)
@@ -156,6 +162,12 @@ class TierSnapshot(Collector):
             "Requests the engine holds; absent while it does not answer",
             family,
             self._running.items(),
+        )
+        yield _gauge(
+            "coe_engine_kv_used_ratio",
+            "Share of an engine's KV cache that requests under way use, from 0 to 1",
+            family,
+            self._kv_used.items(),
         )
         for name, meaning, counts in (
             ("coe_engine_switches", "Switches from one expert to another", self._switches),

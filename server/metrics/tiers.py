@@ -19,32 +19,33 @@ from memory_tiers.observations import (
 from memory_tiers.tiers import Tier
 from server.metrics.histogram import Histogram
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-AGES = (1, 5, 15, 30, 60, 300, 900, 3600, 14400, 86400)
-BYTES = (1e6, 4e6, 16e6, 64e6, 250e6, 1e9, 2e9, 4e9, 8e9, 16e9, 32e9, 64e9)
+WAITS = (0.05, 0.2, 0.5, 1, 2.5, 10, 60)
+MOVES = (0.05, 0.5, 2, 10)
+AGES = (10, 60, 600, 3600)
+STARTS = (10, 30, 60, 120, 300)
 TIERS: tuple[Tier, ...] = get_args(Tier)
 DOWN: tuple[MoveReason, ...] = ("eviction", "over_budget", "idle", "removed", "unusable", "operator")
 PATHS: dict[Tier, str] = {"device": "hot", "host": "warm", "disk": "cold"}
 
 
 class TierMetrics:
-    """Counters whose labels are closed sets exist from the start, so that rates do; histograms, which are
-    twenty lines each, from the first observation on."""
+    """Counters whose labels are closed sets exist from the start, so that rates do; histograms from the first
+    observation on. These have few bounds, or none but infinity where only sums are asked for: each bound is a
+    line for each combination of labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        move = ["from_tier", "to_tier", "reason", "outcome"]
         self._move_seconds = Histogram(
             "coe_move_seconds",
             "Seconds of one move of an expert between tiers",
-            move,
-            buckets=SECONDS,
+            ["from_tier", "to_tier", "reason", "outcome"],
+            buckets=MOVES,
             registry=registry,
         )
         self._move_bytes = Histogram(
             "coe_move_bytes",
             "Bytes moved, or given back by a move down; 0 unless done",
-            move,
-            buckets=BYTES,
+            ["from_tier", "to_tier", "outcome"],
+            buckets=(),
             registry=registry,
         )
         self._evictions = Counter(
@@ -72,15 +73,15 @@ class TierMetrics:
         self._queue_seconds = Histogram(
             "coe_lease_wait_seconds",
             "From ticket to lease; tier: where the expert was when it was asked for",
-            ["expert", "tier"],
-            buckets=SECONDS,
+            ["tier"],
+            buckets=WAITS,
             registry=registry,
         )
         self._lease_seconds = Histogram(
             "coe_lease_seconds",
             "From a lease's grant to its release",
-            ["expert"],
-            buckets=SECONDS,
+            [],
+            buckets=(),
             registry=registry,
         )
         self._tickets = Counter(
@@ -93,7 +94,7 @@ class TierMetrics:
             "coe_engine_start_seconds",
             "Seconds of one start of an engine, done or failed",
             ["family", "outcome"],
-            buckets=SECONDS,
+            buckets=STARTS,
             registry=registry,
         )
         self._deaths = Counter(
@@ -115,12 +116,12 @@ class TierMetrics:
         """Counts an event of the tier manager."""
         match observation:
             case LeaseGranted(expert, tier, seconds):  # first what comes with each request
-                self._queue_seconds.observe(seconds, expert, tier)
+                self._queue_seconds.observe(seconds, tier)
                 self._hits_of(tier).inc()
                 self._actuations_of(expert, PATHS[tier]).inc()
                 self._tickets_of(expert, "granted").inc()
-            case LeaseEnded(expert, seconds):
-                self._lease_seconds.observe(seconds, expert)
+            case LeaseEnded(_, seconds):
+                self._lease_seconds.observe(seconds)
             case MoveDone():
                 self._moved(observation)
             case Displaced(_, reason, age_s):
@@ -133,9 +134,8 @@ class TierMetrics:
                 assert_never(observation)
 
     def _moved(self, move: MoveDone) -> None:
-        labels = (move.source, move.target, move.reason, move.outcome)
-        self._move_seconds.observe(move.seconds, *labels)
-        self._move_bytes.observe(move.bytes, *labels)
+        self._move_seconds.observe(move.seconds, move.source, move.target, move.reason, move.outcome)
+        self._move_bytes.observe(move.bytes, move.source, move.target, move.outcome)
         if move.outcome == "done" and move.age_s is not None:
             self._left(move.source, move.reason, move.age_s)
 

@@ -59,7 +59,7 @@ async def until_left(gateway: Gateway, clients: int) -> None:
 
 
 async def left(gateway: Gateway) -> int:
-    text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {})).decode()
+    text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {}, {})).decode()
     lines = [line for line in text.splitlines() if line.startswith("coe_requests_total{")]
     return sum(int(float(line.split()[-1])) for line in lines if 'outcome="client_left"' in line)
 

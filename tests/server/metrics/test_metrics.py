@@ -20,7 +20,7 @@ from server.metrics.exposition import AT_A_TIME, exposition
 from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import Followed
 from server.routes.models import entries
-from tests.server.conftest import EXPERTS, Gateway, Serving, simulated
+from tests.server.conftest import EXPERTS, Gateway, Serving, chat, simulated
 
 WEIGHTS = 1072
 """Bytes of one of the tiny experts."""
@@ -103,7 +103,7 @@ async def test_hits_and_ways_to_an_expert_are_counted(serving: Serving, settings
     assert seen("coe_actuations_total", expert="math", path="cold") == 1
     assert seen("coe_actuations_total", expert=evicted, path="warm") == 1
     assert seen.total("coe_actuations_total", path="hot") == 3
-    assert seen("coe_lease_wait_seconds_count", expert="law", tier="disk") == 1
+    assert seen("coe_lease_wait_seconds_count", tier="disk") == 2
     assert seen.total("coe_lease_wait_seconds_count") == 6
     assert seen.total("coe_lease_seconds_count") == 6
     assert seen.total("coe_tickets_total", outcome="granted") == 6
@@ -122,9 +122,11 @@ async def test_every_move_is_counted_with_its_bytes(serving: Serving, settings: 
     for (source, target, reason), count in moves.items():
         labels = {"from_tier": source, "to_tier": target, "reason": reason, "outcome": "done"}
         assert seen("coe_move_seconds_count", **labels) == count
-        assert seen("coe_move_bytes_count", **labels) == count
-        assert seen("coe_move_bytes_sum", **labels) == count * WEIGHTS
     assert seen.total("coe_move_seconds_count") == sum(moves.values())
+    for source, target, count in (("disk", "host", 3), ("host", "device", 3), ("device", "host", 2)):
+        way = {"from_tier": source, "to_tier": target, "outcome": "done"}
+        assert seen("coe_move_bytes_count", **way) == count
+        assert seen("coe_move_bytes_sum", **way) == count * WEIGHTS
     assert seen.total("coe_move_bytes_sum") == sum(moves.values()) * WEIGHTS
     assert seen("coe_evictions_total", tier="device", reason="eviction") == 2
     assert seen("coe_eviction_age_seconds_count", tier="device", reason="eviction") == 2
@@ -189,7 +191,7 @@ async def test_a_load_that_fails_has_moved_nothing_and_its_copy_is_unusable(
         seen = await scraped(gateway)
     failed = {"from_tier": "host", "to_tier": "device", "reason": "ticket", "outcome": "failed"}
     assert seen("coe_move_seconds_count", **failed) == 1
-    assert seen("coe_move_bytes_sum", **failed) == 0
+    assert seen("coe_move_bytes_sum", from_tier="host", to_tier="device", outcome="failed") == 0
     assert seen("coe_evictions_total", tier="host", reason="unusable") == 1
     (line,) = [each for each in caplog.records if "outcome=failed" in each.getMessage()]
     assert line.levelno == logging.WARNING
@@ -286,7 +288,7 @@ async def test_how_far_a_move_is_follows_from_those_before(serving: Serving, set
         await gateway.post(model="law")
         asking = asyncio.create_task(gateway.post(model="math"))
         await loading(gateway)
-        text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {})).decode()
+        text = (await gateway.services.metrics.text(gateway.services.tiers, {}, {}, {})).decode()
         assert (await asking).status_code == 200
         await at_rest(gateway)
         after = await scraped(gateway)
@@ -346,7 +348,9 @@ async def test_gauges_of_what_is_not_configured_any_more_are_gone(
     async with serving(settings) as gateway, serving(later) as other:
         before = await scraped(gateway)
         running = {"new": await other.services.engines["new"].statistics()}
-        after = Scrape.of((await gateway.services.metrics.text(other.services.tiers, running, {})).decode())
+        after = Scrape.of(
+            (await gateway.services.metrics.text(other.services.tiers, running, {}, {})).decode()
+        )
     for name in ("coe_expert_tier", "coe_leases", "coe_waiting"):
         assert before.values(name, "expert") == {*EXPERTS}
         assert after.values(name, "expert") == {*EXPERTS} - {"law"}
@@ -380,11 +384,27 @@ async def test_a_histogram_has_no_series_before_its_first_observation(
         assert "_created" not in text
 
 
-async def test_a_gateway_with_five_experts_begins_with_less_than_300_lines(
+async def test_five_experts_that_were_all_asked_are_less_than_300_lines(
     serving: Serving, settings: Settings
 ) -> None:
-    async with serving(settings) as gateway:
+    async with serving(with_tiers(settings, device=ByteSize(10_000), host=ByteSize(10_000))) as gateway:
+        for model in (*EXPERTS, *EXPERTS, "coe"):
+            assert (await gateway.post(model=model)).status_code == 200
         assert len((await gateway.http.get("/metrics")).text.splitlines()) < 300
+
+
+async def test_the_engines_kv_cache_and_the_disks_are_scraped(serving: Serving, settings: Settings) -> None:
+    async with serving(simulated(settings, tokens_per_s=5, kv_tokens=130)) as gateway:
+        body = chat(model="general", stream=True)
+        async with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            seen = await scraped(gateway)
+        await until(lambda: gateway.engine.running == 0)
+        after = await scraped(gateway)
+    assert seen("coe_engine_kv_used_ratio", family="small") == 0.5  # one word, and 64 tokens
+    assert after("coe_engine_kv_used_ratio", family="small") == 0
+    assert 0 < seen("coe_disk_free_ratio", folder="state") <= 1
+    assert 0 < seen("coe_disk_free_ratio", folder="store") <= 1
 
 
 async def test_scrapes_let_others_have_their_turn() -> None:
