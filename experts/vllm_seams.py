@@ -55,14 +55,15 @@ SEAMS = (
 def missing_seam(folder: Path | None = None) -> str | None:
     """Returns the first seam that the vLLM in ``folder`` (the installed one) lacks; None where all are there.
     That a seam is there does not prove that it does what it did."""
-    folder = folder or _installed()
+    folder = folder or installed_sources()
     if folder is None:
         return "vllm is not installed"
     return next((_described(seam) for seam in SEAMS if not _there(folder, seam)), None)
 
 
 @cache
-def _installed() -> Path | None:
+def installed_sources() -> Path | None:
+    """Returns the folder of the installed vLLM; None: there is none."""
     spec = find_spec("vllm")
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 

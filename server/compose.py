@@ -4,24 +4,17 @@ import asyncio
 import contextlib
 import functools
 import importlib.metadata
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from experts.engines.engine import Engine
 from experts.engines.nursery import Nurseries
-from experts.memory.machine_memory import memory
-from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
-from memory_tiers.planning.node_plan import NodePlan
-from memory_tiers.sizing import FamilyNeeds, Machine, sized, within_shared_memory
-from memory_tiers.tiers import TiersConfig
 from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
 from server.batches.service import Batches, batching
@@ -37,6 +30,7 @@ from server.observation.observer import Observer, observing
 from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
+from server.planning.budgets import budgets_of
 from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers
 from server.responses.kept.stored_responses import StoredResponses, storing_responses
@@ -44,8 +38,6 @@ from server.responses.responses import Responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
 from server.services import Services
-
-log = logging.getLogger("coe.services")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,44 +148,8 @@ async def _tiers(
         if any(expert.family == family for expert in experts.values())
     }
     try:
-        budgets = await asyncio.to_thread(_budgets, found, experts, engines, host)
+        budgets = await asyncio.to_thread(budgets_of, found, experts, engines, host.room)
         return TierManager(budgets, list(experts.values()), engines, host, observe)
     except BaseException:
         host.close()
         raise
-
-
-def _budgets(
-    found: PlannedSettings, experts: Mapping[str, Expert], engines: Mapping[str, Engine], host: HostStore
-) -> TiersConfig:
-    """Resolves budgets that are auto, and lowers a host budget that the machine cannot hold. Raises
-    MemoryUnknown, HostUnavailable."""
-    settings = found.settings
-    if settings.tiers.host == 0 and settings.tiers.device != "auto":
-        return TiersConfig.model_validate(dict(settings.tiers))
-    host.open()  # what killed processes left there is not free yet
-    given, warning = within_shared_memory(settings.tiers, host.room())
-    if warning is not None:
-        log.warning("%s", warning)
-    if "auto" not in (given.device, given.host):
-        return TiersConfig.model_validate(dict(given))
-    families = [
-        FamilyNeeds(
-            settings.families[name],
-            [expert for expert in experts.values() if expert.family == name],
-            engine.resident_limit,
-            engine.held_bytes,
-        )
-        for name, engine in engines.items()
-    ]
-    budgets = sized(given, families, _machine(found.node))
-    said = f"tiers.device is {budgets.config.device:,} bytes, tiers.host {budgets.config.host:,}"
-    log.info("%s: %s", said, budgets.why)
-    return budgets.config
-
-
-def _machine(node: NodePlan | None) -> Machine:
-    """Raises MemoryUnknown."""
-    if node is None:
-        return Machine("cpu", memory(), shared_memory())
-    return Machine("cuda", memory(), shared_memory(), node.device_parts)

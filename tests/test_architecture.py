@@ -33,6 +33,7 @@ SERVER = {
     "error_table": {"errors"},
     "engine_factory": {"config"},
     "planning": {"config"},
+    "proposal": {"config", "engine_factory", "planning", "routing"},
     "resilience": {"config", "errors"},
     "routing": {"config", "errors", "model_request"},
     "transport": {
@@ -88,12 +89,14 @@ SERVER = {
     "cli.cluster": {"cli"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
+    "cli.setup": {"cli", "config", "proposal"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
     "cli.main": {
         "cli",
         "cli.bench",
         "cli.cluster",
         "cli.router",
+        "cli.setup",
         "cli.tiers",
         "config",
         "operator_api",

@@ -6,7 +6,8 @@ words how two checkpoints differ.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,39 @@ NOT_TOKENIZER = frozenset({"padding", "truncation"})
 """Fields of tokenizer.json that the tool that used it last has left there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What decides whether two checkpoints can take turns in one engine. ``headers``: sorted by name.
+    ``modules``: of a model that embeds, as ``sentence_modules`` reads them."""
+
+    architecture: Mapping[str, Any]
+    headers: tuple[TensorHeader, ...]
+    tokenizer: str
+    modules: Mapping[str, str] | None
+
+    @classmethod
+    def of(cls, folder: Path, headers: Sequence[TensorHeader] | None = None) -> "Traits":
+        """Reads those of ``folder``; ``headers``: its ``read_headers``, where they are known. Raises
+        CheckpointMissing, CheckpointUnreadable."""
+        there = read_headers(folder) if headers is None else tuple(headers)
+        return cls(architecture(folder), there, tokenizer(folder), modules(folder))
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for checkpoints that can take turns, in hexadecimal."""
+        parts: list[Any] = [
+            self.architecture,
+            [[header.name, header.dtype, header.shape] for header in self.headers],
+            self.tokenizer,
+        ]
+        if self.modules is not None:
+            parts.append(self.modules)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def fingerprint(folder: Path, headers: Sequence[TensorHeader]) -> str:
     """Returns the fingerprint of ``folder``, whose ``read_headers`` are given, in hexadecimal."""
-    parts = [
-        architecture(folder),
-        [[header.name, header.dtype, header.shape] for header in headers],
-        tokenizer(folder),
-    ]
-    if (pooling := modules(folder)) is not None:
-        parts.append(pooling)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return Traits.of(folder, headers).fingerprint
 
 
 def architecture(folder: Path) -> dict[str, Any]:
@@ -50,12 +74,17 @@ def tokenizer(folder: Path) -> str:
 
 def differences(one: Path, other: Path) -> Iterator[str]:
     """Yields what keeps the experts in two folders from taking turns in one engine, said of ``other``."""
-    expected, found = architecture(one), architecture(other)
+    yield from differences_of(Traits.of(one), Traits.of(other))
+
+
+def differences_of(one: Traits, other: Traits) -> Iterator[str]:
+    """Yields what keeps two checkpoints from taking turns in one engine, said of ``other``."""
+    expected, found = one.architecture, other.architecture
     for field in sorted(expected.keys() | found.keys()):
         if expected.get(field) != found.get(field):
             yield f"config.json: {field} is {found.get(field)!r}, not {expected.get(field)!r}"
-    tensors = {header.name: header for header in read_headers(one)}
-    others = {header.name: header for header in read_headers(other)}
+    tensors = {header.name: header for header in one.headers}
+    others = {header.name: header for header in other.headers}
     for name in sorted(tensors.keys() | others.keys()):
         match tensors.get(name), others.get(name):
             case None, _:
@@ -65,9 +94,9 @@ def differences(one: Path, other: Path) -> Iterator[str]:
             case TensorHeader() as a, TensorHeader() as b:
                 if (a.dtype, a.shape) != (b.dtype, b.shape):
                     yield f"tensor {name} is {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}"
-    if tokenizer(one) != tokenizer(other):
+    if one.tokenizer != other.tokenizer:
         yield "tokenizer.json differs"
-    if modules(one) != modules(other):
+    if one.modules != other.modules:
         yield "modules.json, or a file that belongs to it, differs"
 
 

@@ -33,6 +33,8 @@ class _Config(BaseModel):
 
     r: int = Field(ge=1)
     lora_alpha: float
+    target_modules: list[str] | str
+    """Names of the modules that it changes, or a pattern of them; the tensors say it too, but vLLM asks."""
     bias: str | None = None
     rank_pattern: dict[str, int] | None = None
 

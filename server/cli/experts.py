@@ -1,6 +1,7 @@
 """``coe experts``: prepares, lists and verifies checkpoints."""
 
 import argparse
+from collections.abc import Sequence
 
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
@@ -22,19 +23,24 @@ def add_to(parent: Parent) -> None:
 
 
 def prepare(options: argparse.Namespace) -> int:
+    settings = load(options.config)
+    prepare_experts(settings, _chosen(settings, options.names))
+    return 0
+
+
+def prepare_experts(settings: Settings, names: Sequence[str]) -> None:
+    """Prepares ``names`` of the experts, with bars. Raises CheckpointError."""
     from experts.checkpoints.prepare import prepare as prepare_expert
     from experts.engines.recording import record_canaries
     from server.cli.progress import Bars
 
-    settings = load(options.config)
     with Bars() as bars:
-        progress_of = {name: bars.of(name) for name in _chosen(settings, options.names)}
+        progress_of = {name: bars.of(name) for name in names}
         for name, progress in progress_of.items():
             expert, base, task = settings.experts[name], settings.base_of(name), settings.task_of(name)
             prepare_expert(name, expert, settings.store, progress, base=base, task=task)
         generating = {name: bar for name, bar in progress_of.items() if name in settings.generating}
         record_canaries(generating, settings.store)  # of tokens, of which an embedding model says none
-    return 0
 
 
 def list_experts(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 from server.cli.arguments import Parent, add_verb
+from server.cli.experts import prepare_experts
 from server.config.settings import Settings, SettingsError, load
 
 
@@ -14,6 +15,7 @@ def add_to(parent: Parent) -> None:
     made.add_argument(
         "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
     )
+    made.add_argument("--prepare", action="store_true", help="first prepare the experts that are not")
     made.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, over the configuration's")
     made.add_argument("--tls-key", type=Path, help="the certificate's private key, over the configuration's")
     made.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
@@ -33,6 +35,10 @@ def serve(options: argparse.Namespace) -> int:
     changed = {name: value for name, value in given.items() if value is not None}
     if not 0 <= changed.get("port", 0) <= 65535:
         raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
+
+    if options.prepare:
+        settings = load(options.config)
+        prepare_experts(settings, list(settings.experts))
 
     def read() -> Settings:
         settings = load(options.config)

@@ -14,6 +14,7 @@ ALLOWED = {
     "memory": ("errors",),
     "checkpoints": OWN,
     "footprint": (*OWN, "checkpoints"),
+    "survey": (*OWN, "checkpoints", "footprint"),
     "engines": (*OWN, "checkpoints"),
     "vllm": (*OWN, "checkpoints", "engines"),
     "simulated": (*OWN, "engines", "vllm"),

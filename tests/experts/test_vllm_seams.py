@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experts.vllm_seams import SEAMS, _installed, missing_seam
+from experts.vllm_seams import SEAMS, installed_sources, missing_seam
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def vllm(tmp_path: Path) -> Path:
     """The files of the installed vLLM that are looked at, to be changed."""
-    installed = _installed()
+    installed = installed_sources()
     assert installed is not None
     for file in {seam.file for seam in SEAMS}:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class HuggingFaceSource:
                 ignore_patterns=list(UNWANTED),
             )
         except OSError as error:
-            raise self._missing(error) from error
+            raise missing(self.origin, error) from error
         link(sorted(Path(snapshot).iterdir()), folder)
 
     def _to_download(self) -> Mapping[str, int]:
@@ -66,16 +66,17 @@ class HuggingFaceSource:
         except DryRunError:
             return {}
         except OSError as error:
-            raise self._missing(error) from error
+            raise missing(self.origin, error) from error
         return {file.filename: file.file_size or 0 for file in files if file.will_download}
 
-    def _missing(self, error: OSError) -> Exception:
-        """Translates an error of huggingface_hub. All are OSErrors; one with a number is the disk's and stays
-        what it is."""
-        if error.errno is not None:
-            return error
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return CheckpointMissing(
-            f"Hugging Face repository {self.origin}: {reason}; check its name, HF_TOKEN if it is gated, "
-            "HF_HUB_OFFLINE and HF_ENDPOINT"
-        )
+
+def missing(origin: str, error: OSError) -> Exception:
+    """Translates an error of huggingface_hub. All are OSErrors; one with a number is the disk's and stays
+    what it is. ``origin``: the repository and its revision."""
+    if error.errno is not None:
+        return error
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return CheckpointMissing(
+        f"Hugging Face repository {origin}: {reason}; check its name, HF_TOKEN if it is gated, "
+        "HF_HUB_OFFLINE and HF_ENDPOINT"
+    )

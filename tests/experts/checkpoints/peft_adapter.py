@@ -22,5 +22,7 @@ def an_adapter(
     folder.mkdir()
     made = {A: np.ones(a, np.float32), B: np.ones(b, np.float32)}
     save_file(made if tensors is None else tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4} | config))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]} | config)
+    )
     return folder

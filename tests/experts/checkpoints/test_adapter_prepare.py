@@ -42,7 +42,7 @@ class World:
         folder.mkdir()
         a = np.ones((2, 3), np.float32) if a is None else a
         save_file({A: a, B: np.ones((4, 2), np.float32)}, folder / "adapter_model.safetensors")
-        config = {"adapter_config.json": {"r": 2, "lora_alpha": 4}}
+        config = {"adapter_config.json": {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}}
         for file, content in (config | (files or {})).items():
             (folder / file).write_text(content if isinstance(content, str) else json.dumps(content))
         return CheckpointSource(folder=folder)

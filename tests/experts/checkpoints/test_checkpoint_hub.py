@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -47,6 +47,7 @@ class Hub(BaseHTTPRequestHandler):
     """The four requests huggingface_hub makes: the revision, its tree, and each file's head and body."""
 
     served: list[str]
+    files: Mapping[str, bytes]
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -58,14 +59,14 @@ class Hub(BaseHTTPRequestHandler):
         elif path == f"/api/models/house/tiny/tree/{COMMIT}":
             entries = [
                 {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-                for name, content in FILES.items()
+                for name, content in self.files.items()
             ]
             self._send(json.dumps(entries).encode())
-        elif path.startswith("/house/tiny/resolve/") and path.split("/", 5)[5] in FILES:
+        elif path.startswith("/house/tiny/resolve/") and path.split("/", 5)[5] in self.files:
             name = path.split("/", 5)[5]
             if self.command == "GET":
                 self.served.append(name)
-            self._send(FILES[name])
+            self._send(self.files[name])
         else:
             self.send_error(404)
 
@@ -84,9 +85,9 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def a_hub() -> Iterator[tuple[str, list[str]]]:
+def a_hub(files: Mapping[str, bytes] = FILES) -> Iterator[tuple[str, list[str]]]:
     """Its address, and the files it has handed out."""
-    handler = type("FreshHub", (Hub,), {"served": []})
+    handler = type("FreshHub", (Hub,), {"served": [], "files": files})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()

@@ -19,7 +19,7 @@ from experts.checkpoints.hashing import checksum, digest, hashes, sha256
 from experts.checkpoints.prepare import free_bytes, prepare
 from experts.checkpoints.prepared import open_expert
 from experts.checkpoints.sources.embedded import EmbeddedSource
-from experts.checkpoints.sources.huggingface import HuggingFaceSource
+from experts.checkpoints.sources.huggingface import missing
 from experts.embedded import BASE_FILE, BASE_SHA256
 from experts.errors import (
     CheckpointError,
@@ -345,7 +345,6 @@ def test_an_unknown_repository_says_what_to_check(tmp_path: Path, monkeypatch: p
 
 
 def test_a_download_that_fills_the_disk_is_told_from_one_that_fails() -> None:
-    source = HuggingFaceSource("house/tiny", "main")
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert source._missing(full) is full
-    assert isinstance(source._missing(OSError("404")), CheckpointMissing)
+    assert missing("house/tiny@main", full) is full
+    assert isinstance(missing("house/tiny@main", OSError("404")), CheckpointMissing)

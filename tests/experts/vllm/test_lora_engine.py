@@ -41,7 +41,9 @@ def an_adapter(folder: Path, rank: int = 2, module: str = "q_proj", value: float
         },
         folder / "adapter_model.safetensors",
     )
-    (folder / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 2 * rank}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"r": rank, "lora_alpha": 2 * rank, "target_modules": ["q_proj"]})
+    )
     return Expert(folder.name, "f", folder, 100, 0, "", "")
 
 

@@ -1,0 +1,4 @@
+"""The verbs for one's own machine: init, doctor, chat, service.
+
+May import cli, config and proposal.
+"""

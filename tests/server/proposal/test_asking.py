@@ -1,0 +1,69 @@
+"""In a terminal ``coe init`` asks what no file says, and takes names of a hub."""
+
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from server.cli.setup.init import Terminal
+from server.proposal.proposal import propose
+from tests.experts.checkpoints.test_checkpoint_hub import a_hub
+from tests.experts.survey.tiny import CHATML, a_llama
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_user_says_what_each_expert_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate(("one", "two", "law")):
+        a_llama(tmp_path / name, seed, template=None if name == "two" else CHATML)
+    template = tmp_path / "mine.jinja"
+    template.write_text(CHATML)
+    answers = iter(["nowhere.jinja", str(template), "nobody", "two", "music", "math, code", ""])
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return next(answers)
+
+    monkeypatch.setattr(builtins, "input", answer)
+    named = [str(tmp_path / name) for name in ("one", "two", "law")]
+    proposal = propose(named, tmp_path / "my.yaml", Terminal())
+    made = yaml.safe_load(proposal.text)
+    assert made["experts"]["two"]["chat_template"] == "mine.jinja"
+    mapping = made["compositions"]["coe"]["mapping"]
+    assert mapping == {"general": "two", "math": "one", "code": "one", "law": "law"}
+    assert "two has no chat template" in asked[0]
+    assert asked[-1] == "What is law for? Categories, with commas [law]: "
+
+
+def test_a_repository_is_looked_at_without_its_weights(tmp_path: Path) -> None:
+    folder = a_llama(tmp_path / "tiny")
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    command = [sys.executable, "-m", "server.cli", "init", "house/tiny", "--out", "my.yaml", "--yes"]
+    with a_hub(files) as (endpoint, served):
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={
+                "PYTHONPATH": str(ROOT),
+                "HF_ENDPOINT": endpoint,
+                "HF_HOME": str(tmp_path / "hf"),
+                "PATH": "",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    made = yaml.safe_load((tmp_path / "my.yaml").read_text())
+    assert made["experts"] == {"tiny": {"family": "llama-1m", "checkpoint": {"huggingface": "house/tiny"}}}
+    assert not [*(tmp_path / "hf").rglob("model.safetensors")]
+    assert "config.json" in served
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COE_STATE", str(tmp_path / "state"))
