@@ -19,8 +19,8 @@ from memory_tiers.observations import (
 from memory_tiers.tiers import Tier
 from server.metrics.histogram import Histogram
 
-WAITS = (0.05, 0.2, 0.5, 1, 2.5, 10, 60)
-MOVES = (0.05, 0.5, 2, 10)
+WAITS = (0.1, 0.5, 1, 2.5, 10, 60)
+MOVES = (0.1, 1, 10)
 AGES = (10, 60, 600, 3600)
 STARTS = (10, 30, 60, 120, 300)
 TIERS: tuple[Tier, ...] = get_args(Tier)
