@@ -1,5 +1,6 @@
 """What tests share: the embedded composition, prepared once and kept, and the engine to compare with."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -46,6 +47,9 @@ LONG = (
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
 the end and makes them even. Those in brackets share engines of the session, and so a process."""
 
+DRAWN = ("tests/simulation/test_seeds.py", "tests/memory_tiers/state/test_tier_state_random.py")
+"""Files of tests that share nothing and take long, as each draws many cases."""
+
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
 
@@ -66,19 +70,24 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {file: place for place, file in enumerate(file for files in LONG for file in files)}
+    places = {file: place for place, file in enumerate((*(file for files in LONG for file in files), *DRAWN))}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what is there now out of all collections of garbage: it is a lot, and some tests collect."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """For ``-n``: the tests of a file run in one process, in their order."""
+    """For ``-n``: the tests of a file run in one process, in their order, but for those that are thorough."""
     from xdist.scheduler import LoadFileScheduling
 
     class Together(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return next((files[0] for files in LONG if file in files), file)
+            return next((files[0] for files in LONG if file in files), nodeid if file in DRAWN else file)
 
     config.option.loadscopereorder = False
     return Together(config, log)

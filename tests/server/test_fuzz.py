@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import psutil
+import pytest
 
 from server.config.limits import LimitsConfig
 from server.config.settings import Settings
@@ -142,6 +143,7 @@ class Fuzz:
             orjson.loads(reply.body)
 
 
+@pytest.mark.thorough
 async def test_malformed_requests_leave_no_trace(serving: Serving, settings: Settings) -> None:
     fast = simulated(settings, tokens_per_s=1e5)
     limits = LimitsConfig.model_validate(BRIEF)

@@ -16,6 +16,7 @@ def played(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", range(0, 1000, CHUNK))
 def test_nothing_that_a_seed_draws_breaks_a_promise(first: int) -> None:
     done = played("--seeds", str(first), str(first + CHUNK))
@@ -36,12 +37,14 @@ def test_a_seed_is_played_again_step_by_step() -> None:
     assert once.stdout == again.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("answer", ["whole", "stream"])
 def test_a_connection_may_break_at_every_byte_of_request_and_answer(answer: str) -> None:
     done = played("--resets", answer)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_the_table_of_faults_in_the_documentation_is_what_happens() -> None:
     done = played("--matrix")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -337,6 +337,7 @@ def play(seed: int) -> None:
         raise
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("thousand", range(10))
 def test_every_ticket_ends_once_and_the_invariants_hold(thousand: int) -> None:
     for seed in range(1000 * thousand, 1000 * (thousand + 1)):

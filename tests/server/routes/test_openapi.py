@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from server.config.settings import Settings
 from tests.server.conftest import EXPERTS, Serving, simulated
 from tests.server.test_gateway import nothing_is_held
@@ -40,6 +42,7 @@ def with_names(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.thorough
 async def test_the_gateway_does_what_its_document_says(
     serving: Serving, settings: Settings, tmp_path: Path
 ) -> None:
