@@ -50,6 +50,14 @@ the end and makes them even. Those in brackets share engines of the session, and
 DRAWN = ("tests/simulation/test_seeds.py", "tests/memory_tiers/state/test_tier_state_random.py")
 """Files of tests that share nothing and take long, as each draws many cases."""
 
+SKIPPED_IN_CI = (
+    "there is no CUDA device",
+    "root may read everything",
+    "this processor has no AVX512-BF16",
+    "no memory file system can be mounted",
+)
+"""Reasons for which a test may be skipped in CI."""
+
 EMBEDDED = {"general": "base", "math": "math", "coding": "coding", "medicine": "medicine", "law": "law"}
 """Expert and what of ``experts/embedded`` it is made of."""
 
@@ -70,9 +78,32 @@ def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("COE_STATE", str(tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    apart = [item for item in items if not _applies(item)]
+    config.hook.pytest_deselected(items=apart)
+    items[:] = [item for item in items if item not in set(apart)]
     places = {file: place for place, file in enumerate((*(file for files in LONG for file in files), *DRAWN))}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def _applies(item: pytest.Item) -> bool:
+    """Whether a test of engines is about the kind that it would be run with."""
+    kinds, call = item.get_closest_marker("kinds"), getattr(item, "callspec", None)
+    return kinds is None or call is None or call.params["bench"] in kinds.args
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keeps the tests that were skipped for no reason that CI knows: one that cannot run is no green one."""
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    if report.skipped and not any(reason in why for reason in SKIPPED_IN_CI):
+        _UNEXPECTED.append(f"{report.nodeid}: {why}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if os.environ.get("CI") and _UNEXPECTED and "PYTEST_XDIST_WORKER" not in os.environ:
+        print("\nskipped, and CI knows no reason for it:", *_UNEXPECTED, sep="\n  ")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_finish() -> None:
@@ -99,6 +130,7 @@ def embedded_expert(name: str) -> ExpertConfig:
 
 
 _NUMBERS = itertools.count()
+_UNEXPECTED: list[str] = []
 
 
 def store_path() -> Path:

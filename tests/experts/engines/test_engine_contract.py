@@ -37,6 +37,9 @@ from experts.vllm.modes import full_weights_engine
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Kind = Literal["simulated", "simulated process", "plain", "interleaved", "lora"]
+REAL = pytest.mark.kinds("plain", "interleaved", "lora")
+SEVERAL = pytest.mark.kinds("simulated", "simulated process", "interleaved", "lora")
+"""Engines that hold more than one expert."""
 PATH = "/v1/chat/completions"
 PROMPTS = ("What is the capital of France?", "Tell me about the sea.", "How do I sort a list in Python?")
 
@@ -170,10 +173,9 @@ async def test_an_engine_starts_with_one_expert_resident(bench: Bench) -> None:
     bench.answers["general"] = await answers(bench.engine, "general")
 
 
+@REAL
 async def test_nothing_is_compiled_on_cpu(bench: Bench) -> None:
     """Nor the one function that log-probabilities need."""
-    if not bench.real:
-        pytest.skip("a simulated engine has no torch")
     answer = await bench.engine.request("general", PATH, asking(PROMPTS[0], logprobs=True, top_logprobs=2))
     assert orjson.loads(await read(answer))["choices"][0]["logprobs"]["content"]
     assert libraries_of(server_of(bench)) == []
@@ -241,15 +243,20 @@ async def test_an_expert_comes_back_from_the_image_it_left(bench: Bench, tmp_pat
     assert await answers(bench.engine, "general") == bench.answers["general"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong shape", "tensor missing", "not a number"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "missing",
+        *(pytest.param(each, marks=REAL) for each in ("truncated", "wrong shape", "tensor missing")),
+        # vLLM's own reload does not look at the values; the canary does.
+        pytest.param("not a number", marks=pytest.mark.kinds("interleaved", "lora")),
+    ],
+)
 async def test_a_bad_checkpoint_leaves_the_others_serving(bench: Bench, damage: str, tmp_path: Path) -> None:
-    if not bench.real and damage != "missing":
-        pytest.skip("a simulated engine reads no weights")
-    if bench.kind == "plain" and damage == "not a number":
-        pytest.skip("vLLM's own reload does not look at the values; the canary does")
     await a_load_fails(bench, damaged(damage, bench.general, tmp_path / "bad"), "bad")
 
 
+@pytest.mark.kinds("plain", "interleaved")  # neither simulated experts nor adapters have one
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -260,8 +267,7 @@ async def test_a_bad_checkpoint_leaves_the_others_serving(bench: Bench, damage: 
 async def test_an_expert_that_fails_its_canary_leaves_the_others_serving(
     bench: Bench, damage: str, said: str, tmp_path: Path
 ) -> None:
-    if bench.general.canary is None:
-        pytest.skip("neither simulated experts nor adapters have one")
+    assert bench.general.canary is not None
     bad = replace(damaged(damage, bench.general, tmp_path / "bad"), canary=bench.general.canary)
     await a_load_fails(bench, bad, f"bad: its canary {said}")
 
@@ -321,9 +327,8 @@ async def test_an_engine_without_any_expert_takes_one(bench: Bench) -> None:
     assert await answers(bench.engine, "general") == bench.answers["general"]
 
 
+@pytest.mark.kinds("simulated", "simulated process", "plain", "interleaved")
 async def test_switches_are_counted(bench: Bench) -> None:
-    if bench.kind == "lora":
-        pytest.skip("computes all experts in every step")
     before = await bench.engine.statistics()
     await bench.has_both()
     for name in ("other",) if bench.engine.resident_limit == 1 else ("general", "other"):
@@ -336,9 +341,9 @@ async def test_switches_are_counted(bench: Bench) -> None:
         assert after.busy_seconds - before.busy_seconds > after.switch_seconds - before.switch_seconds
 
 
+@SEVERAL
 async def test_experts_that_stream_at_once_take_turns_and_stay_themselves(bench: Bench) -> None:
-    if bench.engine.resident_limit == 1:
-        pytest.skip("holds one expert")
+    assert bench.engine.resident_limit != 1
     await bench.has_both()
     order: list[str] = []
 
@@ -358,9 +363,9 @@ async def test_experts_that_stream_at_once_take_turns_and_stay_themselves(bench:
     assert sum(one != after for one, after in pairwise(order)) >= 4
 
 
+@SEVERAL
 async def test_a_stream_goes_on_while_another_expert_is_loaded(bench: Bench) -> None:
-    if bench.engine.resident_limit == 1:
-        pytest.skip("holds one expert")
+    assert bench.engine.resident_limit != 1
     await bench.has_both()
     alone = await longer(bench.engine, "general", [])
     texts: list[str] = []
@@ -377,9 +382,8 @@ async def test_a_stream_goes_on_while_another_expert_is_loaded(bench: Bench) -> 
     assert await answers(bench.engine, "other") == bench.answers["other"]
 
 
+@pytest.mark.kinds("interleaved")  # others load an expert in one piece
 async def test_a_load_whose_caller_leaves_is_given_up(bench: Bench) -> None:
-    if bench.kind != "interleaved":
-        pytest.skip("loads an expert in one piece")
     await bench.has_both()
     third = expert_at("third", bench.other.folder)
     for wait_s in (0.02, 0.1):
@@ -395,9 +399,8 @@ async def test_a_load_whose_caller_leaves_is_given_up(bench: Bench) -> None:
     await bench.engine.unload("third")
 
 
+@pytest.mark.kinds("interleaved")  # others load an expert in one piece
 async def test_a_load_that_is_unloaded_under_way_fails_and_the_others_serve(bench: Bench) -> None:
-    if bench.kind != "interleaved":
-        pytest.skip("loads an expert in one piece")
     assert isinstance(bench.engine, VllmEngine)
     await bench.has_both()
     third = expert_at("third", bench.other.folder)
@@ -409,9 +412,8 @@ async def test_a_load_that_is_unloaded_under_way_fails_and_the_others_serve(benc
     assert await answers(bench.engine, "general") == bench.answers["general"]
 
 
+@pytest.mark.kinds("interleaved")  # no other is told which expert
 async def test_the_engine_itself_refuses_an_expert_it_does_not_hold(bench: Bench) -> None:
-    if bench.kind != "interleaved":
-        pytest.skip("only this engine is told which expert")
     # A resident name on its way out: the request says "general", the client's own field says otherwise.
     assert isinstance(bench.engine, VllmEngine)
     await bench.has_both()
