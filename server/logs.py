@@ -1,16 +1,22 @@
-"""Log lines of the gateway: one format, on standard error."""
+"""Log lines of the gateway: one format, as text or as JSON, on standard error."""
 
 import asyncio
 import logging
 import sys
 import time
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Literal, TextIO
+
+import orjson
+
+from server.log_fields import fields_of
 
 
-def configure(verbose: bool) -> None:
+def configure(verbose: bool, form: Literal["text", "json"] = "text") -> None:
     """Sets up all logging. The command line calls it once."""
     handler = TurnHandler(sys.stderr)
-    handler.setFormatter(SecondFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S"))
+    text = SecondFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # A line of the log does not say which thread, process or line of code wrote it, so that is not found out:
     # these are the optimisations that logging's documentation names.
@@ -84,3 +90,22 @@ class SecondFormatter(logging.Formatter):
         if second != self._second:
             self._second, self._written = second, time.strftime(datefmt or "", time.localtime(second))
         return self._written
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a line as one JSON object: its time (UTC), level, logger and message, the fields that it came
+    with, and the error that it tells of, if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        record.message = record.getMessage()
+        line: dict[str, object] = {
+            "time": f"{at.removesuffix('+00:00')}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.message,
+        }
+        line |= {name: value for name, value in fields_of(record).items() if value not in (None, "")}
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()

@@ -24,7 +24,8 @@ SPOKEN = {"errors", "model_request", "validation"}
 SERVER = {
     "errors": set[str](),
     "validation": set[str](),
-    "logs": set[str](),
+    "log_fields": set[str](),
+    "logs": {"log_fields"},
     "operator_api": set[str](),
     "config": {"storage", "validation"},
     "metrics": set[str](),
@@ -56,7 +57,7 @@ SERVER = {
         "routing",
     },
     "live": {"observation", "routing", "services", "transport"},
-    "exchange": {"access", "config", "error_table", "errors", "feedback", "model_request"}
+    "exchange": {"access", "config", "error_table", "errors", "feedback", "log_fields", "model_request"}
     | {"observation", "resilience", "routing", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
@@ -68,7 +69,8 @@ SERVER = {
     | {"resilience", "routing", "services", "storage", "transport"},
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
-    "routes": {"access", "batches", "error_table", "errors", "live", "observation", "operator_api", "reload"}
+    "routes": {"access", "batches", "error_table", "errors", "live", "log_fields"}
+    | {"observation", "operator_api", "reload"}
     | {"responses.kept", "responses.wire", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import assert_never
 
 from experts.engines.engine import Engine
@@ -243,7 +244,7 @@ class TierManager:
         """Logs and passes on an observation. An observer's bug must not stop the tiers; the log has it."""
         line = line_of(observation)
         if line is not None:
-            log.log(line.level, line.text)
+            log.log(line.level, line.text, extra={"fields": lambda: asdict(observation)})
         try:
             self._observe(observation)
         except Exception:

@@ -29,7 +29,6 @@ def serve(options: argparse.Namespace) -> int:
     import server.logs
     from server.serve import serve as serve_forever
 
-    server.logs.configure(options.verbose)
     given = {"host": options.host, "port": options.port}
     given |= {"tls_cert": options.tls_cert, "tls_key": options.tls_key}
     changed = {name: value for name, value in given.items() if value is not None}
@@ -44,5 +43,6 @@ def serve(options: argparse.Namespace) -> int:
         settings = load(options.config)
         return settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
 
+    server.logs.configure(options.verbose, read().server.log_format)
     uvloop.run(serve_forever(read))
     return 0

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -56,6 +56,9 @@ class ServerConfig(Strict):
     takes a free one. Absent means that one listener has all."""
     admin_host: str = "127.0.0.1"
     """Address of that listener."""
+    log_format: Literal["text", "json"] = "text"
+    """How the gateway's log is written, on standard error: ``text`` for people, or ``json``, an object a
+    line (docs/guides/monitoring.md)."""
     drain_s: float = Field(default=30.0, ge=0)
     """How long a shutdown waits for answers under way."""
     max_body: ByteSize = ByteSize(16 * 2**20)

@@ -9,6 +9,7 @@ from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
 from server.exchange.token_counter import TokenCounter
 from server.feedback.recorder import Recorded
+from server.log_fields import with_fields
 from server.model_request import ModelRequest
 from server.routing.routing import Route
 from server.services import Services
@@ -130,7 +131,31 @@ class Account:
             seconds,
             story.key or "-",
             story.peer,
+            extra=with_fields(self.log_fields),
         )
+
+    def log_fields(self) -> dict[str, object]:
+        """Returns what a line of the log says of the request for programs."""
+        story = self.story
+        fields: dict[str, object] = {
+            "request_id": story.id,
+            "trace_id": story.trace_id,
+            "path": story.path,
+            "key": story.key,
+            "peer": story.peer,
+            "model": story.model,
+            "expert": story.expert,
+        }
+        if story.ended_at is None:
+            return fields
+        return fields | {
+            "outcome": story.outcome,
+            "seconds": round(story.ended_at - story.started, 6),
+            "phases": {phase.name: round(phase.seconds, 6) for phase in story.phases(story.ended_at)},
+            "tier": story.tier,
+            "prompt_tokens": story.tokens.prompt_tokens,
+            "completion_tokens": story.tokens.completion_tokens,
+        }
 
 
 def beginning_of(request: ModelRequest) -> str:

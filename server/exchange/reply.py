@@ -10,6 +10,7 @@ from server.exchange.answer_headers import of_lease, of_route
 from server.exchange.destination import Destination, StreamedAnswer, Wording
 from server.exchange.endpoint import Endpoint
 from server.exchange.engine_errors import engine_failure
+from server.log_fields import with_fields
 from server.routing.routing import Route
 
 log = logging.getLogger("coe.requests")
@@ -25,6 +26,7 @@ class Reply:
         self._headers = {**endpoint.headers(account.request_id)}
         self._streamed: StreamedAnswer | None = None
         self._told = False  # the client has the last event of its stream
+        self._fields = with_fields(account.log_fields)
 
     def __repr__(self) -> str:
         return f"<Reply {self._account.request_id} [{self.status or 'not begun'}]>"
@@ -73,9 +75,9 @@ class Reply:
         # What clients are not told is in the log, and may be shown to who reads that.
         self._account.story.error = failure.message if row.message is None else str(error)
         if row.status == 500:
-            log.error("request %s failed", self._account.request_id, exc_info=error)
+            log.error("request %s failed", self._account.request_id, exc_info=error, extra=self._fields)
         elif row.message is not None:
-            log.warning("request %s: %s", self._account.request_id, error)
+            log.warning("request %s: %s", self._account.request_id, error, extra=self._fields)
         if self._told:
             await self._destination.end()
             return
@@ -87,7 +89,9 @@ class Reply:
     async def engine_refused(self, status: int, body: bytes) -> None:
         """Sends the error that an engine answered with."""
         if status >= 500:
-            log.error("request %s: the engine answered %d", self._account.request_id, status)
+            log.error(
+                "request %s: the engine answered %d", self._account.request_id, status, extra=self._fields
+            )
         failure = engine_failure(status, body)
         self._account.story.error = failure.message
         await self._refuse(failure)

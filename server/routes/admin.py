@@ -2,31 +2,26 @@
 
 import difflib
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from memory_tiers.driver.manager import TierManager
+from memory_tiers.driver.operator_orders import OperatorOrders
 from memory_tiers.status import ExpertStatus
 from server.errors import UnknownModel
-from server.operator_api import Demotion, Destination, Reloaded, Snapshot
+from server.operator_api import Demotion, Destination, Reloaded, Snapshot, Verb
 from server.reload.reload import Reload
-from server.routes.operators import ForOperators, operators
+from server.routes.operators import ForOperators, note_order
+from server.services import Services
 from server.transport.json_body import body_schema, read_model
-
-
-async def _tiers(services: ForOperators) -> TierManager:
-    return services.tiers
-
-
-Tiers = Annotated[TierManager, Depends(_tiers)]
 
 router = APIRouter(prefix="/v1/coe")
 
 
 @router.get("/tiers")
-async def tiers(tiers: Tiers) -> Snapshot:
+async def tiers(services: ForOperators) -> Snapshot:
     """Show tiers, engines, experts and moves, all at one moment."""
+    tiers = services.tiers
     return Snapshot(
         tiers=tiers.usage(),
         engines=tiers.readiness.engines,
@@ -35,60 +30,74 @@ async def tiers(tiers: Tiers) -> Snapshot:
     )
 
 
-@router.post("/reload", dependencies=[Depends(operators)])
-async def reload(request: Request) -> Reloaded:
+@router.post("/reload")
+async def reload(request: Request, services: ForOperators) -> Reloaded:
     """Read the configuration again and serve all of it, or nothing of it."""
     reload: Reload = request.app.state.reload
-    return await reload.now()
+    reloaded = await reload.now()
+    note_order(request, services, "reload")
+    return reloaded
 
 
 @router.post("/experts/{name:path}/load", status_code=202)
-async def load(name: str, tiers: Tiers) -> ExpertStatus:
+async def load(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """Bring the expert to the device, as a request for it would."""
-    return _ordered(tiers, name, lambda: tiers.orders.move(name, "device"))
+    return _ordered(request, services, "load", name, lambda orders: orders.move(name, "device"))
 
 
 @router.post(
     "/experts/{name:path}/demote", status_code=202, openapi_extra=body_schema(Demotion, required=False)
 )
-async def demote(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+async def demote(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """Take the expert down to ``host`` or ``disk`` once no request uses it."""
     order = await read_model(request, Demotion)
-    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+    return _ordered(
+        request, services, "demote", name, lambda orders: orders.move(name, order.tier), tier=order.tier
+    )
 
 
 @router.post(
     "/experts/{name:path}/move", status_code=202, openapi_extra=body_schema(Destination, required=True)
 )
-async def move(name: str, tiers: Tiers, request: Request) -> ExpertStatus:
+async def move(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """Bring the expert up or down to a tier."""
     order = await read_model(request, Destination)
-    return _ordered(tiers, name, lambda: tiers.orders.move(name, order.tier))
+    return _ordered(
+        request, services, "move", name, lambda orders: orders.move(name, order.tier), tier=order.tier
+    )
 
 
 @router.post("/experts/{name:path}/pin", status_code=202)
-async def pin(name: str, tiers: Tiers) -> ExpertStatus:
+async def pin(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """Bring the expert to the device and keep it there."""
-    return _ordered(tiers, name, lambda: tiers.orders.pin(name, True))
+    return _ordered(request, services, "pin", name, lambda orders: orders.pin(name, True))
 
 
 @router.post("/experts/{name:path}/unpin", status_code=202)
-async def unpin(name: str, tiers: Tiers) -> ExpertStatus:
+async def unpin(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """Let the expert make room for others again."""
-    return _ordered(tiers, name, lambda: tiers.orders.pin(name, False))
+    return _ordered(request, services, "unpin", name, lambda orders: orders.pin(name, False))
 
 
 @router.post("/experts/{name:path}/cancel", status_code=202)
-async def cancel(name: str, tiers: Tiers) -> ExpertStatus:
+async def cancel(name: str, services: ForOperators, request: Request) -> ExpertStatus:
     """End the expert's load and reject the requests that wait for it."""
-    return _ordered(tiers, name, lambda: tiers.orders.cancel_load(name))
+    return _ordered(request, services, "cancel", name, lambda orders: orders.cancel_load(name))
 
 
-def _ordered(tiers: TierManager, name: str, order: Callable[[], None]) -> ExpertStatus:
+def _ordered(
+    request: Request,
+    services: Services,
+    verb: Verb,
+    name: str,
+    order: Callable[[OperatorOrders], None],
+    **about: str,
+) -> ExpertStatus:
     """Returns the expert's status after ``order``. Raises UnknownModel, OrderRefused, BudgetTooSmall."""
-    _known(tiers, name)
-    order()
-    return _known(tiers, name)
+    _known(services.tiers, name)
+    order(services.tiers.orders)
+    note_order(request, services, verb, expert=name, **about)
+    return _known(services.tiers, name)
 
 
 def _known(tiers: TierManager, name: str) -> ExpertStatus:

@@ -11,7 +11,7 @@ from server.errors import Conflict, UnknownRequest
 from server.live.feed import Feed
 from server.live.story_view import story_of
 from server.observation.story import Story
-from server.routes.operators import ForOperators
+from server.routes.operators import ForOperators, note_order
 from server.services import Services
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
@@ -53,12 +53,13 @@ async def story(id: str, services: ForOperators) -> Response:
 
 
 @router.post("/requests/{id:path}/cancel", status_code=202)
-async def cancel(id: str, services: ForOperators) -> dict[str, str]:
+async def cancel(id: str, services: ForOperators, request: Request) -> dict[str, str]:
     """End a request that is under way. Its client is told so."""
     found = _found(services, id)
     if found.cancel is None:
         raise Conflict("This request has ended, or is ending.")
     found.cancel()
+    note_order(request, services, "cancel", request_id=found.id)
     return {"id": found.id, "state": "cancelled"}
 
 

@@ -1,10 +1,12 @@
 """Operators' right to what their paths show and order."""
 
+import logging
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from server.access.auth import check_operator
+from server.access.auth import check_operator, is_operator
+from server.log_fields import with_fields
 from server.services import Services
 
 
@@ -13,6 +15,18 @@ async def operators(request: Request) -> Services:
     services: Services = request.app.state.services
     check_operator(request, services.settings.server, services.keys)
     return services
+
+
+log = logging.getLogger("coe.orders")
+
+
+def note_order(request: Request, services: Services, order: str, **about: str) -> None:
+    """Logs an order that was taken, and who gave it: by which right, from where. ``about``: what
+    it is for."""
+    by = "admin_key" if is_operator(request, services.settings.server) else "this_machine"
+    fields = {"order": order, **about, "by": by, "peer": request.client.host if request.client else "-"}
+    text = " ".join(f"{name}={value[:100]!r}" for name, value in fields.items())
+    log.info("%s", text, extra=with_fields(lambda: fields))
 
 
 ForOperators = Annotated[Services, Depends(operators)]

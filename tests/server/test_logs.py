@@ -2,12 +2,18 @@
 
 import asyncio
 import io
+import json
 import logging
 import subprocess
 import sys
 import threading
 
-from server.logs import SecondFormatter, TurnHandler
+import pytest
+
+from server.config.settings import Settings
+from server.log_fields import with_fields
+from server.logs import JsonFormatter, SecondFormatter, TurnHandler
+from tests.server.conftest import Serving
 
 
 class Written(io.StringIO):
@@ -97,3 +103,43 @@ def test_a_line_has_the_time_of_its_second() -> None:
     first = formatter.format(record)
     record.created = 1_000_001.1
     assert formatter.format(record) != first
+
+
+async def test_json_has_a_requests_story_and_an_operators_order(
+    serving: Serving, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "coe")
+    async with serving(settings) as gateway:
+        answer = await gateway.post(model="law", stream=True)
+        await gateway.http.post("/v1/coe/experts/math/demote", json={"tier": "disk"})
+        await gateway.http.post("/v1/coe/experts/nobody/load")
+    lines = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
+    (request,) = [line for line in lines if line["logger"] == "coe.requests"]
+    assert request["request_id"] == answer.headers["x-request-id"]
+    assert request["level"] == "info"
+    assert (request["model"], request["expert"], request["outcome"]) == ("law", "law", "200")
+    assert request["key"] == "anonymous"
+    assert request["phases"].keys() >= {"admit", "route", "wait", "load", "prefill", "decode"}
+    assert sum(request["phases"].values()) == pytest.approx(request["seconds"], abs=1e-3)
+    (order,) = [line for line in lines if line["logger"] == "coe.orders"]
+    assert (order["order"], order["expert"], order["tier"]) == ("demote", "math", "disk")
+    assert (order["by"], order["peer"]) == ("this_machine", "127.0.0.1")
+    moves = [line for line in lines if line["message"].startswith("move")]
+    assert {move["expert"] for move in moves} >= {"law"}
+
+
+def test_json_is_one_line_whatever_is_said_and_has_the_error() -> None:
+    log = logging.Logger("coe.test")
+    log.addHandler(handler := TurnHandler(written := io.StringIO()))
+    handler.setFormatter(JsonFormatter())
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        log.exception(
+            "it failed\n%s", "\u2028", extra=with_fields(lambda: {"request_id": "r1", "expert": ""})
+        )
+    (line,) = written.getvalue().split("\n")[:-1]
+    said = json.loads(line)
+    assert said.keys() == {"time", "level", "logger", "message", "request_id", "error"}
+    assert said["time"].endswith("Z")
+    assert said["error"].endswith("ValueError: two\nlines")
