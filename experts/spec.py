@@ -1,5 +1,6 @@
 """An expert: its configuration, and its description once it is prepared."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,6 +206,11 @@ class Canary:
     def __post_init__(self) -> None:
         if not self.prompt or not 2 < len(self.tokens) == len(self.logprobs):
             raise ValueError("a canary has a prompt, some tokens, and a log-probability for each of them")
+
+    @property
+    def perplexity(self) -> float:
+        """Of the expert on its own continuation: 1 where it is sure of each token."""
+        return math.exp(-sum(self.logprobs) / len(self.logprobs))
 
 
 @dataclass(frozen=True, slots=True)

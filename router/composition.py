@@ -4,12 +4,14 @@ set."""
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from router.conversations.conversation import prompts_of
 from router.conversations.recall import Recall
 from router.decision import Decision
 from router.mapping.budget_solver import Solver
+from router.mapping.milp import Solution
 from router.router import Router
 from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 
@@ -75,6 +77,12 @@ class Composition:
         if isinstance(self._fallback, str):
             return (self._fallback,)
         return self.experts if self._fallback else ()
+
+    @cached_property
+    def frontier(self) -> Sequence[Solution]:
+        """The best map at each budget, from the cheapest to the best. Solved once, which takes up to seconds.
+        Raises MappingError."""
+        return tuple(self._solver.frontier())
 
     def under(self, active: float) -> "Composition":
         """Returns the composition with a map solved for a budget in billions of active parameters. Takes up

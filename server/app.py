@@ -25,7 +25,9 @@ import server.routes.live
 import server.routes.models
 import server.routes.monitoring
 import server.routes.stored_responses
+import server.routes.ui
 import server.routes.usage
+import server.routes.views
 from memory_tiers.errors import TiersError
 from server.compose import Running
 from server.error_table import error_response
@@ -73,6 +75,10 @@ def create_admin_app(gateway: Running, reload: Reload) -> FastAPI:
     app = _app(services.version)
     app.state.feed = gateway.feed
     app.add_api_route("/health", server.routes.models.health)
+    # What the page asks of models, with a client's key, as on the clients' listener.
+    app.add_api_route("/v1/chat/completions", server.openai.chat.chat_completions, methods=["POST"], **CHAT)
+    app.add_api_route("/v1/coe/route", server.openai.chat.explain_route, methods=["POST"], **ROUTE)
+    app.add_api_route("/v1/models", server.routes.models.models)
     app.include_router(server.routes.usage.admin_router)
     _add_operators_paths(app)
     return _over(app, services, reload)
@@ -106,6 +112,8 @@ def client_paths(version: str, *, operators: bool = True) -> FastAPI:
 def _add_operators_paths(app: FastAPI) -> None:
     app.include_router(server.routes.admin.router)
     app.include_router(server.routes.live.router)
+    app.include_router(server.routes.views.router)
+    app.include_router(server.routes.ui.page_router())
     app.include_router(server.routes.monitoring.router)
 
 
@@ -116,7 +124,15 @@ def _over(app: FastAPI, services: Services, reload: Reload) -> FastAPI:
 
 
 def _app(version: str) -> FastAPI:
-    app = FastAPI(title="Composition of Experts", version=version, responses=ERRORS, redirect_slashes=False)
+    # The page has a reference that needs no other host; FastAPI's own loads its scripts from one.
+    app = FastAPI(
+        title="Composition of Experts",
+        version=version,
+        responses=ERRORS,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.add_exception_handler(GatewayError, _refuse)
     app.add_exception_handler(TiersError, _refuse)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)

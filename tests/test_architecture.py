@@ -56,7 +56,7 @@ SERVER = {
         "resilience",
         "routing",
     },
-    "live": {"observation", "routing", "services", "transport"},
+    "live": {"config", "observation", "routing", "services", "transport"},
     "exchange": {"access", "config", "error_table", "errors", "feedback", "log_fields", "model_request"}
     | {"observation", "resilience", "routing", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
@@ -69,7 +69,7 @@ SERVER = {
     | {"resilience", "routing", "services", "storage", "transport"},
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
-    "routes": {"access", "batches", "error_table", "errors", "live", "log_fields"}
+    "routes": {"access", "batches", "config", "error_table", "errors", "live", "log_fields"}
     | {"observation", "operator_api", "reload"}
     | {"responses.kept", "responses.wire", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from router.errors import MappingError
 from router.mapping.expert_mapping import ExpertMapping, unknown_category
-from router.mapping.milp import Budgets, solve
+from router.mapping.milp import Budgets, Solution, frontier, solve
 from router.mapping.score_table import ScoreTable
 
 
@@ -25,15 +25,24 @@ class Solver:
     def map(self, active: float | None) -> ExpertMapping:
         """Solves the best map. ``active``: billions of parameters of the expert that answers, on average;
         None: any number. Takes up to seconds. Raises MappingError where there is none."""
+        table = self._table()
+        rows = fixed_rows(table, self.finer, self.fixed)
+        solution = solve(table, Budgets(active, self.total), self.min_margin, rows)
+        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer, rows)
+
+    def frontier(self) -> list[Solution]:
+        """Solves the best map at each budget, from the cheapest map to the best. Takes up to seconds. Raises
+        MappingError."""
+        table = self._table()
+        return frontier(table, total=self.total, fixed=fixed_rows(table, self.finer, self.fixed))
+
+    def _table(self) -> ScoreTable:
         if self.scores is None:
             raise MappingError(
                 "the router's artifact has no scores to solve a map from; train it with graded prompts: "
                 "coe router train --experts"
             )
-        table = restricted(self.scores, self.experts)
-        rows = fixed_rows(table, self.finer, self.fixed)
-        solution = solve(table, Budgets(active, self.total), self.min_margin, rows)
-        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer, rows)
+        return restricted(self.scores, self.experts)
 
 
 def fixed_rows(table: ScoreTable, finer: Mapping[str, str], fixed: Mapping[str, str]) -> dict[str, str]:

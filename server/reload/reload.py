@@ -64,6 +64,11 @@ class Reload:
             host_bytes=host.capacity_bytes or 0,
         )
 
+    def coming(self) -> Settings:
+        """Reads the settings that a reload would serve, as far as they can be read: not for the event loop.
+        Raises SettingsError, and what planning them does."""
+        return planned(as_before(self._read(), self._services.settings)).settings
+
     def _prepare(self) -> _Next:
         """Prepares the next state; it only reads files. Raises SettingsError, ExpertsError, RouterError,
         TiersError."""

@@ -52,7 +52,7 @@ async def story(id: str, services: ForOperators) -> Response:
     return Response(orjson.dumps(told), media_type="application/json")
 
 
-@router.post("/requests/{id:path}/cancel", status_code=202)
+@router.delete("/requests/{id:path}", status_code=202)
 async def cancel(id: str, services: ForOperators, request: Request) -> dict[str, str]:
     """End a request that is under way. Its client is told so."""
     found = _found(services, id)

@@ -168,7 +168,7 @@ async def test_an_operator_cancels_a_request_and_its_client_is_told(
         stories = gateway.services.observer.stories
         live = "decoding" if stream else "prefilling"
         await until(lambda: (found := stories.find("mine")) is not None and found.state == live)
-        cancelled = await gateway.http.post("/v1/coe/requests/mine/cancel")
+        cancelled = await gateway.http.delete("/v1/coe/requests/mine")
         assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
         answer = await asked
         assert answer.status_code == (200 if stream else 499)
@@ -176,7 +176,7 @@ async def test_an_operator_cancels_a_request_and_its_client_is_told(
         await until(lambda: gateway.services.tiers.counts().leases == 0 and not gateway.engine.running)
         told = await story(gateway, "mine")
         assert (told["state"], told["outcome"], told["cancellable"]) == ("ended", "499", False)
-        again = await gateway.http.post("/v1/coe/requests/mine/cancel")
+        again = await gateway.http.delete("/v1/coe/requests/mine")
         assert (again.status_code, again.json()["error"]["code"]) == (409, "conflict")
         gone = await gateway.http.get("/v1/coe/requests/other")
         assert (gone.status_code, gone.json()["error"]["code"]) == (404, "request_not_found")

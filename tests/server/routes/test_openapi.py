@@ -71,11 +71,7 @@ async def test_every_path_says_what_it_takes_and_how_it_refuses(serving: Serving
         if "post" in methods and "requestBody" not in methods["post"]
     }
     orders = {f"/v1/coe/experts/{{name}}/{order}" for order in ("load", "pin", "unpin", "cancel")}
-    cancels = {
-        "/v1/batches/{id}/cancel",
-        "/v1/responses/{response_id}/cancel",
-        "/v1/coe/requests/{id}/cancel",
-    }
+    cancels = {"/v1/batches/{id}/cancel", "/v1/responses/{response_id}/cancel"}
     assert without == {"/v1/coe/reload"} | orders | cancels
     for operation in operations(document):
         (content,) = operation["responses"]["4XX"]["content"].values()

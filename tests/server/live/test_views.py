@@ -1,0 +1,102 @@
+"""What operators are told of parts: compositions, experts, logs and settings."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from server.config.settings import Settings
+from server.live.logs_view import of_engine
+from tests.server.conftest import Gateway, Serving, changed
+
+
+async def told(gateway: Gateway, path: str, status: int = 200, **headers: str) -> dict[str, Any]:
+    answer = await gateway.http.get(f"/v1/coe/{path}", headers=headers)
+    assert answer.status_code == status, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+async def test_a_composition_is_told_with_what_was_seen_of_it(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        for question in ("What is the integral of x^2?", "Sum the first ten primes."):
+            messages = [{"role": "user", "content": question}]
+            assert (await gateway.post(model="coe", messages=messages)).headers["x-coe-category"] == "math"
+        (coe,) = (await told(gateway, "compositions"))["compositions"]
+        (math,) = (each for each in coe["categories"] if each["category"] == "math")
+        assert (coe["name"], math["expert"], math["seen"]["requests"]) == ("coe", "math", 2)
+        assert 0.5 < math["seen"]["confidence"] <= 1
+        frontier = await told(gateway, "compositions/coe/frontier")
+        assert frontier["maps"] is None
+        assert "has no scores" in frontier["why"]
+        await told(gateway, "compositions/cow/frontier", 404)
+
+
+async def test_an_expert_is_told_with_its_origin_hashes_and_licence(
+    serving: Serving, settings: Settings, checkpoint: Path
+) -> None:
+    card = settings.store / "law" / "README.md"
+    card.write_text("---\nlicense: apache-2.0\n---\n# Law\n")
+    async with serving(settings) as gateway:
+        experts = {each["expert"]: each for each in (await told(gateway, "experts"))["experts"]}
+    assert experts.keys() == settings.experts.keys()
+    assert experts["law"]["origin"] == str(checkpoint)
+    assert {len(each) for each in experts["law"]["sha256"].values()} == {64}
+    assert (experts["law"]["license"], experts["math"]["license"]) == ("apache-2.0", None)
+
+
+async def test_settings_are_told_without_secrets_and_with_what_a_reload_would_change(
+    serving: Serving, settings: Settings
+) -> None:
+    family = settings.families["small"].model_copy(
+        update={"extra_args": ("--api-key", "hush", "--token=hush")}
+    )
+    now = changed(settings, admin_key=SecretStr("hush"), api_keys=(SecretStr("hush-2"),))
+    now = now.model_copy(update={"families": {"small": family}})
+    coming = changed(now, admin_key=SecretStr("hush-3"), drain_s=7)
+    async with serving(now, read=lambda: coming) as gateway:
+        body = await told(gateway, "configuration", authorization="Bearer hush")
+    assert "hush" not in str(body).replace("Bearer hush", "")
+    assert "max_model_len: 200000" in body["in_force"]
+    assert {each["setting"]: (each["in_force"], each["in_file"]) for each in body["changes"]} == {
+        "server.admin_key": ("(hidden)", "(hidden)"),
+        "server.drain_s": ("5.0", "7"),
+    }
+
+
+async def test_logs_are_followed_and_an_engines_outlives_it(
+    serving: Serving, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING, "httpx")  # the client is in this process, too
+    settings.logs.mkdir(exist_ok=True)
+    log = settings.logs / "small.log"
+    log.write_text("INFO ready\nERROR it broke\n  because of this\nhalf a li")
+    async with serving(settings) as gateway:
+        assert (await gateway.post({"x-request-id": "mine"})).status_code == 200
+        first = await told(gateway, "logs")
+        assert first["sources"] == ["gateway", "small"]
+        assert any("mine" in line["text"] for line in first["lines"])
+        assert (await told(gateway, f"logs?after={first['next']}"))["lines"] == []
+        engine = await told(gateway, "logs?source=small&level=error")
+        assert [line["text"] for line in engine["lines"]] == ["ERROR it broke", "  because of this"]
+        with log.open("a") as file:
+            file.write("ne\n")
+        more = await told(gateway, f"logs?source=small&after={engine['next']}")
+        assert [line["text"] for line in more["lines"]] == ["half a line"]
+        log.write_text("begun anew\n")
+        anew = await told(gateway, f"logs?source=small&after={more['next']}")
+        assert [line["text"] for line in anew["lines"]] == ["begun anew"]
+        for wrong in ("source=../passwd", "level=loud", "after=-1"):
+            await told(gateway, f"logs?{wrong}", 400)
+
+
+async def test_of_a_long_log_the_end_is_told_in_whole_lines(tmp_path: Path) -> None:
+    file = tmp_path / "small.log"
+    file.write_text("".join(f"line {number}\n" for number in range(100_000)))
+    part = await asyncio.to_thread(of_engine, file, 0, logging.INFO)
+    assert [line["text"] for line in part.lines] == [f"line {number}" for number in range(99_000, 100_000)]
+    assert part.next == file.stat().st_size
