@@ -55,10 +55,12 @@ SERVER = {
         "observation",
         "resilience",
         "routing",
+        "tracing",
     },
+    "tracing": {"config", "observation"},
     "live": {"config", "observation", "routing", "services", "transport"},
     "exchange": {"access", "config", "error_table", "errors", "feedback", "log_fields", "model_request"}
-    | {"observation", "resilience", "routing", "services", "transport"},
+    | {"observation", "resilience", "routing", "services", "tracing", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
@@ -74,6 +76,7 @@ SERVER = {
     | {"responses.kept", "responses.wire", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {
+        "tracing",
         "observation",
         "openai",
         "planning",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,11 +22,12 @@ client."""
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """A request to an engine in the name of ``expert``: ``body`` at ``path``."""
+    """A request to an engine in the name of ``expert``: ``body`` at ``path``, ``headers`` of its trace."""
 
     expert: Expert
     path: str
     body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ async def open_answer(
 async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
     """Opens an answer. Releases the lease if it raises."""
     try:
-        answer = await lease.engine.request(lease.expert, sent.path, sent.body)
+        answer = await lease.engine.request(lease.expert, sent.path, sent.body, sent.headers)
         try:
             chunks = answer.chunks()
             if whole or answer.status >= 400:
