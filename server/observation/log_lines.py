@@ -24,7 +24,7 @@ class LogLines(logging.Handler):
 
     def __init__(self, keep: int) -> None:
         super().__init__()
-        self._kept: deque[LogLine] = deque(maxlen=keep)
+        self._kept: deque[tuple[int, float, int, str, str]] = deque(maxlen=keep)  # of a LogLine's fields
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
@@ -32,7 +32,7 @@ class LogLines(logging.Handler):
 
     def __iter__(self) -> Iterator[LogLine]:
         """Iterates over the lines, the oldest first."""
-        return iter(tuple(self._kept))
+        return iter([LogLine(*fields) for fields in tuple(self._kept)])
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Keeps the record's text. Takes no lock: appending to a deque needs none."""
@@ -49,7 +49,7 @@ class LogLines(logging.Handler):
             return
         if record.exc_info:
             text = f"{text}\n{record.exc_text or logging.Formatter().formatException(record.exc_info)}"
-        self._kept.append(LogLine(next(self._numbers), record.created, record.levelno, record.name, text))
+        self._kept.append((next(self._numbers), record.created, record.levelno, record.name, text))
 
     def about(self, id: str, begun: float, ended: float) -> list[LogLine]:
         """Lists the lines with a request's id in a span of time, in seconds since 1970."""

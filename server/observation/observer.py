@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from memory_tiers.observations import LeaseGranted, MoveDone
 from memory_tiers.observations import Observation as TierObservation
 from server.config.observation import ObservationConfig
 from server.observation.figures import Figures
 from server.observation.log_lines import LogLines
 from server.observation.stories import Stories
-from server.observation.tier_events import TierEvents
+from server.observation.tier_events import OF_REQUESTS, TierEvents
 
 
 class Observer:
@@ -28,8 +29,11 @@ class Observer:
 
     def observe(self, observation: TierObservation) -> None:
         """Keeps an event of the tiers' manager."""
-        self.tier_events.observe(observation)
-        self.figures.observe(observation)
+        kind = type(observation)
+        if kind is LeaseGranted or kind is MoveDone:
+            self.figures.observe(observation)
+        if kind not in OF_REQUESTS:
+            self.tier_events.observe(observation)
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from memory_tiers.observations import Observation as TierObservation
 KEPT = 2000
 """Events that are kept: the latest."""
 TierEvent = MoveDone | Displaced | EngineChanged
+OF_REQUESTS = (LeaseGranted, LeaseEnded, TicketEnded)
+"""Events of single requests, which come too often to be looked at for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class TierEvents:
 
     def observe(self, observation: TierObservation) -> None:
         """Keeps an event that is not of a single request."""
-        if not isinstance(observation, LeaseGranted | LeaseEnded | TicketEnded):
+        if not isinstance(observation, OF_REQUESTS):
             self._kept.append(Happened(self._clock(), observation))
 
     def during(self, begun: float, ended: float, expert: str, family: str) -> list[Happened]:
