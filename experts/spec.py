@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
 
@@ -145,6 +145,11 @@ class FamilyConfig(Strict):
     """GPUs one engine spans."""
     devices: tuple[int, ...] = ()
     """Numbers of the GPUs the engine may use (CUDA_VISIBLE_DEVICES); empty: whatever the environment says."""
+    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Engines of the family, each on ``tensor_parallel_size`` of its ``devices`` in turn (of the node's GPUs
+    where none are named), over one host tier. An expert in demand is on several of them, a conversation stays
+    where its prefix is cached, and one that ends takes no other along. ``auto``: as many as there are GPUs
+    for; without GPUs one, as engines on one processor take it from each other."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Give up a start after this long; a process that ends is noticed at once."""
     tool_parser: str | None = None
@@ -179,6 +184,11 @@ class FamilyConfig(Strict):
                 "an embedding model writes nothing to parse; leave out tool_parser and reasoning_parser"
             )
         return self
+
+    @property
+    def engines(self) -> int:
+        """How many engines the family has, once that is settled."""
+        return self.replicas if isinstance(self.replicas, int) else 1
 
     @property
     def context(self) -> int:

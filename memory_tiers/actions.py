@@ -76,9 +76,10 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Turns the ticket into a lease from now on, whether or not its client still waits."""
+    """Turns the ticket into a lease from now on, whether or not its client still waits. ``engine``: whose."""
 
     ticket: int
+    engine: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,15 @@ class Opened:
 @dataclass(frozen=True, slots=True)
 class TicketAsked:
     """A request asks for a lease; ``ticket`` is a new number. With ``fail_fast`` it is granted or rejected at
-    once, and causes no load."""
+    once, and causes no load. ``conversation``: equal for requests that begin alike, whose prefix an engine of
+    several may have cached; empty: none."""
 
     ticket: int
     expert: str
     at: float
     fail_fast: bool = False
     priority: Priority = "normal"
+    conversation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

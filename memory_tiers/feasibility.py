@@ -20,7 +20,7 @@ def check_members(
 ) -> None:
     """Checks that every expert can be where it may have to be. ``on_device`` gives the bytes that a member
     takes there. Raises BudgetTooSmall."""
-    on_disk = sum(member.weights_bytes for member in members)
+    on_disk = sum({member.known_as: member.weights_bytes for member in members}.values())
     if config.disk is not None and on_disk > config.disk:
         raise BudgetTooSmall(
             f"experts take {_size(on_disk)} on disk, over tiers.disk of {_size(config.disk)}"

@@ -8,8 +8,9 @@ from experts.spec import Expert
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A configured expert. ``default``: the device holds it when no request asks for others. ``ttl_s``: how
-    long it stays there unused; None: until its place is needed."""
+    """A configured expert, or, of a family with several engines, the expert on one of them, whose name is
+    then ``expert``. ``default``: the device holds it when no request asks for others. ``ttl_s``: how long it
+    stays there unused; None: until its place is needed."""
 
     name: str
     family: str
@@ -17,6 +18,12 @@ class Member:
     pinned: bool = False
     default: bool = False
     ttl_s: float | None = None
+    expert: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The expert's name."""
+        return self.expert or self.name
 
     @classmethod
     def of(cls, expert: Expert) -> "Member":
@@ -28,17 +35,24 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family's engine, with ``Engine.resident_limit``, ``Engine.held_bytes`` and ``Engine.devices``."""
+    """A family's engine, with ``Engine.resident_limit``, ``Engine.held_bytes`` and ``Engine.devices``.
+    ``replica_of``: the family of an engine that is not its first."""
 
     name: str
     resident_limit: int | None
     held: int = 0
     devices: tuple[int, ...] = ()
+    replica_of: str = ""
+
+    @property
+    def serves(self) -> str:
+        """The family whose experts it computes for."""
+        return self.replica_of or self.name
 
     @classmethod
-    def of(cls, engine: Engine) -> "Family":
+    def of(cls, engine: Engine, replica_of: str = "") -> "Family":
         """Takes what the tiers need from an engine."""
-        return cls(engine.family, engine.resident_limit, engine.held_bytes, engine.devices)
+        return cls(engine.family, engine.resident_limit, engine.held_bytes, engine.devices, replica_of)
 
 
 @dataclass(frozen=True, slots=True)

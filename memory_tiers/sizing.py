@@ -47,7 +47,8 @@ class FamilyNeeds:
     @property
     def workers(self) -> int:
         """How many processes compute."""
-        return 0 if self.config.mode == "simulated" else self.config.tensor_parallel_size
+        ranks = self.config.tensor_parallel_size * self.config.engines
+        return 0 if self.config.mode == "simulated" else ranks
 
     @property
     def kv_bytes(self) -> int:
@@ -161,8 +162,14 @@ class _Needs:
 
     def device_of(self, free: int) -> int:
         """Computes the device's part of what is free in main memory (2)."""
-        most = sum(family.held + family.at_once(self._sizes(family)) for family in self.families)
-        staying = sum(family.held + family.at_once(self._staying(family)) for family in self.families)
+        most = sum(
+            (family.held + family.at_once(self._sizes(family))) * family.config.engines
+            for family in self.families
+        )
+        staying = sum(
+            family.held * family.config.engines + family.at_once(self._staying(family))
+            for family in self.families
+        )
         return most if most <= free else max(free - free // 2, staying + max(self._all_sizes()))
 
     def usable(self, host: int) -> int:

@@ -33,6 +33,8 @@ class ExpertStatus:
     ttl_s: float | None
     ordered: Tier | None
     failure: str
+    engines: tuple[str, ...] = ()
+    """The engines that have it on their device."""
 
     @property
     def loading(self) -> bool:

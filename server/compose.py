@@ -19,7 +19,7 @@ from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
 from server.batches.service import Batches, batching
 from server.config.settings import Settings
-from server.engine_factory import EngineFactory
+from server.engine_factory import EngineFactory, engines_of
 from server.engine_factory import engine_of as engine_by_mode
 from server.exchange.endpoint import Endpoint
 from server.feedback.recorder import Feedback, recording
@@ -150,9 +150,10 @@ async def _tiers(
     """Makes the tier manager, not started. Raises TiersError."""
     settings = found.settings
     engines = {
-        family: engine_of(family, settings, experts.values())
+        engine.family: engine
         for family in settings.families
         if any(expert.family == family for expert in experts.values())
+        for engine in engines_of(engine_of, family, settings, experts.values())
     }
     try:
         budgets = await asyncio.to_thread(budgets_of, found, experts, engines, host.room)

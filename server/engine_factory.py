@@ -1,6 +1,7 @@
 """The engine of each family, by its mode."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.prepared import base_name
@@ -14,6 +15,7 @@ from experts.spec import Expert
 from experts.vllm.lora import LoraEngine
 from experts.vllm.modes import full_weights_engine
 from experts.vllm_version import InstalledVllm, installed_vllm
+from memory_tiers.replicas import family_of, replica_name
 from server.config.settings import Settings
 
 EngineFactory = Callable[[str, Settings, Iterable[Expert]], Engine]
@@ -35,7 +37,7 @@ def engine_of(
     hosts = settings.server.media_hosts
     members = [expert for expert in experts if expert.family == family]
     if config.mode == "lora":
-        base = settings.store / base_name(family)
+        base = settings.store / base_name(family_of(family, settings.families))
         return LoraEngine(
             family, config, settings.logs, base, members, media_hosts=hosts, nurseries=nurseries
         )
@@ -43,6 +45,22 @@ def engine_of(
     return full_weights_engine(
         family, config, settings.logs, media_hosts=hosts, nurseries=nurseries, plain_because=reason
     )
+
+
+def engines_of(
+    engine_of: EngineFactory, family: str, settings: Settings, experts: Iterable[Expert]
+) -> Iterator[Engine]:
+    """Makes the engines of a family, named by ``replica_name``, each with its part of the devices."""
+    config, experts = settings.families[family], [*experts]
+    if config.engines == 1:
+        yield engine_of(family, settings, experts)
+        return
+    ranks = config.tensor_parallel_size
+    for number in range(config.engines):
+        name, devices = replica_name(family, number), config.devices[number * ranks : (number + 1) * ranks]
+        alone = config.model_copy(update={"devices": devices, "replicas": 1})
+        own = settings.model_copy(update={"families": {**settings.families, name: alone}})
+        yield engine_of(name, own, [replace(e, family=name) if e.family == family else e for e in experts])
 
 
 def _why_plain(members: Sequence[Expert]) -> str | None:

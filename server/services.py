@@ -9,6 +9,7 @@ from experts.engines.engine import Engine
 from experts.errors import EngineError
 from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
+from memory_tiers.replicas import family_of
 from server.access.accounts import Accounts
 from server.access.admission import Admissions
 from server.access.auth import Keys
@@ -96,13 +97,16 @@ class Services:
 
     async def problems(self) -> dict[str, str]:
         """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.
-        One that rests is started by the next request."""
+        One that rests is started by the next request; one of several is none that others stand in for."""
         resting = {engine.family for engine in self.tiers.readiness.engines if engine.rests}
-        return {
-            family: engine.state if engine.state != "ready" else "does not answer"
-            for family, engine in self.engines.items()
-            if family not in resting and (engine.state != "ready" or not await engine.alive())
-        } | self.breakers.refusing(self.engines)
+        wrong = {
+            name: engine.state if engine.state != "ready" else "does not answer"
+            for name, engine in self.engines.items()
+            if name not in resting and (engine.state != "ready" or not await engine.alive())
+        }
+        served = {family_of(name, self.engines) for name in self.engines if name not in wrong}
+        unserved = {name: what for name, what in wrong.items() if family_of(name, self.engines) not in served}
+        return unserved | self.breakers.refusing(self.engines)
 
     async def scrape(self) -> bytes:
         """Returns Prometheus text with the engines' own counters as they are now."""

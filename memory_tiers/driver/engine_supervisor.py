@@ -88,7 +88,7 @@ class EngineSupervisor:
         except asyncio.CancelledError:
             self._feed(EngineStartFailed(family, action.expert, "shutting down", self._clock()))
             raise
-        members = (name for name, expert in self._experts.items() if expert.family == family)
+        members = (expert.name for expert in self._experts.values() if expert.family == family)
         self._tickets.waited(members, started, event.at)
         seconds = event.at - started
         if isinstance(event, EngineStarted):
@@ -107,7 +107,9 @@ class EngineSupervisor:
         event = await self._mover.stop(action)
         self.changed(action.family, "stopped", event.at - started, action.reason)
         for expert, age_s in action.ages_s.items():
-            self._observe(Displaced(expert, action.reason, age_s, action.beneficiary))
+            rival = self._experts.get(action.beneficiary or "")
+            name = None if rival is None else rival.name
+            self._observe(Displaced(self._experts[expert].name, action.reason, age_s, name))
         self._feed(event)
         if all(expert.family != action.family for expert in self._experts.values()):
             del self._engines[action.family]

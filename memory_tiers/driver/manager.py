@@ -18,6 +18,7 @@ from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.log_lines import line_of
 from memory_tiers.driver.mover import Mover
 from memory_tiers.driver.operator_orders import OperatorOrders
+from memory_tiers.driver.replicas import families_of, named_by_engine
 from memory_tiers.driver.tasks import Tasks
 from memory_tiers.driver.tickets import Tickets
 from memory_tiers.events import (
@@ -29,11 +30,13 @@ from memory_tiers.events import (
     TicketAsked,
 )
 from memory_tiers.lease import Lease
-from memory_tiers.members import Family, Member
+from memory_tiers.members import Member
 from memory_tiers.move_costs import MoveCosts
 from memory_tiers.observations import Observation
+from memory_tiers.replicas import family_of, replica_name
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.status import (
+    EngineStatus,
     ExpertStatus,
     GpuStatus,
     MoveProgress,
@@ -65,11 +68,12 @@ class TierManager:
         clock: Callable[[], float] = time.monotonic,
         restart_pause_s: float = RESTART_PAUSE_S,
     ) -> None:
-        """Every family of ``experts`` has an engine. Raises BudgetTooSmall, LogUnwritable."""
-        self._experts = {expert.name: expert for expert in experts}
+        """Every family of ``experts`` has an engine, of the family's name; further ones of its engines are
+        named by ``replica_name``. Raises BudgetTooSmall, LogUnwritable."""
+        self._experts = named_by_engine(experts, engines)
         self._engines = dict(engines)
         members = [Member.of(expert) for expert in experts]
-        families = [Family.of(engine) for engine in engines.values()]
+        families = families_of(engines.values(), engines)
         self._state = TierState(config, members, families)
         self._host = host
         self._observe = observe
@@ -114,8 +118,9 @@ class TierManager:
         """Waits until every engine runs and what is pinned is loaded. Raises EngineStartFailed when an engine
         was given up for now; the next ticket of its family starts it again."""
         await self._feed.until(lambda: self._state.status.settled)
-        for engine in self._state.status.engines():
-            if engine.state != "ready" and not engine.rests:
+        engines = self._state.status.engines()
+        for engine in engines:
+            if engine.state != "ready" and not engine.rests and engine.family in self._down(engines):
                 message = f"the engine of family {engine.family} does not run: {engine.detail}"
                 raise EngineStartFailed(message)
         return self.readiness
@@ -124,16 +129,27 @@ class TierManager:
     def readiness(self) -> Readiness:
         """Whether every engine that is meant to run does now."""
         engines = self._state.status.engines()
-        ready = not self._feed.broken and all(engine.state == "ready" or engine.rests for engine in engines)
-        return Readiness(ready, engines)
+        return Readiness(not self._feed.broken and not self._down(engines), engines)
 
-    async def lease(self, expert: str, *, fail_fast: bool = False, priority: Priority = "normal") -> Lease:
+    def _down(self, engines: Sequence[EngineStatus]) -> set[str]:
+        """Names the families of which no engine runs that is meant to."""
+        families = {family_of(engine.family, self._engines) for engine in engines}
+        return families - {
+            family_of(engine.family, self._engines)
+            for engine in engines
+            if engine.state == "ready" or engine.rests
+        }
+
+    async def lease(
+        self, expert: str, *, fail_fast: bool = False, priority: Priority = "normal", conversation: str = ""
+    ) -> Lease:
         """Waits for the expert to be on the device. With ``fail_fast`` it refuses to wait, and loads nothing.
-        Cancelling the caller gives back the ticket, or the lease just granted. Raises LeaseRejected,
-        ManagerBroken."""
+        ``conversation``: equal for requests whose prefix one of several engines may have cached. Cancelling
+        the caller gives back the ticket, or the lease just granted. Raises LeaseRejected, ManagerBroken."""
         self._feed.require_whole()
         ticket = self._tickets.open(expert, self._state.status.tier(expert))
-        self._feed.feed(TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority))
+        asked = TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority, conversation)
+        self._feed.feed(asked)
         try:
             return await ticket.future
         except asyncio.CancelledError:
@@ -154,6 +170,10 @@ class TierManager:
     def engines(self) -> Mapping[str, Engine]:
         """The engines that are there now, by family."""
         return {**self._engines}
+
+    def has_several(self, family: str) -> bool:
+        """Whether several engines compute for ``family``."""
+        return replica_name(family, 1) in self._engines
 
     def status(self) -> tuple[ExpertStatus, ...]:
         """Describes each configured expert."""
@@ -207,8 +227,8 @@ class TierManager:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case Grant(number):
-                self._tickets.grant(number)
+            case Grant():
+                self._tickets.grant(action)
             case Reject():
                 self._tickets.reject(action)
             case StartEngine():
@@ -231,7 +251,10 @@ class TierManager:
         except asyncio.CancelledError:
             self._feed.feed(MoveFailed(move, "shutting down", self._clock()))
             raise
-        self._tickets.waited((move.expert, move.beneficiary), started, event.at)
+        names = (
+            self._experts[name].name for name in (move.expert, move.beneficiary) if name in self._experts
+        )
+        self._tickets.waited(names, started, event.at)
         self._feed.feed(event)
 
     async def _death_noticed(self, family: str) -> None:

@@ -62,8 +62,8 @@ class Mover:
         try:
             loaded = await self.engines[family].start(expert, self._weights(expert, action.source))
         except Exception as error:  # noqa: BLE001  # becomes the event that ends the move or the start
-            return EngineStartFailed(family, expert.name, _reason(error, action), self.clock())
-        return EngineStarted(family, expert.name, loaded.bytes, self.clock())
+            return EngineStartFailed(family, action.expert, _reason(error, action), self.clock())
+        return EngineStarted(family, action.expert, loaded.bytes, self.clock())
 
     async def stop(self, action: StopEngine) -> EngineStopped:
         """Stops the engine and waits until it is gone."""
@@ -88,7 +88,14 @@ class Mover:
         elif expected is not None:
             done, remaining_s = min(0.99, seconds / expected), max(0.0, expected - seconds)
         return MoveProgress(
-            move.expert, move.source, move.target, move.reason, size, seconds, done, remaining_s
+            self.experts[move.expert].name,
+            move.source,
+            move.target,
+            move.reason,
+            size,
+            seconds,
+            done,
+            remaining_s,
         )
 
     def move(self, move: Move) -> Awaitable[MoveEnded]:
@@ -120,7 +127,8 @@ class Mover:
         size = loaded.bytes or move.gives_back
         ended = self._done(move, "done", size, started)
         if move.replaces is not None and move.age_s is not None:
-            self.observe(Displaced(move.replaces, "eviction", move.age_s, move.expert))
+            replaced, name = self.experts[move.replaces].name, self.experts[move.expert].name
+            self.observe(Displaced(replaced, "eviction", move.age_s, name))
         self.costs.note(move.source, move.target, size, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
@@ -133,7 +141,7 @@ class Mover:
         if move.target == "device":
             loaded = await self._load(engine, expert, move)
             if move.replaces is not None:
-                await engine.unload(move.replaces)
+                await engine.unload(self.experts[move.replaces].name)
             return loaded
         if move.source == "device":
             await engine.unload(expert.name)
@@ -159,7 +167,7 @@ class Mover:
         ended = self.clock()
         del self.running[move]
         done = MoveDone(
-            move.expert,
+            self.experts[move.expert].name,
             move.source,
             move.target,
             move.reason,
@@ -168,10 +176,15 @@ class Mover:
             ended - started,
             detail,
             move.age_s if move.replaces is None else None,
-            move.beneficiary,
+            self._known_as(move.beneficiary),
         )
         self.observe(done)
         return ended
+
+    def _known_as(self, name: str | None) -> str | None:
+        """The expert's own name, where an action names it on an engine."""
+        expert = self.experts.get(name or "")
+        return name if expert is None else expert.name
 
     def _weights(self, expert: Expert, source: Tier) -> Path:
         """Finds the checkpoint to read. A host copy that is an image has none: should the image be bad, the

@@ -4,6 +4,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 
 from experts.engines.engine import Engine
 from experts.spec import Expert
+from memory_tiers.driver.replicas import families_of, named_by_engine
 from memory_tiers.events import (
     Event,
     ExpertChanged,
@@ -11,7 +12,7 @@ from memory_tiers.events import (
     OrderGiven,
     Revised,
 )
-from memory_tiers.members import Family, Member, Revision
+from memory_tiers.members import Member, Revision
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier
 
@@ -74,13 +75,13 @@ class OperatorOrders:
             added=tuple(map(Member.of, added)),
             removed=tuple(removed),
             changed=tuple(member for member in map(Member.of, changed) if member != self._was(member.name)),
-            families=tuple(map(Family.of, engines)),
+            families=tuple(families_of(engines, {*self._engines, *(engine.family for engine in engines)})),
             device=device,
             host=host,
         )
         self._state.revisions.may_revise(revision)
-        self._experts.update({expert.name: expert for expert in (*added, *changed)})
         self._engines.update({engine.family: engine for engine in engines})
+        self._experts.update(named_by_engine((*added, *changed), self._engines))
         self._feed(Revised(revision, self._clock()))
 
     def _was(self, expert: str) -> Member | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from experts.engines.engine import Engine
 from experts.spec import Expert
-from memory_tiers.actions import Reject
+from memory_tiers.actions import Grant, Reject
 from memory_tiers.driver.ticket import Ticket
 from memory_tiers.errors import LeaseRejected
 from memory_tiers.events import Event, LeaseReleased, TicketCancelled
@@ -46,8 +46,9 @@ class Tickets:
         self._tickets[ticket.number] = ticket
         return ticket
 
-    def grant(self, number: int) -> None:
+    def grant(self, grant: Grant) -> None:
         """Ends the ticket with a lease."""
+        number = grant.ticket
         ticket, granted = self._tickets.pop(number), self._clock()
         queue_seconds = granted - ticket.asked
         swap_seconds = min(ticket.swap_seconds, queue_seconds)
@@ -57,7 +58,7 @@ class Tickets:
             self._feed(LeaseReleased(number, now))
             self._observe(LeaseEnded(ticket.expert, now - granted))
 
-        engine = self._engines[self._experts[ticket.expert].family]
+        engine = self._engines[grant.engine]
         self._observe(LeaseGranted(ticket.expert, ticket.tier, queue_seconds, swap_seconds))
         ticket.grant(Lease(ticket.expert, engine, ticket.tier, queue_seconds, swap_seconds, ended))
 

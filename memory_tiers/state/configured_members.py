@@ -6,6 +6,7 @@ from dataclasses import replace
 from memory_tiers.errors import OrderRefused
 from memory_tiers.feasibility import check_members
 from memory_tiers.members import Family, Member
+from memory_tiers.replicas import on_each_engine
 from memory_tiers.state.records.expert_record import ExpertRecord
 from memory_tiers.state.records.records import Records
 from memory_tiers.tiers import TiersConfig
@@ -24,7 +25,7 @@ class ConfiguredMembers:
     def record(self, name: str) -> ExpertRecord:
         """Finds the record of a configured expert. Raises OrderRefused."""
         expert = self._records.experts.get(name)
-        if expert is None or expert.removed:
+        if expert is None or expert.removed or expert.expert != name:
             raise OrderRefused(f"there is no expert {name}")
         return expert
 
@@ -35,7 +36,8 @@ class ConfiguredMembers:
 
     def all(self) -> dict[str, Member]:
         """Describes every configured expert, by its name."""
-        return {name: _member(record) for name, record in self._records.experts.items() if not record.removed}
+        firsts = [each for each in self._records.experts.values() if each is each.first and not each.removed]
+        return {record.expert: _member(record) for record in firsts}
 
     def check(
         self,
@@ -49,18 +51,14 @@ class ConfiguredMembers:
         BudgetTooSmall."""
         records = self._records
         served = {member.family for member in members.values()}
-        running = [
-            Family(record.family, record.resident_limit, record.held, record.parts)
-            for record in records.engines.values()
-        ]
         config = self._config.model_copy(
             update={
                 "device": records.device.capacity if device is None else device,
                 "host": records.host.capacity if host is None else host,
             }
         )
-        there = [family for family in (*running, *families) if family.name in served]
-        check_members(config, list(members.values()), there, self._device_bytes)
+        there = [family for family in (*records.families(), *families) if family.serves in served]
+        check_members(config, on_each_engine(members.values(), there), there, self._device_bytes)
 
     def _device_bytes(self, member: Member) -> int:
         """Takes what was measured of the expert or its family where that is less than the weights: whatever
@@ -75,10 +73,10 @@ class ConfiguredMembers:
 
 def _member(record: ExpertRecord) -> Member:
     return Member(
-        record.name,
-        record.engine.family,
+        record.expert,
+        record.engine.serves,
         record.weights_bytes,
-        record.pinned,
-        record.default,
+        any(replica.pinned for replica in record.replicas),
+        any(replica.default for replica in record.replicas),
         record.ttl_s,
     )

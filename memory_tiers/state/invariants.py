@@ -10,7 +10,8 @@ def check(records: Records) -> None:
     """Raises AssertionError naming the first invariant that is broken."""
     # 1. Bytes per tier are within the budget, apart from what measurements put above it.
     _check_ledger(records.device, [expert.device for expert in records.experts.values()])
-    _check_ledger(records.host, [expert.host for expert in records.experts.values()])
+    copies = {id(expert.host): expert.host for expert in records.experts.values()}
+    _check_ledger(records.host, [*copies.values()])
     for expert in records.experts.values():
         _check_expert(records, expert)
     for engine in records.engines.values():
@@ -23,7 +24,8 @@ def check(records: Records) -> None:
     assert sorted(open_tickets) == sorted(records.tickets), "a ticket is nowhere or twice"
     assert records.waiting == sum(len(expert.waiting) for expert in records.experts.values())
     # 4. One copy to the host at a time, and it is the one we think.
-    staging = [name for name, expert in records.experts.items() if expert.host.presence == "arriving"]
+    firsts = [expert for expert in records.experts.values() if expert is expert.first]
+    staging = [expert.name for expert in firsts if expert.host.presence == "arriving"]
     assert staging == ([records.staging.expert] if records.staging else []), staging
     assert records.staging is not None or not records.aborting, "nothing is there to be aborted"
 
@@ -74,7 +76,13 @@ def _check_expert(records: Records, expert: ExpertRecord) -> None:
         assert copy.presence != "absent" or (expert.name, tier) not in records.prefetched, (
             f"{expert!r} is not"
         )
-    assert (expert in rankings.on_host) == (expert.host.presence == "present"), f"{expert!r} is ranked"
+    on_host = expert is expert.first and expert.host.presence == "present"
+    assert (expert in rankings.on_host) == on_host, f"{expert!r} is ranked"
+    # 4. One engine at a time loads an expert, and all of them share its copy on the host.
+    loading = device == "arriving" and expert.engine.state == "ready"
+    assert not loading or not expert.arriving_elsewhere, f"{expert!r} is loaded twice"
+    assert all(replica.host is expert.host for replica in expert.replicas), f"{expert!r} has another host"
+    assert expert in expert.replicas, f"{expert!r} is none of its replicas"
     assert (expert.name in expert.engine.residents) == (device != "absent"), f"{expert!r} is resident or not"
 
 

@@ -1,6 +1,7 @@
 """Takes note of how moves, starts and stops ended."""
 
 from memory_tiers.actions import Move
+from memory_tiers.state.decision.dispatch import Dispatch
 from memory_tiers.state.decision.prefetch import Prefetch
 from memory_tiers.state.records.demand import Demand
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
@@ -18,7 +19,8 @@ wait are rejected. The next ticket tries again; an engine is also tried again af
 class Outcomes:
     """Takes note of what the driver carried out, or could not."""
 
-    def __init__(self, records: Records, demand: Demand, prefetch: Prefetch) -> None:
+    def __init__(self, records: Records, demand: Demand, prefetch: Prefetch, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
         self._records = records
         self._demand = demand
         self._prefetch = prefetch
@@ -41,7 +43,7 @@ class Outcomes:
             records.leave_device(expert)
         elif move.target == "host":
             if move.reason == "prefetch":
-                self._prefetch.ended("host", records.now - expert.read_began)
+                self._prefetch.ended("host", records.now - expert.host.read_began)
             records.staged(expert, size)
         else:
             records.leave_host(expert)
@@ -58,7 +60,8 @@ class Outcomes:
         else:
             records.host.stay(expert.host)
             records.rank(expert)
-            self._stays_for_now(expert)
+            for replica in [*expert.replicas]:
+                self._stays_for_now(replica)
             beneficiary = records.experts.get(move.beneficiary or "")
             if beneficiary is not None:
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
@@ -95,6 +98,7 @@ class Outcomes:
         engine.failures += 1
         self._records.leave_device(expert)
         expert.failure = reason
+        self._dispatch.redirect(engine)
         if engine.failures < ATTEMPTS:
             self._start_with_another(engine)
         else:
@@ -120,6 +124,7 @@ class Outcomes:
         held = [expert for expert in engine.residents.values() if expert.device.presence == "present"]
         for expert in held:
             self._records.leave_device(expert)
+        self._dispatch.redirect(engine)
         if not self._records.closing:
             for expert in sorted(held, key=lambda expert: expert.last_used, reverse=True):
                 if not expert.removed:
@@ -169,8 +174,8 @@ class Outcomes:
         expert.engine.images = size > 0
         if size > 0:
             self._records.host.recharge(expert.host, size)
-            expert.image = True
-        elif expert.image:
+            expert.host.image = True
+        elif expert.host.image:
             self._records.leave_host(expert)
         else:
             self._records.host.recharge(expert.host, expert.weights_bytes)
@@ -208,7 +213,7 @@ class Outcomes:
         engine.busy = None
         expert.cancelled = False
         records.leave_device(expert)
-        if move.image and not expert.image:
+        if move.image and not expert.host.image:
             records.host.recharge(expert.host, expert.weights_bytes)
         replaced = records.experts[move.replaces] if move.replaces is not None else None
         if engine.state == "ready":
@@ -216,9 +221,8 @@ class Outcomes:
                 records.device.stay(replaced.device)
                 self._stays(replaced)
             self._give_up(expert, f"expert {expert.name} could not be loaded: {reason}")
-            if (
-                move.source == "host" and not device_full
-            ):  # the next try reads the disk, where it may have been mended
+            if move.source == "host" and not device_full and not expert.read_elsewhere:
+                # The next try reads the disk, where it may have been mended.
                 records.drop(expert, "unusable")
             return
         if replaced is not None:
@@ -234,13 +238,14 @@ class Outcomes:
         records.leave_host(expert)
         if aborted:  # tickets that came since then have it read again
             return
-        message = f"expert {expert.name} could not be read: {reason}"
-        to_start = expert.wanted and expert.engine.state != "ready"
-        if expert.engine.state != "ready":
-            expert.engine.detail = message
-        self._give_up(expert, message)
-        if to_start:
-            self._start_with_another(expert.engine)
+        message = f"expert {expert.expert} could not be read: {reason}"
+        for replica in [*expert.replicas]:
+            to_start = replica.wanted and replica.engine.state != "ready"
+            if replica.engine.state != "ready":
+                replica.engine.detail = message
+            self._give_up(replica, message)
+            if to_start:
+                self._start_with_another(replica.engine)
 
     def _give_up(self, expert: ExpertRecord, message: str) -> None:
         if not expert.removed:

@@ -2,6 +2,7 @@
 
 from memory_tiers.errors import OrderRefused
 from memory_tiers.members import Member, Revision
+from memory_tiers.replicas import on_each_engine
 from memory_tiers.state.configured_members import ConfiguredMembers
 from memory_tiers.state.orders import Orders
 from memory_tiers.state.outcomes import Outcomes
@@ -57,7 +58,8 @@ class Revisions:
         """Carries the revision out; experts move as later decisions can move them."""
         records = self._records
         for name in revision.removed:
-            self._remove(records.experts[name])
+            for replica in [*records.experts[name].replicas]:
+                self._remove(replica)
         if revision.device is not None:
             records.device.resize(revision.device)
         if revision.host is not None:
@@ -65,7 +67,7 @@ class Revisions:
             records.host_budget = None
         for family in revision.families:
             records.add_engine(family, holds=False)
-        for expert in [records.add(member) for member in revision.added]:
+        for expert in [records.add(each) for each in on_each_engine(revision.added, records.families())]:
             if expert.pinned or expert.default:
                 self._demand.want(expert)
         for family in revision.families:
@@ -75,14 +77,14 @@ class Revisions:
 
     def _may_change(self, member: Member) -> None:
         expert = self._configured.record(member.name)
-        if (member.family, member.weights_bytes) != (expert.engine.family, expert.weights_bytes):
+        if (member.family, member.weights_bytes) != (expert.engine.serves, expert.weights_bytes):
             raise OrderRefused(
                 f"expert {member.name} has other weights, or another family: give it a new name, or remove "
                 "it first and add it when it has left"
             )
 
     def _may_add(self, member: Member) -> None:
-        known = self._records.experts.get(member.name)
+        known = next((each for each in self._records.experts.values() if each.expert == member.name), None)
         if known is not None:
             there = "is still leaving: try again when it has left" if known.removed else "is there already"
             raise OrderRefused(f"expert {member.name} {there}")

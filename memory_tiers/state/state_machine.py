@@ -29,13 +29,14 @@ from memory_tiers.events import (
 )
 from memory_tiers.feasibility import check_members
 from memory_tiers.members import Family, Member
+from memory_tiers.replicas import on_each_engine
 from memory_tiers.state import invariants
 from memory_tiers.state.configured_members import ConfiguredMembers
 from memory_tiers.state.decision.decision import Decision
+from memory_tiers.state.decision.dispatch import Dispatch
 from memory_tiers.state.orders import Orders
 from memory_tiers.state.outcomes import Outcomes
 from memory_tiers.state.records.demand import Demand
-from memory_tiers.state.records.expert_record import ExpertRecord
 from memory_tiers.state.records.policy import Policy, policy_of
 from memory_tiers.state.records.records import Records
 from memory_tiers.state.revisions import Revisions
@@ -61,15 +62,17 @@ class TierState:
         policy: Policy | None = None,
     ) -> None:
         """``policy``: in place of the configured one. Raises BudgetTooSmall."""
+        members = on_each_engine(members, families)
         check_members(config, members, families)
         self._config = config
         policy = policy_of(config.policy) if policy is None else policy
         self._records = Records.of(config, members, families, policy)
         self._demand = Demand(self._records)
         self._decision = Decision(self._records, self._demand, config)
-        self._outcomes = Outcomes(self._records, self._demand, self._decision.prefetch)
+        self._dispatch = Dispatch(self._records, self._demand)
+        self._outcomes = Outcomes(self._records, self._demand, self._decision.prefetch, self._dispatch)
         self.configured = ConfiguredMembers(self._records, config)
-        self.orders = Orders(self._records, self._demand, self.configured)
+        self.orders = Orders(self._records, self._demand, self.configured, self._dispatch)
         self.revisions = Revisions(self._records, self._demand, self.configured, self.orders, self._outcomes)
         self.status = StatusView(self._records, self._demand, config)
 
@@ -173,14 +176,11 @@ class TierState:
         if refusal is not None:
             self._records.actions.append(refusal)
             return
-        expert = self._records.experts[event.expert]
-        if self._at_hand(expert):
+        expert = self._dispatch.choose(self._records.experts[event.expert], event.conversation)
+        if self._dispatch.at_hand(expert):
             self._demand.admit(event.ticket, expert)
         else:
             self._demand.wait(event.ticket, expert, event.priority)
-
-    def _at_hand(self, expert: ExpertRecord) -> bool:
-        return expert.device.presence == "present" and expert.name not in self._records.victims
 
     def _refusal(self, event: TicketAsked) -> Reject | None:
         def refused(reason: RejectionReason, message: str) -> Reject:
@@ -189,17 +189,17 @@ class TierState:
         records, expert = self._records, self._records.experts.get(event.expert)
         if records.closing:
             return refused("shutting_down", SHUTTING_DOWN)
-        if expert is None or expert.removed:
+        if expert is None or expert.removed or expert.expert != event.expert:
             return refused("unknown_expert", f"there is no expert {event.expert}")
-        if self._at_hand(expert):
+        if any(map(self._dispatch.at_hand, expert.replicas)):
             return None
         if event.fail_fast:
             return refused("not_resident", f"expert {expert.name} would have to wait: it is on {expert.tier}")
         if records.waiting >= self._config.max_queue:
             return refused("queue_full", _full(f"{records.waiting} requests wait", records.waiting))
         most = self._config.max_queue_per_expert
-        if most is not None and len(expert.waiting) >= most:
-            waiting = len(expert.waiting)
+        waiting = sum(len(replica.waiting) for replica in expert.replicas)
+        if most is not None and waiting >= most:
             message = f"{waiting} requests wait for expert {expert.name}"
             return refused("queue_full", _full(message, waiting))
         return None

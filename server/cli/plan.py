@@ -19,7 +19,7 @@ from memory_tiers.planning.table import lines, report
 from memory_tiers.simulator.profile_lookup import profile_of
 from server.cli.arguments import Parent, add_verb
 from server.config.settings import SettingsError, load
-from server.planning.demands import demands_of
+from server.planning.demands import demands_of, on_each_engine
 
 HEAD = "# {name}, solved by coe plan for {gpus}. Planned, not measured: no GPU has run this.\n"
 
@@ -45,9 +45,14 @@ def plan_node(options: argparse.Namespace) -> int:
     """Prints the plan; returns 1 where it does not fit."""
     settings = load(options.config)
     gpus = parse_gpus(options.gpus) if options.gpus else _here()
-    demands = demands_of(settings, settings.families)
+    demands = on_each_engine(demands_of(settings, settings.families), gpus)
     device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
     if options.solve is not None:
+        several = [name for name, family in settings.families.items() if family.replicas != 1]
+        if several:
+            raise SettingsError(
+                f"--solve places one engine of each family; families.{several[0]}.replicas: say 1, or devices"
+            )
         planned, change = solve(demands, gpus), []
         _write(options.config, options.solve, planned, options.gpus or "this machine")
     else:

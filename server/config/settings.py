@@ -11,6 +11,7 @@ from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validato
 from experts.checkpoints.prepared import base_name
 from experts.spec import CheckpointSource, ExpertConfig, FamilyConfig, Strict, Task
 from experts.vllm.refused_arguments import refusal
+from memory_tiers.replicas import SEPARATOR
 from memory_tiers.tiers import TiersSettings
 from router.settings import CompositionConfig
 from server.config.aliases import Aliases, check_aliases
@@ -195,6 +196,8 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _names_agree(self) -> Self:
         for name, expert in self.experts.items():
+            if SEPARATOR in name and name.partition(SEPARATOR)[0] in self.experts:
+                raise ValueError(f"experts.{name}: experts on engines are named so; leave out {SEPARATOR}")
             if expert.family not in self.families:
                 raise ValueError(f"experts.{name}.family: {unknown(expert.family, self.families)}")
             if "tools" in (expert.capabilities or ()) and not self.families[expert.family].parses_tools:
@@ -203,6 +206,8 @@ class Settings(Strict):
                     "or leave tools out"
                 )
         for name, family in self.families.items():
+            if SEPARATOR in name and name.partition(SEPARATOR)[0] in self.families:
+                raise ValueError(f"families.{name}: engines of a family are named so; leave out {SEPARATOR}")
             if (reason := refusal(family.mode, family.extra_args)) is not None:
                 raise ValueError(f"families.{name}.extra_args: {reason}; leave it out")
             if family.base is not None and base_name(name) in self.experts:

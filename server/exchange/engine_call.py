@@ -12,6 +12,7 @@ from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
+from server.exchange.conversation import conversation_of
 from server.resilience.circuit_breakers import Attempt, Breakers
 from server.resilience.stall_timeout import unstalled
 
@@ -91,7 +92,10 @@ async def open_answer(
     for pause in (*RETRY_PAUSES_S, None):
         attempt = breakers.enter(sent.expert)
         try:
-            lease = await tiers.lease(sent.expert.name, fail_fast=fail_fast, priority=priority)
+            conversation = conversation_of(sent.body) if tiers.has_several(sent.expert.family) else ""
+            lease = await tiers.lease(
+                sent.expert.name, fail_fast=fail_fast, priority=priority, conversation=conversation
+            )
             leased(lease)
             return await _open(lease, attempt, sent, whole)
         except (EngineUnavailable, EngineLost) as error:

@@ -39,6 +39,7 @@ def budgets_of(
             engine.held_bytes,
         )
         for name, engine in engines.items()
+        if name in settings.families  # its other engines are counted with the first
     ]
     budgets = sized(given, families, _machine(found.node))
     said = f"tiers.device is {budgets.config.device:,} bytes, tiers.host {budgets.config.host:,}"

@@ -19,8 +19,9 @@ from memory_tiers.planning.gpus import Gpu
 from memory_tiers.planning.main_memory import sizes_in_main_memory
 from memory_tiers.planning.node_plan import FamilyPlan, NodePlan
 from memory_tiers.planning.planner import plan
+from memory_tiers.replicas import family_of
 from server.config.settings import Settings
-from server.planning.demands import demands_of
+from server.planning.demands import demands_of, on_each_engine
 
 log = logging.getLogger("coe.plan")
 UTILIZATION = "--gpu-memory-utilization"
@@ -46,8 +47,17 @@ def planned(settings: Settings) -> PlannedSettings:
         there = [Gpu(number, size) for number, size in enumerate(gpus_here())]
         gpus = visible_first(there, visible)
     if not gpus:
-        return PlannedSettings(in_main_memory(settings))
+        return PlannedSettings(in_main_memory(_without_gpus(settings)))
     return on_gpus(settings, gpus, place=numbered(visible))
+
+
+def _without_gpus(settings: Settings) -> Settings:
+    """Settles that families with ``replicas: auto`` have one engine: several on one processor take it from
+    each other."""
+    auto = {name for name, family in settings.families.items() if family.replicas == "auto"}
+    for name in auto:
+        log.info("family %s: replicas auto is 1, as there are no GPUs", name)
+    return _with(settings, {name: {"replicas": 1} for name in auto})
 
 
 def in_main_memory(settings: Settings) -> Settings:
@@ -61,7 +71,8 @@ def in_main_memory(settings: Settings) -> Settings:
     chosen: dict[str, dict[str, object]] = {}
     if not demands:
         return settings
-    for name, sizes in sizes_in_main_memory(demands, memory().bytes).items():
+    everyone = [each for demand in demands for each in [demand] * demand.config.engines]
+    for name, sizes in sizes_in_main_memory(everyone, memory().bytes).items():
         chosen[name] = {
             "max_model_len": sizes.max_model_len,
             "kv_cache": ByteSize(sizes.kv_cache),
@@ -84,16 +95,21 @@ def _readable(settings: Settings, family: str) -> tuple[FamilyDemand, ...]:
 def on_gpus(settings: Settings, gpus: Sequence[Gpu], *, place: bool = True) -> PlannedSettings:
     """Chooses sizes by the plan for ``gpus``, and with ``place`` each engine's GPUs. Raises
     PlanImpossible."""
-    demands = demands_of(settings, settings.families)
+    demands = on_each_engine(demands_of(settings, settings.families), gpus)
     if not demands:
         return PlannedSettings(settings)
     device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
     node = plan(demands, gpus, device)
     if not node.fits:
         _refuse_or_warn(node, demands, gpus, device)
-    chosen = {family.name: _of_plan(family, node, place) for family in node.families}
-    for family in node.families:
-        _say(family.name, family.demand.config, chosen[family.name], family.notes)
+    engines: dict[str, list[FamilyPlan]] = {}
+    for engine in node.families:
+        engines.setdefault(family_of(engine.name, settings.families), []).append(engine)
+    chosen = {
+        name: _of_plan(several, settings.families[name], node, place) for name, several in engines.items()
+    }
+    for name, several in engines.items():
+        _say(name, settings.families[name], chosen[name], several[0].notes)
     return PlannedSettings(_with(settings, chosen), node)
 
 
@@ -114,22 +130,28 @@ def _kept(new: FamilyConfig, old: FamilyConfig) -> dict[str, object]:
     kept: dict[str, object] = {field: getattr(old, field) for field in CHOSEN if getattr(new, field) is None}
     if not new.devices:
         kept["devices"] = old.devices
+    if new.replicas == "auto":
+        kept["replicas"] = old.replicas
     if old.extra_args[:1] == (UTILIZATION,) and old.extra_args[2:] == new.extra_args:
         kept["extra_args"] = old.extra_args
     return kept
 
 
-def _of_plan(family: FamilyPlan, node: NodePlan, place: bool) -> dict[str, object]:
-    """An engine asks vLLM for its part of a GPU alone: vLLM wants 0.92 of it free by default, also where the
-    KV pool's bytes are given (``v1/worker/gpu_worker.py``)."""
-    given = family.demand.config.extra_args
+def _of_plan(
+    engines: Sequence[FamilyPlan], config: FamilyConfig, node: NodePlan, place: bool
+) -> dict[str, object]:
+    """The sizes of a family, which all its ``engines`` can have. An engine asks vLLM for its part of a GPU
+    alone: vLLM wants 0.92 of it free by default, also where the KV pool's bytes are given
+    (``v1/worker/gpu_worker.py``)."""
+    given = config.extra_args
     asked = any(word.partition("=")[0] == UTILIZATION for word in given)
     return {
-        "max_model_len": family.max_model_len,
-        "kv_cache": ByteSize(family.kv_cache),
-        "max_num_seqs": family.max_num_seqs,
-        "devices": family.devices if place else family.demand.config.devices,
-        "extra_args": given if asked else (UTILIZATION, f"{node.utilization(family):.2f}", *given),
+        "max_model_len": min(engine.max_model_len for engine in engines),
+        "kv_cache": ByteSize(min(engine.kv_cache for engine in engines)),
+        "max_num_seqs": min(engine.max_num_seqs for engine in engines),
+        "devices": tuple(n for engine in engines for n in engine.devices) if place else config.devices,
+        "replicas": len(engines),
+        "extra_args": given if asked else (UTILIZATION, f"{max(map(node.utilization, engines)):.2f}", *given),
     }
 
 

@@ -9,7 +9,7 @@ from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.config.settings import Settings, SettingsError
-from server.engine_factory import check_has_place
+from server.engine_factory import check_has_place, engines_of
 from server.errors import ReloadRefused
 from server.operator_api import Reloaded
 from server.planning.planned import as_before, planned
@@ -87,7 +87,11 @@ class Reload:
         return _Next(
             catalog,
             wanted,
-            tuple(services.engine_of(family, settings, experts) for family in wanted.families),
+            tuple(
+                engine
+                for family in wanted.families
+                for engine in engines_of(services.engine_of, family, settings, experts)
+            ),
         )
 
     def _take_over(self, coming: _Next) -> None:

@@ -103,7 +103,7 @@ def entries(services: Services) -> list[dict[str, Any]]:
                 "capabilities": services.experts[status.expert].capabilities,
                 "context_length": services.settings.families[status.family].context,
                 "tier": status.tier,
-                "ready": status.tier == "device" and services.engines[status.family].state == "ready",
+                "ready": any(services.engines[name].state == "ready" for name in status.engines),
                 "loading": status.loading,
                 "breaker_open": services.breakers.is_open(services.experts[status.expert]),
                 "pinned": status.pinned,

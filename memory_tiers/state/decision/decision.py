@@ -6,7 +6,7 @@ from memory_tiers.state.decision.host_copies import HostCopies
 from memory_tiers.state.decision.idle import IdleRules
 from memory_tiers.state.decision.loads import Loads, needed_bytes
 from memory_tiers.state.decision.ordered_moves import OrderedMoves
-from memory_tiers.state.decision.prefetch import Prefetch
+from memory_tiers.state.decision.prefetch import MARGIN, Prefetch
 from memory_tiers.state.records.demand import Demand
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
 from memory_tiers.state.records.records import Records
@@ -124,6 +124,8 @@ class Decision:
         size, parts = needed_bytes(expert), expert.device.parts
         needs = max(0, size - replaced.device.charged) if replaced else size
         if expert.restored and not expert.waiting and not evictions.has_room(needs, parts):
+            if expert.spread and self._spread(expert, needs):
+                return True
             self._demand.unwant(expert)
             return False
         before = {**evictions.room}
@@ -135,9 +137,20 @@ class Decision:
             return False
         evictions.evict(victims, expert.name, "eviction")
         has_room = not evictions.short(parts) and records.device.fits(needs, parts)
-        if has_room and not engine.occupied and not (replaced and replaced.leases):
+        waits = engine.occupied or expert.arriving_elsewhere or (replaced is not None and replaced.leases)
+        if has_room and not waits:
             self._loads.begin(expert, _reason(expert), replaced)
         return True
+
+    def _spread(self, expert: ExpertRecord, needs: int) -> bool:
+        """Makes room for an expert that another engine has too of idle ones that are used much less."""
+        rank = self._records.rankings.policy.rank
+        wanted = rank(expert.first, "device")
+        victims = self._evictions.make_room_of_idle(
+            expert, needs, lambda victim: rank(victim, "device") + MARGIN < wanted
+        )
+        self._evictions.evict(victims or (), expert.name, "eviction")
+        return bool(victims)
 
     def _never_fits(self, expert: ExpertRecord, size: int) -> str | None:
         """Says why ``size`` bytes of the expert have no room however long it waits; None where they may."""

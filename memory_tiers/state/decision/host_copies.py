@@ -79,11 +79,11 @@ class HostCopies:
         for victim in victims:
             records.drop(victim, "eviction", expert.name)
         if host.free >= expert.weights_bytes:
-            move = Move(expert.name, "disk", "host", reason)
+            move = Move(expert.first.name, "disk", "host", reason)
             records.staging = move
             if reason == "prefetch":
-                records.prefetched[expert.name, "host"] = expert
-            expert.read_began = records.now
+                records.prefetched[expert.first.name, "host"] = expert.first
+            expert.host.read_began = records.now
             expert.host.bytes = expert.weights_bytes
             host.arrive(expert.host)
             records.actions.append(move)
@@ -106,6 +106,8 @@ class HostCopies:
 
 
 def in_use(expert: ExpertRecord) -> bool:
-    """Whether a load reads the expert's host copy or will."""
-    device = expert.device.presence
-    return device == "arriving" or (expert.needed and device != "present")
+    """Whether a load of any engine reads the expert's host copy or will."""
+    return any(
+        replica.device.presence == "arriving" or (replica.needed and replica.device.presence != "present")
+        for replica in expert.replicas
+    )

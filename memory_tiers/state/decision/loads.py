@@ -48,9 +48,9 @@ class Loads:
         """Reserves room on the host for an image and says whether there is one, or room for one. A checkpoint
         and the image made of it are there at the same time until the load ends."""
         host = self._records.host
-        if expert.host.presence != "present" or not expert.engine.images:
+        if expert.host.presence != "present" or not expert.engine.images or expert.read_elsewhere:
             return False
-        if expert.image:
+        if expert.host.image:
             return True
         if host.free < expert.device_bytes:
             return False

@@ -77,7 +77,8 @@ class Prefetch:
         for name in sorted(self._chances, key=lambda name: -self._chances[name]):
             if not free or self._chances[name] < LIKELY:
                 return
-            expert = self._records.experts.get(name)
+            known = self._records.experts.get(name)
+            expert = min(known.replicas, key=_until_free) if known is not None else None
             if expert is not None and self._may_be_brought(expert):
                 tier = self._next_tier(expert)
                 if tier in free and self._bring(expert, tier):
@@ -95,10 +96,9 @@ class Prefetch:
         """Whether no copy is on its way already and nothing forbids one."""
         engine = expert.engine
         return (
-            expert.device.presence == "absent"
+            all(each.device.presence == "absent" and not each.needed for each in expert.replicas)
             and expert.host.presence in ("absent", "present")
             and expert.ordered is None
-            and not expert.needed
             and engine.state == "ready"
             and not engine.occupied
             and not engine.full
@@ -137,3 +137,8 @@ class Prefetch:
             if where == tier
         )
         return unused + size <= self._share * ledger.capacity
+
+
+def _until_free(replica: ExpertRecord) -> tuple[bool, bool, int]:
+    engine = replica.engine
+    return engine.state != "ready", engine.occupied or engine.full, len(engine.residents)

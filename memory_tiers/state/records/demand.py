@@ -42,8 +42,22 @@ class Demand:
 
     def unwant(self, expert: ExpertRecord) -> None:
         """Ends what ``want`` began; tickets still wait."""
-        expert.wanted = expert.restored = False
+        expert.wanted = expert.restored = expert.spread = False
         self._dequeue(expert)
+
+    def redirect(self, expert: ExpertRecord, other: ExpertRecord) -> None:
+        """Has the tickets that wait for ``expert`` wait for ``other``, the same on another engine, or have
+        their leases where it is at hand."""
+        records, moved = self._records, {**expert.waiting}
+        priority = expert.priority
+        expert.waiting.clear()
+        self._dequeue(expert)
+        records.tickets.update(dict.fromkeys(moved, other))
+        other.waiting = dict(sorted((other.waiting | moved).items(), key=lambda each: (each[1], each[0])))
+        if other.device.presence == "present" and other.name not in records.victims:
+            self.grant(other)
+        else:
+            self._enqueue(other, priority)
 
     def cancel(self, ticket: int) -> None:
         """Ends a waiting ticket whose client left."""
@@ -102,7 +116,7 @@ class Demand:
         expert.leases[ticket] = expert.engine.starts
         expert.engine.leases += 1
         self._records.count_use(expert)
-        self._records.actions.append(Grant(ticket))
+        self._records.actions.append(Grant(ticket, expert.engine.family))
 
     def _used(self, expert: ExpertRecord) -> None:
         records = self._records
@@ -110,7 +124,7 @@ class Demand:
         expert.stuck = False
         if records.prefetched:
             records.prefetch_ended(expert, "device", "used")
-            records.prefetch_ended(expert, "host", "used")
+            records.prefetch_ended(expert.first, "host", "used")
         records.rank(expert)
 
     def _ticket_ended(self) -> None:

@@ -9,7 +9,7 @@ from experts.engines.engine import EngineState
 from memory_tiers.actions import MoveReason
 from memory_tiers.events import Priority
 from memory_tiers.move_costs import WEIGHT_OF_LATEST
-from memory_tiers.state.records.ledger import ALL, Copy, Parts, whole
+from memory_tiers.state.records.ledger import ALL, Copy, HostCopy, Parts, whole
 from memory_tiers.state.records.recency_weighted_use import NEVER_USED
 from memory_tiers.tiers import Tier
 
@@ -29,6 +29,10 @@ class EngineRecord:
     held: int
     holds: bool
     parts: Parts = (ALL,)
+    serves: str = ""
+    """The family whose experts it computes for; other engines may, too."""
+    number: int = 0
+    """Counts the engines of its family."""
     members: dict[str, "ExpertRecord"] = field(default_factory=dict)
     state: EngineState = "stopped"
     detail: str = ""
@@ -70,9 +74,17 @@ class EngineRecord:
         """The expert it starts with when no ticket waits: the first pinned, else the first default, else the
         first, of those that did not fail if there are such. None where it has no experts."""
         members = [member for member in self.members.values() if not member.removed]
+        turned = (
+            self.number % len(members) if members else 0
+        )  # engines of one family start with different ones
         return min(
-            members,
-            key=lambda member: (bool(member.failure), not member.pinned, not member.default),
+            members[turned:] + members[:turned],
+            key=lambda member: (
+                bool(member.failure),
+                not member.pinned,
+                not member.default,
+                any(replica.pinned or replica.default for replica in member.replicas),
+            ),
             default=None,
         )
 
@@ -119,24 +131,26 @@ class EngineRecord:
 
 @dataclass(slots=True, eq=False)
 class ExpertRecord:
-    """One expert. ``waiting`` maps tickets to when they were asked for, ``leases`` maps tickets to the engine
-    start under which they were granted. ``wanted``: the tiers themselves want it on the device, because of a
-    pin, a default, an order or an engine that is to start."""
+    """One expert on one engine. ``replicas``: the expert on each engine of its family, this one among them,
+    which share ``host``. ``waiting`` maps tickets to when they were asked for, ``leases`` maps tickets to the
+    engine start under which they were granted. ``wanted``: the tiers themselves want it on the device,
+    because of a pin, a default, an order or an engine that is to start."""
 
     name: str
     engine: EngineRecord
     weights_bytes: int
     device: Copy
-    host: Copy
+    host: HostCopy
+    replicas: list["ExpertRecord"] = field(default_factory=list)
+    expert: str = ""
+    """The expert's name, which is the name of the first of ``replicas``."""
     pinned: bool = False
     default: bool = False
     ttl_s: float | None = None
     last_used: float = 0.0
-    read_began: float = 0.0
     load_began: float = 0.0
     load_seconds: float = 0.0
     """Seconds of its last load to the device; 0 for the expert an engine started with."""
-    copied_at: float = 0.0
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
     """Seconds that loads of its family took when it came; 1 before any was measured and could be compared."""
@@ -149,6 +163,8 @@ class ExpertRecord:
     restored: bool = False
     """Whether it is wanted only if there is room without an eviction: its engine died with it, or needs an
     expert to start with."""
+    spread: bool = False
+    """Whether it is wanted only beside the same expert on an engine that has much to do."""
     queue_number: int = 0
     """Counts needs in the order in which they began; the lower number is served first."""
     priority: int = NORMAL
@@ -166,8 +182,6 @@ class ExpertRecord:
     """Whether the load under way is not wanted any more."""
     failure: str = ""
     """Why its latest load failed; empty when it did not."""
-    image: bool = False
-    """Whether its host copy is an image in the engine's format, not the checkpoint."""
     fatal_loads: int = 0
     """Consecutive loads during which the engine died."""
     stuck: bool = False
@@ -185,6 +199,26 @@ class ExpertRecord:
         if self.device.presence == "present":
             return "device"
         return "host" if self.host.presence == "present" else "disk"
+
+    @property
+    def first(self) -> "ExpertRecord":
+        """The record that stands for the expert where no engine is meant."""
+        return self.replicas[0]
+
+    @property
+    def arriving_elsewhere(self) -> bool:
+        """Whether another engine that runs loads it: one does at a time, as a load may leave an image for the
+        next."""
+        return any(
+            other.device.presence == "arriving" and other.engine.state == "ready"
+            for other in self.replicas
+            if other is not self
+        )
+
+    @property
+    def read_elsewhere(self) -> bool:
+        """Whether another engine reads its copy, to load it or to start with it."""
+        return any(other.device.presence == "arriving" for other in self.replicas if other is not self)
 
     @property
     def needed(self) -> bool:

@@ -32,6 +32,16 @@ class Copy:
 
 
 @dataclass(slots=True)
+class HostCopy(Copy):
+    """One expert's weights on the host, which all engines of its family read. ``image``: whether it is in the
+    engine's format, not the checkpoint."""
+
+    image: bool = False
+    read_began: float = 0.0
+    copied_at: float = 0.0
+
+
+@dataclass(slots=True)
 class Part:
     """The account of one part of a tier, in bytes; the fields are as of ``Ledger``."""
 

@@ -31,7 +31,7 @@ class Rankings:
         idle = may_leave and not expert.leases
         self.idle.keep(expert, idle)
         self.used.keep(expert, may_leave and not idle)
-        self.on_host.keep(expert, expert.host.presence == "present")
+        self.on_host.keep(expert.first, expert.host.presence == "present")
         ttl_s = self.ttl_s if expert.ttl_s is None else expert.ttl_s
         if idle and ttl_s is not None:
             self.expiries.set(expert.name, expert.last_used + ttl_s)

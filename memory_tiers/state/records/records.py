@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from memory_tiers.actions import AbortMove, Action, Move, MoveReason
 from memory_tiers.members import Family, Member
 from memory_tiers.state.records.expert_record import EngineRecord, ExpertRecord
-from memory_tiers.state.records.ledger import ALL, Copy, Ledger, whole
+from memory_tiers.state.records.ledger import ALL, Copy, HostCopy, Ledger, whole
 from memory_tiers.state.records.policy import Policy
 from memory_tiers.state.records.rankings import Rankings
 from memory_tiers.state.records.recency_weighted_use import recency_weighted_use
@@ -42,6 +42,8 @@ class Records:
     prefetched: dict[tuple[str, Tier], ExpertRecord] = field(default_factory=dict)
     """Prefetched copies that no request has used yet."""
     prefetches: Counter[tuple[Tier, PrefetchUse]] = field(default_factory=Counter)
+    conversations: dict[str, str] = field(default_factory=dict)
+    """The engine that the last request of a conversation had, of the latest ``CONVERSATIONS``."""
     staging: Move | None = None
     aborting: bool = False
     host_budget: int | None = None
@@ -75,31 +77,55 @@ class Records:
         """Adds an engine. ``holds``: charge what it takes for itself from now on, not only from its start."""
         parts = family.devices if self.by_gpu else (ALL,)
         held = whole(family.held, parts)
-        self.engines[family.name] = EngineRecord(family.name, family.resident_limit, held, holds, parts)
+        number = sum(engine.serves == family.serves for engine in self.engines.values())
+        self.engines[family.name] = EngineRecord(
+            family.name, family.resident_limit, held, holds, parts, serves=family.serves, number=number
+        )
         if holds:
             self.device.hold(held, parts)
 
     def add(self, member: Member) -> ExpertRecord:
         """Adds an expert of a family that is there."""
-        engine, size = self.engines[member.family], member.weights_bytes
+        engine, size, first = self.engines[member.family], member.weights_bytes, self._first(member.known_as)
         expert = ExpertRecord(
             member.name,
             engine,
             size,
             Copy(size, parts=engine.parts),
-            Copy(size),
+            HostCopy(size) if first is None else first.host,
+            [] if first is None else first.replicas,
+            member.known_as,
             member.pinned,
             member.default,
             member.ttl_s,
         )
+        expert.replicas.append(expert)
         self.experts[member.name] = engine.members[member.name] = expert
         return expert
+
+    def _first(self, name: str) -> ExpertRecord | None:
+        """Finds the record of the expert ``name`` on its family's first engine, if it is there."""
+        return next((each for each in self.experts.values() if each.expert == name), None)
+
+    def families(self) -> list[Family]:
+        """Describes the engines as they were configured."""
+        return [
+            Family(
+                engine.family,
+                engine.resident_limit,
+                engine.held,
+                engine.parts if self.by_gpu else (),
+                engine.serves if engine.serves != engine.family else "",
+            )
+            for engine in self.engines.values()
+        ]
 
     def forget(self, expert: ExpertRecord) -> None:
         """Drops an expert that is in no tier and that no ticket waits for."""
         self.ordered.pop(expert.name, None)
         del self.experts[expert.name]
         del expert.engine.members[expert.name]
+        expert.replicas.remove(expert)
 
     def wake(self, at: float) -> None:
         """Asks for a decision at ``at``, as time alone will change it then."""
@@ -132,16 +158,18 @@ class Records:
 
     def drop(self, expert: ExpertRecord, reason: MoveReason, beneficiary: str | None = None) -> None:
         """Gives the expert's host copy back."""
-        age_s, size = self.age_s(expert.copied_at), expert.host.charged
+        age_s, size = self.age_s(expert.host.copied_at), expert.host.charged
         self.host.leave(expert.host)
         self.rank(expert)
         self.actions.append(
-            Move(expert.name, "host", "disk", reason, beneficiary, age_s=age_s, gives_back=size)
+            Move(expert.first.name, "host", "disk", reason, beneficiary, age_s=age_s, gives_back=size)
         )
 
     def abort_reading(self, expert: ExpertRecord) -> None:
         """Ends the read of the expert from disk if one is under way and no ticket or wish needs it."""
-        if self.staging is None or self.staging.expert != expert.name or self.aborting or expert.needed:
+        if self.staging is None or self.staging.expert != expert.first.name or self.aborting:
+            return
+        if any(replica.needed for replica in expert.replicas):
             return
         self.aborting = True
         self.actions.append(AbortMove(self.staging))
@@ -149,7 +177,7 @@ class Records:
     def staged(self, expert: ExpertRecord, size: int) -> None:
         """Notes that the expert's copy of ``size`` bytes has arrived on the host."""
         self.staging, self.aborting = None, False
-        expert.copied_at = self.now
+        expert.host.copied_at = self.now
         self.host.settle(expert.host, size)
         self.rank(expert)
         self.host_turnovers += 1 / len(self.rankings.on_host)
@@ -157,8 +185,8 @@ class Records:
     def leave_host(self, expert: ExpertRecord) -> None:
         """Notes that the expert has no copy on the host any more, or never got one."""
         self.host.vanish(expert.host)
-        expert.image = False
-        self.prefetch_ended(expert, "host", "wasted")
+        expert.host.image = False
+        self.prefetch_ended(expert.first, "host", "wasted")
         self.rank(expert)
 
     def leave_device(self, expert: ExpertRecord) -> None:
@@ -176,7 +204,8 @@ class Records:
     def count_use(self, expert: ExpertRecord, chance: float = 1.0) -> None:
         """Adds a use of the expert that happens with probability ``chance``."""
         expert.device_use = recency_weighted_use(expert.device_use, self.device_turnovers, chance)
-        expert.host_use = recency_weighted_use(expert.host_use, self.host_turnovers, chance)
+        first = expert.first
+        first.host_use = recency_weighted_use(first.host_use, self.host_turnovers, chance)
 
     def prefetch_ended(self, expert: ExpertRecord, tier: Tier, use: PrefetchUse) -> None:
         """Counts a prefetched copy as used or wasted, if the expert has one in ``tier``."""

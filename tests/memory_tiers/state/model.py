@@ -271,7 +271,7 @@ class Model:
             )
             recorded = (
                 (record.device.presence, record.device.charged),
-                (record.host.presence, record.host.charged, record.image),
+                (record.host.presence, record.host.charged, record.host.image),
                 (record.pinned, record.default, record.ttl_s),
                 (set(record.waiting), set(record.leases)),
             )

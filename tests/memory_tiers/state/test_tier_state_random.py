@@ -113,7 +113,10 @@ class World:
         expert = self.an_expert()
         self.waiting[self.tickets] = expert
         fail_fast, priority = self.chance.random() < 0.1, self.chance.choice(PRIORITIES)
-        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority))
+        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority, self.conversation()))
+
+    def conversation(self) -> str:
+        return ""
 
     def cancel(self) -> None:
         if self.waiting:
@@ -137,7 +140,7 @@ class World:
             self.feed(EngineStopped(action.family, self.clock()))
             return
         fails = self.chance.random() < self.failing
-        size = self.members[action.expert].weights_bytes
+        size = self.member(action.expert).weights_bytes
         if isinstance(action, StartEngine):
             if fails:
                 self.feed(EngineStartFailed(action.family, action.expert, "chance", self.clock()))
@@ -158,7 +161,14 @@ class World:
             self.feed(MoveFinished(action, held, self.clock(), image))
 
     def runs(self, move: Move) -> bool:
-        return self.members[move.expert].family in self.running
+        return self.engine_of(move.expert) in self.running
+
+    def member(self, name: str) -> Member:
+        """The expert that an action names."""
+        return self.members[name]
+
+    def engine_of(self, name: str) -> str:
+        return self.members[name].family
 
     def measured(self, size: int) -> int:
         return round(size * (1 + self.chance.random() * self.surprise))
@@ -170,7 +180,7 @@ class World:
             self.feed(EngineDied(family, "chance", self.clock()))
 
     def restart(self) -> None:
-        families = sorted({member.family for member in self.members.values()})
+        families = sorted(engine.family for engine in self.state.status.engines())
         self.feed(RestartDue(self.chance.choice(families), self.clock()))
 
     def time(self) -> None:
@@ -219,7 +229,7 @@ class World:
         running = {engine.family for engine in self.state.status.engines()}
         families = {family: self.an_engine(family) for family in SIZES if family not in running}
         added = [self.a_member(family) for family in chance.choices(sorted(SIZES), k=chance.randint(0, 3))]
-        by_gpu = len(self.promises.model.gpu_budgets) > 1
+        by_gpu = self.state._records.by_gpu
         revision = Revision(
             tuple(added),
             tuple(removed),
@@ -238,8 +248,8 @@ class World:
         self.feed(Revised(revision, self.clock()))
 
     def an_engine(self, family: str) -> Family:
-        gpus = len(self.promises.model.gpu_budgets)
-        places = some_gpus(self.chance, gpus if gpus > 1 else 0)
+        parts = self.state._records.device.parts if self.state._records.by_gpu else ()
+        places = some_gpus(self.chance, len(parts))
         return Family(family, self.chance.choice([None, 1]), self.chance.choice([0, 5]), places)
 
     def a_member(self, family: str) -> Member:

@@ -133,3 +133,26 @@ def test_in_main_memory_a_model_that_does_not_tell_its_sizes_is_left_to_vllm(
     assert "family f: what is left out is left to vLLM: " in caplog.text
     with pytest.raises(CheckpointUnreadable):
         on_gpus(written, parse_gpus("80GB"))
+
+
+def test_replicas_are_on_a_group_of_gpus_each_and_auto_on_as_many_as_there_are() -> None:
+    found = on_gpus(settings({"f": {"replicas": "auto"}}, a="f", b="f"), parse_gpus("4x80GB"))
+    assert found.node is not None
+    assert found.node.fits
+    assert (found.settings.families["f"].engines, found.settings.families["f"].devices) == (4, (0, 1, 2, 3))
+    assert found.node.device_parts.keys() == {0, 1, 2, 3}
+    pairs = settings(
+        {"f": {"replicas": "auto", "tensor_parallel_size": 2, "devices": [3, 1, 0]}}, a="f", b="f"
+    )
+    assert on_gpus(pairs, parse_gpus("4x80GB")).settings.families["f"].devices == (3, 1)
+
+
+def test_more_replicas_than_there_are_gpus_for_are_refused() -> None:
+    with pytest.raises(PlanImpossible, match="f: 3 replicas of tensor_parallel_size 2 need 6 devices, and"):
+        on_gpus(settings({"f": {"replicas": 3, "tensor_parallel_size": 2}}, a="f"), parse_gpus("4x80GB"))
+
+
+def test_a_reload_compares_replicas_as_they_were_written() -> None:
+    before = settings({"f": {"replicas": "auto"}}, a="f", b="f")
+    served = on_gpus(before, parse_gpus("2x80GB")).settings
+    check_reloadable(served, as_before(before, served))
