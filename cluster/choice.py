@@ -19,17 +19,24 @@ beginning again."""
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A node that may be asked. ``resident_s``: seconds until it has the expert on its device; ``queue_s``:
-    seconds that requests for it wait there beside that; ``affine``: it has answered this conversation."""
+    seconds that requests for it wait there beside that; ``affine``: it has answered this conversation;
+    ``displaced_s``: seconds until what has to leave for the expert would be back."""
 
     node: str
     resident_s: float
     queue_s: float
     affine: bool = False
+    displaced_s: float = 0.0
 
     @property
     def score(self) -> float:
         """Returns the seconds that a request would cost, itself and others; the fewer the better."""
-        return LOAD_WEIGHT * self.resident_s + self.queue_s - (AFFINITY_S if self.affine else 0.0)
+        return (
+            LOAD_WEIGHT * self.resident_s
+            + self.displaced_s
+            + self.queue_s
+            - (AFFINITY_S if self.affine else 0.0)
+        )
 
 
 def in_order(candidates: Iterable[Candidate], chance: random.Random) -> Sequence[Candidate]:

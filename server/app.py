@@ -19,6 +19,7 @@ import server.openai.tokenize
 import server.responses.responses
 import server.routes.admin
 import server.routes.batches
+import server.routes.cluster
 import server.routes.feedback
 import server.routes.files
 import server.routes.live
@@ -111,6 +112,7 @@ def client_paths(version: str, *, operators: bool = True) -> FastAPI:
 
 def _add_operators_paths(app: FastAPI) -> None:
     app.include_router(server.routes.admin.router)
+    app.include_router(server.routes.cluster.router)
     app.include_router(server.routes.live.router)
     app.include_router(server.routes.views.router)
     app.include_router(server.routes.ui.page_router())

@@ -30,6 +30,7 @@ from server.observation.observer import Observer, observing
 from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
+from server.peers.residency_changes import ResidencyChanges
 from server.planning.budgets import budgets_of
 from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers
@@ -38,7 +39,6 @@ from server.responses.responses import Responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
 from server.services import Services
-from server.tracing.traces import Traces, tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,9 @@ async def running(
     with observing(settings.observation) as observer:
         async with (
             accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
-            tracing(settings.observation) as traces,
             recording(settings.feedback, metrics.feedback) as feedback,
             storing_responses(settings.responses) as responses,
-            _started(found, metrics, observer, traces, feedback, accounts, engine_of, host_store) as services,
+            _started(found, metrics, observer, feedback, accounts, engine_of, host_store) as services,
             sampling(services),
         ):
             responses_endpoint = Responses(responses, services)
@@ -99,7 +98,6 @@ async def _started(
     found: PlannedSettings,
     metrics: Metrics,
     observer: Observer,
-    traces: Traces | None,
     feedback: Feedback | None,
     accounts: Accounts,
     engine_of: EngineFactory | None,
@@ -109,10 +107,8 @@ async def _started(
     with contextlib.closing(Workers()) as workers, contextlib.closing(Nurseries()) as nurseries:
         engine_of = engine_of or functools.partial(engine_by_mode, nurseries=nurseries)
         catalog = Catalog.read(settings, metrics.decided, workers)
-        observers = [metrics.observe, observer.observe]
-        if traces is not None:
-            observers.append(traces.observe)
-        observe = functools.partial(_observe, observers)
+        changes = ResidencyChanges()
+        observe = functools.partial(_observe, (metrics.observe, observer.observe, changes.observe))
         tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())
         await tiers.start()
         try:
@@ -125,9 +121,9 @@ async def _started(
                 breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),
                 feedback=feedback,
                 observer=observer,
-                traces=traces,
                 accounts=accounts,
                 admissions=Admissions(accounts),
+                residency=changes,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),
             )

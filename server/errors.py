@@ -115,6 +115,10 @@ class ShuttingDown(GatewayError):
     retry_after_s = 5.0
 
 
+class ClusterOff(GatewayError):
+    """This gateway serves alone."""
+
+
 class FeedbackOff(GatewayError):
     pass
 

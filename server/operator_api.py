@@ -52,6 +52,28 @@ class Destination(BaseModel):
     tier: Tier
 
 
+class NodeStatus(BaseModel):
+    """One node, as the gateway that was asked knows it. ``address``: where it listens for nodes; ``url``: for
+    clients; both empty where not known. ``experts``: those above disk, by their tier."""
+
+    model_config = ConfigDict(frozen=True)
+
+    address: str
+    state: Literal["this node", "up", "draining", "lost"]
+    url: str = ""
+    version: str = ""
+    running: int = 0
+    experts: dict[str, Tier] = {}
+
+
+class ClusterStatus(BaseModel):
+    """All nodes, the one that was asked first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    nodes: tuple[NodeStatus, ...]
+
+
 class Reloaded(BaseModel):
     """Result of a reload. ``changed``: experts with other settings and the same weights. ``compositions``:
     all that are served now. Budgets: those in force now, in bytes."""

@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
 import uvicorn
@@ -18,14 +19,18 @@ from experts.errors import EngineError
 from server.access.allowed_hosts import AllowedHosts
 from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
 from server.compose import Running, running
+from server.config.cluster import Address
 from server.config.settings import Settings
 from server.errors import ReloadRefused
+from server.node.membership import joined
+from server.peers.identity import Identity
+from server.peers.wire import HEARTBEAT
 from server.reload.reload import Reload
 from server.services import Services
 from server.transport.admission_gate import AdmissionGate
 from server.transport.connection import Connection
 from server.transport.fast_path import FastPath
-from server.transport.sockets import listen, operators_listener
+from server.transport.sockets import listen, nodes_listener, operators_listener
 from server.transport.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
@@ -46,6 +51,7 @@ class Server(uvicorn.Server):
             self.force_exit = True
             self.gate.hurried()
         self.should_exit = self.gate.draining = self._services.draining = True
+        self._services.residency.note()  # other nodes are told at once
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.gate.drain(self._services.settings.server.drain_s)
@@ -66,7 +72,7 @@ def server_over(app: FastAPI, services: Services, certificate: Certificate | Non
     hosts = AllowedHosts(
         with_cors(gate, config.cors_origins), config, config.host, lambda: services.keys.needed
     )
-    return http_server(hosts, gate, services, certificate)
+    return http_server(hosts, gate, services, certificate.context if certificate else None)
 
 
 @contextlib.asynccontextmanager
@@ -84,7 +90,7 @@ async def operators_served(
     gate = AdmissionGate(create_admin_app(gateway, reload), services.settings.server.limits)
     config = services.settings.server
     app = AllowedHosts(gate, config, config.admin_host, lambda: config.admin_key is not None)
-    server = http_server(app, gate, services, certificate)
+    server = http_server(app, gate, services, certificate.context if certificate else None)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     host, port = listener.getsockname()[:2]
     print(f"Operators' listener on {shown_address(_scheme(services), host, port)}", flush=True)
@@ -95,8 +101,32 @@ async def operators_served(
         await serving
 
 
+@contextlib.asynccontextmanager
+async def node_served(services: Services, listener: socket.socket | None, url: str) -> AsyncIterator[None]:
+    """The server of ``cluster.port``, if there is one. It ends after the clients' server, when what it
+    computes for other nodes is done."""
+    config = services.settings.cluster
+    if listener is None or config is None:
+        yield
+        return
+    identity = await asyncio.to_thread(Identity.of, config.secret.get_secret_value())
+    host, port = listener.getsockname()[:2]
+    address = Address(host, port)
+    async with joined(services, config, identity, url) as app:
+        gate = AdmissionGate(app, services.settings.server.limits, watched=frozenset({HEARTBEAT}))
+        context = identity.context("server") if config.encrypted(address) else None
+        server = http_server(gate, gate, services, context)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        print(f"Nodes' listener on {address}{' over TLS' if context else ''}", flush=True)
+        try:
+            yield
+        finally:
+            server.stop()
+            await serving
+
+
 def http_server(
-    app: ASGIApp, gate: AdmissionGate, services: Services, certificate: Certificate | None = None
+    app: ASGIApp, gate: AdmissionGate, services: Services, tls: ssl.SSLContext | None = None
 ) -> Server:
     """Makes the HTTP server of ``app``, which ``gate`` is part of."""
     limits = services.settings.server.limits
@@ -112,7 +142,7 @@ def http_server(
         timeout_graceful_shutdown=1,  # for what is cancelled: the gate has waited
     )
     config.load()
-    config.ssl = certificate.context if certificate else None
+    config.ssl = tls
     return Server(config, gate, services)
 
 
@@ -169,12 +199,19 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
     settings = read()
     certificate = certificate_of(settings.server)
     listener = listen(settings.server.host, settings.server.port)
-    with contextlib.closing(listener), operators_listener(settings.server) as operators:
+    with (
+        contextlib.closing(listener),
+        operators_listener(settings.server) as operators,
+        nodes_listener(settings.cluster) as nodes,
+    ):
         async with running(settings) as gateway:
             services = gateway.services
             reload = Reload(services, read, certificate)
             server = server_over(create_app(gateway, reload), services, certificate)
-            async with operators_served(gateway, reload, operators, certificate):
+            async with (
+                operators_served(gateway, reload, operators, certificate),
+                node_served(services, nodes, _address(listener, services)),
+            ):
                 stopping.started(server.stop)
                 await _serve(server, listener, services, _reload_at(hangup, reload))
 
@@ -211,8 +248,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
 
 
 async def _open(server: Server, listener: socket.socket, services: Services) -> None:
-    host, port = listener.getsockname()[:2]
-    address = shown_address(_scheme(services), host, port)
+    address = _address(listener, services)
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
         await services.tiers.ready()
@@ -224,6 +260,11 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
     gc.collect()
     gc.freeze()
     print(_banner(address, services), flush=True)
+
+
+def _address(listener: socket.socket, services: Services) -> str:
+    host, port = listener.getsockname()[:2]
+    return shown_address(_scheme(services), host, port)
 
 
 def shown_address(scheme: str, host: str, port: int) -> str:

@@ -20,13 +20,14 @@ from server.metrics.disk_space import free_shares
 from server.metrics.gateway import Metrics
 from server.model_request import ModelRequest
 from server.observation.observer import Observer
+from server.peers.peers import Peers
+from server.peers.residency_changes import ResidencyChanges
 from server.resilience.circuit_breakers import Breakers
 from server.routing.catalog import Catalog
 from server.routing.compositions import Named
 from server.routing.explanation import Explanation
 from server.routing.routing import Routed
 from server.routing.thread_pools import Workers
-from server.tracing.traces import Traces
 
 log = logging.getLogger("coe.services")
 
@@ -34,8 +35,8 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """Services of every request. Made by ``server.compose.running``. A reload replaces ``catalog``, and
-    nothing else is ever replaced. ``feedback`` and ``traces``: None if they are off. ``draining``: a shutdown
-    has begun."""
+    nothing else is ever replaced. ``peers``: the other nodes, None where there are none. ``feedback``: None
+    if it is off. ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
@@ -45,12 +46,13 @@ class Services:
     breakers: Breakers
     feedback: Feedback | None
     observer: Observer
-    traces: Traces | None
     accounts: Accounts
     admissions: Admissions
+    residency: ResidencyChanges
     started: int
     version: str
     draining: bool = False
+    peers: Peers | None = None
 
     @property
     def settings(self) -> Settings:

@@ -45,6 +45,7 @@ SERVER = {
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
     "observation": {"config", "routing"},
+    "peers": {"config"},
     "services": {
         "access",
         "config",
@@ -53,14 +54,14 @@ SERVER = {
         "metrics",
         "model_request",
         "observation",
+        "peers",
         "resilience",
         "routing",
-        "tracing",
     },
-    "tracing": {"config", "observation"},
     "live": {"config", "observation", "routing", "services", "transport"},
     "exchange": {"access", "config", "error_table", "errors", "feedback", "log_fields", "model_request"}
-    | {"observation", "resilience", "routing", "services", "tracing", "transport"},
+    | {"observation", "peers", "resilience", "routing", "services", "transport"},
+    "node": {"config", "error_table", "errors", "exchange", "peers", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
@@ -72,13 +73,14 @@ SERVER = {
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
     "routes": {"access", "batches", "config", "error_table", "errors", "live", "log_fields"}
-    | {"observation", "operator_api", "reload"}
+    | {"observation", "operator_api", "peers", "reload"}
     | {"responses.kept", "responses.wire", "services", "transport"},
+    "node": {"config", "error_table", "errors", "exchange", "peers", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {
-        "tracing",
         "observation",
         "openai",
+        "peers",
         "planning",
         "resilience",
         "responses",
@@ -88,10 +90,11 @@ SERVER = {
     },
     "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
     | {"routes", "services"},
-    "serve": {"access", "app", "compose", "config", "errors", "reload", "services", "transport"},
+    "serve": {"access", "app", "compose", "config", "errors", "node", "peers", "reload", "services"}
+    | {"transport"},
     "cli": {"access", "config", "feedback", "logs", "operator_api", "planning", "routing", "serve"}
     | {"storage", "validation"},
-    "cli.cluster": {"cli"},
+    "cli.cluster": {"cli", "cli.tiers", "operator_api"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
     "cli.setup": {"cli", "config", "proposal"},

@@ -32,9 +32,14 @@ class NodeFacts:
         return "host" if self.host_bytes else "device"
 
     @property
-    def memory(self) -> int:
+    def keeps_bytes(self) -> int:
         """Returns the bytes of that tier."""
         return self.host_bytes or self.device_bytes
+
+    @property
+    def memory(self) -> int:
+        """Returns the bytes of both tiers: a copy on the device need not be on the host too."""
+        return self.host_bytes + self.device_bytes
 
     def seconds(self, size: int, tier: Tier, *, from_peer: bool = False) -> float:
         """Estimates how long ``size`` bytes take from ``tier`` to the device; ``from_peer``: those on disk

@@ -38,13 +38,15 @@ def _check_node(records: Records, node: NodeRecord, rules: PlacementRules) -> No
     bringing = sum(not order.leaves for order in node.orders.values())
     assert bringing <= rules.orders_per_node + sum(name in node.copies for name in node.orders), repr(node)
     # 5. Sums are those of the parts.
-    assert node.held == sum(experts[name].bytes for name in node.copies), repr(node)
-    coming = [name for name, order in node.orders.items() if not order.leaves and name not in node.copies]
-    assert node.promised == sum(experts[name].bytes for name in coming), repr(node)
+    tier = node.facts.keeps_on
+    kept = [name for name, held in node.copies.items() if held == tier]
+    assert node.held == sum(experts[name].bytes for name in kept), repr(node)
+    coming = [name for name, order in node.orders.items() if not order.leaves and order.tier == tier]
+    assert node.promised == sum(experts[name].bytes for name in coming if name not in kept), repr(node)
     load = 0.0
-    for name, tier in node.copies.items():
+    for name, seen in node.copies.items():
         on = sum(other.copies[name] == "device" for other in experts[name].on.values())
-        load += experts[name].rate / on if tier == "device" else 0.0
+        load += experts[name].rate / on if seen == "device" else 0.0
     assert isclose(node.load, load, abs_tol=1e-6), f"{node!r} has load {node.load}, not {load}"
     # 6. Usable nodes are ranked as they are, and no others.
     ranked = (records.by_room.value(node.name), records.by_load.value(node.name))

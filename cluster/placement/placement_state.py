@@ -62,6 +62,12 @@ class PlacementState:
         return self._timers.next
 
     @property
+    def settled(self) -> bool:
+        """Returns whether nothing is under way: no expert is to be decided on, and no node was told
+        anything that it has not done."""
+        return not self._records.due and not any(node.orders for node in self._records.nodes.values())
+
+    @property
     def table(self) -> tuple[Entry, ...]:
         """Returns the whole table as of the epoch, for who has none yet."""
         return tuple(expert.entry() for expert in self._records.experts.values())
@@ -142,7 +148,8 @@ class PlacementState:
         if node.up and node.facts == event.facts:
             return
         self._count_node(node, -1)
-        node.facts, node.up = event.facts, True
+        self._records.set_facts(node, event.facts)
+        node.up = True
         self._count_node(node, 1)
         self._records.rank(node)
 

@@ -22,8 +22,8 @@ class Order:
 @dataclass(slots=True, eq=False)
 class NodeRecord:
     """A node. ``up`` False: it was lost, and only the age of its last snapshot is kept. ``held``: bytes of
-    all copies; ``promised``: bytes that orders will take beside them. ``load``: requests a second that its
-    device's experts draw."""
+    copies in the tier that keeps them; ``promised``: bytes that orders will take there beside them.
+    ``load``: requests a second that its device's experts draw."""
 
     name: str
     facts: NodeFacts
@@ -45,8 +45,8 @@ class NodeRecord:
 
     @property
     def room(self) -> int:
-        """Bytes of memory for copies that nothing holds and no order will take."""
-        return self.facts.memory - self.held - self.promised
+        """Bytes for copies that nothing takes and no order will."""
+        return self.facts.keeps_bytes - self.held - self.promised
 
     def __repr__(self) -> str:
         state = "lost" if not self.up else "draining" if self.draining else "up"
@@ -159,16 +159,15 @@ class Records:
         if before == tier:
             return
         self._draw(expert, -1)
-        promised = self._promised(node, expert)
+        promised, held = self._promised(node, expert), self._held(node, expert)
         if before is None:
             expert.on[node.name] = node
-            node.held += expert.bytes
         if tier is None:
             del node.copies[expert.name], expert.on[node.name]
-            node.held -= expert.bytes
         else:
             node.copies[expert.name] = tier
         node.promised += self._promised(node, expert) - promised
+        node.held += self._held(node, expert) - held
         self._draw(expert, 1)
         self.rank(node)
         self.due[expert.name] = self.unpublished[expert.name] = None
@@ -193,10 +192,22 @@ class Records:
         for node in expert.on.values():
             self.rank(node)
 
+    def set_facts(self, node: NodeRecord, facts: NodeFacts) -> None:
+        """Notes what memory the node has, and counts anew what is in it."""
+        node.facts = facts
+        node.held = sum(self._held(node, self.experts[name]) for name in node.copies)
+        node.promised = sum(self._promised(node, self.experts[name]) for name in node.orders)
+
+    def _held(self, node: NodeRecord, expert: ExpertRecord) -> int:
+        """Returns the bytes that the expert's copy takes of the tier that keeps copies."""
+        return expert.bytes if node.copies.get(expert.name) == node.facts.keeps_on else 0
+
     def _promised(self, node: NodeRecord, expert: ExpertRecord) -> int:
-        """Returns the bytes that an order about the expert will take beside what the node holds."""
-        order = node.orders.get(expert.name)
-        return 0 if order is None or order.leaves or expert.name in node.copies else expert.bytes
+        """Returns the bytes that an order about the expert will take of that tier."""
+        order, tier = node.orders.get(expert.name), node.facts.keeps_on
+        if order is None or order.leaves or order.tier != tier or node.copies.get(expert.name) == tier:
+            return 0
+        return expert.bytes
 
     def _draw(self, expert: ExpertRecord, sign: int) -> None:
         """Adds the expert's requests to the nodes whose device has it, or takes them away."""

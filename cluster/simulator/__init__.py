@@ -1,3 +1,3 @@
-"""Simulates a cluster by the placement that serves, beside other placements. May import `cluster.placement`
-and `cluster`'s own modules.
+"""Simulates a cluster by the placement that serves, beside other placements. May import `placement` and
+the package's own modules.
 """

@@ -1,19 +1,31 @@
-"""HTTP to a server on a Unix socket, over connections that are kept open.
+"""HTTP to a server on a Unix socket, or on another machine, over connections that are kept open.
 
 It knows what the way to an engine needs and no more: a third of aiohttp's processor time
 (docs/benchmarks/gateway.md).
 """
 
 import asyncio
+import socket as sockets
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from experts.engines.engine import NO_HEADERS
 from experts.engines.http_connection import ConnectionEnded, HttpConnection
 
 KEPT_S = 3.0
 """How long an idle connection is kept: uvicorn, and so vLLM, closes it after five seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """Where another machine's server listens. ``headers``: lines that each request has, with their ends."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    headers: str = ""
 
 
 class HttpResponse:
@@ -45,37 +57,30 @@ class HttpResponse:
 
 
 class HttpClient:
-    """The connections to one socket, used again and again. ``clock`` counts seconds."""
+    """The connections to one server, used again and again. ``clock`` counts seconds."""
 
-    def __init__(self, socket: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._socket = str(socket)
+    def __init__(self, place: Path | TcpAddress, clock: Callable[[], float] = time.monotonic) -> None:
+        """``place``: its Unix socket, or where else it listens."""
+        self._place = place
+        self._headers = place.headers if isinstance(place, TcpAddress) else ""
         self._clock = clock
         self._idle: list[tuple[HttpConnection, float]] = []
         self._busy: set[HttpConnection] = set()
         self._closed = False
 
     async def request(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        again: bool = False,
-        headers: Mapping[str, str] = NO_HEADERS,
+        self, method: str, path: str, body: bytes | None = None, *, again: bool = False
     ) -> HttpResponse:
         """Sends a request, and returns the response once its headers are here. Raises ConnectionEnded.
 
         ``again``: the request may go over a connection that has served before, and once more over a new one
         if that ends without a byte of a response: then the server had closed it just then, or has died, which
         the second try finds out. A request that must not be done twice has a connection of its own.
-        ``headers``: more of them, of values without line ends.
         """
         content = b"" if body is None else body
-        head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\n{self._headers}"
         if body is not None:
             head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
-        for name, value in headers.items():
-            head += f"{name}: {value}\r\n"
         asked = f"{head}\r\n".encode("latin-1") + content
         kept = self._kept() if again else None
         if kept is not None:
@@ -105,13 +110,24 @@ class HttpClient:
     async def _connect(self) -> HttpConnection:
         if self._closed:
             raise ConnectionEnded("the client was closed")
-        loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_unix_connection(HttpConnection, self._socket)
+            connection = await self._connected()
         except OSError as error:
             raise ConnectionEnded(str(error)) from error
         if self._closed:
             connection.close("the client was closed")
+        return connection
+
+    async def _connected(self) -> HttpConnection:
+        """Raises OSError, also where the server's certificate is not the expected one."""
+        loop, place = asyncio.get_running_loop(), self._place
+        if isinstance(place, Path):
+            _, made = await loop.create_unix_connection(HttpConnection, str(place))
+            return made
+        transport, connection = await loop.create_connection(
+            HttpConnection, place.host, place.port, ssl=place.tls
+        )
+        _watch(transport.get_extra_info("socket"))
         return connection
 
     def _kept(self) -> HttpConnection | None:
@@ -137,3 +153,12 @@ class HttpClient:
 
     def __repr__(self) -> str:
         return f"<HttpClient [busy: {len(self._busy)}, idle: {len(self._idle)}]>"
+
+
+def _watch(socket: sockets.socket) -> None:
+    """Has the system end the connection when the other machine has vanished."""
+    socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+    socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPIDLE, 2)
+    socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, 1)
+    socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPCNT, 3)
+    socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT, 5_000)

@@ -45,7 +45,7 @@ from memory_tiers.status import (
     Readiness,
     TierStatus,
 )
-from memory_tiers.tiers import TiersConfig
+from memory_tiers.tiers import Tier, TiersConfig
 
 log = logging.getLogger("coe.tiers")
 
@@ -83,6 +83,7 @@ class TierManager:
         self._feed = EventFeed(self._state, self._event_log, clock, self._carry_out, self._broke)
         self._tasks = Tasks(self._feed.break_down)
         feed, say, costs = self._feed.feed, self._say, MoveCosts()
+        self._costs = costs
         self._tickets = Tickets(self._experts, self._engines, costs, feed, say, clock)
         self._mover = Mover(self._experts, self._engines, host, costs, say, clock, self._death_noticed)
         self._supervisor = EngineSupervisor(
@@ -178,6 +179,19 @@ class TierManager:
     def status(self) -> tuple[ExpertStatus, ...]:
         """Describes each configured expert."""
         return self._state.status.experts()
+
+    def tier(self, expert: str) -> Tier:
+        """Names the highest tier that holds the expert."""
+        return self._state.status.tier(expert)
+
+    def seconds_to_device(self, expert: str) -> float | None:
+        """Estimates how long the expert takes to the device from where it is now, by loads before. None: none
+        was measured yet, or there is no such expert."""
+        tier = self.tier(expert)
+        if tier == "device":
+            return 0.0
+        known = self._experts.get(expert)
+        return None if known is None else self._costs.seconds(known.weights_bytes, tier)
 
     def usage(self) -> tuple[TierStatus, ...]:
         """Describes device, host and disk."""

@@ -15,6 +15,7 @@ from server.cli.bench import engine, gateway, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
+from server.cli.cluster import verbs as cluster_verbs
 from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
 from server.cli.setup import init
 from server.cli.tiers import simulate, verbs
@@ -70,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     for room in (verbs, simulate):
         room.add_to(tiers)
     cluster = _group(verb, "cluster", "many nodes as one")
-    cluster_simulate.add_to(cluster)
+    for room in (cluster_verbs, cluster_simulate):
+        room.add_to(cluster)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
     for room in (switch, policies, engine, decisions, gateway, routers):
         room.add_to(bench)

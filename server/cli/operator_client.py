@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
 from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
-from server.operator_api import OperatorError, Reloaded, Snapshot, Verb
+from server.operator_api import ClusterStatus, OperatorError, Reloaded, Snapshot, Verb
 
 ANSWER_PATIENCE_S = 10.0
 """Seconds to wait for one answer."""
@@ -34,6 +34,7 @@ class _ErrorBody(BaseModel):
 
 _SNAPSHOT = TypeAdapter(Snapshot)
 _STATUS = TypeAdapter(ExpertStatus)
+_CLUSTER = TypeAdapter(ClusterStatus)
 _RELOADED = TypeAdapter(Reloaded)
 
 
@@ -42,6 +43,7 @@ class OperatorClient:
 
     def __init__(self, url: str, key: SecretStr | None = None) -> None:
         self._url = url.rstrip("/")
+        self.key = key
         headers = {b"authorization": f"Bearer {key.get_secret_value().strip()}".encode()} if key else {}
         limits = httpx.Limits(keepalive_expiry=KEPT_S)
         self._http = httpx.Client(headers=headers, limits=limits)
@@ -64,6 +66,13 @@ class OperatorClient:
         """Gives an order and returns the expert's status just after; its progress shows in ``tiers``."""
         path = f"/v1/coe/experts/{quote(expert, safe='')}/{verb}"
         return self._ask("POST", path, _STATUS, {} if tier is None else {"tier": tier})
+
+    def cluster(self) -> ClusterStatus:
+        return self._ask("GET", "/v1/coe/cluster", _CLUSTER)
+
+    def drain(self) -> ClusterStatus:
+        """Has the node give away what only it holds, and then end."""
+        return self._ask("POST", "/v1/coe/cluster/drain", _CLUSTER, {})
 
     def reload(self) -> Reloaded:
         """Has the gateway read its own configuration file again."""

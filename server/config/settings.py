@@ -17,6 +17,7 @@ from router.settings import CompositionConfig
 from server.config.aliases import Aliases, check_aliases
 from server.config.api_keys import AccountsConfig, ApiKey, KeyConfig, Secret, digest_of, hashed_of
 from server.config.batches import BatchesConfig
+from server.config.cluster import ClusterConfig
 from server.config.feedback import FeedbackConfig
 from server.config.limits import LimitsConfig
 from server.config.observation import ObservationConfig
@@ -158,6 +159,8 @@ class Settings(Strict):
     aliases: dict[str, str] = Field(default={})
     """Other names of models, for tools that know only another provider's: the alias, or a pattern with ``*``,
     and the expert or composition that it stands for, which may have a budget (docs/guides/tools.md)."""
+    cluster: ClusterConfig | None = None
+    """Other nodes that serve the same experts; absent means that there are none (docs/scale.md)."""
     accounts: AccountsConfig = AccountsConfig()
     """The keys that coe keys made, and what each key used."""
     feedback: FeedbackConfig | None = None

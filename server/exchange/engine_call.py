@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,12 +23,11 @@ client."""
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """A request to an engine in the name of ``expert``: ``body`` at ``path``, ``headers`` of its trace."""
+    """A request to an engine in the name of ``expert``: ``body`` at ``path``."""
 
     expert: Expert
     path: str
     body: Mapping[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -112,7 +111,7 @@ async def open_answer(
 async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
     """Opens an answer. Releases the lease if it raises."""
     try:
-        answer = await lease.engine.request(lease.expert, sent.path, sent.body, sent.headers)
+        answer = await lease.engine.request(lease.expert, sent.path, sent.body)
         try:
             chunks = answer.chunks()
             if whole or answer.status >= 400:

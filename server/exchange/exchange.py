@@ -98,8 +98,7 @@ class Exchange:
     def _admitted(self) -> Caller:
         """Finds out whose request it is. Raises Unauthorized."""
         caller = self._arrival.caller()
-        admission = self._services.admissions.of(caller.key, offline=self._arrival.offline)
-        self.account.known(admission, caller.headers)
+        self.account.known(self._services.admissions.of(caller.key, offline=self._arrival.offline))
         return caller
 
     async def _read(self, caller: Caller, raw: bytes) -> Call:
@@ -140,12 +139,12 @@ class Exchange:
 
     def _engine_request(self, call: Call, routed: Routed) -> EngineRequest:
         endpoint, expert = self._endpoint, routed.expert
-        body, headers = call.engine_body(expert), self.account.trace_headers()
+        body = call.engine_body(expert)
         if endpoint.expert_independent:  # it computes nothing that is kept
-            return EngineRequest(resident_like(expert, self._services), endpoint.engine_path, body, headers)
+            return EngineRequest(resident_like(expert, self._services), endpoint.engine_path, body)
         if not self._services.settings.server.share_prefix_cache:
             body["cache_salt"] = own_salt(call.request.asker, body)
-        return EngineRequest(expert, endpoint.engine_path, body, headers)
+        return EngineRequest(expert, endpoint.engine_path, body)
 
     async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:
         if answer.status >= 400:

@@ -12,6 +12,7 @@ from server.access.auth import authorization_of
 from server.config.api_keys import PRIORITIES
 from server.error_table import Failure
 from server.errors import BadRequest
+from server.exchange.across_nodes import open_on_some_node
 from server.exchange.arrival import Caller, Terms
 from server.exchange.destination import Wording
 from server.exchange.endpoint import Endpoint
@@ -82,6 +83,8 @@ class HttpArrival:
         self, sent: EngineRequest, terms: Terms, leased: Callable[[Lease], None], *, whole: bool
     ) -> Awaitable[OpenAnswer]:
         services = self._services
+        if services.peers is not None:
+            return open_on_some_node(services, sent, terms, leased, self.request_id, whole=whole)
         return open_answer(
             services.tiers,
             services.breakers,

@@ -22,8 +22,10 @@ _HELD = "coe.held"
 class AdmissionGate:
     """ASGI application around another. ``draining``: new requests are told 503."""
 
-    def __init__(self, app: ASGIApp, limits: LimitsConfig) -> None:
+    def __init__(self, app: ASGIApp, limits: LimitsConfig, watched: frozenset[str] = WATCHED) -> None:
+        """``watched``: paths that are answered always and not counted."""
         self._app = app
+        self._watched = watched
         self._limits = limits
         self.under_way = 0
         """Number of requests that have come and are not answered yet."""
@@ -34,7 +36,7 @@ class AdmissionGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "HEAD":  # what GET would answer: the connection leaves the body out
             scope = {**scope, "method": "GET"}
-        if scope["path"] in WATCHED:
+        if scope["path"] in self._watched:
             await self._app(scope, receive, send)
         elif self.draining:
             await _refusal(ShuttingDown(LATER))(scope, receive, send)

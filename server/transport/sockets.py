@@ -4,11 +4,13 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
+from server.config.cluster import ClusterConfig
 from server.config.settings import ServerConfig, SettingsError
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before anything slow starts. Raises SettingsError when it cannot be had."""
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening socket, taken before anything slow starts. ``option``: what chooses another port. Raises
+    SettingsError when it cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -19,7 +21,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SettingsError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --port"
+            f"cannot listen on {host}:{port}: {reason}; choose another with {option}"
         ) from error
     listener.setblocking(False)
     return listener
@@ -32,6 +34,21 @@ def operators_listener(config: ServerConfig) -> Iterator[socket.socket | None]:
         yield None
         return
     with contextlib.closing(listen(config.admin_host, config.admin_port)) as listener:
+        yield listener
+
+
+@contextlib.contextmanager
+def nodes_listener(config: ClusterConfig | None) -> Iterator[socket.socket | None]:
+    """Opens the listener for other nodes; None: there are none. A node that vanished is noticed in seconds.
+    Raises SettingsError."""
+    if config is None:
+        yield None
+        return
+    with contextlib.closing(listen(config.host, config.port, "--node")) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 2)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5_000)
         yield listener
 
 

@@ -1,0 +1,167 @@
+"""The private paths of a node, for other nodes alone."""
+
+import asyncio
+import hmac
+import logging
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from memory_tiers.errors import LeaseRejected, TiersError
+from memory_tiers.lease import Lease
+from memory_tiers.tiers import Tier
+from server.error_table import rendering_of
+from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
+from server.exchange.engine_call import EngineRequest, open_answer
+from server.node.self_description import FRESH_S, SelfDescription
+from server.peers.wire import (
+    ANSWER,
+    HEARTBEAT,
+    HEARTBEAT_S,
+    ORDER,
+    AnswerHead,
+    NodeOrder,
+    NodeRequest,
+    Refusal,
+)
+from server.services import Services
+from server.transport.body_limits import read_body
+from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
+from server.transport.streaming import send_end, send_part, send_start
+
+log = logging.getLogger("coe.cluster")
+
+ENVELOPE = 2**16
+"""Most bytes of a node's request beside the body that its client sent."""
+_HEIGHT: dict[Tier, int] = {"disk": 0, "host": 1, "device": 2}
+
+
+class NodeApp:
+    """ASGI application that takes requests from nodes with the shared secret, and from nobody else."""
+
+    def __init__(self, services: Services, description: SelfDescription, token: str) -> None:
+        self._services = services
+        self._description = description
+        self._authorization = f"Bearer {token}".encode()
+        self._under_way: dict[str, Disconnect] = {}
+        """Requests that are computed for other nodes, by their ids."""
+
+    def __repr__(self) -> str:
+        return f"<NodeApp [under way: {len(self._under_way)}]>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not hmac.compare_digest(given, self._authorization):
+            await _refuse(send, Unauthorized("This is for nodes with the same cluster.secret."))
+            return
+        match scope["method"], scope["path"]:
+            case "GET", path if path == HEARTBEAT:
+                await while_connected(self._beat(send), scope[DISCONNECT])
+            case "POST", path if path == ANSWER:
+                await self._answer(Request(scope, receive), send)
+            case "POST", path if path == ORDER:
+                await self._order(Request(scope, receive), send)
+            case method, path:
+                await _refuse(send, BadRequest(f"{method} {path} is nothing that nodes ask each other."), 404)
+
+    async def _beat(self, send: Send) -> None:
+        await send_start(send, 200, {"content-type": "application/jsonl"})
+        while self._under_way or not self._services.draining:
+            await send_part(send, self._description.now().model_dump_json().encode() + b"\n")
+            await self._services.residency.next(HEARTBEAT_S)
+            await asyncio.sleep(FRESH_S)  # what moves together is told together
+        await send_end(send)
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        try:
+            raw = await read_body(request, self._services.settings.server.max_body + ENVELOPE)
+            asked = NodeRequest.model_validate(orjson.loads(raw))
+        except ClientDisconnect:
+            return
+        except (orjson.JSONDecodeError, ValidationError) as error:
+            await _refuse(send, BadRequest(f"This is no request of a node: {error}"))
+            return
+        except GatewayError as error:
+            await _refuse(send, error)
+            return
+        disconnect: Disconnect = request.scope[DISCONNECT]
+        earlier = self._under_way.get(asked.id)
+        if earlier is not None:  # who asks again has given up on what it asked before
+            earlier.notice()
+        self._under_way[asked.id] = disconnect
+        try:
+            await while_connected(self._compute(asked, send), disconnect)
+        finally:
+            if self._under_way.get(asked.id) is disconnect:
+                del self._under_way[asked.id]
+
+    async def _order(self, request: Request, send: Send) -> None:
+        try:
+            order = NodeOrder.model_validate_json(await read_body(request, ENVELOPE))
+            self._services.tiers.orders.move(order.expert, order.tier)
+        except ClientDisconnect:
+            return
+        except ValidationError as error:
+            await _refuse(send, BadRequest(f"This is no order of a node: {error}"))
+        except (GatewayError, TiersError) as error:
+            await _refuse(send, error)
+        else:
+            await send_start(send, 202, {"content-length": "0"})
+            await send_end(send)
+
+    async def _compute(self, asked: NodeRequest, send: Send) -> None:
+        services = self._services
+        expert = services.experts.get(asked.expert)
+        if services.draining:
+            await _refuse(send, ShuttingDown("This node is shutting down."))
+            return
+        if expert is None or _HEIGHT[services.tiers.tier(asked.expert)] < _HEIGHT[asked.at_least]:
+            why = "is not configured here" if expert is None else f"is not on the {asked.at_least} any more"
+            await _refuse(send, BadRequest(f"expert {asked.expert} {why}"), 409)
+            return
+        leases: list[Lease] = []
+        try:
+            answer = await open_answer(
+                services.tiers,
+                services.breakers,
+                EngineRequest(expert, asked.path, asked.body),
+                leases.append,
+                whole=asked.whole,
+                fail_fast=asked.fail_fast,
+                priority=asked.priority,
+            )
+        except Exception as error:  # noqa: BLE001  # told to who asked; an unmapped one is logged
+            await _refuse(send, error)
+            return
+        lease = leases[-1]
+        head = AnswerHead(
+            status=answer.status,
+            content_type=answer.answer.content_type,
+            tier=lease.tier,
+            queue_seconds=lease.queue_seconds,
+            swap_seconds=lease.swap_seconds,
+        )
+        async with answer:
+            await send_start(send, 200, {"content-type": "application/octet-stream"})
+            await send_part(send, head.model_dump_json().encode() + b"\n" + answer.head)
+            async for chunk in answer.rest:
+                await send_part(send, chunk)
+        await send_end(send)
+
+
+async def _refuse(send: Send, error: Exception, status: int | None = None) -> None:
+    reason = type(error).__name__
+    retry_after_s = None
+    if isinstance(error, LeaseRejected):
+        reason, retry_after_s = error.reason, error.retry_after_s
+    elif isinstance(error, ShuttingDown):
+        reason = "shutting_down"
+    body = Refusal(reason=reason, message=str(error), retry_after_s=retry_after_s).model_dump_json().encode()
+    status = status or rendering_of(error).status
+    if status == 500:
+        log.error("a node's request failed", exc_info=error)
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    await send_start(send, status, headers)
+    await send_end(send, body)

@@ -1,0 +1,75 @@
+"""What this node says about itself, in its heartbeat and when it chooses among nodes."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+from memory_tiers.status import ExpertStatus
+from memory_tiers.tiers import Tier
+from server.peers.wire import ExpertPlace, NodeSnapshot
+from server.services import Services
+
+FRESH_S = 0.02
+"""Seconds for which a description is as good as a new one."""
+_GUESS: dict[Tier, float] = {"device": 0.0, "host": 0.2e-9, "disk": 1e-9}
+"""Seconds for each byte to the device while none was measured; and a tenth of a second beside."""
+
+
+class SelfDescription:
+    """Describes this node. Numbers grow from one description to the next."""
+
+    def __init__(self, services: Services, id: str, url: str) -> None:
+        """``url``: where this node's clients ask it."""
+        self._services = services
+        self._id = id
+        self._url = url
+        self._run = time.time_ns()
+        self._numbers = itertools.count(1)
+        self._latest: NodeSnapshot | None = None
+        self._made_at = 0.0
+
+    def now(self) -> NodeSnapshot:
+        """Returns how this node is now, or was ``FRESH_S`` ago."""
+        at = time.monotonic()
+        if self._latest is None or at - self._made_at >= FRESH_S:
+            self._latest, self._made_at = self._made(), at
+        return self._latest
+
+    def _made(self) -> NodeSnapshot:
+        services, tiers = self._services, self._services.tiers
+        experts = tiers.status()
+        ahead = sum(self._seconds(each) for each in experts if each.waiting and each.tier != "device")
+        device, host, _ = tiers.usage()
+        return NodeSnapshot(
+            id=self._id,
+            run=self._run,
+            number=next(self._numbers),
+            draining=services.draining or (services.peers is not None and services.peers.leaving),
+            running=tiers.counts().leases,
+            version=services.version,
+            url=self._url,
+            device_bytes=device.capacity_bytes or 0,
+            device_free=max(0, (device.capacity_bytes or 0) - device.used_bytes),
+            host_bytes=host.capacity_bytes or 0,
+            experts=dict(self._places(experts, ahead)),
+        )
+
+    def _places(self, experts: tuple[ExpertStatus, ...], ahead: float) -> Iterator[tuple[str, ExpertPlace]]:
+        for each in experts:
+            seconds = self._seconds(each)
+            if each.tier != "device" and not each.waiting:
+                seconds += ahead
+            yield (
+                each.expert,
+                ExpertPlace(tier=each.tier, seconds=seconds, waiting=each.waiting, bytes=each.weights_bytes),
+            )
+
+    def _seconds(self, expert: ExpertStatus) -> float:
+        """Estimates the seconds until the expert could be on the device if nothing came before."""
+        measured = self._services.tiers.seconds_to_device(expert.expert)
+        if measured is not None or expert.tier == "device":
+            return measured or 0.0
+        return 0.1 + _GUESS[expert.tier] * expert.weights_bytes
+
+    def __repr__(self) -> str:
+        return f"<SelfDescription {self._id} {self._latest!r}>"

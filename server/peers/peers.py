@@ -1,0 +1,136 @@
+"""All other nodes, and in which order they are asked for an expert."""
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from cluster.choice import Candidate, in_order
+from experts.engines.http_client import TcpAddress
+from server.config.cluster import Address, ClusterConfig
+from server.peers.identity import Identity
+from server.peers.peer import Peer
+from server.peers.wire import NodeSnapshot
+
+HERE = ""
+"""Name of this node among the candidates."""
+REMEMBERED = 10_000
+"""Conversations whose node is remembered."""
+REQUEST_S = 0.005
+"""Seconds by which each request that a node computes is taken to slow down one more."""
+WAITING_S = 0.05
+"""Seconds by which each request that waits for the expert is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A node to ask: another one, or None for this one. ``snapshot``: what it was chosen by."""
+
+    peer: Peer | None
+    snapshot: NodeSnapshot
+
+
+class Peers:
+    """The other nodes of the configuration, watched from ``peering``'s beginning to its end."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        identity: Identity,
+        here: Callable[[], NodeSnapshot],
+        id: str,
+        chance: random.Random | None = None,
+    ) -> None:
+        """``here``: what this node would say about itself now; ``id``: this node's own."""
+        self.id = id
+        self.leaving = False
+        """Whether this node gives away what it holds, and then ends: others are not to ask it any more."""
+        self.changed = asyncio.Event()
+        """Set whenever a node was lost or is back."""
+        self.depart: Callable[[], None] = lambda: None
+        """Begins to give away what only this node holds; then it ends."""
+        self._here = here
+        self._chance = chance or random.Random()
+        self._conversations: OrderedDict[bytes, str] = OrderedDict()
+        context = identity.context("client")
+        headers = f"authorization: Bearer {identity.token}\r\n"
+        self.all: tuple[Peer, ...] = tuple(
+            Peer(address, _place(address, config, context, headers), self.changed.set)
+            for address in map(Address.parse, config.peers)
+        )
+
+    def __repr__(self) -> str:
+        return f"<Peers {list(self.all)!r}>"
+
+    @property
+    def up(self) -> Sequence[Peer]:
+        """Returns the nodes that answer."""
+        return [peer for peer in self.all if peer.snapshot is not None]
+
+    @property
+    def here(self) -> NodeSnapshot:
+        """Returns what this node says about itself now."""
+        return self._here()
+
+    def in_order(self, expert: str, conversation: bytes) -> list[Choice]:
+        """Returns the nodes that may be asked for ``expert``, the best first: this one is among them. A node
+        that drains, or does not have the expert configured, is not, unless no other is."""
+        here = self._here()
+        choices = {HERE: Choice(None, here)}
+        choices |= {str(peer.address): Choice(peer, peer.snapshot) for peer in self.up if peer.snapshot}
+        affine = self._conversations.get(conversation)
+        candidates = [
+            self._candidate(name, choice, expert, affine)
+            for name, choice in choices.items()
+            if expert in choice.snapshot.experts and not choice.snapshot.draining
+        ]
+        if not candidates:
+            return [choices[HERE]]
+        return [choices[candidate.node] for candidate in in_order(candidates, self._chance)]
+
+    def answered(self, conversation: bytes, choice: Choice) -> None:
+        """Remembers which node has answered the conversation."""
+        self._conversations[conversation] = HERE if choice.peer is None else str(choice.peer.address)
+        self._conversations.move_to_end(conversation)
+        if len(self._conversations) > REMEMBERED:
+            self._conversations.popitem(last=False)
+
+    def _candidate(self, name: str, choice: Choice, expert: str, affine: str | None) -> Candidate:
+        place = choice.snapshot.experts[expert]
+        running = choice.snapshot.running if choice.peer is None else choice.peer.running
+        queue_s = REQUEST_S * running + WAITING_S * place.waiting
+        full = place.tier != "device" and place.bytes > choice.snapshot.device_free
+        return Candidate(name, place.seconds, queue_s, affine == name, place.seconds if full else 0.0)
+
+
+def conversation_of(body: dict[str, Any]) -> bytes:
+    """Tells conversations apart by how they begin: their first two messages, or the prompt's beginning."""
+    messages = body.get("messages")
+    began = messages[:2] if isinstance(messages, list) else str(body.get("prompt", ""))[:512]
+    return hashlib.blake2b(orjson.dumps(began, default=str), digest_size=16).digest()
+
+
+@contextlib.asynccontextmanager
+async def watching(peers: Peers) -> AsyncIterator[None]:
+    """Watches the nodes until it is left, and closes the connections to them."""
+    tasks = [
+        asyncio.create_task(peer.watch(peers.id), name=f"watch node {peer.address}") for peer in peers.all
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for peer in peers.all:
+            await peer.close()
+
+
+def _place(address: Address, config: ClusterConfig, context: Any, headers: str) -> TcpAddress:
+    return TcpAddress(address.host, address.port, context if config.encrypted(address) else None, headers)
