@@ -34,6 +34,7 @@ SERVER = {
     "error_table": {"errors"},
     "engine_factory": {"config"},
     "planning": {"config"},
+    "doctor": {"config", "planning", "routing"},
     "proposal": {"config", "engine_factory", "planning", "routing"},
     "resilience": {"config", "errors"},
     "routing": {"config", "errors", "model_request"},
@@ -97,7 +98,7 @@ SERVER = {
     "cli.cluster": {"cli", "cli.tiers", "operator_api"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.router": {"cli", "cli.tiers", "config"},
-    "cli.setup": {"cli", "config", "proposal"},
+    "cli.setup": {"cli", "config", "doctor", "operator_api", "proposal"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
     "cli.main": {
         "cli",

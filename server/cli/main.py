@@ -17,7 +17,7 @@ from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
 from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
-from server.cli.setup import init
+from server.cli.setup import chat, doctor, init
 from server.cli.tiers import simulate, verbs
 from server.config.settings import SettingsError
 from server.operator_api import OperatorError
@@ -57,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
     verb = top.add_subparsers(required=True, metavar="VERB")
 
     init.add_to(verb)
+    doctor.add_to(verb)
     serve.add_to(verb)
+    chat.add_to(verb)
     verbs.add_reload_to(verb)
     plan.add_to(verb)
     route.add_to(verb)

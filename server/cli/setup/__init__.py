@@ -1,4 +1,4 @@
 """The verbs for one's own machine: init, doctor, chat, service.
 
-May import cli, config and proposal.
+May import cli, config, doctor, operator_api and proposal.
 """
