@@ -17,7 +17,7 @@ from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
 from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
-from server.cli.setup import chat, doctor, init
+from server.cli.setup import chat, completion, doctor, init, service
 from server.cli.tiers import simulate, verbs
 from server.config.settings import SettingsError
 from server.operator_api import OperatorError
@@ -69,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
         room.add_to(router)
     for room in (feedback, keys, usage, state):
         room.add_to(verb)
+    service.add_to(verb)
+    completion.add_to(verb, parser)
     tiers = _group(verb, "tiers", "look into the memory tiers, and order")
     for room in (verbs, simulate):
         room.add_to(tiers)
