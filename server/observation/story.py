@@ -10,7 +10,7 @@ from router.composition import Choice
 from server.routing.routing import Route
 
 State = Literal["admitting", "routing", "waiting", "prefilling", "decoding", "ended"]
-PhaseName = Literal["admit", "route", "wait", "load", "queue", "prefill", "decode"]
+PhaseName = Literal["admit", "route", "wait", "load", "prefill", "decode"]
 
 
 class Tokens(Protocol):

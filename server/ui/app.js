@@ -77,7 +77,11 @@ function askForKeys() {
     h("div", { class: "row end" },
       h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Cancel"),
       h("button", { type: "button", class: "primary", onclick: use }, "Use")));
-  function use() { keys.set(operator.value.trim(), client.value.trim()); dialog.close(); }
+  function use() {
+    keys.set(operator.value.trim(), client.value.trim());
+    dialog.close();
+    show(); // what was refused is asked again
+  }
   dialog.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target !== dialog.querySelector(".quiet")) { event.preventDefault(); use(); } });
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

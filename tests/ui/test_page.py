@@ -13,6 +13,8 @@ from pydantic import SecretStr
 from experts.checkpoints.prepare import prepare
 from experts.spec import CheckpointSource, ExpertConfig
 from server.config.settings import Settings
+from server.serve import operators_served
+from server.transport.sockets import listen
 from tests.server.conftest import Gateway, Serving, changed, settled, simulated, until
 from tests.ui.conftest import PHONE, WIDE, Shown, picture, shown
 
@@ -243,7 +245,7 @@ async def test_without_a_key_and_with_a_wrong_one_the_page_asks_for_it(
     guarded = changed(settings, admin_key=SecretStr("operator"), api_keys=(SecretStr("client"),))
     async with serving(guarded) as gateway:
         tab = await shown(browser, gateway.url)
-        await tab.open()
+        await tab.open("playground")
         await tab.becomes("Key needed")
         page = tab.page
         await page.get_by_role("button", name="Enter keys").click()
@@ -257,13 +259,35 @@ async def test_without_a_key_and_with_a_wrong_one_the_page_asks_for_it(
         await page.get_by_label("API key").press("Enter")
         await tab.becomes("Live")
         await expect(page.locator("#barrier")).to_have_count(0)
-        await tab.go("playground")
         await page.get_by_label("Prompt").fill(QUESTION)
         await page.get_by_role("button", name="Ask").click()
         await expect(page.locator(".said").first).to_contain_text("Simulated answer of math:")
         await tab.go("configuration")
         await expect(page.locator("pre")).to_contain_text("admin_key: (hidden)")
         assert all("401" in complaint for complaint in tab.complaints)
+
+
+async def test_where_operators_have_a_listener_of_their_own_the_page_is_there(
+    serving: Serving, settings: Settings, browser: Browser
+) -> None:
+    guarded = changed(settings, admin_port=0, admin_key=SecretStr("operator"))
+    async with serving(guarded) as gateway:
+        with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            async with operators_served(gateway.made, gateway.reload, listener):
+                tab = await shown(browser, url)
+                await tab.open("playground")
+                await tab.becomes("Key needed")
+                await tab.page.get_by_role("button", name="Enter keys").click()
+                await tab.page.get_by_label("Operator's key").fill("operator")
+                await tab.page.get_by_label("Operator's key").press("Enter")
+                await tab.becomes("Live")
+                await tab.page.get_by_label("Prompt").fill(QUESTION)
+                await tab.page.get_by_role("button", name="Ask").click()
+                await expect(tab.page.locator(".said")).to_contain_text("Simulated answer of math:")
+                await tab.go("api", "API")
+                await expect(tab.page.get_by_text("/v1/coe/events").first).to_be_visible()
+                assert all("401" in complaint for complaint in tab.complaints)
 
 
 async def test_nothing_moves_for_who_wants_less_motion_and_keys_lead_everywhere(

@@ -3,7 +3,7 @@
 import { h, keyed } from "../dom.js";
 import { seconds } from "../format.js";
 
-export const PHASES = ["admit", "route", "wait", "load", "queue", "prefill", "decode"];
+export const PHASES = ["admit", "route", "wait", "load", "prefill", "decode"];
 
 /** Phases with the length that the one under way has now. */
 export function lengths(row, now) {
@@ -24,4 +24,4 @@ export function drawPhases(bar, row, now) {
   bar.setAttribute("aria-label", all.map((phase) => `${phase.name} ${seconds(phase.length)}`).join(", ") || "not begun");
 }
 
-export const phaseLegend = () => h("ul", { class: "legend muted" }, PHASES.filter((name) => name !== "queue").map((name) => h("li", null, h("i", { class: `swatch phase-${name}` }), name)));
+export const phaseLegend = () => h("ul", { class: "legend muted" }, PHASES.map((name) => h("li", null, h("i", { class: `swatch phase-${name}` }), name)));
