@@ -22,7 +22,8 @@ class Opened:
 class TicketAsked:
     """A request asks for a lease; ``ticket`` is a new number. With ``fail_fast`` it is granted or rejected at
     once, and causes no load. ``conversation``: equal for requests that begin alike, whose prefix an engine of
-    several may have cached; empty: none."""
+    several may have cached; empty: none. ``keep_s``: the expert's ``ttl_s`` until another request is granted
+    it; None: as configured, infinite: none."""
 
     ticket: int
     expert: str
@@ -30,6 +31,7 @@ class TicketAsked:
     fail_fast: bool = False
     priority: Priority = "normal"
     conversation: str = ""
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 import server.anthropic.messages
+import server.ollama.embedding
+import server.ollama.generating
+import server.ollama.listing
 import server.openai.chat
 import server.openai.completions
 import server.openai.embeddings
@@ -42,6 +45,10 @@ from server.routes.schemas import (
     EMBEDDINGS,
     ERRORS,
     MESSAGES,
+    OLLAMA_CHAT,
+    OLLAMA_EMBED,
+    OLLAMA_EMBEDDINGS,
+    OLLAMA_GENERATE,
     RESPONSES,
     ROUTE,
     TOKENIZE,
@@ -54,6 +61,9 @@ FAST_ENDPOINTS = {
     "/v1/messages": server.anthropic.messages.messages,
     "/v1/responses": server.responses.responses.create_response,
     "/v1/embeddings": server.openai.embeddings.embeddings,
+    "/api/chat": server.ollama.generating.chat,
+    "/api/generate": server.ollama.generating.generate,
+    "/api/embed": server.ollama.embedding.embed,
 }
 """Endpoints that a model answers, for ``server.transport.fast_path``."""
 
@@ -98,6 +108,12 @@ def client_paths(version: str, *, operators: bool = True) -> FastAPI:
     post("/v1/responses", server.responses.responses.create_response, **RESPONSES)
     post("/tokenize", server.openai.tokenize.tokenize, **TOKENIZE)
     post("/detokenize", server.openai.tokenize.detokenize, **DETOKENIZE)
+    post("/api/chat", server.ollama.generating.chat, **OLLAMA_CHAT)
+    post("/api/generate", server.ollama.generating.generate, **OLLAMA_GENERATE)
+    post("/api/embed", server.ollama.embedding.embed, **OLLAMA_EMBED)
+    post("/api/embeddings", server.ollama.embedding.embeddings, **OLLAMA_EMBEDDINGS)
+    app.add_api_route("/", server.ollama.listing.running, include_in_schema=False)
+    app.include_router(server.ollama.listing.router)
     post("/v1/coe/route", server.openai.chat.explain_route, **ROUTE)
     app.include_router(server.routes.models.router)
     app.include_router(server.routes.stored_responses.router)
@@ -156,20 +172,20 @@ def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    return error_response(error)
+    return error_response(error, request.scope["path"])
 
 
 async def _wrong_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problem = error.errors()[0]
     name = str(problem["loc"][-1])
-    return error_response(BadRequest(f"{name}: {problem['msg']}.", name))
+    return error_response(BadRequest(f"{name}: {problem['msg']}.", name), request.scope["path"])
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
     path = request.scope["path"][:200]
     message = f"{request.method} {path} is not served here; GET /openapi.json lists what is."
-    response = error_response(BadRequest(message))
+    response = error_response(BadRequest(message), request.scope["path"])
     response.status_code = getattr(error, "status_code", 404)
     if response.status_code == 405:
         response.headers["allow"] = ", ".join(_methods(request))

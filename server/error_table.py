@@ -198,11 +198,22 @@ def error_body(failure: Failure) -> bytes:
     return orjson.dumps({"error": error})
 
 
-def error_response(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns the HTTP answer for an error raised before the first token."""
+OLLAMA = "/api/"
+"""Beginning of the paths of Ollama's API."""
+
+
+def ollama_error_body(failure: Failure) -> bytes:
+    """Returns Ollama's error body."""
+    return orjson.dumps({"error": failure.message})
+
+
+def error_response(error: Exception, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns the HTTP answer for an error raised before the first token, in the words of the API of
+    ``path``."""
     failure = failure_of(error)
     extra = {**(headers or {}), **retry_after(error)}
-    return Response(error_body(failure), failure.status, extra, "application/json")
+    body = ollama_error_body(failure) if path.startswith(OLLAMA) else error_body(failure)
+    return Response(body, failure.status, extra, "application/json")
 
 
 def retry_after(error: Exception) -> Mapping[str, str]:

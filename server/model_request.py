@@ -22,7 +22,9 @@ class ModelRequest:
     measured; none where there is no text. ``body``: the whole object as the client sent it, or as a chat
     completion says it. ``any_length``: no context window is too small for it. ``task``: what the expert
     that answers it is for; None: whatever it is for. ``asker``: the name of its API key, once that is
-    known. ``alias``: the name that the client sent, where that is one of ``model``; empty: it is none."""
+    known. ``alias``: the name that the client sent, where that is one of ``model``; empty: it is none.
+    ``keep_s``: seconds that its expert stays on the device when nobody asks for it any more; None: as
+    configured."""
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
@@ -32,6 +34,7 @@ class ModelRequest:
     task: Task | None = "generate"
     asker: str = ""
     alias: str = ""
+    keep_s: float | None = None
 
     @property
     def sent_model(self) -> str:

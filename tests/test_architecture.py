@@ -67,6 +67,9 @@ SERVER = {
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
     "responses.kept": {"access", "config", "error_table", "errors", "responses.wire", "storage", "transport"},
+    "ollama": {"access", "config", "error_table", "exchange", "openai", "routes", "services"}
+    | {"transport"}
+    | SPOKEN,
     "responses": {"error_table", "errors", "exchange", "model_request", "responses.kept", "responses.wire"}
     | {"services", "transport"},
     "batches": {"access", "config", "error_table", "errors", "exchange", "model_request"}
@@ -89,7 +92,7 @@ SERVER = {
         "routing",
         "services",
     },
-    "app": {"anthropic", "compose", "error_table", "errors", "openai", "reload", "responses"}
+    "app": {"anthropic", "compose", "error_table", "errors", "ollama", "openai", "reload", "responses"}
     | {"routes", "services"},
     "serve": {"access", "app", "compose", "config", "errors", "node", "peers", "reload", "services"}
     | {"transport"},

@@ -142,14 +142,21 @@ class TierManager:
         }
 
     async def lease(
-        self, expert: str, *, fail_fast: bool = False, priority: Priority = "normal", conversation: str = ""
+        self,
+        expert: str,
+        *,
+        fail_fast: bool = False,
+        priority: Priority = "normal",
+        conversation: str = "",
+        keep_s: float | None = None,
     ) -> Lease:
         """Waits for the expert to be on the device. With ``fail_fast`` it refuses to wait, and loads nothing.
-        ``conversation``: equal for requests whose prefix one of several engines may have cached. Cancelling
-        the caller gives back the ticket, or the lease just granted. Raises LeaseRejected, ManagerBroken."""
+        ``conversation``: equal for requests whose prefix one of several engines may have cached. ``keep_s``:
+        its ``ttl_s`` until another lease is asked for. Cancelling the caller gives back the ticket, or the
+        lease just granted. Raises LeaseRejected, ManagerBroken."""
         self._feed.require_whole()
         ticket = self._tickets.open(expert, self._state.status.tier(expert))
-        asked = TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority, conversation)
+        asked = TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority, conversation, keep_s)
         self._feed.feed(asked)
         try:
             return await ticket.future
@@ -192,6 +199,11 @@ class TierManager:
             return 0.0
         known = self._experts.get(expert)
         return None if known is None else self._costs.seconds(known.weights_bytes, tier)
+
+    def stays(self) -> Mapping[str, float]:
+        """Returns the seconds that idle experts stay on the device yet, of those that have a ``ttl_s``."""
+        now = self._clock()
+        return {name: at - now for name, at in self._state.status.expiries.items()}
 
     def usage(self) -> tuple[TierStatus, ...]:
         """Describes device, host and disk."""

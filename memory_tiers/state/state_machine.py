@@ -177,6 +177,7 @@ class TierState:
             self._records.actions.append(refusal)
             return
         expert = self._dispatch.choose(self._records.experts[event.expert], event.conversation)
+        expert.kept_s = event.keep_s
         if self._dispatch.at_hand(expert):
             self._demand.admit(event.ticket, expert)
         else:

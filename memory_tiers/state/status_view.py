@@ -1,5 +1,7 @@
 """Answers questions about the state of the tiers as it is now."""
 
+from collections.abc import Mapping
+
 from memory_tiers.state.records.demand import Demand
 from memory_tiers.state.records.expert_record import ExpertRecord
 from memory_tiers.state.records.records import Records
@@ -56,6 +58,11 @@ class StatusView:
     def prefetches(self) -> PrefetchCounts:
         """How many prefetched copies were used or wasted, by tier."""
         return dict(self._records.prefetches)
+
+    @property
+    def expiries(self) -> Mapping[str, float]:
+        """When the idle experts that have a ``ttl_s`` will have stayed for it."""
+        return self._records.rankings.expiries.times
 
     def experts(self) -> tuple[ExpertStatus, ...]:
         """Describes each configured expert, over all engines of its family."""

@@ -15,6 +15,7 @@ they are. [Requests](../guides/requests.md) explains the headers, [Errors](error
 
 GROUPS = {
     "Anthropic": ("/v1/messages",),
+    "Ollama": ("/api/",),
     "vLLM": ("/tokenize", "/detokenize"),
     "This gateway, for clients": ("/v1/coe/route", "/v1/coe/feedback", "/v1/coe/usage"),
     "This gateway, for operators": ("/v1/coe/", "/health", "/ready", "/metrics"),

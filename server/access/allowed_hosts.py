@@ -41,7 +41,7 @@ class AllowedHosts:
             return self._app(scope, receive, send)
         shown = host.decode("latin-1")[:100]
         error = WrongHost(f"This gateway does not answer as {shown!r}: add the name to server.allowed_hosts.")
-        return error_response(error, {"connection": "close"})(scope, receive, send)
+        return error_response(error, scope["path"], {"connection": "close"})(scope, receive, send)
 
     def _may(self, host: bytes) -> bool:
         if is_allowed(host, self._allowed or ()):

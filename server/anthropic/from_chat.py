@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
-from pydantic_core import from_json
 
 from experts.errors import EngineError
+from server.exchange.tool_arguments import arguments_of, object_in
 from server.transport import sse
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ def message(identity: str, completion: Mapping[str, Any]) -> Json:
     stop = _stop(choice, [call["function"]["arguments"] or "" for call in calls])
     for call in calls:
         function = call["function"]
-        given = _input(function["name"], function["arguments"], cut=stop["stop_reason"] != "tool_use")
+        given = arguments_of(function["name"], function["arguments"], cut=stop["stop_reason"] != "tool_use")
         blocks.append(_tool_use(call["id"], function["name"], given))
     return {
         **_head(identity, completion["model"]),
@@ -52,29 +52,6 @@ def _tool_use(identity: str, name: str, given: Json) -> Json:
     return {"type": "tool_use", "id": identity, "name": name, "input": given}
 
 
-def _input(name: str, arguments: str, *, cut: bool) -> Json:
-    """Parses a tool's input. ``cut``: the answer ended before the arguments did, and the part there is is
-    taken, as clients do with a stream. Raises EngineError."""
-    parsed = _parsed(arguments)
-    if parsed is None and cut:
-        try:
-            parsed = from_json(arguments, allow_partial=True)
-        except ValueError:
-            parsed = {}
-    if not isinstance(parsed, dict):
-        raise EngineError(f"The model called the tool {name!r} with what is no JSON object; try again.")
-    return parsed
-
-
-def _parsed(arguments: str) -> Json | None:
-    """Parses arguments; None: they are no JSON object."""
-    try:
-        parsed = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        return None
-    return parsed if isinstance(parsed, dict) else None
-
-
 def _stop(choice: Mapping[str, Any], inputs: Sequence[str]) -> Json:
     """Says why the answer ended. ``inputs``: of the tools it uses; a stop sequence may have cut the last one
     off, which then must not be run."""
@@ -83,7 +60,7 @@ def _stop(choice: Mapping[str, Any], inputs: Sequence[str]) -> Json:
         return _stopped("max_tokens")
     if finish == "content_filter":
         return _stopped("refusal")
-    if isinstance(matched, str) and not (inputs and _parsed(inputs[-1]) is not None):
+    if isinstance(matched, str) and not (inputs and object_in(inputs[-1]) is not None):
         return _stopped("stop_sequence", matched)
     return _stopped("tool_use" if inputs else "end_turn")
 

@@ -27,12 +27,14 @@ from server.exchange.pass_through import PassThrough
 from server.model_request import ModelRequest, chat_of, engine_chat, parse_object
 from server.services import Services
 from server.transport import sse
+from server.transport.streaming import SSE_HEADERS
 
 
 class _AnthropicEndpoint:
     """The common part of both endpoints."""
 
     expert_independent = False
+    stream_headers = SSE_HEADERS
 
     def headers(self, request_id: str) -> Mapping[str, str]:
         return {"request-id": request_id}
@@ -43,14 +45,15 @@ class _AnthropicEndpoint:
     def error_body(self, failure: Failure, request_id: str) -> bytes:
         return error_body(failure, request_id)
 
+    def sign_of_life(self, text: str, request: ModelRequest) -> bytes:
+        return sse.comment(text)
+
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)
 
 
 class Messages(_AnthropicEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``."""
-
-    engine_path = "/v1/chat/completions"
 
     async def read(self, raw: bytes, caller: Caller) -> "MessageCall":
         body = parse_object(raw, "'model', 'messages' and 'max_tokens'")
@@ -61,6 +64,8 @@ class Messages(_AnthropicEndpoint):
 @dataclass(frozen=True, slots=True)
 class MessageCall:
     """Implements ``server.exchange.endpoint.Call``. ``id``: that of the message."""
+
+    engine_path = "/v1/chat/completions"
 
     request: ModelRequest
     id: str
@@ -113,7 +118,6 @@ class CountTokens(_AnthropicEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``. Any expert of the family that is on the device
     counts."""
 
-    engine_path = "/tokenize"
     expert_independent = True
 
     async def read(self, raw: bytes, caller: Caller) -> "CountCall":
@@ -125,6 +129,8 @@ class CountTokens(_AnthropicEndpoint):
 
 class CountCall(PassThrough):
     """Implements ``server.exchange.endpoint.Call``."""
+
+    engine_path = "/tokenize"
 
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         return {**self.request.body, "chat_template": expert.chat_template}

@@ -32,6 +32,10 @@ class Aliases:
         """Iterates over the aliases that are names, as patterns name no model that could be listed."""
         return (alias for alias in self._given if ANY not in alias)
 
+    def is_name(self, name: str) -> bool:
+        """Says whether ``name`` is a model's or an alias, without a pattern's help."""
+        return name in self._experts or name in self._compositions or name in self._given
+
     def model_of(self, name: str) -> str | None:
         """Returns the model that an alias stands for; None: ``name`` is none."""
         alias = self._alias_of(name)

@@ -27,6 +27,11 @@ class Call(Protocol):
         that could be answered before the work is done. Raises as ``Endpoint.read`` does."""
         ...
 
+    @property
+    def engine_path(self) -> str:
+        """Path at which an engine takes the request."""
+        ...
+
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         """Words the request for an engine."""
         ...
@@ -43,10 +48,10 @@ class Call(Protocol):
 class Endpoint(Protocol):
     """Stateless, and made once for all requests."""
 
-    engine_path: str
-    """Path at which an engine takes the request."""
     expert_independent: bool
     """Whether all experts of a family answer alike, so that any one on the device may answer."""
+    stream_headers: Mapping[str, str]
+    """Headers of streams."""
 
     async def read(self, raw: bytes, caller: Caller) -> Call:
         """Reads a request's body. Raises BadRequest naming the field, and others of ``server.errors``."""
@@ -61,6 +66,10 @@ class Endpoint(Protocol):
         ...
 
     def error_body(self, failure: Failure, request_id: str) -> bytes: ...
+
+    def sign_of_life(self, text: str, request: ModelRequest) -> bytes:
+        """Says in a stream that has not begun, and that every reader skips, what ``request`` waits for."""
+        ...
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         """Words the last event of a stream that ends before its answer has begun."""

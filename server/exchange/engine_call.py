@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,11 +23,14 @@ client."""
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """A request to an engine in the name of ``expert``: ``body`` at ``path``."""
+    """A request to an engine in the name of ``expert``: ``body`` at ``path``. ``keep_s``: asked for in the
+    place of the expert's ``ttl_s``; ``waited_s``: how long it waited for its lease, once it has that."""
 
     expert: Expert
     path: str
     body: Mapping[str, Any]
+    keep_s: float | None = None
+    waited_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -93,7 +96,11 @@ async def open_answer(
         try:
             conversation = conversation_of(sent.body) if tiers.has_several(sent.expert.family) else ""
             lease = await tiers.lease(
-                sent.expert.name, fail_fast=fail_fast, priority=priority, conversation=conversation
+                sent.expert.name,
+                fail_fast=fail_fast,
+                priority=priority,
+                conversation=conversation,
+                keep_s=sent.keep_s,
             )
             leased(lease)
             return await _open(lease, attempt, sent, whole)
@@ -129,4 +136,4 @@ async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool
         lease.release()
         raise
     attempt.answered(answer.status)
-    return OpenAnswer(sent, lease, answer, head, chunks, attempt)
+    return OpenAnswer(replace(sent, waited_s=lease.queue_seconds), lease, answer, head, chunks, attempt)

@@ -87,7 +87,7 @@ class Exchange:
         routed = await self._arrival.route(call.request)
         every_s = terms.timeouts.keep_alive_s if call.request.stream else 0
         async with (
-            KeepAlive(self._comment, every_s) as waiting,
+            KeepAlive(partial(self._sign_of_life, call), every_s) as waiting,
             await self._open(call, routed, caller, terms) as answer,
         ):
             await waiting.stop()
@@ -138,13 +138,13 @@ class Exchange:
             self._services.tiers.foresee(routed.route.decision.others)
 
     def _engine_request(self, call: Call, routed: Routed) -> EngineRequest:
-        endpoint, expert = self._endpoint, routed.expert
+        expert, path, keep_s = routed.expert, call.engine_path, call.request.keep_s
         body = call.engine_body(expert)
-        if endpoint.expert_independent:  # it computes nothing that is kept
-            return EngineRequest(resident_like(expert, self._services), endpoint.engine_path, body)
+        if self._endpoint.expert_independent:  # it computes nothing that is kept
+            return EngineRequest(resident_like(expert, self._services), path, body)
         if not self._services.settings.server.share_prefix_cache:
             body["cache_salt"] = own_salt(call.request.asker, body)
-        return EngineRequest(expert, endpoint.engine_path, body)
+        return EngineRequest(expert, path, body, keep_s)
 
     async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:
         if answer.status >= 400:
@@ -158,8 +158,9 @@ class Exchange:
             body = with_asked_name(self.account.tokens.whole(answer.head), call.request, answer.sent.expert)
             await self._reply.tell(await call.whole(body, answer.sent))
 
-    async def _comment(self) -> None:
-        await self._reply.comment(waiting_for(self._services, self.account.story.expert))
+    async def _sign_of_life(self, call: Call) -> None:
+        said = waiting_for(self._services, self.account.story.expert)
+        await self._reply.sign_of_life(self._endpoint.sign_of_life(said, call.request))
 
     async def _detached(self, caller: Caller, terms: Terms, call: Call, destination: Destination) -> None:
         """Answers ``call`` to ``destination`` when its client was answered and waits no more. It was let in

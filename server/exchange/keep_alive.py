@@ -1,4 +1,4 @@
-"""Signs of life for a client whose stream has not begun: server-sent comments, which every reader skips."""
+"""Signs of life for a client whose stream has not begun, which every reader skips."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 from server.services import Services
-from server.transport import sse
 
 
 class KeepAlive:
@@ -52,17 +51,13 @@ class KeepAlive:
             await asyncio.sleep(self._every_s)
 
 
-def waiting_for(services: Services, expert: str) -> bytes:
-    """Says in a comment what a request for ``expert`` waits for."""
-    return sse.comment(f"{_waits_for(services, expert)} ...")
-
-
-def _waits_for(services: Services, expert: str) -> str:
+def waiting_for(services: Services, expert: str) -> str:
+    """Says what a request for ``expert`` waits for."""
     for move in services.tiers.progress():
         if move.expert == expert and (move.source == "disk" or move.target == "device"):
             done = "" if move.done is None else f", {move.done * 100:.0f} %"
-            return f"loading {expert}{done}"
+            return f"loading {expert}{done} ..."
     known = services.experts.get(expert)
     if known is not None and services.engines[known.family].state == "starting":
-        return f"starting the engine of {expert}"
-    return f"waiting for {expert}"
+        return f"starting the engine of {expert} ..."
+    return f"waiting for {expert} ..."

@@ -25,7 +25,7 @@ from server.services import Services
 from server.transport.body_limits import read_json
 from server.transport.disconnect import DISCONNECT
 from server.transport.request_id import REQUEST_ID
-from server.transport.streaming import SSE_HEADERS, send_end, send_part, send_start
+from server.transport.streaming import send_end, send_part, send_start
 
 
 class ModelResponse(Response):
@@ -113,7 +113,7 @@ class HttpDestination:
 
     async def start_stream(self, headers: Mapping[str, str]) -> None:
         if not self.status:
-            await send_start(self._send, 200, {**headers, **SSE_HEADERS})
+            await send_start(self._send, 200, headers)
             self.status = 200
 
     async def part(self, chunk: bytes) -> None:

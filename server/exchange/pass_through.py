@@ -1,5 +1,6 @@
 """Base of OpenAI's endpoints: engines speak OpenAI's API, so their answers pass unchanged."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from server.exchange.engine_call import EngineRequest
 from server.model_request import ModelRequest
 from server.services import Services
 from server.transport import sse
+from server.transport.streaming import SSE_HEADERS
 
 _LAST = sse.framed(sse.DONE)
 
@@ -23,6 +25,7 @@ class OpenAIEndpoint:
     words."""
 
     expert_independent = False
+    stream_headers = SSE_HEADERS
 
     def headers(self, request_id: str) -> Mapping[str, str]:
         return {}
@@ -33,16 +36,23 @@ class OpenAIEndpoint:
     def error_body(self, failure: Failure, request_id: str) -> bytes:
         return error_body(failure)
 
+    def sign_of_life(self, text: str, request: ModelRequest) -> bytes:
+        return sse.comment(text)
+
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         return sse.framed(error_body(failure))
 
 
 @dataclass(frozen=True, slots=True)
-class PassThrough:
+class PassThrough(ABC):
     """The common part of implementations of ``server.exchange.endpoint.Call`` whose answers pass as they
     are."""
 
     request: ModelRequest
+
+    @property
+    @abstractmethod
+    def engine_path(self) -> str: ...
 
     async def local_answer(self, services: Services, detach: Detach | None) -> bytes | StreamedAnswer | None:
         return None

@@ -56,17 +56,17 @@ class Reply:
             await self._destination.whole(200, answer, self._headers)
             return
         self._streamed = answer
-        await self._destination.start_stream(self._headers)
+        await self._destination.start_stream({**self._headers, **self._endpoint.stream_headers})
         async for chunk in answer.events():
             if chunk:
                 await self._destination.part(chunk)
                 self._told = answer.is_last(chunk)
         await self._destination.end()
 
-    async def comment(self, comment: bytes) -> None:
-        """Sends a comment to a client whose stream has not begun yet."""
-        await self._destination.start_stream(self._headers)
-        await self._destination.part(comment)
+    async def sign_of_life(self, said: bytes) -> None:
+        """Sends what every reader skips to a client whose stream has not begun yet."""
+        await self._destination.start_stream({**self._headers, **self._endpoint.stream_headers})
+        await self._destination.part(said)
 
     async def fail(self, error: Exception) -> None:
         """Sends the error as the error table renders it. The log has the details that clients are not

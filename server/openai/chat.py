@@ -20,14 +20,14 @@ from server.transport.request_id import REQUEST_ID
 class Chat(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``."""
 
-    engine_path = "/v1/chat/completions"
-
     async def read(self, raw: bytes, caller: Caller) -> "ChatCall":
         return ChatCall(caller.asks(parse_chat(raw)))
 
 
 class ChatCall(PassThrough):
     """Implements ``server.exchange.endpoint.Call``."""
+
+    engine_path = "/v1/chat/completions"
 
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         return engine_chat(self.request, expert)

@@ -17,8 +17,6 @@ from server.model_request import ModelRequest, check_owned, engine_completion, p
 class Completions(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``."""
 
-    engine_path = "/v1/completions"
-
     async def read(self, raw: bytes, caller: Caller) -> "CompletionCall":
         body = parse_object(raw, "'model' and 'prompt'")
         check_owned(body)
@@ -28,6 +26,8 @@ class Completions(OpenAIEndpoint):
 
 class CompletionCall(PassThrough):
     """Implements ``server.exchange.endpoint.Call``."""
+
+    engine_path = "/v1/completions"
 
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         return engine_completion(self.request, expert)

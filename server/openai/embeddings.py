@@ -29,8 +29,6 @@ _AT_A_TIME = 8
 class Embeddings(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``."""
 
-    engine_path = "/v1/embeddings"
-
     async def read(self, raw: bytes, caller: Caller) -> "EmbeddingsCall":
         body = parse_object(raw, "'model' and 'input'")
         check_owned(body)
@@ -44,6 +42,8 @@ class Embeddings(OpenAIEndpoint):
 
 class EmbeddingsCall(PassThrough):
     """Implements ``server.exchange.endpoint.Call``."""
+
+    engine_path = "/v1/embeddings"
 
     async def local_answer(self, services: Services, detach: Detach | None) -> bytes | None:
         request = self.request

@@ -19,7 +19,6 @@ class Tokenize(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``. An expert has the tokenizer of its family, so none is
     brought to the device for it."""
 
-    engine_path = "/tokenize"
     expert_independent = True
 
     async def read(self, raw: bytes, caller: Caller) -> "TokenizeCall":
@@ -30,6 +29,8 @@ class Tokenize(OpenAIEndpoint):
 class TokenizeCall(PassThrough):
     """Implements ``server.exchange.endpoint.Call``."""
 
+    engine_path = "/tokenize"
+
     def engine_body(self, expert: Expert) -> dict[str, Any]:
         if "messages" not in self.request.body or not expert.chat_template:
             return dict(self.request.body)
@@ -39,14 +40,19 @@ class TokenizeCall(PassThrough):
 class Detokenize(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``."""
 
-    engine_path = "/detokenize"
     expert_independent = True
 
-    async def read(self, raw: bytes, caller: Caller) -> PassThrough:
+    async def read(self, raw: bytes, caller: Caller) -> "DetokenizeCall":
         body = parse_object(raw, "'model' and 'tokens'")
         check_owned(body)
         request = ModelRequest(body["model"], (), stream=False, body=body, task=None)
-        return PassThrough(caller.asks(request))
+        return DetokenizeCall(caller.asks(request))
+
+
+class DetokenizeCall(PassThrough):
+    """Implements ``server.exchange.endpoint.Call``."""
+
+    engine_path = "/detokenize"
 
 
 TOKENIZE = Tokenize()

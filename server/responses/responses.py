@@ -41,8 +41,6 @@ other request is served, and only log-probabilities are so many."""
 class Responses(OpenAIEndpoint):
     """Implements ``server.exchange.endpoint.Endpoint``. Keeps nothing of an answer whose client left."""
 
-    engine_path = "/v1/chat/completions"
-
     def __init__(self, stored: StoredResponses, services: Services) -> None:
         self._stored = stored
         self._services = services
@@ -91,6 +89,8 @@ class ResponseCall:
     ``runs``: to no client, but into the kept response and, where it is streamed, a journal. ``told``: how
     many events that journal has by then.
     """
+
+    engine_path = "/v1/chat/completions"
 
     request: ModelRequest
     asked: ResponsesRequest

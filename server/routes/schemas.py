@@ -113,6 +113,44 @@ class MessageSent(_Asked):
     stream: bool | None = None
 
 
+class OllamaError(BaseModel):
+    """The body of a refusal or failure in Ollama's API."""
+
+    error: str
+
+
+class _OllamaSent(_Asked):
+    """Request of Ollama's API. Fields of Ollama's own without an effect here are taken too."""
+
+    stream: bool | None = None
+    options: dict[str, Any] | None = None
+    keep_alive: float | str | None = None
+
+
+class OllamaChatSent(_OllamaSent):
+    """Ollama's request for the next message of a conversation."""
+
+    messages: list[Message] | None = None
+
+
+class OllamaGenerateSent(_OllamaSent):
+    """Ollama's request for the answer to a prompt."""
+
+    prompt: str | None = None
+
+
+class OllamaEmbedSent(_Asked):
+    """Ollama's request for embeddings."""
+
+    input: str | list[str] | None = None
+
+
+class OllamaEmbeddingsSent(_Asked):
+    """Ollama's older request for one embedding."""
+
+    prompt: str | None = None
+
+
 class TokensCounted(_Asked):
     """Anthropic's request to count what a message would take."""
 
@@ -142,12 +180,23 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 _ANTHROPIC = {status: {**said, "model": AnthropicError} for status, said in ERRORS.items()}
 
 
+OLLAMA_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {**said, "model": OllamaError} for status, said in ERRORS.items()
+}
+
+
 def _passing(
-    model: type[BaseModel], errors: Mapping[int | str, dict[str, Any]] = ERRORS, *, streams: bool = False
+    model: type[BaseModel],
+    errors: Mapping[int | str, dict[str, Any]] = ERRORS,
+    *,
+    streams: bool = False,
+    lines: bool = False,
 ) -> Mapping[str, Any]:
     """Describes to ``add_api_route`` a path that takes ``model``. ``streams``: it may answer with
-    server-sent events."""
+    server-sent events; ``lines``: with lines of JSON."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    if lines:
+        content["application/x-ndjson"] = {"schema": {"type": "object"}}
     if streams:
         event = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
         content[SSE.partition(";")[0]] = {"schema": event}
@@ -160,6 +209,10 @@ COMPLETIONS = _passing(CompletionSent, streams=True)
 RESPONSES = _passing(ResponseSent, streams=True)
 MESSAGES = _passing(MessageSent, _ANTHROPIC, streams=True)
 COUNT_TOKENS = _passing(TokensCounted, _ANTHROPIC)
+OLLAMA_CHAT = _passing(OllamaChatSent, OLLAMA_ERRORS, lines=True)
+OLLAMA_GENERATE = _passing(OllamaGenerateSent, OLLAMA_ERRORS, lines=True)
+OLLAMA_EMBED = _passing(OllamaEmbedSent, OLLAMA_ERRORS)
+OLLAMA_EMBEDDINGS = _passing(OllamaEmbeddingsSent, OLLAMA_ERRORS)
 EMBEDDINGS = _passing(EmbeddingsSent)
 TOKENIZE = _passing(TokenizeSent)
 DETOKENIZE = _passing(DetokenizeSent)

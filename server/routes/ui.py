@@ -46,9 +46,8 @@ class PageFile:
 
 
 def page_router() -> APIRouter:
-    """Makes the routes of the page; ``/`` and ``/docs`` lead a browser there. Reads its files."""
+    """Makes the routes of the page; ``/docs`` leads a browser there. Reads its files."""
     router = APIRouter()
-    router.routes.append(Route("/", _leading("/ui"), include_in_schema=False))
     router.routes.append(Route("/docs", _leading("/ui#/api"), include_in_schema=False))
     router.routes.append(Route("/ui", PageFile(UI / "index.html").__call__, include_in_schema=False))
     for file in sorted(UI.rglob("*.*")):

@@ -46,6 +46,10 @@ class Compositions:
     def names(self) -> tuple[str, ...]:
         return tuple(self._compositions)
 
+    def chosen_by(self, name: str) -> tuple[str, ...]:
+        """Returns the experts that the composition ``name`` can choose."""
+        return self._compositions[name].experts
+
     @property
     def categories(self) -> frozenset[str]:
         """Categories of all compositions."""

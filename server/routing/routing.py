@@ -100,6 +100,10 @@ class Routing:
         """Dimensions of each composition's embeddings."""
         return self._compositions.dimensions
 
+    def chosen_by(self, composition: str) -> tuple[str, ...]:
+        """Returns the experts that a composition's map can choose."""
+        return self._compositions.chosen_by(composition)
+
     @property
     def categories(self) -> frozenset[str]:
         """Categories of all compositions."""

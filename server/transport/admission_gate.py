@@ -39,11 +39,10 @@ class AdmissionGate:
         if scope["path"] in self._watched:
             await self._app(scope, receive, send)
         elif self.draining:
-            await _refusal(ShuttingDown(LATER))(scope, receive, send)
+            await _refusal(ShuttingDown(LATER), scope)(scope, receive, send)
         elif self.under_way >= self._limits.requests:
-            await _refusal(Overloaded("Too many requests are under way; try again in a moment."))(
-                scope, receive, send
-            )
+            many = Overloaded("Too many requests are under way; try again in a moment.")
+            await _refusal(many, scope)(scope, receive, send)
         else:
             self.under_way += 1
             scope[ADMISSION_GATE], scope[_HELD] = self, 0
@@ -78,5 +77,5 @@ class AdmissionGate:
         return f"<AdmissionGate [{state}]>"
 
 
-def _refusal(error: GatewayError) -> ASGIApp:
-    return error_response(error, {"connection": "close"})
+def _refusal(error: GatewayError, scope: Scope) -> ASGIApp:
+    return error_response(error, scope["path"], {"connection": "close"})

@@ -7,6 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from server.config.limits import LimitsConfig
 from server.config.settings import ServerConfig
+from server.error_table import OLLAMA
 from server.errors import BadRequest, NotJson, TooLarge
 from server.model_request import ModelRequest
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
@@ -74,7 +75,10 @@ def _text_bytes(raw: bytes) -> int:
 
 def check_content_type(request: Request) -> None:
     """Checks the content type. A page of another origin may have a browser send any other type, or none,
-    without asking. Raises NotJson."""
+    without asking, and it then says that origin: where none is said, Ollama's API takes them too, as its
+    documented commands send no type of their own. Raises NotJson."""
+    if request.scope["path"].startswith(OLLAMA) and "origin" not in request.headers:
+        return
     given = request.headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() != "application/json":
         said = f"not {given[:100]!r}" if given else "and says nothing"

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from starlette.types import Send
 
 SSE = "text/event-stream; charset=utf-8"
-SSE_HEADERS = {
+SSE_HEADERS: Mapping[str, str] = {
     "content-type": SSE,
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # nginx passes events on as they come
 }
+
+NDJSON_HEADERS: Mapping[str, str] = {**SSE_HEADERS, "content-type": "application/x-ndjson"}
 
 
 async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> None:

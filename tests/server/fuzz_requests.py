@@ -17,6 +17,10 @@ PATHS = (
     b"/v1/embeddings",
     b"/v1/messages",
     b"/v1/responses",
+    b"/api/chat",
+    b"/api/generate",
+    b"/api/embed",
+    b"/api/show",
     b"/v1/batches",
     b"/v1/files",
     b"/v1/coe/route",
@@ -34,7 +38,7 @@ FIELDS = (
     "stop", "n", "tools", "tool_choice", "response_format", "logprobs", "temperature", "seed", "tokens",
     "vllm_xargs", "user", "cache_salt", "chat_template", "stop_token_ids", "ignore_eos",
     "truncate_prompt_tokens", "input", "metadata", "echo", "suffix", "priority", "request_id",
-    "category", "score",
+    "category", "score", "options", "format", "keep_alive", "think", "images", "raw", "tool_calls",
 )  # fmt: skip
 
 

@@ -138,9 +138,11 @@ class Fuzz:
         self.statuses[reply.status] += 1
         assert reply.status < 500 or reply.status in BY_DESIGN, reply
         if reply.status >= 400:
-            assert reply.error["message"]
+            assert reply.message
         elif reply.headers["content-type"] == "application/json":
             orjson.loads(reply.body)
+        elif reply.headers["content-type"] == "application/x-ndjson":
+            assert all(orjson.loads(line) for line in reply.body.splitlines())
 
 
 @pytest.mark.thorough

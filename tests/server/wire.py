@@ -23,6 +23,12 @@ class Reply:
     body: bytes
 
     @property
+    def message(self) -> str:
+        """An error's text, in any API's words."""
+        error = orjson.loads(self.body)["error"]
+        return error if isinstance(error, str) else str(error["message"])
+
+    @property
     def error(self) -> dict[str, Any]:
         error: dict[str, Any] = orjson.loads(self.body)["error"]
         return error

@@ -77,7 +77,7 @@ async def test_a_browser_is_led_to_the_page_which_may_run_its_own_files_alone(
 ) -> None:
     async with serving(settings) as gateway:
         for path, place in {"/": "/ui", "/docs": "/ui#/api"}.items():
-            led = await gateway.http.get(path)
+            led = await gateway.http.get(path, headers={"accept": "text/html"})
             assert (led.status_code, led.headers["location"]) == (307, place)
         page = await gateway.http.get("/ui")
         policy = page.headers["content-security-policy"]

@@ -1,5 +1,6 @@
 """The experts that could leave a tier, in the order in which they should."""
 
+import math
 from dataclasses import dataclass, field
 
 from memory_tiers.state.records.expert_record import ExpertRecord
@@ -12,7 +13,7 @@ from memory_tiers.state.records.timers import Timers
 class Rankings:
     """Ranks residents without leases (``idle``), residents with leases (``used``) and host copies
     (``on_host``). ``expiries``: when idle residents have stayed for their ``ttl_s``, of which ``ttl_s`` is
-    the configured default."""
+    the configured default, or for as long as the latest request asked."""
 
     policy: Policy
     ttl_s: float | None
@@ -33,7 +34,8 @@ class Rankings:
         self.used.keep(expert, may_leave and not idle)
         self.on_host.keep(expert.first, expert.host.presence == "present")
         ttl_s = self.ttl_s if expert.ttl_s is None else expert.ttl_s
-        if idle and ttl_s is not None:
+        ttl_s = ttl_s if expert.kept_s is None else expert.kept_s
+        if idle and ttl_s is not None and ttl_s != math.inf:
             self.expiries.set(expert.name, expert.last_used + ttl_s)
         else:
             self.expiries.clear(expert.name)

@@ -16,6 +16,11 @@ class Timers:
     def __repr__(self) -> str:
         return f"<Timers for {len(self)}, next at {self.next}>"
 
+    @property
+    def times(self) -> dict[str, float]:
+        """The time of each name."""
+        return dict(self._at)
+
     def set(self, name: str, at: float) -> None:
         """Sets the time of ``name`` in place of an earlier one."""
         if self._at.get(name) != at:

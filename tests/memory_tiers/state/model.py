@@ -39,6 +39,7 @@ class Model:
         self.whole_host: int | None = None
         self.full_until = 0.0
         self.events = 0
+        self.kept: set[str] = set()  # those that a request has kept for a time of its own
         for member in members:
             self.add(member)
 
@@ -79,7 +80,8 @@ class Model:
         if self.whole_host is not None and self.at >= self.full_until:
             self.host_budget, self.whole_host = self.whole_host, None
         match event:
-            case TicketAsked(ticket, name, at, _, priority) if name in self.experts:
+            case TicketAsked(ticket, name, at, _, priority, _, keep_s) if name in self.experts:
+                self.kept |= {name} if keep_s is not None else set()
                 self._ask(ticket, self.experts[name], at, PRIORITIES.index(priority))
             case TicketCancelled(ticket):
                 del self.tickets.pop(ticket).waiting[ticket]

@@ -38,9 +38,16 @@ class Script:
         self.at += 1.0
         return self.at
 
-    def ask(self, expert: str, *, fail_fast: bool = False, priority: Priority = "normal") -> list[Action]:
+    def ask(
+        self,
+        expert: str,
+        *,
+        fail_fast: bool = False,
+        priority: Priority = "normal",
+        keep_s: float | None = None,
+    ) -> list[Action]:
         self.tickets += 1
-        return self.feed(TicketAsked(self.tickets, expert, self.now(), fail_fast, priority))
+        return self.feed(TicketAsked(self.tickets, expert, self.now(), fail_fast, priority, keep_s=keep_s))
 
     def cancel(self, ticket: int) -> list[Action]:
         return self.feed(TicketCancelled(ticket, self.now()))

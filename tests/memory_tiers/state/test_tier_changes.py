@@ -1,5 +1,7 @@
 """What operators order, what time brings about, and who comes and goes while the tiers serve."""
 
+import math
+
 import pytest
 
 from memory_tiers.actions import (
@@ -199,6 +201,29 @@ def test_the_time_to_live_of_all_is_in_the_configuration_and_begins_anew_with_ea
         script.release(ticket)
     assert script.where("a") == "device"
     assert script.wait(6) == [Move("a", "device", "disk", "idle")]
+
+
+def test_a_request_may_say_how_long_its_expert_stays_until_the_next_one() -> None:
+    experts = [an_expert("a", ttl_s=5), an_expert("b", pinned=True)]
+    script = Script(TierState(a_config(device=40), experts, engines(f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.ask("a", keep_s=math.inf))
+    script.release(1)
+    assert script.wait(1000) == [], "without an end"
+    script.ask("a", keep_s=100)
+    script.release(2)
+    assert script.wait(90) == []
+    assert script.wait(20) == [Move("a", "device", "disk", "idle")]
+    script.settle(script.ask("a", keep_s=0))
+    leaves = script.release(3)
+    assert leaves == [Move("a", "device", "disk", "idle")], "at once"
+    script.settle(leaves)
+    script.settle(script.ask("a"))
+    script.release(4)
+    assert script.wait(3) == []
+    assert script.wait(3) == [Move("a", "device", "disk", "idle")], "as configured"
+    script.ask("b", keep_s=0)
+    assert script.release(5) == [], "a pin stays"
 
 
 def test_an_idle_engine_is_stopped_and_the_next_request_starts_it() -> None:

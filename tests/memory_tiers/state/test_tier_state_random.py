@@ -1,5 +1,6 @@
 """Random traces: whatever comes in whatever order, the invariants hold and every ticket ends exactly once."""
 
+import math
 import random
 from dataclasses import dataclass, field, replace
 from typing import get_args
@@ -72,6 +73,7 @@ class World:
     leased: dict[int, str] = field(default_factory=dict)
     ended: list[int] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
+    keeps: random.Random = field(default_factory=lambda: random.Random(1))
     under_way: list[Move | StartEngine | StopEngine] = field(default_factory=list)
     aborted: set[Move] = field(default_factory=set)
 
@@ -113,7 +115,9 @@ class World:
         expert = self.an_expert()
         self.waiting[self.tickets] = expert
         fail_fast, priority = self.chance.random() < 0.1, self.chance.choice(PRIORITIES)
-        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority, self.conversation()))
+        keep_s = self.keeps.choice([*[None] * 8, 0.0, 4.0, math.inf])
+        conversation = self.conversation()
+        self.feed(TicketAsked(self.tickets, expert, self.clock(), fail_fast, priority, conversation, keep_s))
 
     def conversation(self) -> str:
         return ""

@@ -265,5 +265,5 @@ async def test_counting_needs_what_makes_the_prompt_alone() -> None:
     made = call.engine_body(EXPERT)
     assert made.keys() == {"model", "messages", "tools", "chat_template_kwargs", "chat_template"}
     assert (call.request.any_length, call.request.stream) == (True, False)
-    asked = EngineRequest(EXPERT, COUNT_TOKENS.engine_path, made)
+    asked = EngineRequest(EXPERT, call.engine_path, made)
     assert await call.whole(b'{"count":5,"tokens":[1]}', asked) == b'{"input_tokens":5}'

@@ -325,7 +325,7 @@ async def called(gateway: Gateway, raw: bytes) -> tuple[ResponseCall, EngineRequ
     """A request as it is read, and as an expert is asked."""
     call = await Responses(gateway.responses, gateway.services).read(raw, CALLER)
     expert = gateway.services.experts["law"]
-    return call, EngineRequest(expert, Responses.engine_path, call.engine_body(expert))
+    return call, EngineRequest(expert, call.engine_path, call.engine_body(expert))
 
 
 async def scripted(gateway: Gateway, *pieces: bytes) -> list[dict[str, Any]]:

@@ -75,5 +75,5 @@ async def test_every_path_says_what_it_takes_and_how_it_refuses(serving: Serving
     assert without == {"/v1/coe/reload"} | orders | cancels
     for operation in operations(document):
         (content,) = operation["responses"]["4XX"]["content"].values()
-        assert content["schema"]["$ref"].rpartition("/")[2] in ("ErrorBody", "AnthropicError")
+        assert content["schema"]["$ref"].rpartition("/")[2] in ("ErrorBody", "AnthropicError", "OllamaError")
         assert "422" not in operation["responses"]

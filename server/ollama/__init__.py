@@ -1,0 +1,5 @@
+"""Ollama's API over chat completions, completions and embeddings.
+
+May import access, config, error_table, errors, exchange, model_request, openai, routes, services, transport
+and validation.
+"""
