@@ -7,33 +7,41 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from router.canary import Canary
 from router.conversations.conversation import prompts_of
 from router.conversations.recall import Recall
 from router.decision import Decision
 from router.mapping.budget_solver import Solver
 from router.mapping.milp import Solution
+from router.residency import resident_instead
 from router.router import Router
 from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 
-RoutedBy = Literal["map", "category-header", "budget", "sticky", "eligibility", "fallback", "expert"]
+RoutedBy = Literal[
+    "map", "category-header", "budget", "canary", "sticky", "residency", "eligibility", "fallback", "expert"
+]
 """The reason for the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
 category that the client named. ``budget``: the map solved for the budget in the model's name. ``sticky``: an
-earlier turn's category. ``eligibility``: the map's expert could not take the request. ``fallback``: the
+earlier turn's category. ``canary``: another map, which is tried. ``residency``: an expert on the device is
+nearly as good as the map's. ``eligibility``: the map's expert could not take the request. ``fallback``: the
 chosen expert is broken. ``expert``: the client named it. Where several hold: ``fallback``, else
-``eligibility``, else ``category-header``, else ``sticky``."""
+``eligibility``, else ``canary``, else ``residency``, else ``category-header``, else ``sticky``."""
+Arm = Literal["", "canary", "incumbent"]
+"""The map that answered where a trial would change the expert; empty where it would not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The decision for a conversation's last turn. ``alone``: what it would be for that turn by itself, if
     every expert could take it. ``prompt``: what was read for it. ``sticky``: the category, or the expert, is
-    an earlier turn's."""
+    an earlier turn's. ``arm``: of the trial of another map."""
 
     decision: Decision
     by: RoutedBy
     alone: Decision
     prompt: str
     sticky: bool = False
+    arm: Arm = ""
 
 
 class Composition:
@@ -45,18 +53,24 @@ class Composition:
         *,
         margin: float = MARGIN,
         stay_margin: float = STAY_MARGIN,
+        residency_margin: float = 0.0,
+        canary: Canary | None = None,
         solver: Solver | None = None,
         recall: Recall | None = None,
         by: RoutedBy = "map",
         fallback: bool | str = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """``margin`` and ``stay_margin``: of ``router.stickiness``. ``solver``: for maps under other budgets.
-        ``recall``: of a router with the same classifier. ``by``: what made the router's map. ``fallback``: as
-        configured."""
+        """``margin`` and ``stay_margin``: of ``router.stickiness``. ``residency_margin``: of
+        ``router.residency``, in points; 0: where experts are does not count. ``canary``: a map
+        that is tried. ``solver``: for maps under other
+        budgets. ``recall``: of a router with the same classifier. ``by``: what made the router's map.
+        ``fallback``: as configured."""
         self.router = router
         self._margin = margin
         self._stay_margin = stay_margin
+        self.residency_margin = residency_margin
+        self._canary = canary
         artifact = router.artifact
         self._solver = solver or Solver(
             artifact.scores, router.experts, finer=artifact.finer, fixed=artifact.fixed
@@ -68,8 +82,9 @@ class Composition:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """The experts that the map can choose."""
-        return self.router.experts
+        """The experts that the map can choose, or the one that is tried."""
+        tried = () if self._canary is None else self._canary.mapping.names()
+        return tuple(sorted({*self.router.experts, *tried}))
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
@@ -92,6 +107,7 @@ class Composition:
             router,
             margin=self._margin,
             stay_margin=self._stay_margin,
+            residency_margin=self.residency_margin,
             solver=self._solver,
             recall=self._recall,
             by="budget",
@@ -105,8 +121,10 @@ class Composition:
         *,
         eligible: Collection[str] | None = None,
         category: str | None = None,
+        resident: Collection[str] = (),
     ) -> Choice:
         """``eligible``: as in ``Router.decide``. ``category``: the map is read there, whatever is asked.
+        ``resident``: the experts on the device.
 
         Raises MappingError for a category that the map does not have, NoEligibleError.
         """
@@ -124,9 +142,17 @@ class Composition:
         decision = wanted
         if wanted is not alone or (eligible is not None and alone.expert not in eligible):
             decision = self.router.mapped(wanted, eligible, prefer=wanted.expert)
+        arm = self._arm(messages, decision, category)
         if decision.expert != wanted.expert:
             by = "eligibility"
-        return Choice(replace(decision, seconds=self._clock() - started), by, alone, prompts[-1], sticky)
+        elif arm == "canary" and self._canary is not None:
+            tried = self._canary.mapping[decision.cluster]
+            decision = self.router.mapped(decision, eligible, prefer=tried)
+            by = "canary" if decision.expert == tried else by
+        elif (near := self._near(decision, resident, eligible)) is not None:
+            decision, by = self.router.mapped(decision, eligible, prefer=near), "residency"
+        decided = replace(decision, seconds=self._clock() - started)
+        return Choice(decided, by, alone, prompts[-1], sticky, arm)
 
     def _kept(self, prompts: Sequence[str], turns: Sequence[Decision], alone: Decision) -> Decision:
         """The decision for the last turn under the conversation's category, with the expert of the turn
@@ -144,6 +170,26 @@ class Composition:
         if (label, row, expert) == (alone.category, alone.cluster, alone.expert):
             return alone
         return replace(alone, category=label, cluster=row, expert=expert)
+
+    def _arm(self, messages: Sequence[Mapping[str, object]], decision: Decision, category: str | None) -> Arm:
+        """The arm of a conversation at a row where the trial would change the expert."""
+        if self._canary is None or category is not None:
+            return ""
+        if self._canary.mapping[decision.cluster] == self.router.artifact.mapping[decision.cluster]:
+            return ""
+        return "canary" if self._canary.has(messages) else "incumbent"
+
+    def _near(
+        self, decision: Decision, resident: Collection[str], eligible: Collection[str] | None
+    ) -> str | None:
+        """The resident expert that answers in the place of the decision's."""
+        scores, mapping = self.router.artifact.scores, self.router.artifact.mapping
+        if not self.residency_margin or scores is None:
+            return None
+        if not mapping.fixed.isdisjoint({decision.cluster, decision.category}):
+            return None
+        able = {*resident} & {*self.experts} & ({*resident} if eligible is None else {*eligible})
+        return resident_instead(scores, decision.cluster, decision.expert, able, self.residency_margin)
 
     def _row(self, label: str, prompt: str, turn: Decision) -> str:
         """The row at which the map is read for a turn whose category is ``label``."""

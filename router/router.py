@@ -3,16 +3,40 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from router.arrays import Floats
 from router.artifacts.artifact import Artifact
+from router.artifacts.manifest import EmbedderRecord
 from router.classifiers.lexicon import Reading
 from router.decision import GENERAL, SLIGHT, Decision
 from router.embedders.embedder import Embedder
 from router.embedders.registry import PARAMETERS, embedder_of
 from router.errors import ArtifactError, NoEligibleError
+from router.mapping.budget_solver import Solver
 from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.score_table import ExpertScore
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What was read of a prompt. ``finer``: the reading that tells its finer category."""
+
+    chances: Floats
+    doubted: bool
+    finer: Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """``row``: the experts at the decision's ``cluster``, best first; none where the artifact has no
+    scores."""
+
+    decision: Decision
+    row: tuple[ExpertScore, ...]
 
 
 class Router:
@@ -21,24 +45,29 @@ class Router:
     """
 
     def __init__(
-        self, artifact: Artifact, embedder: Embedder, *, clock: Callable[[], float] = time.perf_counter
+        self,
+        artifact: Artifact,
+        embedder: Embedder,
+        *,
+        quick: Embedder | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Raises ArtifactError when the artifact was trained on another embedder."""
-        if embedder.sha256 != artifact.embedder.sha256:
-            raise ArtifactError(
-                f"the router was trained on embedder {artifact.embedder.name} "
-                f"({artifact.embedder.sha256[:12]}...), and this is {embedder.name} "
-                f"({embedder.sha256[:12]}...); train it again"
-            )
+        """``quick``: of the artifact's quick stage; the one that ships, where it is left out. Raises
+        ArtifactError when the artifact was trained on another embedder, EmbedderError."""
+        _check_same(artifact.embedder, embedder)
         self.artifact = artifact
         self.embedder = embedder
+        self.quick_embedder: Embedder | None = None
+        if artifact.quick is not None:
+            self.quick_embedder = quick or embedder_of(artifact.quick.embedder)
+            _check_same(artifact.quick.embedder, self.quick_embedder)
         self._clock = clock
         self._expert_of = {category: artifact.mapping[category] for category in self.categories}
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1) -> "Router":
-        """Verifies every file. Raises ArtifactError or EmbedderError."""
-        artifact = Artifact.read(folder)
+    def load(cls, folder: Path | str, *, threads: int = 1) -> "Router":
+        """Verifies every file of an artifact's folder. Raises ArtifactError or EmbedderError."""
+        artifact = Artifact.read(Path(folder))
         return cls(artifact, embedder_of(artifact.embedder, threads=threads))
 
     @property
@@ -66,9 +95,35 @@ class Router:
         """The same router with ``mapping``, which has every category."""
         return self.with_artifact(replace(self.artifact, mapping=mapping))
 
+    def under(self, active: float | None = None, total: float | None = None) -> "Router":
+        """The same router with the best map for a budget in billions of parameters: ``active``, of the expert
+        that answers on average, ``total``, of all experts of the map; None: any number. Takes up to seconds.
+        Raises MappingError where the artifact has no scores, or no map fits."""
+        artifact = self.artifact
+        experts = () if artifact.scores is None else artifact.scores.experts
+        solver = Solver(artifact.scores, experts, total, finer=artifact.finer, fixed=artifact.fixed)
+        return self.with_map(solver.map(active))
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the artifact, with this map. Raises ArtifactError."""
+        self.artifact.write(Path(folder))
+
+    def predict(self, prompts: Iterable[str]) -> list[str]:
+        """The expert of each prompt."""
+        return [self.decide(prompt).expert for prompt in prompts]
+
+    def predict_proba(self, prompts: Iterable[str]) -> Floats:
+        """[prompts, categories], in the order of ``categories``."""
+        return np.array([self._judged(prompt).chances for prompt in prompts])
+
+    def explain(self, prompt: str) -> Explained:
+        """The decision for a prompt, and the scores that its row of the map was solved from."""
+        decision, scores = self.decide(prompt), self.artifact.scores
+        return Explained(decision, () if scores is None else scores.row(decision.cluster))
+
     def with_artifact(self, artifact: Artifact) -> "Router":
         """``artifact`` with the same embedder."""
-        return Router(artifact, self.embedder, clock=self._clock)
+        return Router(artifact, self.embedder, quick=self.quick_embedder, clock=self._clock)
 
     def decide(self, prompt: str, eligible: Collection[str] | None = None) -> Decision:
         """``eligible`` names the experts that can take the request; absent means all.
@@ -77,17 +132,28 @@ class Router:
         other categories, most probable first. Raises NoEligibleError when none is left.
         """
         started = self._clock()
-        artifact = self.artifact
-        reading = self.read(prompt)
-        chances = artifact.classifier.probabilities(reading)
-        probabilities = self._ranked(chances)
+        clusters, judged = self.artifact.clusters, self._judged(prompt)
+        probabilities = self._ranked(judged.chances)
         best, confidence = next(iter(probabilities.items()))
-        oddity = artifact.lexicon.oddity(reading.grams)
-        uncertain = not prompt.strip() or artifact.uncertainty.doubts(chances, reading.vector, oddity)
-        category = GENERAL if uncertain else best
-        cluster = artifact.clusters.of(category, reading) if artifact.clusters else category
-        decision = Decision(category, cluster, confidence, probabilities, uncertain, "", {}, 0.0)
+        category = GENERAL if judged.doubted else best
+        cluster = clusters.of(category, judged.finer) if clusters else category
+        decision = Decision(category, cluster, confidence, probabilities, judged.doubted, "", {}, 0.0)
         return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
+
+    def _judged(self, prompt: str) -> _Judged:
+        """Reads a prompt quickly, if there is a quick stage, and again where that is not sure."""
+        artifact, grams = self.artifact, self.artifact.lexicon.grams(prompt)
+        quick, oddity, first = artifact.quick, artifact.lexicon.oddity(grams), None
+        empty = not prompt.strip()
+        if quick is not None and self.quick_embedder is not None:
+            first = Reading(self.quick_embedder.embed([prompt])[0], grams)
+            chances = quick.classifier.probabilities(first)
+            if not empty and quick.is_sure(len(prompt), chances, first, oddity):
+                return _Judged(chances, False, first)
+        reading = Reading(self.embedder.embed([prompt])[0], grams)
+        chances = artifact.classifier.probabilities(reading)
+        doubted = empty or artifact.uncertainty.doubts(chances, reading.vector, oddity)
+        return _Judged(chances, doubted, first or reading)
 
     def mapped(
         self, decision: Decision, eligible: Collection[str] | None = None, *, prefer: str | None = None
@@ -105,17 +171,20 @@ class Router:
         clusters = self.artifact.clusters
         if clusters is None or label == decision.category:
             return decision.cluster if clusters is not None else label
-        return clusters.of(label, self.read(prompt))
+        return clusters.of(label, self.read(prompt, self.quick_embedder or self.embedder))
 
     @property
     def embedder_parameters(self) -> float | None:
-        """Billions; None where they are not known."""
-        endpoint = self.artifact.embedder.endpoint
-        return PARAMETERS.get(self.artifact.embedder.name) if endpoint is None else endpoint.parameters_b
+        """Billions that read a prompt, on average over the training's; None where they are not known."""
+        endpoint, quick = self.artifact.embedder.endpoint, self.artifact.quick
+        size = PARAMETERS.get(self.artifact.embedder.name) if endpoint is None else endpoint.parameters_b
+        if size is None or quick is None:
+            return size
+        return PARAMETERS[quick.embedder.name] + (1 - quick.alone) * size
 
-    def read(self, prompt: str) -> Reading:
-        """Embeds a prompt and counts its grams."""
-        return Reading(self.embedder.embed([prompt])[0], self.artifact.lexicon.grams(prompt))
+    def read(self, prompt: str, embedder: Embedder | None = None) -> Reading:
+        """Embeds a prompt, by the embedder of the last stage if none is given, and counts its grams."""
+        return Reading((embedder or self.embedder).embed([prompt])[0], self.artifact.lexicon.grams(prompt))
 
     def _ranked(self, probabilities: Iterable[float]) -> dict[str, float]:
         pairs = zip(self.categories, map(float, probabilities), strict=True)
@@ -139,4 +208,12 @@ class Router:
     def __repr__(self) -> str:
         return (
             f"<Router {self.embedder.name}: {len(self.categories)} categories -> {', '.join(self.experts)}>"
+        )
+
+
+def _check_same(record: EmbedderRecord, embedder: Embedder) -> None:
+    if embedder.sha256 != record.sha256:
+        raise ArtifactError(
+            f"the router was trained on embedder {record.name} ({record.sha256[:12]}...), and this is "
+            f"{embedder.name} ({embedder.sha256[:12]}...); train it again"
         )

@@ -9,11 +9,27 @@ from router.parameters import Billions
 from router.stickiness import MARGIN, STAY_MARGIN
 
 EMBEDDED = Path(__file__).parent / "embedded"
-"""The router that ships."""
+FIVE_EXPERTS = Path(__file__).parent / "five_experts"
+SHIPPED = {"embedded": EMBEDDED, "five-experts": FIVE_EXPERTS}
+"""The routers that ship, by the names that a configuration has for them."""
 
 
 def _shipped(artifact: object) -> object:
-    return EMBEDDED if artifact == "embedded" else artifact
+    return SHIPPED.get(artifact, artifact) if isinstance(artifact, str) else artifact
+
+
+class CanaryConfig(BaseModel):
+    """A map that is tried on a share of the conversations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    artifact: Annotated[Path, BeforeValidator(_shipped)]
+    """Folder of the artifact whose map is tried, made from the composition's own by ``coe router map``,
+    ``add-expert``, ``replace-expert`` or ``remove-expert``; a relative path counts from the configuration
+    file."""
+    share: float = Field(default=0, ge=0, le=1)
+    """Share of the conversations that it answers, from 0 to 1, where it names another expert. 0: what it
+    would change is only counted."""
 
 
 class CompositionConfig(BaseModel):
@@ -23,7 +39,7 @@ class CompositionConfig(BaseModel):
 
     artifact: Annotated[Path, BeforeValidator(_shipped)]
     """Folder of a trained router, made by ``coe router train``; a relative path counts from the configuration
-    file. embedded is the one that ships."""
+    file. Two ship and go by name: embedded for the embedded experts, five-experts for the paper's five."""
     experts: dict[str, str] = {}
     """Names of experts in the artifact to their names here, where these differ (``Qwen/Qwen2-72B-Instruct:
     large``)."""
@@ -47,6 +63,13 @@ class CompositionConfig(BaseModel):
     """Points of score (of 100) by which another expert must be better on a turn for a conversation to leave
     the expert of the turn before, where that one is no larger. It is what the prefix cache and the weights on
     the device are worth."""
+    residency_margin: float = Field(default=0, ge=0, le=100)
+    """Points of score (of 100) by which an expert on the device may be worse than the map's and still answer
+    in its place, where the map's is not there and the other no larger. 0: where experts are does not
+    count."""
+    canary: CanaryConfig | None = None
+    """Map that is tried beside this one, under the same budgets; ``coe feedback trial`` compares them.
+    Absent: none."""
     fallback: bool | str = True
     """The expert that answers when the chosen one is broken. true: the next of the map, as for a request that
     the chosen one could not take. false: none, the client gets the error. Or the name of an expert."""

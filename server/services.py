@@ -76,9 +76,12 @@ class Services:
         what ``Routing.route`` does."""
         while True:
             catalog = self.catalog
-            route = await catalog.routing.route(request, category)
+            route = await catalog.routing.route(request, category, self._resident)
             if catalog is self.catalog:
                 return Routed(route, catalog.experts[route.expert])
+
+    def _resident(self) -> list[str]:
+        return [each.expert for each in self.tiers.status() if each.device == "present"]
 
     def instead(self, routed: Routed, broken: Collection[str]) -> Routed | None:
         """Returns the route around ``broken`` experts; None: no other answers."""
@@ -95,7 +98,7 @@ class Services:
 
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """Explains the route that ``request`` would take now. Raises what ``Routing.route`` does."""
-        return await self.catalog.routing.explain(request, category)
+        return await self.catalog.routing.explain(request, category, self._resident)
 
     async def problems(self) -> dict[str, str]:
         """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.

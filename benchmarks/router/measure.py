@@ -2,17 +2,22 @@
 
 A router without finer categories is measured as it is, and with as many as training makes of graded prompts.
 
+An artifact with a quick stage is measured as it is too, as ``cascade``. How many prompts that reads twice
+depends on the prompts.
+
 The limit of an embedder with a model is that model alone, on tokens made before; of any other, its embedding
-alone. Decisions and limits take turns, so that what else the machine does weighs on both. Times are of this
-thread on the core, so that a busy machine counts little; the wall clock's stand beside them.
+alone; of a cascade, that of its quick stage. Decisions and limits take turns, so that what else the machine
+does weighs on both. Times are of this thread on the core, so that a busy machine counts little; the wall
+clock's stand beside them.
 """
 
 import os
 import random
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -29,10 +34,11 @@ from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
 from router.classifiers.uncertainty import Uncertainty
 from router.data.plain_prompts import plain_prompts
+from router.decision import GENERAL
 from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.model_files import TOKENIZER
-from router.embedders.registry import embedders
+from router.embedders.registry import embedder_of, embedders
 from router.progress import Progress
 from router.router import Router
 
@@ -40,6 +46,8 @@ LENGTHS = (20, 200, 2000)
 """Tokens of a prompt."""
 BATCH = 200
 """Tokens of the prompts that are decided batched."""
+CASCADE = "cascade"
+"""The artifact as it is, if it has a quick stage."""
 WARMING = 3
 """Decisions before the first one that counts."""
 
@@ -53,22 +61,25 @@ def measure(folder: Path, decisions: int, seed: int, progress: Progress) -> Repo
     prompts = {length: prompts_of(length, decisions + WARMING, seed) for length in LENGTHS}
     rows: list[Row] = []
     batches: list[Throughput] = []
-    opening = embedders()
-    total = len(opening) * len(artifacts) * (len(LENGTHS) + 1)
     with one_core():
-        for (name, opened), measured in product(opening.items(), artifacts):
-            embedder = Timed(opened())
-            decider = router_on(measured, embedder)
+        contestants = [
+            Contestant.alone(measured, opened())
+            for opened, measured in product(embedders().values(), artifacts)
+        ]
+        if artifact.quick is not None:
+            contestants.append(Contestant.cascade(artifact))
+        total = len(contestants) * (len(LENGTHS) + 1)
+        for each in contestants:
             for length, texts in prompts.items():
-                progress(f"{name}, {length} tokens", len(rows) + len(batches), total)
-                rows.append(latency(decider, embedder, length, texts))
-            progress(f"{name}, batched", len(rows) + len(batches), total)
-            batches.append(throughput(decider, embedder, prompts[BATCH]))
+                progress(f"{each.name}, {length} tokens", len(rows) + len(batches), total)
+                rows.append(latency(each, length, texts))
+            progress(f"{each.name}, batched", len(rows) + len(batches), total)
+            batches.append(throughput(each, prompts[BATCH]))
     progress("done", total, total)
     return Report(
         cores=os.cpu_count() or 1,
         load_average=load_average,
-        default=artifact.embedder.name,
+        default=artifact.embedder.name if artifact.quick is None else CASCADE,
         decisions=decisions,
         batch_tokens=BATCH,
         rows=tuple(rows),
@@ -98,8 +109,35 @@ class Timed:
     def embed(self, texts: Sequence[str]) -> Vectors:
         began = time.thread_time()
         vectors = self.embedder.embed(texts)
-        self.seconds = time.thread_time() - began
+        self.seconds += time.thread_time() - began
         return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A router, and the embedders that it may ask, the one that reads every prompt first."""
+
+    name: str
+    decider: Router
+    embedders: tuple[Timed, ...]
+
+    @classmethod
+    def alone(cls, artifact: Artifact, embedder: Embedder) -> "Contestant":
+        timed = Timed(embedder)
+        return cls(embedder.name, router_on(artifact, timed), (timed,))
+
+    @classmethod
+    def cascade(cls, artifact: Artifact) -> "Contestant":
+        assert artifact.quick is not None
+        quick, slow = Timed(embedder_of(artifact.quick.embedder)), Timed(embedder_of(artifact.embedder))
+        return cls(CASCADE, Router(artifact, slow, quick=quick), (quick, slow))
+
+    def embedding_of_last(self) -> float:
+        """Seconds that embedding took since this was asked."""
+        seconds = sum(each.seconds for each in self.embedders)
+        for each in self.embedders:
+            each.seconds = 0.0
+        return seconds
 
 
 def router_on(artifact: Artifact, embedder: Embedder) -> Router:
@@ -119,6 +157,7 @@ def router_on(artifact: Artifact, embedder: Embedder) -> Router:
         classifier=_classifier_on(artifact.classifier, dimension),
         uncertainty=_doubts_on(artifact.uncertainty, dimension),
         clusters=clusters,
+        quick=None,
     )
     return Router(fitted, embedder)
 
@@ -144,40 +183,43 @@ def _resized(rows: Vectors, dimension: int) -> Vectors:
 
 
 def prompts_of(length: int, count: int, seed: int) -> list[str]:
-    """``count`` texts of the shipped plain prompts in random order, each cut to ``length`` tokens of MiniLM's
-    vocabulary."""
+    """``count`` texts, each of shipped plain prompts of one category in random order, cut to ``length``
+    tokens of MiniLM's vocabulary."""
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    texts, choose = [example.prompt for example in plain_prompts()], random.Random(seed)
+    texts, choose = defaultdict[str, list[str]](list), random.Random(seed)
+    for example in plain_prompts():
+        texts[example.category or GENERAL].append(example.prompt)
     made = []
     for _ in range(count):
-        text = " ".join(choose.choices(texts, k=length))
+        text = " ".join(choose.choices(texts[choose.choice(sorted(texts))], k=length))
         end = tokenizer.encode(text, add_special_tokens=False).offsets[length - 1][1]
         made.append(text[:end])
     return made
 
 
-def latency(decider: Router, embedder: Timed, length: int, prompts: Sequence[str]) -> Row:
+def latency(contestant: Contestant, length: int, prompts: Sequence[str]) -> Row:
     whole, embedding, limits, wall = [], [], [], []
     for prompt in prompts:
-        limits.append(limit(embedder.embedder, prompt))
+        limits.append(limit(contestant.embedders[0].embedder, prompt))
+        contestant.embedding_of_last()
         began, asked = time.thread_time(), time.perf_counter()
-        decider.decide(prompt)
+        contestant.decider.decide(prompt)
         whole.append(time.thread_time() - began)
         wall.append(time.perf_counter() - asked)
-        embedding.append(embedder.seconds)
+        embedding.append(contestant.embedding_of_last())
     counted = (tuple(each[WARMING:]) for each in (whole, embedding, limits, wall))
-    return Row(embedder.name, rows_of(decider.artifact), length, *counted)
+    return Row(contestant.name, rows_of(contestant.decider.artifact), length, *counted)
 
 
-def throughput(decider: Router, embedder: Timed, prompts: Sequence[str]) -> Throughput:
-    limits = sum(limit(embedder.embedder, prompt) for prompt in prompts)
+def throughput(contestant: Contestant, prompts: Sequence[str]) -> Throughput:
+    limits = sum(limit(contestant.embedders[0].embedder, prompt) for prompt in prompts)
     began = time.thread_time()
     for prompt in prompts:
-        decider.decide(prompt)
-    seconds, rows = time.thread_time() - began, rows_of(decider.artifact)
-    return Throughput(embedder.name, rows, len(prompts) / seconds, len(prompts) / limits)
+        contestant.decider.decide(prompt)
+    seconds, rows = time.thread_time() - began, rows_of(contestant.decider.artifact)
+    return Throughput(contestant.name, rows, len(prompts) / seconds, len(prompts) / limits)
 
 
 def limit(embedder: Embedder, prompt: str) -> float:

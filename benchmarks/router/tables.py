@@ -19,7 +19,7 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def _latencies(report: Report) -> Table:
-    parts = ("decision", "wall clock", "embedding", "the rest", "limit")
+    parts = ("decision", "mean", "wall clock", "embedding", "the rest", "limit")
     numbers = ("rows", "tokens", *parts, "ratio")
     shown = table(
         "embedder",
@@ -31,7 +31,9 @@ def _latencies(report: Report) -> Table:
     for row in report.rows:
         measured = (row.decision, row.wall, row.embedding, row.rest, row.limit)
         times = (f"{milliseconds(part, 50):.2f} / {milliseconds(part, 99):.2f}" for part in measured)
-        shown.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *times, f"{row.ratio:.2f}")
+        decision, *others = times
+        figures = (decision, f"{row.mean_ms:.2f}", *others, f"{row.ratio:.2f}")
+        shown.add_row(row.embedder, f"{row.rows:,}", str(row.tokens), *figures)
     return shown
 
 
@@ -46,7 +48,7 @@ def _batches(report: Report) -> Table:
 
 
 def _compared(report: Report) -> Table:
-    title = "the embedder of the artifact beside its aims (* misses the aim)"
+    title = "the artifact's own beside its aims (* misses the aim)"
     shown = table("figure", "value", "aim", numbers=("value", "aim"), title=title)
     for each in report.compared:
         value = f"{each.value:,.2f}{'' if each.met else '*'}"

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -50,7 +50,7 @@ class Scheduler(Protocol):
 class Node:
     """The seconds that moves and answers take. ``overlap``: whether the engine computes during a load.
     ``start_s``: added to each load; 0 where weights change in a running process. ``answer_s``: one answer
-    that runs alone."""
+    of an expert of ``expert_bytes`` that runs alone. ``sizes``: bytes of the experts that have others."""
 
     expert_bytes: int
     load_bytes_per_s: float
@@ -59,16 +59,25 @@ class Node:
     streams: int
     overlap: bool = True
     start_s: float = 0.0
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def seconds(self, source: Tier, target: Tier) -> float:
+    def bytes_of(self, expert: str) -> int:
+        return self.sizes.get(expert, self.expert_bytes)
+
+    def answer_seconds(self, expert: str) -> float:
+        """Computes the seconds of an answer that runs alone: each token reads the expert's weights once."""
+        return self.answer_s * self.bytes_of(expert) / self.expert_bytes
+
+    def seconds(self, expert: str, source: Tier, target: Tier) -> float:
         """Computes the seconds of a move. Giving memory back takes none: weights are never written back."""
+        size = self.bytes_of(expert)
         match source, target:
             case "host", "device":
-                return self.start_s + self.expert_bytes / self.load_bytes_per_s
+                return self.start_s + size / self.load_bytes_per_s
             case "disk", "host":
-                return self.expert_bytes / self.disk_bytes_per_s
+                return size / self.disk_bytes_per_s
             case "disk", "device":
-                return self.start_s + self.expert_bytes / min(self.load_bytes_per_s, self.disk_bytes_per_s)
+                return self.start_s + size / min(self.load_bytes_per_s, self.disk_bytes_per_s)
             case _:
                 return 0.0
 
@@ -205,7 +214,7 @@ class Simulation:
         asked.served = ServedRequest(asked.at, hit, self._at - asked.at, 0.0)
         self._result.served.append(asked.served)
         service_s = asked.request.service_s
-        seconds = self._node.answer_s if service_s is None else service_s
+        seconds = self._node.answer_seconds(asked.request.expert) if service_s is None else service_s
         self._compute.begin(ticket, asked.request.expert, seconds, self._at)
 
     def _answered(self, ticket: int) -> None:
@@ -216,13 +225,13 @@ class Simulation:
 
     def _begin(self, action: Move | StartEngine) -> None:
         target: Tier = "device" if isinstance(action, StartEngine) else action.target
-        seconds = self._node.seconds(action.source, target)
+        seconds = self._node.seconds(action.expert, action.source, target)
         heapq.heappush(self._moves, (self._at + seconds, next(self._numbers), action))
         if target == "device" and not self._node.overlap:
             self._compute.halt(self._at)
 
     def _moved(self, action: Move | StartEngine) -> None:
-        size, result = self._node.expert_bytes, self._result
+        size, result = self._node.bytes_of(action.expert), self._result
         if isinstance(action, StartEngine):
             self._load_ended(size)
             self._feed(EngineStarted(action.family, action.expert, size, self._at))

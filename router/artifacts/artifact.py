@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from router.artifacts.files import Arrays, check_shapes, read_verified
+from router.artifacts.files import check_shapes, read_verified
 from router.artifacts.manifest import (
     MANIFEST,
     CrossValidated,
@@ -25,12 +25,13 @@ from router.artifacts.manifest import (
     TrainingRecord,
     read_manifest,
 )
+from router.artifacts.quick import Quick
+from router.artifacts.stage_arrays import Arrays, doubts_of, linear_of, of_doubts, of_linear
 from router.atomic_file import replace_file
 from router.classifiers.classifier import Classifier, LinearClassifier
 from router.classifiers.lexicon import Lexicon
-from router.classifiers.linear import Linear
 from router.classifiers.neighbours import NeighbourClassifier
-from router.classifiers.uncertainty import Added, Uncertainty
+from router.classifiers.uncertainty import Uncertainty
 from router.errors import ArtifactError, MappingError
 from router.mapping.budget_solver import fixed_rows
 from router.mapping.clusters import Clusters
@@ -53,11 +54,24 @@ class Artifact:
     clusters: Clusters | None = None
     fixed: Mapping[str, str] = field(default_factory=dict)
     """Category to the expert that every map solved from the scores has for it."""
+    quick: Quick | None = None
+    """Reads a prompt first, and its readings tell the finer categories; None: every prompt is read by
+    ``embedder`` alone."""
 
     @property
     def finer(self) -> Mapping[str, str]:
         """Finer category to its label."""
         return {} if self.clusters is None else self.clusters.labels
+
+    @property
+    def active_parameters(self) -> float | None:
+        """Billions of parameters of the expert that answers, on average, by the map and the score table; None
+        without scores."""
+        table = self.scores
+        if table is None:
+            return None
+        size = dict(zip(table.experts, map(float, table.parameters), strict=True))
+        return sum(share * size[self.mapping[row]] for row, share in table.share_of().items())
 
     def with_solution(self, solution: Solution) -> "Artifact":
         """Returns the artifact with a map that was solved from its scores."""
@@ -66,10 +80,18 @@ class Artifact:
         mapping = ExpertMapping.solved(solution.experts, self.scores.share_of(), self.finer, rows)
         return replace(self, mapping=mapping)
 
+    @property
+    def _experts(self) -> set[str]:
+        return {*self.mapping.names(), *(() if self.scores is None else self.scores.experts)}
+
+    def knows(self, expert: str) -> bool:
+        """Says whether an expert is in the map or in the scores."""
+        return expert in self._experts
+
     def renamed(self, names: Mapping[str, str]) -> "Artifact":
         """Returns the artifact with experts called otherwise. Raises MappingError as ``Router.with_names``
         does."""
-        known = {*self.mapping.names(), *(() if self.scores is None else self.scores.experts)}
+        known = self._experts
         if unknown := sorted(names.keys() - known):
             raise MappingError(f"the router has no expert {unknown[0]!r}; it has: {', '.join(sorted(known))}")
         given = [names.get(name, name) for name in known]
@@ -106,20 +128,19 @@ class Artifact:
     def _arrays(self) -> Arrays:
         arrays: dict[str, NDArray[Any]] = {
             "rarity": self.lexicon.rarity.astype(np.float16),
-            "landmarks": self.uncertainty.landmarks.astype(np.float16),
-            "known": self.uncertainty.known,
+            **of_doubts("", self.uncertainty, self._added),
         }
-        for category, added in zip(self._added, self.uncertainty.added, strict=True):
-            arrays[f"added.{category}"] = added.examples.astype(np.float16)
+        if self.quick is not None:
+            arrays |= self.quick.arrays(self._added)
         match self.classifier:
             case LinearClassifier(logits=logits):
-                arrays |= _of_linear("logits", logits)
+                arrays |= of_linear("logits", logits)
             case NeighbourClassifier(vectors=vectors, distributions=distributions):
                 arrays["vectors"] = vectors.astype(np.float16)
                 arrays["distributions"] = distributions.astype(np.float16)
         if self.clusters is not None:
             expected = self.clusters.expected
-            arrays |= _of_linear("expected", expected.linear)
+            arrays |= of_linear("expected", expected.linear)
             arrays["expected.landmarks"] = expected.landmarks.astype(np.float16)
             arrays["expected.likeness"] = expected.weights
             arrays["centroids"] = self.clusters.centroids
@@ -144,6 +165,7 @@ class Artifact:
             neighbours=getattr(self.classifier, "k", None),
             max_surprise=self.uncertainty.max_surprise,
             added=dict(zip(self._added, (each.reach for each in self.uncertainty.added), strict=True)),
+            quick=None if self.quick is None else self.quick.described(self._added),
             mapping=dict(self.mapping.experts),
             fixed=dict(self.fixed),
             scored=None if table is None else Scored(experts=table.experts, rows=table.categories),
@@ -183,7 +205,7 @@ class Artifact:
             )
         else:
             classifier = LinearClassifier(
-                manifest.categories, _linear("logits", arrays), manifest.temperature
+                manifest.categories, linear_of("logits", arrays), manifest.temperature
             )
         scored, table = manifest.scored, None
         if scored is not None:
@@ -192,25 +214,20 @@ class Artifact:
         clusters = None
         if manifest.clusters:
             landmarks = arrays["expected.landmarks"].astype(np.float32)
-            expected = ExpectedScores(_linear("expected", arrays), landmarks, arrays["expected.likeness"])
+            expected = ExpectedScores(linear_of("expected", arrays), landmarks, arrays["expected.likeness"])
             clusters = Clusters(expected, manifest.clusters, arrays["centroids"])
-        added = tuple(
-            Added(arrays[f"added.{category}"].astype(np.float32), reach)
-            for category, reach in manifest.added.items()
-        )
         return cls(
             manifest.embedder,
             Lexicon(arrays["rarity"].astype(np.float32)),
             classifier,
-            Uncertainty(
-                arrays["landmarks"].astype(np.float32), arrays["known"], manifest.max_surprise, added
-            ),
+            doubts_of("", arrays, manifest.max_surprise, manifest.added),
             _mapping(manifest, {} if clusters is None else clusters.labels),
             manifest.training,
             manifest.cross_validated,
             table,
             clusters,
             manifest.fixed,
+            None if manifest.quick is None else Quick.of(manifest.quick, manifest.categories, arrays),
         )
 
 
@@ -220,15 +237,3 @@ _TABLE = ("parameters", "shares", "means", "errors", "counts")
 def _mapping(manifest: Manifest, finer: Mapping[str, str]) -> ExpertMapping:
     fixed = {row for row in manifest.mapping if not {row, finer.get(row)}.isdisjoint(manifest.fixed)}
     return ExpertMapping(manifest.mapping, finer, frozenset(fixed))
-
-
-def _of_linear(name: str, linear: Linear) -> Arrays:
-    return {
-        f"{name}.weights": linear.weights,
-        f"{name}.bias": linear.bias,
-        f"{name}.gram_weights": linear.gram_weights,
-    }
-
-
-def _linear(name: str, arrays: Arrays) -> Linear:
-    return Linear(arrays[f"{name}.weights"], arrays[f"{name}.bias"], arrays[f"{name}.gram_weights"])

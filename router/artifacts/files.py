@@ -2,22 +2,14 @@
 together."""
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
-from router.artifacts.manifest import (
-    MANIFEST,
-    Manifest,
-)
+from router.artifacts.manifest import MANIFEST, Manifest
+from router.artifacts.stage_arrays import Arrays
 from router.classifiers.lexicon import BUCKETS
 from router.classifiers.uncertainty import BITS
 from router.decision import GENERAL
 from router.errors import ArtifactError
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def check_shapes(folder: Path, manifest: Manifest, arrays: Arrays) -> None:
@@ -30,27 +22,37 @@ def check_shapes(folder: Path, manifest: Manifest, arrays: Arrays) -> None:
         "known": (3, len(BITS)),
     } | {f"added.{category}": (None, dimension) for category in manifest.added}
 
-    def linear(name: str, outputs: int) -> dict[str, tuple[int | None, ...]]:
+    def linear(name: str, outputs: int, inputs: int) -> dict[str, tuple[int | None, ...]]:
         return {
-            f"{name}.weights": (outputs, dimension),
+            f"{name}.weights": (outputs, inputs),
             f"{name}.bias": (outputs,),
             f"{name}.gram_weights": (BUCKETS, outputs),
         }
 
     if manifest.neighbours is None:
-        expected |= linear("logits", labels)
+        expected |= linear("logits", labels, dimension)
     else:
         expected |= {"vectors": (None, dimension), "distributions": (None, labels)}
+    quick, finer = manifest.quick, dimension
+    if quick is not None:
+        finer = quick.embedder.dimension
+        expected |= linear("quick.logits", labels, finer)
+        expected |= {"quick.landmarks": (None, finer), "quick.known": (3, len(BITS))}
+        expected |= {f"quick.added.{category}": (None, finer) for category in manifest.added}
+        if quick.added.keys() != manifest.added.keys():
+            raise ArtifactError(f"{folder / MANIFEST}: both stages must have what was added; train again")
     if manifest.scored is not None:
         experts, rows = len(manifest.scored.experts), len(manifest.scored.rows)
         expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
         expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
         if manifest.clusters:
+            # Experts may have come and gone since the clusters were made.
+            trained = len(arrays["expected.bias"]) if "expected.bias" in arrays else experts
             likeness = len(arrays["expected.landmarks"]) if "expected.landmarks" in arrays else None
-            expected |= linear("expected", experts) | {
-                "centroids": (len(manifest.clusters), experts + 1),
-                "expected.landmarks": (None, dimension),
-                "expected.likeness": (experts, likeness),
+            expected |= linear("expected", trained, finer) | {
+                "centroids": (len(manifest.clusters), trained + 1),
+                "expected.landmarks": (None, finer),
+                "expected.likeness": (trained, likeness),
             }
     elif manifest.clusters:
         raise ArtifactError(f"{folder / MANIFEST}: clusters need a score table; train again")

@@ -66,6 +66,19 @@ class Scored(_Piece):
     rows: tuple[str, ...]
 
 
+class QuickRecord(_Piece):
+    """The quick stage of a cascade; its numbers are arrays. ``router.artifacts.quick`` says what each is."""
+
+    embedder: EmbedderRecord
+    temperature: float
+    max_surprise: float
+    added: dict[str, float] = {}
+    short_limit: float
+    longer_limit: float
+    alone: float
+    difference: tuple[float, float, float]
+
+
 class Manifest(_Piece):
     format: Literal[2]
     embedder: EmbedderRecord
@@ -76,6 +89,8 @@ class Manifest(_Piece):
     max_surprise: float
     added: dict[str, float] = {}
     """The last categories, if they were added to a trained router: how far each reaches."""
+    quick: QuickRecord | None = None
+    """Absent: every prompt is read by ``embedder``."""
     mapping: dict[str, str]
     fixed: dict[str, str] = {}
     """Categories whose expert was given by hand: every map that is solved has it."""

@@ -64,12 +64,4 @@ def restricted(table: ScoreTable, experts: Collection[str]) -> ScoreTable:
         raise MappingError(
             f"the scores are of {', '.join(table.experts)}, and none of them is configured here"
         )
-    return ScoreTable(
-        table.categories,
-        tuple(table.experts[index] for index in kept),
-        table.parameters[kept],
-        table.shares,
-        table.means[:, kept],
-        table.errors[:, kept],
-        table.counts[:, kept],
-    )
+    return table.of_experts(kept)

@@ -11,7 +11,7 @@ plain mean, shrunk: (sum of n grades + prior * mean of the parent) / (n + prior)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -22,8 +22,22 @@ from router.arrays import Floats
 from router.errors import MappingError
 from router.mapping.evidence import Evidence, Level
 
+PRIOR, FINER_PRIOR = 20.0, 300.0
+"""Imagined prompts that say the mean of what is above: of a label, and of a finer category."""
 EMPTY = 0.5
 """Prompts that a category without any counts as in the shares: it may come up, and needs its expert."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertScore:
+    """An expert in a row of the table. ``score`` goes from 0 to 1; ``prompts``: how many were graded."""
+
+    expert: str
+    score: float
+    standard_error: float
+    parameters: float
+    """In billions."""
+    prompts: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,9 +93,9 @@ class ScoreTable:
         parameters: Sequence[float],
         categories: Sequence[str],
         parents: Mapping[str, str],
-        prior: float = 20.0,
+        prior: float = PRIOR,
         expected: Floats | None = None,
-        finer_prior: float = 300.0,
+        finer_prior: float = FINER_PRIOR,
     ) -> Self:
         """``weights``: [prompts], 1 for a whole prompt. ``grades``: [prompts, experts] from 0 to 1, NaN for
         not graded. ``parents``: a finer category to its label; a category not in it is a label itself.
@@ -126,7 +140,7 @@ class ScoreTable:
             np.asarray(parameters, dtype=np.float64),
             prompts / prompts.sum(),
             means,
-            _errors(means, seen),
+            errors_of(means, seen),
             np.array([part.counts for part in evidence]),
         )
 
@@ -143,6 +157,35 @@ class ScoreTable:
         prompts = max(1, int(self.counts.max(axis=1).sum()))
         return float(np.sqrt(((self.shares * errors) ** 2).sum() + between / prompts))
 
+    def of_experts(self, columns: Sequence[int]) -> Self:
+        """Returns the table of these experts alone, by their places."""
+        kept = list(columns)
+        return replace(
+            self,
+            experts=tuple(self.experts[index] for index in kept),
+            parameters=self.parameters[kept],
+            means=self.means[:, kept],
+            errors=self.errors[:, kept],
+            counts=self.counts[:, kept],
+        )
+
+    def row(self, category: str) -> tuple[ExpertScore, ...]:
+        """Returns the experts in a row, best first; none where the table has no such row."""
+        if category not in self.categories:
+            return ()
+        row = self.categories.index(category)
+        scored = [
+            ExpertScore(
+                name,
+                float(self.means[row, column]),
+                float(self.errors[row, column]),
+                float(self.parameters[column]),
+                int(self.counts[row, column]),
+            )
+            for column, name in enumerate(self.experts)
+        ]
+        return tuple(sorted(scored, key=lambda each: -each.score))
+
     def share_of(self) -> dict[str, float]:
         """Category to its share."""
         return dict(zip(self.categories, map(float, self.shares), strict=True))
@@ -154,9 +197,10 @@ class ScoreTable:
         )
 
 
-def _errors(means: Floats, seen: Floats) -> Floats:
-    """Standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)), so that a mean of 1 is not certain.
-    Imagined prompts are not among those ``seen``: they say again what other rows' prompts said."""
+def errors_of(means: Floats, seen: Floats) -> Floats:
+    """The standard deviation of Beta(1 + seen * mean, 1 + seen * (1 - mean)), so that a mean of 1 is not
+    certain. Of any shape. Imagined prompts are not among those ``seen``: they say again what other rows'
+    prompts said."""
     centre = (seen * means + 1) / (seen + 2)
     deviations: Floats = np.sqrt(centre * (1 - centre) / (seen + 3))
     return deviations

@@ -14,8 +14,9 @@ from scipy.optimize import minimize
 from router.arrays import Floats, Vectors
 from router.artifacts.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
+from router.classifiers.lexicon import Reading
 from router.classifiers.linear import Linear
-from router.classifiers.uncertainty import Added, distances_to
+from router.classifiers.uncertainty import Added, Uncertainty, distances_to
 from router.errors import DatasetError, MappingError
 from router.mapping.score_table import EMPTY, ScoreTable
 from router.router import Router
@@ -47,11 +48,14 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
         raise MappingError(f"the router has no scores of an expert {expert!r}; it has: {known}")
     if len(prompts) < FEWEST:
         raise DatasetError(f"{len(prompts)} prompts say too little of a category; give {FEWEST} or more")
-    readings = [router.read(prompt) for prompt in prompts]
-    vectors = np.stack([reading.vector for reading in readings])
-    before = np.array([classifier.logits.values(reading) for reading in readings])
-    logits = _with_row(classifier, artifact.uncertainty.seen, vectors, before)
-    made_of = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
+    made_of, uncertainty = _with_label(
+        classifier, artifact.uncertainty, name, [router.read(prompt) for prompt in prompts]
+    )
+    quick = artifact.quick
+    if quick is not None:
+        readings = [router.read(prompt, router.quick_embedder) for prompt in prompts]
+        quickly, doubts = _with_label(quick.classifier, quick.uncertainty, name, readings)
+        quick = replace(quick, classifier=quickly, uncertainty=doubts)
     mapping = replace(
         artifact.mapping,
         experts={**artifact.mapping.experts, name: expert},
@@ -61,15 +65,27 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
         artifact.embedder,
         artifact.lexicon,
         made_of,
-        replace(artifact.uncertainty, added=(*artifact.uncertainty.added, _added(vectors))),
+        uncertainty,
         mapping,
         artifact.training,
         artifact.cross_validated,
         None if artifact.scores is None else _with_score(artifact.scores, name),
         artifact.clusters,
         {**artifact.fixed, name: expert},
+        quick,
     )
     return router.with_artifact(made)
+
+
+def _with_label(
+    classifier: LinearClassifier, uncertainty: Uncertainty, name: str, readings: Sequence[Reading]
+) -> tuple[LinearClassifier, Uncertainty]:
+    """A stage with one more label, told by the vectors of ``readings``."""
+    vectors = np.stack([reading.vector for reading in readings])
+    before = np.array([classifier.logits.values(reading) for reading in readings])
+    logits = _with_row(classifier, uncertainty.seen, vectors, before)
+    made = LinearClassifier((*classifier.labels, name), logits, classifier.temperature)
+    return made, replace(uncertainty, added=(*uncertainty.added, _added(vectors)))
 
 
 def _added(vectors: Vectors) -> Added:

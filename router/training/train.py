@@ -7,7 +7,8 @@ its threads, adds in another order and moves the last bits.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from router.arrays import Floats
 from router.artifacts.artifact import Artifact
 from router.artifacts.manifest import CrossValidated, TrainingRecord
 from router.classifiers.crossfit import FOLDS, Corpus, apart
-from router.classifiers.learner import Kind, Learner, cross_fitted
+from router.classifiers.learner import Kind, Learner
 from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings, log_softmax
 from router.data.dataset import Example
@@ -36,7 +37,9 @@ from router.mapping.milp import Budgets, solve
 from router.mapping.score_table import ScoreTable
 from router.progress import Progress
 from router.router import Router
-from router.training.corpus import corpus_of, doubts_of, labelled_of, read
+from router.training.cascade import quick_stage
+from router.training.corpus import corpus_of, labelled_of, read
+from router.training.stage import fit_stage
 
 
 def train(
@@ -50,6 +53,8 @@ def train(
     seed: int = 0,
     description: str = "",
     embedder: Embedder | None = None,
+    quick: Embedder | None = None,
+    finer: bool = True,
     cache: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Router:
@@ -57,9 +62,10 @@ def train(
 
     The second step is ``mapping`` (category to expert), or the best map over ``experts`` (name to billions of
     parameters) by the data's scores, with finer categories where they help. Prompts without a category, in
-    ``data`` or ``unlabelled``, get one from their neighbours where these agree. ``cache`` is a file that
-    keeps embeddings between runs. Raises DatasetError, MappingError, EmbedderError or ArtifactError; then
-    nothing is written.
+    ``data`` or ``unlabelled``, get one from their neighbours where these agree. ``quick`` reads prompts
+    first and decides alone where it is sure enough; finer categories are told by its readings, and without
+    ``finer`` there are none. ``cache`` is a file that keeps embeddings between runs. Raises DatasetError,
+    MappingError, EmbedderError or ArtifactError; then nothing is written.
     """
     examples, without = labelled_of(data)
     without = [*without, *(replace(example, category=None) for example in unlabelled)]
@@ -68,37 +74,69 @@ def train(
         raise MappingError("the training names no expert: give a mapping, or experts that the data grades")
     given = None if mapping is None else ExpertMapping.given(mapping, labels)
     embedder = embedder or MiniLmOnnx()
-    embeddings = EmbeddingCache(embedder, cache)
-    try:
-        lexicon = Lexicon.of(example.prompt for example in examples if example.kind == "data")
-        corpus = corpus_of(examples, labels, list(experts or {}), embeddings, lexicon, progress)
-        more = read(without, embeddings, lexicon, progress) if without else None
-    finally:
-        embeddings.close()
+    material = _Material(examples, without, labels, tuple(experts or ()), cache, progress)
+    corpus, more = material.read_by(embedder)
     _check_parted(corpus.folds[~corpus.plain], "labelled")
-    learner = Learner(classifier, labels, more)
-    fitted, logits = cross_fitted(learner, corpus, progress)
-    uncertainty, doubted = doubts_of(corpus, logits, seed)
+    stage, first = fit_stage(Learner(classifier, labels, more), corpus, seed, progress), None
+    logits, doubted = stage.logits, stage.doubted
+    if quick is not None:
+        quick_corpus, more = material.read_by(quick)
+        quickly = fit_stage(Learner("linear", labels, more), quick_corpus, seed, progress)
+        lengths = np.array([len(example.prompt) for example in examples])
+        first = quick_stage(record_of(quick), quickly, stage, corpus, lengths, labels, seed)
+        if first is not None:
+            logits, doubted = quickly.or_else(stage, first.limits_of(lengths))
+            corpus = quick_corpus
     best = logits.argmax(axis=1)
     routed = [GENERAL if doubt else labels[index] for doubt, index in zip(doubted, best, strict=True)]
     table, clusters = None, None
     if given is None and experts:
-        table, clusters = _scores(corpus, routed, experts, labels, progress)
-        finer = {} if clusters is None else clusters.labels
-        given = ExpertMapping.solved(solve(table, Budgets()).experts, table.share_of(), finer)
+        table, clusters = _scores(corpus, routed, experts, labels, progress, finer=finer)
+        label_of = {} if clusters is None else clusters.labels
+        given = ExpertMapping.solved(solve(table, Budgets()).experts, table.share_of(), label_of)
     assert given is not None
     Artifact(
         record_of(embedder),
-        lexicon,
-        fitted,
-        uncertainty,
+        material.lexicon,
+        stage.classifier,
+        stage.uncertainty,
         given,
         _record(data, unlabelled, corpus, seed=seed, description=description),
         _measured(corpus, logits, doubted),
         table,
         clusters,
+        quick=first,
     ).write(out)
-    return Router(Artifact.read(out), embedder)
+    return Router(Artifact.read(out), embedder, quick=quick)
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is learned from, to be read by one embedder or by two."""
+
+    examples: Sequence[Example]
+    without: Sequence[Example]
+    """Those without a category."""
+    labels: Sequence[str]
+    experts: Sequence[str]
+    cache: Path | None
+    progress: Progress
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        return Lexicon.of(example.prompt for example in self.examples if example.kind == "data")
+
+    def read_by(self, embedder: Embedder) -> tuple[Corpus, Readings | None]:
+        """The labelled prompts, and the readings of those that are not."""
+        embeddings = EmbeddingCache(embedder, self.cache)
+        try:
+            corpus = corpus_of(
+                self.examples, self.labels, self.experts, embeddings, self.lexicon, self.progress
+            )
+            more = read(self.without, embeddings, self.lexicon, self.progress) if self.without else None
+        finally:
+            embeddings.close()
+        return corpus, more
 
 
 def _check_parted(folds: NDArray[np.int64], which: str) -> None:
@@ -112,6 +150,8 @@ def _scores(
     experts: Mapping[str, float],
     labels: Sequence[str],
     progress: Progress,
+    *,
+    finer: bool,
 ) -> tuple[ScoreTable, Clusters | None]:
     names, parameters = list(experts), np.array(list(experts.values()), dtype=np.float64)
     some: NDArray[np.bool_] = np.any(~np.isnan(corpus.grades), axis=1)
@@ -131,7 +171,7 @@ def _scores(
     expected = fit_expected(corpus.readings, corpus.grades, levels)
     progress("predicting scores", FOLDS + 1, FOLDS + 1)
     clusters = None
-    if finer_help(graded, labels):
+    if finer and finer_help(graded, labels):
         clusters = cluster(expected, routed, graded.scores, size=SIZE)
     if clusters is not None and set(clusters.names) & set(labels):
         raise DatasetError(f"category {(set(clusters.names) & set(labels)).pop()!r} is named like a cluster")

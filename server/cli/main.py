@@ -11,12 +11,12 @@ from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.cli import experts, feedback, keys, plan, route, serve, state, usage
 from server.cli.arguments import Parent
-from server.cli.bench import engine, gateway, routers, switch
+from server.cli.bench import engine, gateway, public_routing, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
-from server.cli.router import add_category, evaluate, judge, mapping, predict, traffic, train
+from server.cli.router import add_category, evaluate, expert_changes, judge, mapping, predict, traffic, train
 from server.cli.setup import chat, completion, doctor, init, service
 from server.cli.tiers import simulate, verbs
 from server.config.settings import SettingsError
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     route.add_to(verb)
     experts.add_to(verb)
     router = _group(verb, "router", "train and evaluate routers")
-    for room in (train, evaluate, mapping, predict, add_category, judge, traffic):
+    for room in (train, evaluate, mapping, predict, add_category, expert_changes, judge, traffic):
         room.add_to(router)
     for room in (feedback, keys, usage, state):
         room.add_to(verb)
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     for room in (cluster_verbs, cluster_simulate):
         room.add_to(cluster)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
-    for room in (switch, policies, engine, decisions, gateway, routers):
+    for room in (switch, policies, engine, decisions, gateway, routers, public_routing):
         room.add_to(bench)
     return top
 

@@ -14,7 +14,9 @@ from server.config.settings import Settings, SettingsError, load
 def add_to(parent: Parent) -> None:
     made = add_verb(parent, "route", route, "print the decision for a prompt, without starting an engine")
     made.add_argument("prompt", help="the text a person would send; - reads standard input")
-    made.add_argument("--composition", help="which composition decides; the first one by default")
+    made.add_argument(
+        "--composition", help="which composition decides, such as coe or coe:31B; the first one by default"
+    )
     made.add_argument("--artifact", type=Path, help="a router artifact to use instead of a configuration's")
     made.add_argument("--explain", action="store_true", help="say all that led to it")
     made.add_argument("--json", action="store_true", help="print the decision as JSON")
@@ -59,11 +61,18 @@ def _explain(options: argparse.Namespace, router: Any, prompt: str) -> int:
     return 0
 
 
-def _router_of(settings: Settings, composition: str | None) -> Any:
-    from server.routing.catalog import load_routers
+def _router_of(settings: Settings, model: str | None) -> Any:
+    """Returns the router of a composition, with its map for the budget that its name may have."""
+    from router.errors import MappingError
+    from router.parameters import billions
+    from server.routing.catalog import compositions_of
 
-    routers = load_routers(settings)
-    name = composition or next(iter(routers), None)
-    if name not in routers:
-        raise SettingsError(f"no composition {name!r}; the configuration has: {', '.join(routers) or 'none'}")
-    return routers[name]
+    compositions = compositions_of(settings)
+    name, _, budget = (model or next(iter(compositions), "")).partition(":")
+    if name not in compositions:
+        known = ", ".join(compositions) or "none"
+        raise SettingsError(f"no composition {name!r}; the configuration has: {known}")
+    try:
+        return (compositions[name].under(billions(budget)) if budget else compositions[name]).router
+    except (MappingError, ValueError) as error:
+        raise SettingsError(f"--composition {model}: {error}") from error

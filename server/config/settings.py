@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -298,8 +298,7 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
         for name, family in settings.families.items()
     }
     compositions = {
-        name: composition.model_copy(update={"artifact": anchored(composition.artifact, folder)})
-        for name, composition in settings.compositions.items()
+        name: _composition_in(folder, composition) for name, composition in settings.compositions.items()
     }
     server = settings.server
     for field in ("tls_cert", "tls_key"):
@@ -308,3 +307,11 @@ def _absolute(settings: Settings, folder: Path) -> Settings:
     state = state_of(settings.state, folder)
     made = {"state": state, "server": server, "experts": experts, "families": families}
     return kept_in(settings.model_copy(update=made | {"compositions": compositions}), state)
+
+
+def _composition_in(folder: Path, composition: CompositionConfig) -> CompositionConfig:
+    changes: dict[str, Any] = {"artifact": anchored(composition.artifact, folder)}
+    if composition.canary is not None:
+        artifact = anchored(composition.canary.artifact, folder)
+        changes["canary"] = composition.canary.model_copy(update={"artifact": artifact})
+    return composition.model_copy(update=changes)

@@ -53,6 +53,7 @@ class Kept:
     category: str
     uncertain: bool
     expert: str
+    cluster: str
     prompt: str | None
     digest: bytes
     outcome: str | None

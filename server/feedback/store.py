@@ -103,8 +103,8 @@ class FeedbackStore:
     def kept(self, since: float = 0.0) -> Iterator[Kept]:
         """Yields the decisions of ``since`` (seconds since 1970) or later, from the oldest on."""
         rows = self._database.rows(
-            "SELECT client, id, at, composition, category, uncertain, expert, prompt, digest, outcome, "
-            "score, correction FROM decisions WHERE at >= ? ORDER BY at, rowid",
+            "SELECT client, id, at, composition, category, uncertain, expert, cluster, prompt, digest, "
+            "outcome, score, correction FROM decisions WHERE at >= ? ORDER BY at, rowid",
             since,
         )
         for client, request_id, at, composition, category, uncertain, *rest in rows:

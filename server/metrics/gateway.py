@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from experts.engines.engine import EngineStatistics
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
-from router.composition import RoutedBy
+from router.composition import Arm, RoutedBy
 from router.decision import Decision
 from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
@@ -47,6 +47,12 @@ class Metrics:
             ["composition", "category", "expert", "uncertain", "by"],
             registry=registry,
         )
+        self._trials = Counter(
+            "coe_route_trials",
+            "Decisions at which the canary's map names another expert, by the map that was followed",
+            ["composition", "arm"],
+            registry=registry,
+        )
         self._route_seconds = Histogram(
             "coe_route_seconds",
             "Seconds of one routing decision",
@@ -79,10 +85,12 @@ class Metrics:
     def first_bytes(self, expert: str, seconds: float) -> None:
         self._first_bytes.observe(seconds, expert)
 
-    def decided(self, composition: str, decision: Decision, by: RoutedBy) -> None:
+    def decided(self, composition: str, decision: Decision, by: RoutedBy, arm: Arm = "") -> None:
         uncertain = str(decision.uncertain).lower()
         self._decisions.labels(composition, decision.category, decision.expert, uncertain, by).inc()
         self._route_seconds.observe(decision.seconds, composition)
+        if arm:
+            self._trials.labels(composition, arm).inc()
 
     def observe(self, observation: Observation) -> None:
         """Counts an event of the tier manager."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from experts.checkpoints.prepared import check_families, open_expert
 from experts.spec import Expert
+from router.artifacts.artifact import Artifact
+from router.canary import Canary, check_same_rows
 from router.composition import Composition
 from router.errors import MappingError
 from router.mapping.budget_solver import Solver
@@ -55,15 +57,19 @@ def open_experts(settings: Settings) -> dict[str, Expert]:
 
 def compositions_of(settings: Settings) -> dict[str, Composition]:
     """Returns the compositions. Raises what ``load_routers`` does."""
+    routers = load_routers(settings)
+    canaries = canaries_of(settings, routers)
     return {
         name: Composition(
             router,
             margin=settings.compositions[name].stickiness,
             stay_margin=settings.compositions[name].stay_margin,
+            residency_margin=settings.compositions[name].residency_margin,
+            canary=canaries.get(name),
             fallback=settings.compositions[name].fallback,
             solver=_solver(router, settings, settings.compositions[name]),
         )
-        for name, router in load_routers(settings).items()
+        for name, router in routers.items()
     }
 
 
@@ -87,31 +93,52 @@ def load_routers(settings: Settings) -> dict[str, Router]:
     Raises RouterError, and SettingsError when a router's map names an expert that is not configured or that
     embeds.
     """
-    routers = {}
+    return {
+        name: _loaded(settings, f"compositions.{name}", composition)
+        for name, composition in settings.compositions.items()
+    }
+
+
+def _loaded(settings: Settings, where: str, composition: CompositionConfig) -> Router:
+    """Loads one router; ``where`` its configuration is."""
+    router = Router.load(composition.artifact)
+    try:
+        router = router.with_names(composition.experts)
+        if _is_solved(composition):
+            router = router.with_map(_solver(router, settings, composition).map(composition.active_params))
+        elif composition.mapping:
+            router = router.with_mapping(composition.mapping)
+    except MappingError as error:
+        raise SettingsError(f"{where}: {error}") from error
+    missing = sorted(set(router.experts) - settings.experts.keys())
+    embedding = sorted(set(router.experts) & settings.experts.keys() - settings.generating)
+    if missing:
+        raise SettingsError(
+            f"{where}: its router chooses {', '.join(missing)}; define them under experts, say what they are "
+            f"called here in {where}.experts, or give {where}.mapping"
+        )
+    if embedding:
+        raise SettingsError(
+            f"{where}: its router chooses {', '.join(embedding)}, which {GIVES_VECTORS}; "
+            f"give {where}.mapping, or the embedding model another name"
+        )
+    return router
+
+
+def canaries_of(settings: Settings, routers: Mapping[str, Router]) -> dict[str, Canary]:
+    """Returns the canary of each composition that has one. Raises what ``load_routers`` does."""
+    found = {}
     for name, composition in settings.compositions.items():
-        router = Router.load(composition.artifact)
+        if composition.canary is None:
+            continue
+        where = f"compositions.{name}.canary"
+        config = composition.model_copy(update={"artifact": composition.canary.artifact})
+        known = Artifact.read(composition.canary.artifact)
+        names = {old: new for old, new in composition.experts.items() if known.knows(old)}
+        tried = _loaded(settings, where, config.model_copy(update={"experts": names}))
         try:
-            router = router.with_names(composition.experts)
-            if _is_solved(composition):
-                router = router.with_map(
-                    _solver(router, settings, composition).map(composition.active_params)
-                )
-            elif composition.mapping:
-                router = router.with_mapping(composition.mapping)
+            check_same_rows(routers[name].artifact, tried.artifact)
         except MappingError as error:
-            raise SettingsError(f"compositions.{name}: {error}") from error
-        routers[name] = router
-        missing = sorted(set(routers[name].experts) - settings.experts.keys())
-        embedding = sorted(set(routers[name].experts) & settings.experts.keys() - settings.generating)
-        if missing:
-            raise SettingsError(
-                f"compositions.{name}: its router chooses {', '.join(missing)}; "
-                f"define them under experts, say what they are called here in compositions.{name}.experts, "
-                f"or give compositions.{name}.mapping"
-            )
-        if embedding:
-            raise SettingsError(
-                f"compositions.{name}: its router chooses {', '.join(embedding)}, which {GIVES_VECTORS}; "
-                f"give compositions.{name}.mapping, or the embedding model another name"
-            )
-    return routers
+            raise SettingsError(f"{where}: {error}") from error
+        found[name] = Canary(tried.artifact.mapping, composition.canary.share)
+    return found

@@ -34,7 +34,7 @@ class Scored(_Piece):
 class Decided(_Piece):
     """The decision of a composition's router. ``alone``: the category of the last user turn by itself, if an
     earlier turn or the client did not say another. ``row``: what the map was solved from at ``cluster``, best
-    first; null where the artifact has no scores. ``seconds``: spent deciding."""
+    first; null where the artifact has no scores of the map's experts. ``seconds``: spent deciding."""
 
     category: str
     cluster: str
@@ -47,7 +47,7 @@ class Decided(_Piece):
     seconds: float
 
     @classmethod
-    def of(cls, choice: Choice, scores: ScoreTable | None) -> "Decided":
+    def of(cls, choice: Choice, scores: ScoreTable | None, experts: Collection[str]) -> "Decided":
         decision = choice.decision
         return cls(
             category=decision.category,
@@ -57,7 +57,7 @@ class Decided(_Piece):
             sticky=choice.sticky,
             alone=choice.alone.category,
             probabilities=decision.probabilities,
-            row=None if scores is None else _row(scores, decision.cluster),
+            row=None if scores is None else _row(scores, decision.cluster, experts),
             seconds=decision.seconds,
         )
 
@@ -88,7 +88,7 @@ class Explanation(_Piece):
             model=model,
             expert=model if choice is None else choice.decision.expert,
             routed_by="expert" if choice is None else choice.by,
-            decided=None if choice is None else Decided.of(choice, scores),
+            decided=None if choice is None else Decided.of(choice, scores, experts),
             eligible=tuple(name for name in experts if name not in ruled_out),
             ruled_out=tuple(
                 RuledOut(expert=name, reason=reason, message=f"{name} {why(reason)}")
@@ -107,22 +107,21 @@ class Explanation(_Piece):
             yield f"ruled out   {each.message}"
 
 
-def _row(scores: ScoreTable, cluster: str) -> tuple[Scored, ...] | None:
-    """Returns the cluster's row of scores, best first; None where the table has none."""
-    if cluster not in scores.categories:
+def _row(scores: ScoreTable, cluster: str, experts: Collection[str]) -> tuple[Scored, ...] | None:
+    """Returns the cluster's row of scores, best first; None where the table has none, or knows an expert by
+    none of these names: then the map was given by hand."""
+    if cluster not in scores.categories or not {*experts} <= {*scores.experts}:
         return None
-    row = scores.categories.index(cluster)
-    scored = [
+    return tuple(
         Scored(
-            expert=name,
-            score=float(scores.means[row, column]),
-            standard_error=float(scores.errors[row, column]),
-            parameters_billion=float(scores.parameters[column]),
-            prompts=int(scores.counts[row, column]),
+            expert=each.expert,
+            score=each.score,
+            standard_error=each.standard_error,
+            parameters_billion=each.parameters,
+            prompts=each.prompts,
         )
-        for column, name in enumerate(scores.experts)
-    ]
-    return tuple(sorted(scored, key=lambda each: -each.score))
+        for each in scores.row(cluster)
+    )
 
 
 def _said(decided: Decided) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from experts.spec import Expert, Task
-from router.composition import Choice, Composition, RoutedBy
+from router.composition import Arm, Choice, Composition, RoutedBy
 from router.decision import Decision
 from router.errors import MappingError
 from server.errors import BadRequest, NotCapable, UnknownModel
@@ -23,8 +23,15 @@ _OTHER_TASK: Mapping[Task, str] = {
     "GET /v1/models lists the models.",
 }
 """Reason why an expert cannot take a request of another task."""
-Observe = Callable[[str, Decision, RoutedBy], None]
+Observe = Callable[[str, Decision, RoutedBy, Arm], None]
 """Callback for each decision, with the composition's name."""
+Resident = Callable[[], Collection[str]]
+"""Names the experts that are on the device now."""
+
+
+def _nowhere() -> Collection[str]:
+    """Names no expert."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +116,32 @@ class Routing:
         """Categories of all compositions."""
         return self._compositions.categories
 
-    async def route(self, request: ModelRequest, category: str | None = None) -> Route:
+    async def route(
+        self, request: ModelRequest, category: str | None = None, resident: Resident = _nowhere
+    ) -> Route:
         """Routes a request, off the event loop. ``category``: the client's own, for a composition.
+        ``resident`` is asked where a composition minds.
 
         Raises UnknownModel, BadRequest, NotCapable, ContextTooLong, RouterError.
         """
         if request.model in self._experts:
             return await self._checked(request)
-        route = await self._decide(request, await self.named(request.model, request.asker), category)
+        named = await self.named(request.model, request.asker)
+        route = await self._decide(request, named, category, resident)
         if route.choice is not None:
-            self._observe(route.composition, route.choice.decision, route.by)
+            self._observe(route.composition, route.choice.decision, route.by, route.choice.arm)
         return route
 
-    async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
+    async def explain(
+        self, request: ModelRequest, category: str | None = None, resident: Resident = _nowhere
+    ) -> Explanation:
         """Explains the route of a request, without reporting a decision."""
         named = await self.named(request.model, request.asker)
-        route = await self._decide(request, named, category)
+        route = await self._decide(request, named, category, resident)
         if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
-        router = named.composition.router
-        return Explanation.of(
-            request.model, route.choice, router.experts, route.ruled_out, router.artifact.scores
-        )
+        experts, scores = named.composition.experts, named.composition.router.artifact.scores
+        return Explanation.of(request.model, route.choice, experts, route.ruled_out, scores)
 
     async def named(self, model: str, asker: str = "") -> Named | None:
         """Returns the composition that ``model`` names; None for an expert. ``asker``: the key of the
@@ -142,10 +153,13 @@ class Routing:
             raise UnknownModel(self._no_such_model(model), "model")
         return named
 
-    async def _decide(self, request: ModelRequest, named: Named | None, category: str | None) -> Route:
+    async def _decide(
+        self, request: ModelRequest, named: Named | None, category: str | None, resident: Resident
+    ) -> Route:
         if named is None:
             return await self._checked(request)
-        return await self._workers.decide(lambda: self._choose(request, named, category))
+        there = resident() if named.composition.residency_margin else ()
+        return await self._workers.decide(lambda: self._choose(request, named, category, there))
 
     async def _checked(self, request: ModelRequest) -> Route:
         """Returns the route to the expert that the request names, if that is eligible. Short texts are
@@ -162,7 +176,9 @@ class Routing:
             Eligibility(needs, {expert.name: window}, {expert.name: missing}).among([expert.name])  # says why
         return self._direct[expert.name]
 
-    def _choose(self, request: ModelRequest, named: Named, category: str | None) -> Route:
+    def _choose(
+        self, request: ModelRequest, named: Named, category: str | None, resident: Collection[str]
+    ) -> Route:
         names, stand_ins = named.composition.experts, named.composition.stand_ins
         judged = [self._experts[name] for name in dict.fromkeys((*names, *stand_ins))]
         eligibility = Eligibility.of(request, judged, self._windows)
@@ -171,7 +187,9 @@ class Routing:
             message = f"{request.model} chooses an expert by a text, and here is none: name an expert."
             raise BadRequest(message, "model")
         try:
-            choice = named.composition.choose(request.messages, eligible=eligible, category=category)
+            choice = named.composition.choose(
+                request.messages, eligible=eligible, category=category, resident=resident
+            )
         except MappingError as error:
             raise BadRequest(f"x-coe-category: {error}.") from error
         ruled_out = eligibility.ruled_out

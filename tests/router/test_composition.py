@@ -134,7 +134,7 @@ def test_under_a_budget_its_map_is_another_and_the_decisions_are_remembered() ->
 
 def test_without_scores_there_is_no_map_for_a_budget() -> None:
     with pytest.raises(MappingError, match="has no scores"):
-        Composition(embedded()).under(31.0)
+        Composition(embedded().with_artifact(replace(embedded().artifact, scores=None))).under(31.0)
 
 
 def test_a_category_with_finer_ones_is_read_at_the_prompts_own_or_the_most_frequent() -> None:

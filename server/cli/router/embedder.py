@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from router.embedders.embedder import Embedder
 
 ENDPOINT = "endpoint"
+STATIC = "minilm-static-384"
+NONE = "none"
 
 
 def add_to(train: argparse.ArgumentParser) -> None:
@@ -18,6 +20,12 @@ def add_to(train: argparse.ArgumentParser) -> None:
     group = train.add_argument_group("embedder")
     group.add_argument(
         "--embedder", metavar="NAME", help="one that ships, or endpoint; minilm-l6-int8 by default"
+    )
+    group.add_argument(
+        "--quick",
+        metavar="NAME",
+        help="embedder that reads a prompt first and decides alone where it is sure enough; by default "
+        f"{STATIC} before another one that ships, and none before an endpoint; {NONE}: no such stage",
     )
     group.add_argument(
         "--embedder-url",
@@ -58,3 +66,13 @@ def chosen(options: argparse.Namespace) -> "Embedder | None":
     }
     kept = {name: value for name, value in given.items() if value is not None}
     return EndpointEmbedder(EndpointRecord(url=url, model=options.embedder_model, **kept))
+
+
+def quick(options: argparse.Namespace) -> "Embedder | None":
+    """Opens the embedder of the quick stage; None where there is none. Raises RouterError."""
+    from router.embedders.registry import embedder_named
+
+    name = options.quick
+    if name is None:
+        name = NONE if options.embedder in (ENDPOINT, STATIC) else STATIC
+    return None if name == NONE else embedder_named(name)

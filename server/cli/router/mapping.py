@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.arguments import Parent, add_verb
+from server.cli.output import write_json
+from server.cli.router import memory
 from server.cli.router.graded import add_artifact
-from server.cli.router.outputs import check_folder
+from server.cli.router.outputs import check_file, check_folder
 from server.cli.router.sizes import parameters
 from server.config.settings import SettingsError
 
@@ -19,17 +21,7 @@ if TYPE_CHECKING:
 def add_to(router: Parent) -> None:
     mapped = add_verb(router, "map", map_experts, "solve the map of an artifact under a budget", config=False)
     add_artifact(mapped)
-    mapped.add_argument(
-        "--active-params", metavar="SIZE", help="of the expert that answers, on average, such as 31B"
-    )
-    mapped.add_argument("--total-params", metavar="SIZE", help="of all experts of the map, such as 180B")
-    mapped.add_argument(
-        "--min-margin",
-        type=float,
-        default=0.0,
-        metavar="POINTS",
-        help="an expert must be better than a cheaper one by more (0.5 is half a percentage point)",
-    )
+    add_budgets(mapped)
     mapped.add_argument(
         "--fix",
         metavar="CATEGORY=EXPERT",
@@ -37,7 +29,24 @@ def add_to(router: Parent) -> None:
         default=[],
         help="the expert of a category, in this map and all that are solved from it; repeatable",
     )
+    memory.add_to(mapped)
+    mapped.add_argument("--json", type=Path, metavar="FILE", help="write the simulated maps there as JSON")
     mapped.add_argument("--out", type=Path, required=True, help="folder of the artifact with that map")
+
+
+def add_budgets(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that bound a map."""
+    parser.add_argument(
+        "--active-params", metavar="SIZE", help="of the expert that answers, on average, such as 31B"
+    )
+    parser.add_argument("--total-params", metavar="SIZE", help="of all experts of the map, such as 180B")
+    parser.add_argument(
+        "--min-margin",
+        type=float,
+        default=0.0,
+        metavar="POINTS",
+        help="an expert must be better than a cheaper one by more (0.5 is half a percentage point)",
+    )
 
 
 def map_experts(options: argparse.Namespace) -> int:
@@ -46,15 +55,32 @@ def map_experts(options: argparse.Namespace) -> int:
     from router.mapping.milp import solve
 
     check_folder("--out", options.out)
+    check_file("--json", options.json)
     artifact = Artifact.read(options.artifact)
     table = table_of(options.artifact, artifact)
     artifact = replace(artifact, fixed={**artifact.fixed, **_fixed(options.fix)})
-    rows = fixed_rows(table, artifact.finer, artifact.fixed)
-    solution = solve(table, _budgets(options), options.min_margin, rows)
+    if memory.is_asked(options):
+        solution = _in_memory(options, artifact)
+    else:
+        rows = fixed_rows(table, artifact.finer, artifact.fixed)
+        solution = solve(table, budgets(options), options.min_margin, rows)
     artifact.with_solution(solution).write(options.out)
     print(f"wrote {options.out}")
-    print("\n".join(_said(solution)))
+    print("\n".join(said(solution)))
     return 0
+
+
+def _in_memory(options: argparse.Namespace, artifact: Any) -> "Solution":
+    """Simulates maps, shows those that no other is better than, and returns the best one."""
+    from server.planning.memory_map import best_within, surface
+
+    if options.min_margin:
+        raise SettingsError("--min-margin does not go with --trace: simulated maps are the best ones")
+    maps = memory.simulated_maps(options, artifact, budgets(options))
+    best, shown = best_within(maps, options.max_wait), surface(maps)
+    print("\n".join(memory.lines(shown, best)))
+    write_json(options.json, memory.tree(shown))
+    return best.solution
 
 
 def table_of(folder: Path, artifact: Any) -> Any:
@@ -73,7 +99,8 @@ def _fixed(options: list[str]) -> dict[str, str]:
     return {category: expert for category, _, expert in pairs}
 
 
-def _budgets(options: argparse.Namespace) -> "Budgets":
+def budgets(options: argparse.Namespace) -> "Budgets":
+    """Reads the budgets of ``add_budgets``. Raises SettingsError."""
     from router.mapping.milp import Budgets
 
     active, total = options.active_params, options.total_params
@@ -83,7 +110,8 @@ def _budgets(options: argparse.Namespace) -> "Budgets":
     )
 
 
-def _said(solution: "Solution") -> Iterable[str]:
+def said(solution: "Solution") -> Iterable[str]:
+    """Yields what a solved map is worth, in lines."""
     value, error = 100 * solution.score, 100 * solution.standard_error
     yield f"table's score      {value:.2f} +- {error:.2f} points: flatters, as the best of noisy means"
     yield f"bound              {100 * solution.bound:.2f} points: no map within the budgets scores more"

@@ -30,6 +30,11 @@ def add_to(router: Parent) -> None:
         help="to map by the data's scores, with sizes, such as small=7.62B; or a YAML file of such lines",
     )
     train.add_argument(
+        "--coarse",
+        action="store_true",
+        help="map categories as they are; by default finer ones, where predictions are better than means",
+    )
+    train.add_argument(
         "--classifier",
         choices=("linear", "neighbours"),
         default="linear",
@@ -61,6 +66,8 @@ def train_router(options: argparse.Namespace) -> int:
             seed=options.seed,
             description=options.description,
             embedder=embedder.chosen(options),
+            quick=embedder.quick(options),
+            finer=not options.coarse,
             cache=options.cache,
             progress=bars.of("router"),
         )
@@ -70,6 +77,13 @@ def train_router(options: argparse.Namespace) -> int:
         f"cross-validated: accuracy {measured.accuracy:.3f}, macro F1 {measured.macro_f1:.3f}, "
         f"calibration error {measured.expected_calibration_error:.3f}, coverage {measured.coverage:.3f}"
     )
+    if (stage := made.artifact.quick) is not None:
+        value, low, high = stage.difference
+        print(
+            f"cascade: {stage.embedder.name} decides {stage.alone:.1%} alone, from a confidence of "
+            f"{stage.short_limit:g} (short prompts) and {stage.longer_limit:g} on; that moves right "
+            f"categories by {value:+.2f} [{low:+.2f}, {high:+.2f}] points"
+        )
     if made.artifact.scores is not None:
         finer = len(made.artifact.clusters.names) if made.artifact.clusters else 0
         print(f"score table: {made.artifact.scores!r}, {finer} of them finer than the labels")

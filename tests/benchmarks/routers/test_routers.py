@@ -241,6 +241,7 @@ def artifact(table: ScoreTable | None) -> Artifact:
         classifier=LinearClassifier(names, Linear(20 * landmarks, np.zeros(3, np.float32), without_grams)),
         uncertainty=replace(base.uncertainty, landmarks=landmarks, max_surprise=np.inf),
         mapping=ExpertMapping(dict.fromkeys(names, "small")),
+        quick=None,
         scores=table,
         clusters=None,
     )

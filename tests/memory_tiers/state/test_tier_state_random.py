@@ -409,5 +409,5 @@ def test_nobody_waits_longer_than_the_bound_and_what_those_take_who_are_ahead(se
         trace.append(Request(at, chance.choice([*names, names[0], names[0]])))
     served = simulation.run(trace).served
     answer_s = max(each.latency_s - each.wait_s for each in served)
-    turn_s = answer_s + node.seconds("disk", "host") + node.seconds("host", "device")
+    turn_s = answer_s + node.seconds("", "disk", "host") + node.seconds("", "host", "device")
     assert max(each.wait_s for each in served) <= 5 + len(names) * turn_s

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.settings import EMBEDDED
+from router.settings import EMBEDDED, FIVE_EXPERTS
 from server.access.account_store import AccountStore
 from server.batches.store import BatchStore
 from server.config.installation import checkout, default_state, shipped_configs
@@ -67,10 +67,14 @@ def test_without_a_state_folder_it_is_the_environments_or_the_checkouts_or_the_u
 
 
 def test_the_shipped_router_and_configurations_are_found_wherever_they_are(tmp_path: Path) -> None:
-    text = MINIMAL + "compositions: {a: {artifact: embedded}, b: {artifact: ./embedded}}\n"
+    text = (
+        MINIMAL
+        + "compositions: {a: {artifact: embedded}, b: {artifact: ./embedded}, c: {artifact: five-experts}}\n"
+    )
     compositions = load(written(tmp_path, text)).compositions
     assert compositions["a"].artifact == EMBEDDED
     assert compositions["b"].artifact == tmp_path / "embedded"
+    assert compositions["c"].artifact == FIVE_EXPERTS
     assert (shipped_configs() / "embedded.yaml").is_file()
 
 

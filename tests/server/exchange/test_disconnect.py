@@ -76,7 +76,7 @@ async def test_while_it_sends(serving: Serving, settings: Settings, path: str) -
 async def test_while_it_is_routed(serving: Serving, settings: Settings, path: str) -> None:
     async with serving(settings) as gateway:
         services, slow = gateway.services, Slow()
-        composition = Composition(Router(Artifact.read(EMBEDDED), slow))
+        composition = Composition(Router(replace(Artifact.read(EMBEDDED), quick=None), slow))
         windows, observe = {"small": 200_000}, services.metrics.decided
         routing = Routing({"coe": composition}, services.experts, windows, observe, services.workers)
         services.catalog = replace(services.catalog, routing=routing)

@@ -182,7 +182,7 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path, make: "object", 
 def test_a_category_is_the_clients_or_one_that_a_good_score_confirms(
     score: float | None, correction: str | None, uncertain: bool, category: str | None
 ) -> None:
-    row = Kept("n", 1.0, "coe", "law", uncertain, "lawyer", "hello", b"", "200", score, correction)
+    row = Kept("n", 1.0, "coe", "law", uncertain, "lawyer", "law", "hello", b"", "200", score, correction)
     example = example_of(row)
     assert example is not None
     assert (example.id, example.prompt, example.category) == ("feedback/n", "hello", category)

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from router.artifacts.artifact import Artifact
+from router.settings import EMBEDDED
 from server.config.settings import Settings
 from server.live.logs_view import of_engine
 from tests.server.conftest import Gateway, Serving, changed
@@ -29,10 +32,18 @@ async def test_a_composition_is_told_with_what_was_seen_of_it(serving: Serving, 
         (math,) = (each for each in coe["categories"] if each["category"] == "math")
         assert (coe["name"], math["expert"], math["seen"]["requests"]) == ("coe", "math", 2)
         assert 0.5 < math["seen"]["confidence"] <= 1
+        (only,) = (await told(gateway, "compositions/coe/frontier"))["maps"]  # experts of one size
+        assert only["active_billion"] == pytest.approx(0.1345)
+        await told(gateway, "compositions/cow/frontier", 404)
+
+
+async def test_a_frontier_needs_scores(serving: Serving, settings: Settings, tmp_path: Path) -> None:
+    replace(Artifact.read(EMBEDDED), scores=None).write(tmp_path / "unscored")
+    coe = settings.compositions["coe"].model_copy(update={"artifact": tmp_path / "unscored"})
+    async with serving(settings.model_copy(update={"compositions": {"coe": coe}})) as gateway:
         frontier = await told(gateway, "compositions/coe/frontier")
         assert frontier["maps"] is None
         assert "has no scores" in frontier["why"]
-        await told(gateway, "compositions/cow/frontier", 404)
 
 
 async def test_an_expert_is_told_with_its_origin_hashes_and_licence(

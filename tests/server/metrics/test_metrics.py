@@ -228,12 +228,12 @@ async def test_who_the_router_finds_probable_is_brought_before_anybody_asks(
 ) -> None:
     tiers = settings.tiers.model_copy(update={"prefetch_share": 0.5})
     async with serving(settings.model_copy(update={"tiers": tiers})) as gateway:
-        question = "Can a surgeon be sued for malpractice by a patient?"
+        question = "May a nurse refuse to treat a patient under the law?"
         answer = await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
-        assert answer.headers["x-coe-expert"] == "law"
-        medicine = EXPERTS.index("medicine")
-        await until(lambda: gateway.services.tiers.status()[medicine].tier != "disk")
-        await gateway.post(model="medicine")
+        assert answer.headers["x-coe-expert"] == "medicine"
+        law = EXPERTS.index("law")
+        await until(lambda: gateway.services.tiers.status()[law].tier != "disk")
+        await gateway.post(model="law")
         scrape = await scraped(gateway)
         assert scrape("coe_move_seconds_count", **UP_TO_HOST, reason="prefetch", outcome="done") >= 1
         assert scrape.total("coe_prefetches_total", outcome="used") >= 1
@@ -241,7 +241,7 @@ async def test_who_the_router_finds_probable_is_brought_before_anybody_asks(
 
 async def test_without_a_share_nothing_is_prefetched(serving: Serving, settings: Settings) -> None:
     async with serving(settings) as gateway:
-        for question in ("Can a surgeon be sued for malpractice by a patient?", "Hello") * 3:
+        for question in ("May a nurse refuse to treat a patient under the law?", "Hello") * 3:
             await gateway.post(model="coe", messages=[{"role": "user", "content": question}])
         scrape = await scraped(gateway)
         assert scrape.total("coe_move_seconds_count", reason="prefetch") == 0

@@ -364,8 +364,9 @@ class Blocked:
         self.asked, self.go_on = threading.Event(), threading.Event()
 
     experts = stand_ins = EXPERTS
+    residency_margin = 0.0
 
-    def choose(self, messages: object, *, eligible: object, category: object) -> Choice:
+    def choose(self, messages: object, **options: object) -> Choice:
         self.asked.set()
         assert self.go_on.wait(30)
         decision = Decision("math", "math", 1.0, {"math": 1.0}, False, "math", {}, 0.0)

@@ -38,7 +38,7 @@ def give_scores(gateway: Gateway) -> None:
     """To the artifact of ``coe``: general has 1 B parameters, math 11 B, law 21 B."""
     services, artifact = gateway.services, Artifact.read(EMBEDDED)
     scores = table(artifact.classifier.labels)
-    router = Router(replace(artifact, scores=scores), embedder_named("minilm-l6-int8"))
+    router = Router(replace(artifact, scores=scores, quick=None), embedder_named("minilm-l6-int8"))
     composition = Composition(router, solver=Solver(scores, services.experts))
     routing = Routing(
         {"coe": composition},
@@ -70,8 +70,8 @@ async def test_a_budget_that_no_map_fits_or_that_is_none_is_refused(
     serving: Serving, settings: Settings
 ) -> None:
     async with serving(settings) as gateway:
-        error = await refused(gateway, model="coe:31B", messages=talk(MATHS))
-        assert error["message"].startswith("coe:31B: the router's artifact has no scores to solve a map from")
+        error = await refused(gateway, model="coe:100M", messages=talk(MATHS))
+        assert error["message"].startswith("coe:100M: no expert fits a budget of 0.1 B active parameters")
         assert error["param"] == "model"
         give_scores(gateway)
         error = await refused(gateway, model="coe:0.5B", messages=talk(MATHS))
@@ -241,7 +241,7 @@ async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
     serving: Serving, settings: Settings
 ) -> None:
     async with serving(settings) as gateway:
-        assert (await explained(gateway, MATHS))["decided"]["row"] is None
+        assert len((await explained(gateway, MATHS))["decided"]["row"]) == 5
         give_scores(gateway)
         said = await explained(gateway, MATHS, model="coe:1B")
         assert (said["expert"], said["routed_by"]) == ("general", "budget")
@@ -315,8 +315,10 @@ def test_a_budget_of_the_configuration_that_no_map_fits_is_an_error(
         load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
 
 
-def test_a_budget_of_the_configuration_needs_scores(settings: Settings) -> None:
-    composition = settings.compositions["coe"].model_copy(update={"active_params": 31.0})
+def test_a_budget_of_the_configuration_needs_scores(settings: Settings, tmp_path: Path) -> None:
+    replace(Artifact.read(EMBEDDED), scores=None).write(tmp_path / "without")
+    changes = {"artifact": tmp_path / "without", "active_params": 31.0}
+    composition = settings.compositions["coe"].model_copy(update=changes)
     with pytest.raises(SettingsError, match=r"^compositions\.coe: the router's artifact has no scores"):
         load_routers(settings.model_copy(update={"compositions": {"coe": composition}}))
 

@@ -63,6 +63,23 @@ async def test_a_conversation_stays_with_its_expert(serving: Serving, settings: 
         assert 'coe_route_decisions_total{by="sticky",' in text
 
 
+async def test_a_resident_expert_answers_where_the_configuration_lets_it(
+    serving: Serving, settings: Settings
+) -> None:
+    near = settings.compositions["coe"].model_copy(update={"residency_margin": 100.0})
+    async with serving(settings.model_copy(update={"compositions": {"coe": near}})) as gateway:
+        for expert in ("law", "medicine"):  # the device holds two
+            await headers(gateway, MATHS, model=expert)
+        routed = await headers(gateway, MATHS)
+        assert (routed["x-coe-routed-by"], routed["x-coe-tier"]) == ("residency", "device")
+        assert routed["x-coe-expert"] in ("law", "medicine")
+        assert routed["x-coe-category"] == "math"
+        said = await explained(gateway, MATHS)
+        assert said["routed_by"] == "residency"
+        best = max(said["decided"]["row"], key=lambda each: each["score"])
+        assert best["expert"] == "math"
+
+
 async def test_a_composition_may_be_without_stickiness(serving: Serving, settings: Settings) -> None:
     loose = settings.compositions["coe"].model_copy(update={"stickiness": 0.0})
     async with serving(settings.model_copy(update={"compositions": {"coe": loose}})) as gateway:
@@ -102,7 +119,7 @@ async def test_the_event_loop_goes_on_while_many_decisions_are_pending(
 ) -> None:
     async with serving(settings) as gateway:
         services, slow = gateway.services, Slow()
-        composition = Composition(Router(Artifact.read(EMBEDDED), slow))
+        composition = Composition(Router(replace(Artifact.read(EMBEDDED), quick=None), slow))
         workers = services.workers
         routing = Routing(
             {"coe": composition}, services.experts, {"small": 200_000}, services.metrics.decided, workers
