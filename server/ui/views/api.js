@@ -20,7 +20,9 @@ function fields(document_, schema) {
   const found = resolve(document_, schema);
   const names = Object.entries(found.properties ?? {});
   if (!names.length) return null;
-  return table("Fields", ["Field", "Type", "Meaning"], names.map(([name, each]) => [h("code", null, name), `${kind(document_, each)}${found.required?.includes(name) ? ", needed" : ""}`, each.description ?? resolve(document_, each).description ?? ""]));
+  const rows = names.map(([name, each]) => [h("code", null, name), `${kind(document_, each)}${found.required?.includes(name) ? ", needed" : ""}`, plain(each.description ?? resolve(document_, each).description ?? "")]);
+  const said = rows.some(([, , meaning]) => meaning);
+  return table("Fields", ["Field", "Type", ...(said ? ["Meaning"] : [])], said ? rows : rows.map((row) => row.slice(0, 2)));
 }
 
 function operation(document_, path, method, told) {
@@ -32,7 +34,7 @@ function operation(document_, path, method, told) {
   const example = Object.fromEntries(needed.map((name) => [name, name === "messages" ? [{ role: "user", content: "..." }] : "..."]));
   const curl = `curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}${location.origin}${path}${body ? ` --json '${JSON.stringify(example)}'` : ""} -H 'authorization: Bearer KEY'`;
   return h("details", { class: "operation", id: `${method} ${path}` }, h("summary", null, h("span", { class: "method", data: { method } }, method.toUpperCase()), " ", h("code", null, path), h("span", { class: "muted" }, ` ${plain(told.description ?? told.summary ?? "").split(/(?<=\.)\s/)[0]}`)),
-    told.description ? h("p", null, plain(told.description)) : null,
+    plain(told.description ?? "").split(/(?<=\.)\s/).length > 1 ? h("p", null, plain(told.description)) : null,
     parameters.length ? table("Parameters", ["Parameter", "In", "Type"], parameters.map((each) => [h("code", null, each.name), each.in, kind(document_, each.schema)])) : null,
     body ? [h("h4", null, `Body (${contents.map(([type]) => type).join(", ")})`), fields(document_, body) ?? h("p", { class: "muted" }, kind(document_, body))] : null,
     h("h4", null, "Answers"), table("Answers", ["Status", "Meaning", "Type"], answers), h("pre", { tabindex: "0", "aria-label": "Example" }, curl));

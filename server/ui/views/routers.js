@@ -18,7 +18,7 @@ function plot(maps, used) {
   const x = (value) => PAD + ((value - left) / (right - left)) * (W - PAD - 14);
   const y = (value) => H - 34 - ((value - bottom) / (top - bottom)) * (H - 48);
   const label = `Frontier of ${maps.length} maps: score against billions of active parameters`;
-  return h("figure", { class: "card figure" }, s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label, class: "chart" },
+  return h("figure", { class: "card figure plot" }, s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label, class: "chart" },
     s("line", { class: "grid", x1: PAD, x2: W - 14, y1: H - 34, y2: H - 34 }), s("line", { class: "grid", x1: PAD, x2: PAD, y1: 14, y2: H - 34 }),
     [bottom, (bottom + top) / 2, top].map((value) => s("text", { class: "axis", x: PAD - 6, y: y(value) + 4, "text-anchor": "end" }, (value * 100).toFixed(1))),
     [left, (left + right) / 2, right].map((value) => s("text", { class: "axis", x: x(value), y: H - 18, "text-anchor": "middle" }, number(value))),
@@ -26,7 +26,7 @@ function plot(maps, used) {
     s("path", { class: "line line-0", d: maps.map((each, at) => `${at ? "L" : "M"}${x(each.active_billion)} ${y(each.score)}`).join("") }),
     maps.map((each) => s("circle", { class: "dot", r: 4, cx: x(each.active_billion), cy: y(each.score) }, s("title", null, `${number(each.active_billion)} B: ${(each.score * 100).toFixed(2)} ± ${(each.standard_error * 100).toFixed(2)}`))),
     used ? s("circle", { class: "used", r: 7, cx: x(used.active_billion), cy: y(used.score) }, s("title", null, "in use")) : null),
-    h("figcaption", { class: "muted small" }, "Each point is the best map for its cost. The ring is the one in use."));
+    h("figcaption", { class: "muted small" }, `Each point is the best map for its cost. ${used ? "The ring is the one in use." : "The one in use has experts without scores."}`));
 }
 
 function section(told) {

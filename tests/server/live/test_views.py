@@ -12,8 +12,10 @@ from pydantic import SecretStr
 from router.artifacts.artifact import Artifact
 from router.settings import EMBEDDED
 from server.config.settings import Settings
+from server.live.compositions_view import in_use
 from server.live.logs_view import of_engine
 from tests.server.conftest import Gateway, Serving, changed
+from tests.server.routing.test_budgets import give_scores
 
 
 async def told(gateway: Gateway, path: str, status: int = 200, **headers: str) -> dict[str, Any]:
@@ -44,6 +46,34 @@ async def test_a_frontier_needs_scores(serving: Serving, settings: Settings, tmp
         frontier = await told(gateway, "compositions/coe/frontier")
         assert frontier["maps"] is None
         assert "has no scores" in frontier["why"]
+
+
+async def test_the_frontier_of_a_composition_goes_from_the_cheapest_map_to_the_best(
+    serving: Serving, settings: Settings
+) -> None:
+    async with serving(settings) as gateway:
+        give_scores(gateway)
+        maps = (await told(gateway, "compositions/coe/frontier"))["maps"]
+        (coe,) = (await told(gateway, "compositions"))["compositions"]
+        assert sum(each["share"] for each in coe["categories"]) == pytest.approx(1)
+        messages = [{"role": "user", "content": "What is the integral of x^2?"}]
+        answer = await gateway.post({"x-request-id": "mine"}, model="coe:3B", messages=messages)
+        assert answer.headers["x-coe-routed-by"] == "budget"
+        story = await told(gateway, "requests/mine")
+        named = await gateway.services.named("coe:3B", "")
+        assert named is not None
+        table = named.composition.router.artifact.scores
+        assert table is not None
+        used = in_use(named.composition, table)
+    costs, scores = [each["active_billion"] for each in maps], [each["score"] for each in maps]
+    assert len(maps) > 1
+    assert costs == sorted(costs)
+    assert scores == sorted(scores)
+    assert {*maps[0]["experts"].values()} == {"general"}
+    assert coe["in_use"] is None  # the map given by hand has experts without scores
+    assert used is not None
+    assert used["score"] == pytest.approx(scores[costs.index(used["active_billion"])])
+    assert story["budget"] == "3B"
 
 
 async def test_an_expert_is_told_with_its_origin_hashes_and_licence(
