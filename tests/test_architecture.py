@@ -79,7 +79,6 @@ SERVER = {
     "routes": {"access", "batches", "config", "error_table", "errors", "live", "log_fields"}
     | {"observation", "operator_api", "peers", "reload"}
     | {"responses.kept", "responses.wire", "services", "transport"},
-    "node": {"config", "error_table", "errors", "exchange", "peers", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {
         "observation",
