@@ -1,5 +1,6 @@
 """Opens an answer on the node where it costs least, and elsewhere while nothing of it has come."""
 
+import uuid
 from collections.abc import Callable
 from functools import partial
 
@@ -25,13 +26,14 @@ Leased = Callable[[Lease], None]
 
 
 async def open_on_some_node(
-    services: Services, sent: EngineRequest, terms: Terms, leased: Leased, request_id: str, *, whole: bool
+    services: Services, sent: EngineRequest, terms: Terms, leased: Leased, *, whole: bool
 ) -> OpenAnswer:
     """Opens the answer to ``sent`` as ``open_answer`` does, on this node or on another. One that turns out
     not to have the expert, to be gone, or to have no place, is passed over; nothing has reached the client by
     then. Raises what ``open_answer`` does, of the node that was asked last."""
     assert services.peers is not None, "there are others"
-    ask = partial(_ask, services, sent, terms, leased, request_id, whole=whole)
+    id = uuid.uuid4().hex  # not the request's own, which its client may have chosen
+    ask = partial(_ask, services, sent, terms, leased, id, whole=whole)
     conversation = conversation_of(dict(sent.body))
     choices = services.peers.in_order(sent.expert.name, conversation)
     moved: list[Choice] = []
@@ -66,7 +68,7 @@ async def _ask(
     sent: EngineRequest,
     terms: Terms,
     leased: Leased,
-    request_id: str,
+    id: str,
     choice: Choice,
     *,
     strict: bool,
@@ -86,7 +88,7 @@ async def _ask(
     place = choice.snapshot.experts[sent.expert.name]
     tier: Tier = place.tier if strict else "disk"
     request = NodeRequest(
-        id=request_id,
+        id=id,
         expert=sent.expert.name,
         path=sent.path,
         body=dict(sent.body),

@@ -84,7 +84,7 @@ class HttpArrival:
     ) -> Awaitable[OpenAnswer]:
         services = self._services
         if services.peers is not None:
-            return open_on_some_node(services, sent, terms, leased, self.request_id, whole=whole)
+            return open_on_some_node(services, sent, terms, leased, whole=whole)
         return open_answer(
             services.tiers,
             services.breakers,

@@ -13,6 +13,7 @@ from router.decision import Decision
 from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
 from server.metrics.histogram import Histogram
+from server.metrics.picker_snapshot import PickerSnapshot
 from server.metrics.tier_snapshot import TierSnapshot
 from server.metrics.tiers import WAITS, TierMetrics
 
@@ -77,6 +78,7 @@ class Metrics:
         self.feedback = FeedbackMetrics(registry)
         self._tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
+        self._for_pickers = PickerSnapshot(registry)
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None:
         self._requests_of(expert, outcome).inc()
@@ -106,6 +108,7 @@ class Metrics:
         """Returns Prometheus text, as of now. ``statistics``: of the engines that answer. ``breakers``:
         expert to whether its breaker is open. ``disks``: free share of the disk of each folder."""
         self._snapshot.take(tiers, statistics)
+        self._for_pickers.take(tiers, statistics)
         self._breaker_open.clear()
         for expert, is_open in breakers.items():
             self._breaker_open.labels(expert).set(is_open)

@@ -13,7 +13,7 @@ import pytest
 
 from server.cli.main import main
 from server.config.settings import Settings
-from tests.server.conftest import EXPERTS
+from tests.server.conftest import EXPERTS, chat
 from tests.server.peers.nodes import PATIENCE_S, Node, ask, free_ports, nodes, stream
 
 
@@ -102,6 +102,29 @@ async def test_a_node_killed_under_load_loses_no_request_before_its_first_byte_a
         here.forget()
         await there.start()
         await here.knows(there)
+
+
+async def running(http: httpx.AsyncClient, node: Node, count: int) -> None:
+    """Waits until the node computes as many requests."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await http.get(f"{node.url}/v1/coe/cluster")).json()["nodes"][0]["running"] != count:
+            pass
+
+
+async def test_requests_of_one_id_are_each_answered_and_a_client_that_leaves_ends_the_work_elsewhere(
+    settings: Settings, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    async with nodes(tmp_path, 2, tokens_per_s=20) as (here, there):
+        held = await only_there(http, here, there)
+        mine = {"x-request-id": "chosen-by-the-client"}
+        url, body = f"{here.url}/v1/chat/completions", chat(model=held, max_tokens=20)
+        twice = [asyncio.create_task(http.post(url, json=body, headers=mine)) for _ in range(2)]
+        await running(http, there, 2)
+        assert [answer.status_code for answer in await asyncio.gather(*twice)] == [200, 200]
+        async with http.stream("POST", url, json=chat(model=held, stream=True)) as answer:
+            await anext(answer.aiter_lines())
+            await running(http, there, 1)
+        await running(http, there, 0)
 
 
 async def test_all_nodes_restarted_one_after_the_other_under_load_drop_nothing(
@@ -209,9 +232,7 @@ async def test_what_was_asked_beyond_a_link_that_is_cut_is_answered_here_once_an
             held = await only_there(http, here, there)
             here.forget()
             asked = [asyncio.create_task(ask(http, here, held, 100)) for _ in range(4)]
-            async with asyncio.timeout(PATIENCE_S):
-                while (await http.get(f"{there.url}/v1/coe/cluster")).json()["nodes"][0]["running"] < 4:
-                    pass
+            await running(http, there, 4)
             link.whole.clear()
             await here.says(f"node {there.address} does not answer: nothing was heard of it")
             for answer in await asyncio.gather(*asked):
