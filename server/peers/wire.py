@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from memory_tiers.events import Priority
 from memory_tiers.tiers import Tier
@@ -15,6 +15,10 @@ ANSWER = "/node/answer"
 """Takes a ``NodeRequest``, and gives ``AnswerHead`` as the first line, then what the engine says."""
 ORDER = "/node/order"
 """Takes a ``NodeOrder``, and answers 202 before it is carried out."""
+ENGINE_PATHS = frozenset(
+    {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}
+)
+"""Paths of an engine that another node may name: those of endpoints, and none that gives orders."""
 HEARTBEAT_S = 0.5
 LOST_S = 1.5
 """Seconds without a heartbeat after which a node counts as lost."""
@@ -67,6 +71,13 @@ class NodeRequest(BaseModel):
     fail_fast: bool
     priority: Priority
     at_least: Tier
+
+    @field_validator("path")
+    @classmethod
+    def _computes(cls, path: str) -> str:
+        if path not in ENGINE_PATHS:
+            raise ValueError(f"{path!r} is no path at which an engine computes for clients")
+        return path
 
 
 class NodeOrder(BaseModel):

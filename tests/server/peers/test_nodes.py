@@ -13,8 +13,9 @@ import pytest
 
 from server.cli.main import main
 from server.config.settings import Settings
+from server.peers.identity import Identity
 from tests.server.conftest import EXPERTS, chat
-from tests.server.peers.nodes import PATIENCE_S, Node, ask, free_ports, nodes, stream
+from tests.server.peers.nodes import PATIENCE_S, SECRET, Node, ask, free_ports, nodes, stream
 
 
 @pytest.fixture
@@ -160,6 +161,16 @@ async def test_a_stranger_is_refused_and_a_node_with_another_secret_is_none(
         for headers in ({}, {"authorization": "Bearer guess"}):
             assert (await http.get(f"{url}/node/heartbeat", headers=headers)).status_code == 401
             assert (await http.post(f"{url}/node/answer", headers=headers, json={})).status_code == 401
+        ours = {"authorization": f"Bearer {Identity.of(SECRET).token}"}
+        order = {"id": "1", "expert": "law", "path": "/collective_rpc", "body": {}, "whole": True}
+        order |= {"fail_fast": False, "priority": "normal", "at_least": "disk"}
+        answer = await http.post(f"{url}/node/answer", headers=ours, json=order)
+        assert answer.status_code == 400
+        assert "no path at which an engine computes" in answer.json()["message"]
+        moved = await http.post(
+            f"{url}/node/answer", headers=ours, json=order | {"path": "/tokenize", "expert": "x"}
+        )
+        assert moved.status_code == 409
         other = Node(tmp_path / "other.yaml", 0, 0)
         other.config.write_text(
             node.config.read_text()
