@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainValidator, model_validator
 
 EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
 Task = Literal["generate", "embed"]
@@ -105,6 +105,17 @@ class SimulationConfig(Strict):
     """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 
 
+def _replicas(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError(f"{value!r} is neither auto nor a whole number from 1")
+
+
+Replicas = Annotated[int | Literal["auto"], PlainValidator(_replicas)]
+
+
 class FamilyConfig(Strict):
     """How the engine of one family is run."""
 
@@ -145,7 +156,7 @@ class FamilyConfig(Strict):
     """GPUs one engine spans."""
     devices: tuple[int, ...] = ()
     """Numbers of the GPUs the engine may use (CUDA_VISIBLE_DEVICES); empty: whatever the environment says."""
-    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    replicas: Replicas = 1
     """Engines of the family, each on ``tensor_parallel_size`` of its ``devices`` in turn (of the node's GPUs
     where none are named), over one host tier. An expert in demand is on several of them, a conversation stays
     where its prefix is cached, and one that ends takes no other along. ``auto``: as many as there are GPUs
@@ -168,6 +179,16 @@ class FamilyConfig(Strict):
     def _base_goes_with_lora(self) -> Self:
         if (self.mode == "lora") != (self.base is not None):
             raise ValueError("mode lora needs a base, and no other mode has one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_devices_for_each_replica(self) -> Self:
+        needed = self.engines * self.tensor_parallel_size
+        if self.engines > 1 and self.devices and len(self.devices) < needed:
+            raise ValueError(
+                f"{self.replicas} replicas of tensor_parallel_size {self.tensor_parallel_size} need {needed} "
+                f"devices, and {len(self.devices)} are named"
+            )
         return self
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ def _check_devices(config: TiersConfig, families: Sequence[Family]) -> None:
         if not family.devices:
             raise BudgetTooSmall(
                 f"family {family.name} does not say which GPUs it computes on, and tiers.devices has a "
-                f"budget for each: give families.{family.name}.devices"
+                f"budget for each: give families.{family.serves}.devices"
             )
         for number in family.devices:
             if number not in config.devices:

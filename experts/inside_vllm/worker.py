@@ -49,8 +49,15 @@ Report = dict[str, Any]
 class ExpertWorker(PlatformWorker):
     """Starts with the checkpoint of the expert that ``additional_config["resident"]`` names."""
 
-    copies = not current_platform.is_cpu()
-    """Whether images are copied to where the model computes, rather than pointed at where they are mapped."""
+    beside = not current_platform.is_cpu()
+    """Whether the device's memory is another than that which image files are mapped in."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether images are copied into the model's tensors, whose addresses CUDA graphs have captured.
+        Without graphs (``--enforce-eager``) the model looks its weights up at every call, so they are pointed
+        at."""
+        return self.beside and not self.model_config.enforce_eager
 
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
@@ -67,7 +74,7 @@ class ExpertWorker(PlatformWorker):
         elements = sum(tensor.parameters for tensor in self._family)
         held = elements * self.model_config.dtype.itemsize // self.parallel_config.tensor_parallel_size
         packed = held + bytes_packed_beside(model)
-        self._image_bytes = sum(weight.nbytes for weight in weights_of(model)) if self.copies else packed
+        self._image_bytes = sum(weight.nbytes for weight in weights_of(model)) if self.beside else packed
         self._timer = SwitchTime()
         self._pinned = PinnedFiles()
         if not current_platform.is_cpu():
@@ -123,7 +130,7 @@ class ExpertWorker(PlatformWorker):
             self._check_loadable(name)
             model, place = self.model_runner.get_model(), self._place(stamp, images)
             load = partial(self._loading, model, name, folder)
-            device = self.device if self.copies else None
+            device = self.device if self.beside else None
             self._arrival = Arrival(name, load, place, device, self._pinned)
         except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)

@@ -60,8 +60,9 @@ class FamilyDemand:
     @property
     def working_copy(self) -> int:
         """Bytes of the tensors that an interleaved engine computes with on a GPU, beside one image an expert:
-        addresses are captured in CUDA graphs. A family of one expert needs no second copy."""
-        return self.shard if self.mode == "interleaved" and self.experts > 1 else 0
+        addresses are captured in CUDA graphs. A family of one expert needs no second copy, nor one without
+        graphs."""
+        return self.shard if self.mode == "interleaved" and self.experts > 1 and not self._eager else 0
 
     def weights(self, resident: int) -> int:
         """Bytes of so many experts on each GPU."""
@@ -75,8 +76,11 @@ class FamilyDemand:
         return activation_bytes(self.model.architecture, self.ranks, tokens, sequences)
 
     def graphs(self, sequences: int) -> int:
-        eager = "--enforce-eager" in self.config.extra_args
-        return 0 if eager else graph_bytes(self.model.architecture, sequences)
+        return 0 if self._eager else graph_bytes(self.model.architecture, sequences)
+
+    @property
+    def _eager(self) -> bool:
+        return "--enforce-eager" in self.config.extra_args
 
     @property
     def context(self) -> int:

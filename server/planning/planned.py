@@ -102,14 +102,20 @@ def on_gpus(settings: Settings, gpus: Sequence[Gpu], *, place: bool = True) -> P
     node = plan(demands, gpus, device)
     if not node.fits:
         _refuse_or_warn(node, demands, gpus, device)
+    several = [
+        name for name, family in settings.families.items() if family.replicas != 1 and not family.devices
+    ]
+    if several and not place:
+        raise PlanImpossible(
+            f"{several[0]}: CUDA_VISIBLE_DEVICES names GPUs by no numbers, so that its replicas would share one: "
+            "give the family's devices"
+        )
     engines: dict[str, list[FamilyPlan]] = {}
     for engine in node.families:
         engines.setdefault(family_of(engine.name, settings.families), []).append(engine)
-    chosen = {
-        name: _of_plan(several, settings.families[name], node, place) for name, several in engines.items()
-    }
-    for name, several in engines.items():
-        _say(name, settings.families[name], chosen[name], several[0].notes)
+    chosen = {name: _of_plan(group, settings.families[name], node, place) for name, group in engines.items()}
+    for name, group in engines.items():
+        _say(name, settings.families[name], chosen[name], group[0].notes)
     return PlannedSettings(_with(settings, chosen), node)
 
 

@@ -1,4 +1,5 @@
-"""The CUDA way of images in real vLLM on CPU: read beside the model, kept in a file, copied into its tensors.
+"""The CUDA ways of images in real vLLM on CPU: read beside the model, kept in a file, uploaded as one block,
+then copied into the model's tensors or pointed at.
 
 vLLM's own digests of its weights say whether an expert that was loaded and activated is the one that vLLM
 reads when it starts with it.
@@ -23,11 +24,13 @@ TOKENS = 8
 Digests = Mapping[str, str]
 
 
-class CopyingEngine(InterleavedEngine):
+class UploadingEngine(InterleavedEngine):
+    worker = "UploadingWorker"
+
     def _command(self, config: FamilyConfig, expert: Expert, weights: Path) -> list[str]:
-        ours, copying = "experts.inside_vllm.worker.ExpertWorker", "tests.experts.engines.copying_worker"
+        ours, module = "experts.inside_vllm.worker.ExpertWorker", "tests.experts.engines.copying_worker"
         words = super()._command(config, expert, weights)
-        return [f"{copying}.CopyingWorker" if word == ours else word for word in words]
+        return [f"{module}.{self.worker}" if word == ours else word for word in words]
 
     async def digests(self) -> Digests:
         """Of the weights that the model computes with now."""
@@ -36,10 +39,16 @@ class CopyingEngine(InterleavedEngine):
         return {name: digest for name, digest in found.items() if digest is not None}
 
 
+class CopyingEngine(UploadingEngine):
+    worker = "CopyingWorker"
+
+
 @asynccontextmanager
-async def started(expert: Expert, logs: Path) -> AsyncIterator[CopyingEngine]:
+async def started(
+    expert: Expert, logs: Path, kind: type[UploadingEngine] = CopyingEngine
+) -> AsyncIterator[UploadingEngine]:
     sizes = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB", "max_num_seqs": 8}
-    engine = CopyingEngine("copying", FamilyConfig.model_validate(sizes), logs)
+    engine = kind("copying", FamilyConfig.model_validate(sizes), logs)
     try:
         await engine.start(expert, expert.folder)
         yield engine
@@ -54,7 +63,7 @@ def host() -> Iterator[HostStore]:
     host.close()
 
 
-async def test_a_copied_expert_has_the_weights_that_vllm_reads_and_says_what_vllm_says(
+async def test_an_uploaded_expert_has_the_weights_that_vllm_reads_and_says_what_vllm_says(
     store: Path, plain: PlainVllm, tmp_path: Path, host: HostStore
 ) -> None:
     general, math = (expert_at(name, store / name) for name in ("general", "math"))
@@ -63,17 +72,18 @@ async def test_a_copied_expert_has_the_weights_that_vllm_reads_and_says_what_vll
     }
     async with started(math, tmp_path) as engine:
         of_math = await engine.digests()
-    async with started(general, tmp_path) as engine:
-        of_general = await engine.digests()
-        assert len(of_general) > 100
-        differ = {name for name, digest in of_general.items() if digest != of_math[name]}
-        assert len(differ) > 60, "most matrices of a fine-tune are its own"
-        for images in (None, host.images("math"), host.images("math")):
-            await engine.load(math, math.folder, images)
-            for name, digests in (("math", of_math), ("general", of_general)):
-                said = await ask(engine, name, PROMPT, TOKENS)
-                assert said.tokens == wanted[name].tokens
-                assert said.noise(wanted[name]) < NOISE
-                assert await engine.digests() == digests
-            await engine.unload("math")
-        assert [file.name for file in host.images("math").iterdir()] == ["image-0"]
+    for kind in (CopyingEngine, UploadingEngine):
+        async with started(general, tmp_path, kind) as engine:
+            of_general = await engine.digests()
+            assert len(of_general) > 100
+            differ = {name for name, digest in of_general.items() if digest != of_math[name]}
+            assert len(differ) > 60, "most matrices of a fine-tune are its own"
+            for images in (None, host.images("math"), host.images("math")):
+                await engine.load(math, math.folder, images)
+                for name, digests in (("math", of_math), ("general", of_general)):
+                    said = await ask(engine, name, PROMPT, TOKENS)
+                    assert said.tokens == wanted[name].tokens
+                    assert said.noise(wanted[name]) < NOISE
+                    assert await engine.digests() == digests
+                await engine.unload("math")
+            assert [file.name for file in host.images("math").iterdir()] == ["image-0"]

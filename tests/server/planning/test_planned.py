@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from experts.errors import CheckpointUnreadable
 from experts.spec import CheckpointSource
@@ -150,6 +151,25 @@ def test_replicas_are_on_a_group_of_gpus_each_and_auto_on_as_many_as_there_are()
 def test_more_replicas_than_there_are_gpus_for_are_refused() -> None:
     with pytest.raises(PlanImpossible, match="f: 3 replicas of tensor_parallel_size 2 need 6 devices, and"):
         on_gpus(settings({"f": {"replicas": 3, "tensor_parallel_size": 2}}, a="f"), parse_gpus("4x80GB"))
+
+
+def test_replicas_without_devices_never_share_a_gpu_that_nobody_numbered() -> None:
+    given = settings({"f": {"replicas": 2}}, a="f")
+    with pytest.raises(PlanImpossible, match=r"f: CUDA_VISIBLE_DEVICES names GPUs by no numbers"):
+        on_gpus(given, parse_gpus("2x80GB"), place=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"replicas": 0}, "0 is neither auto nor a whole number from 1"),
+        ({"replicas": "many"}, "'many' is neither auto nor a whole number from 1"),
+        ({"replicas": 2, "devices": [0]}, "need 2 devices, and 1 are named"),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused(given: Mapping[str, object], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        settings({"f": given}, a="f")
 
 
 def test_a_reload_compares_replicas_as_they_were_written() -> None:
