@@ -21,7 +21,7 @@ from memory_tiers.tiers import TiersConfig
 
 log = logging.getLogger("coe.tiers")
 
-VERSION = 2
+VERSION = 3
 _FAMILY = TypeAdapter(Family)
 _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
 

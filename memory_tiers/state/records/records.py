@@ -86,7 +86,8 @@ class Records:
 
     def add(self, member: Member) -> ExpertRecord:
         """Adds an expert of a family that is there."""
-        engine, size, first = self.engines[member.family], member.weights_bytes, self._first(member.known_as)
+        engine, size = self.engines[member.family], member.weights_bytes
+        first = self.experts.get(member.known_as)
         expert = ExpertRecord(
             member.name,
             engine,
@@ -102,10 +103,6 @@ class Records:
         expert.replicas.append(expert)
         self.experts[member.name] = engine.members[member.name] = expert
         return expert
-
-    def _first(self, name: str) -> ExpertRecord | None:
-        """Finds the record of the expert ``name`` on its family's first engine, if it is there."""
-        return next((each for each in self.experts.values() if each.expert == name), None)
 
     def families(self) -> list[Family]:
         """Describes the engines as they were configured."""
