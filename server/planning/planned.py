@@ -102,13 +102,11 @@ def on_gpus(settings: Settings, gpus: Sequence[Gpu], *, place: bool = True) -> P
     node = plan(demands, gpus, device)
     if not node.fits:
         _refuse_or_warn(node, demands, gpus, device)
-    several = [
-        name for name, family in settings.families.items() if family.replicas != 1 and not family.devices
-    ]
-    if several and not place:
+    unplaced = [name for name, each in settings.families.items() if each.replicas != 1 and not each.devices]
+    if unplaced and not place:
         raise PlanImpossible(
-            f"{several[0]}: CUDA_VISIBLE_DEVICES names GPUs by no numbers, so that its replicas would share one: "
-            "give the family's devices"
+            f"{unplaced[0]}: CUDA_VISIBLE_DEVICES names GPUs by no numbers, so that its replicas would share "
+            "one: give the family's devices"
         )
     engines: dict[str, list[FamilyPlan]] = {}
     for engine in node.families:
