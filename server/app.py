@@ -18,6 +18,7 @@ import server.ollama.listing
 import server.openai.chat
 import server.openai.completions
 import server.openai.embeddings
+import server.openai.scoring
 import server.openai.tokenize
 import server.responses.responses
 import server.routes.admin
@@ -30,6 +31,7 @@ import server.routes.models
 import server.routes.monitoring
 import server.routes.stored_responses
 import server.routes.ui
+import server.routes.unserved
 import server.routes.usage
 import server.routes.views
 from memory_tiers.errors import TiersError
@@ -49,8 +51,10 @@ from server.routes.schemas import (
     OLLAMA_EMBED,
     OLLAMA_EMBEDDINGS,
     OLLAMA_GENERATE,
+    RERANK,
     RESPONSES,
     ROUTE,
+    SCORE,
     TOKENIZE,
 )
 from server.services import Services
@@ -105,6 +109,10 @@ def client_paths(version: str, *, operators: bool = True) -> FastAPI:
     post("/v1/messages", server.anthropic.messages.messages, **MESSAGES)
     post("/v1/messages/count_tokens", server.anthropic.messages.count_tokens, **COUNT_TOKENS)
     post("/v1/embeddings", server.openai.embeddings.embeddings, **EMBEDDINGS)
+    for path in ("/v1/rerank", "/v2/rerank"):
+        post(path, server.openai.scoring.rerank, **RERANK)
+    post("/v1/score", server.openai.scoring.score, **SCORE)
+    app.include_router(server.routes.unserved.router)
     post("/v1/responses", server.responses.responses.create_response, **RESPONSES)
     post("/tokenize", server.openai.tokenize.tokenize, **TOKENIZE)
     post("/detokenize", server.openai.tokenize.detokenize, **DETOKENIZE)

@@ -17,6 +17,10 @@ class RequestFields(BaseModel):
     messages: list[dict[str, Any]] | None = None
     prompt: str | list[Any] | None = None
     input: Input | None = None
+    query: str | None = None
+    queries: str | list[str] | None = None
+    documents: str | list[str] | None = None
+    top_n: int | None = Field(default=None, ge=0)
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(default=None, ge=1, le=DIMENSIONS)
     tokens: list[Annotated[int, Field(ge=0, le=1000)]] | None = None

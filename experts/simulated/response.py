@@ -10,14 +10,18 @@ from experts.engines.engine import Body
 from experts.errors import EngineLost, EngineUnavailable
 from experts.simulated.request_fields import refusal
 from experts.simulated.text import detokenize, text_of, tokenize
-from experts.simulated.vectors import embeddings, inputs
+from experts.simulated.vectors import embeddings, inputs, rerank, score
 from experts.spec import Task
 
 _GENERATING = {"/v1/chat/completions": "chat.completion", "/v1/completions": "text_completion"}
 """Path to the ``object`` of a whole answer."""
 _FINGERPRINT = "simulated"
 """``system_fingerprint``; vLLM gives it in a whole answer and in a stream's last event."""
-_EMBEDDING = "/v1/embeddings"
+_POOLING: Mapping[str, Callable[[str, Body], dict[str, Any]]] = {
+    "/v1/embeddings": embeddings,
+    "/rerank": rerank,
+    "/score": score,
+}
 Step = Callable[["SimulatedResponse", str], Awaitable[None]]
 """Computes one token with an expert. Raises EngineLost."""
 _ANSWERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {
@@ -61,8 +65,8 @@ class SimulatedResponse:
         self._streamed = self._object is not None and bool(body.get("stream"))
         self._text = text_of(expert, body)
         self._other = None if self._object else _ANSWERS.get(path)
-        self._embeds = task == "embed" and path == _EMBEDDING and self._refusal is None
-        if self._embeds:
+        self._pools = _POOLING.get(path) if task == "embed" and self._refusal is None else None
+        if self._pools is not None:
             self._head = {"id": f"embd-simulated-{number}", "created": int(time.time()), "model": expert}
             self._other = self._embeddings
         self.status = 400 if self._refusal else 200 if self._object or self._other else 404
@@ -113,12 +117,13 @@ class SimulatedResponse:
 
     @property
     def _steps(self) -> int:
-        if self._embeds:
+        if self._pools is not None:
             return len(inputs(self._body))
         return 0 if self._object is None else 1 if self._streamed else len(self._text.tokens)
 
     def _embeddings(self, body: Body) -> dict[str, Any]:
-        return {**self._head, **embeddings(self._expert, body)}
+        assert self._pools is not None
+        return {**self._head, **self._pools(self._expert, body)}
 
     @property
     def _chats(self) -> bool:

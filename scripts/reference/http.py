@@ -18,6 +18,7 @@ GROUPS = {
     "vLLM": ("/tokenize", "/detokenize"),
     "This gateway, for clients": ("/v1/coe/route", "/v1/coe/feedback", "/v1/coe/usage"),
     "This gateway, for operators": ("/v1/coe/", "/health", "/ready", "/metrics"),
+    "Jina and Cohere": ("/v1/rerank", "/v2/rerank", "/v1/score"),
     "OpenAI": ("/v1/",),
 }
 """Heading to how the paths below it begin; the first that fits counts."""

@@ -113,6 +113,22 @@ class MessageSent(_Asked):
     stream: bool | None = None
 
 
+class RerankSent(_Asked):
+    """Request for documents in the order of how near they are to a query. Any other field that vLLM knows is
+    taken too."""
+
+    query: str
+    documents: Annotated[list[str], Field(min_length=1)]
+    top_n: Annotated[int, Field(ge=0)] | None = None
+
+
+class ScoreSent(_Asked):
+    """Request for how alike texts are. Any other field that vLLM knows is taken too."""
+
+    queries: str | Annotated[list[str], Field(min_length=1)]
+    documents: str | Annotated[list[str], Field(min_length=1)]
+
+
 class OllamaError(BaseModel):
     """The body of a refusal or failure in Ollama's API."""
 
@@ -209,6 +225,8 @@ COMPLETIONS = _passing(CompletionSent, streams=True)
 RESPONSES = _passing(ResponseSent, streams=True)
 MESSAGES = _passing(MessageSent, _ANTHROPIC, streams=True)
 COUNT_TOKENS = _passing(TokensCounted, _ANTHROPIC)
+RERANK = _passing(RerankSent)
+SCORE = _passing(ScoreSent)
 OLLAMA_CHAT = _passing(OllamaChatSent, OLLAMA_ERRORS, lines=True)
 OLLAMA_GENERATE = _passing(OllamaGenerateSent, OLLAMA_ERRORS, lines=True)
 OLLAMA_EMBED = _passing(OllamaEmbedSent, OLLAMA_ERRORS)

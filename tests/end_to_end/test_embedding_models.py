@@ -5,6 +5,7 @@ They are the embedded base and a fine-tune of it, served as models are that embe
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -94,3 +95,17 @@ def test_what_vllm_refuses_is_refused_in_openais_words(gateway: GatewayProcess) 
         assert caught.value.code == "context_length_exceeded"
         with pytest.raises(openai.BadRequestError, match="law is an embedding model and generates no text"):
             client.chat.completions.create(model="law", messages=[{"role": "user", "content": "hello"}])
+
+
+def test_documents_are_ordered_by_the_cosine_of_their_vectors(gateway: GatewayProcess) -> None:
+    with gateway.client() as client:
+        query, other, _ = embedded(client, "general")
+    body = {"model": "general", "query": TEXTS[0], "documents": [TEXTS[1], TEXTS[0]]}
+    answer = httpx.post(f"{gateway.url}/v1/rerank", json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == "general"
+    first, second = answer.json()["results"]
+    assert (first["index"], second["index"]) == (1, 0)
+    cosine = float(query @ other / np.linalg.norm(query) / np.linalg.norm(other))
+    assert first["relevance_score"] == pytest.approx(1.0, abs=1e-3)
+    assert second["relevance_score"] == pytest.approx(cosine, abs=1e-3)

@@ -238,3 +238,44 @@ async def test_one_in_a_process_of_its_own_answers_alike(with_models: Settings, 
             answer = await gateway.http.post(URL, json={"model": "bge", "input": TEXTS})
             answers.append(json.loads(answer.content)["data"])
     assert answers[0] == answers[1]
+
+
+async def test_texts_are_ordered_and_scored_by_an_embedding_model(
+    with_models: Settings, serving: Serving
+) -> None:
+    aliased = with_models.model_copy(update={"aliases": {"rerank-*": "e5"}})
+    texts = ["one", "two", "three"]
+    async with serving(aliased) as gateway:
+
+        async def asked(path: str, **body: Any) -> httpx.Response:
+            return await gateway.http.post(path, json=body)
+
+        ranked = await asked("/v2/rerank", model="rerank-v3.5", query="two", documents=texts, top_n=2)
+        assert ranked.status_code == 200, ranked.text
+        assert (ranked.json()["model"], ranked.headers["x-coe-expert"]) == ("rerank-v3.5", "e5")
+        first, second = ranked.json()["results"]
+        assert (first["index"], first["document"]) == (1, {"text": "two"})
+        assert first["relevance_score"] == pytest.approx(1.0)
+        assert second["relevance_score"] < 0.9
+        scored = await asked("/v1/score", model="e5", queries="two", documents=texts)
+        scores = [each["score"] for each in scored.json()["data"]]
+        assert scores.index(max(scores)) == 1
+        for model, says in {"coe": "composition", "law": "gives no embeddings"}.items():
+            refused = await asked("/v1/rerank", model=model, query="two", documents=texts)
+            assert refused.json()["error"]["code"] == "unsupported_capability"
+            assert says in refused.json()["error"]["message"]
+        many = await asked("/v1/rerank", model="e5", query="a", documents=["b"] * 3000)
+        assert many.json()["error"]["param"] == "documents"
+
+
+async def test_what_no_expert_does_is_refused_with_what_there_is(
+    settings: Settings, serving: Serving
+) -> None:
+    async with serving(settings) as gateway, client(gateway.url) as openai_client:
+        with pytest.raises(openai.BadRequestError, match="No speech is made") as audio:
+            await openai_client.audio.speech.create(model="tts-1", voice="alloy", input="hello")
+        with pytest.raises(openai.BadRequestError, match="No speech is made"):
+            await openai_client.audio.transcriptions.create(model="whisper-1", file=("a.wav", b"RIFF"))
+        with pytest.raises(openai.BadRequestError, match="No pictures are made"):
+            await openai_client.images.generate(model="dall-e-3", prompt="a cat")
+        assert audio.value.code == "unsupported_capability"
