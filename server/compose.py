@@ -107,6 +107,7 @@ async def _started(
     with contextlib.closing(Workers()) as workers, contextlib.closing(Nurseries()) as nurseries:
         engine_of = engine_of or functools.partial(engine_by_mode, nurseries=nurseries)
         catalog = Catalog.read(settings, metrics.decided, workers)
+        metrics.expect(catalog.routing.expected)
         changes = ResidencyChanges()
         observe = functools.partial(_observe, (metrics.observe, observer.observe, changes.observe))
         tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())

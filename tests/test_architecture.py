@@ -99,7 +99,7 @@ SERVER = {
     | {"storage", "validation"},
     "cli.cluster": {"cli", "cli.tiers", "operator_api"},
     "cli.tiers": {"cli", "config", "operator_api"},
-    "cli.router": {"cli", "cli.tiers", "config", "planning"},
+    "cli.router": {"cli", "cli.tiers", "config", "feedback", "planning"},
     "cli.setup": {"cli", "config", "doctor", "operator_api", "proposal"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
     "cli.main": {

@@ -10,6 +10,7 @@ from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
 from router.composition import Arm, RoutedBy
 from router.decision import Decision
+from router.mapping.traffic_shares import Drift
 from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
 from server.metrics.histogram import Histogram
@@ -48,6 +49,13 @@ class Metrics:
             ["composition", "category", "expert", "uncertain", "by"],
             registry=registry,
         )
+        self._drift = Gauge(
+            "coe_route_drift",
+            "Part of the last 1,000 decisions that are of other categories than in training, from 0 to 1",
+            ["composition"],
+            registry=registry,
+        )
+        self._drifts: dict[str, Drift] = {}
         self._trials = Counter(
             "coe_route_trials",
             "Decisions at which the canary's map names another expert, by the map that was followed",
@@ -91,8 +99,19 @@ class Metrics:
         uncertain = str(decision.uncertain).lower()
         self._decisions.labels(composition, decision.category, decision.expert, uncertain, by).inc()
         self._route_seconds.observe(decision.seconds, composition)
+        if composition in self._drifts:
+            self._drifts[composition].add(decision.category)
         if arm:
             self._trials.labels(composition, arm).inc()
+
+    def expect(self, shares: Mapping[str, Mapping[str, float]]) -> None:
+        """Takes each composition's shares of categories, from which traffic may drift. Those whose shares
+        stay go on counting."""
+        before = self._drifts
+        self._drifts = {
+            name: before[name] if name in before and before[name].expected == each else Drift(each)
+            for name, each in shares.items()
+        }
 
     def observe(self, observation: Observation) -> None:
         """Counts an event of the tier manager."""
@@ -109,6 +128,10 @@ class Metrics:
         expert to whether its breaker is open. ``disks``: free share of the disk of each folder."""
         self._snapshot.take(tiers, statistics)
         self._for_pickers.take(tiers, statistics)
+        self._drift.clear()
+        for name, drift in self._drifts.items():
+            if (value := drift.value) is not None:
+                self._drift.labels(name).set(value)
         self._breaker_open.clear()
         for expert, is_open in breakers.items():
             self._breaker_open.labels(expert).set(is_open)

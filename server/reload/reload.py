@@ -107,3 +107,4 @@ class Reload:
             host=wanted.host,
         )
         self._services.catalog = coming.catalog
+        self._services.metrics.expect(coming.catalog.routing.expected)

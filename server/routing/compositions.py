@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from router.composition import Composition
 from router.errors import MappingError
+from router.mapping.traffic_shares import label_shares
 from router.parameters import billions
 from server.errors import BadRequest
 from server.routing.solving_queue import SolvingQueue
@@ -58,6 +59,16 @@ class Compositions:
             for composition in self._compositions.values()
             for category in composition.router.categories
         )
+
+    @property
+    def expected(self) -> dict[str, dict[str, float]]:
+        """Shares of categories in training, of the compositions whose router has scores."""
+        artifacts = {name: each.router.artifact for name, each in self._compositions.items()}
+        return {
+            name: label_shares(artifact.scores, artifact.finer)
+            for name, artifact in artifacts.items()
+            if artifact.scores is not None
+        }
 
     @property
     def dimensions(self) -> dict[str, int]:

@@ -112,6 +112,11 @@ class Routing:
         return self._compositions.chosen_by(composition)
 
     @property
+    def expected(self) -> dict[str, dict[str, float]]:
+        """Each composition's shares of categories in training, of those whose router has scores."""
+        return self._compositions.expected
+
+    @property
     def categories(self) -> frozenset[str]:
         """Categories of all compositions."""
         return self._compositions.categories

@@ -29,6 +29,12 @@ def add_to(router: Parent) -> None:
         default=[],
         help="the expert of a category, in this map and all that are solved from it; repeatable",
     )
+    mapped.add_argument(
+        "--feedback",
+        type=Path,
+        metavar="FILE",
+        help="weigh the categories as in the decisions that a gateway kept there, graded or not",
+    )
     memory.add_to(mapped)
     mapped.add_argument("--json", type=Path, metavar="FILE", help="write the simulated maps there as JSON")
     mapped.add_argument("--out", type=Path, required=True, help="folder of the artifact with that map")
@@ -57,6 +63,8 @@ def map_experts(options: argparse.Namespace) -> int:
     check_folder("--out", options.out)
     check_file("--json", options.json)
     artifact = Artifact.read(options.artifact)
+    if options.feedback is not None:
+        artifact = _as_in_traffic(options.feedback, artifact, table_of(options.artifact, artifact))
     table = table_of(options.artifact, artifact)
     artifact = replace(artifact, fixed={**artifact.fixed, **_fixed(options.fix)})
     if memory.is_asked(options):
@@ -68,6 +76,26 @@ def map_experts(options: argparse.Namespace) -> int:
     print(f"wrote {options.out}")
     print("\n".join(said(solution)))
     return 0
+
+
+def _as_in_traffic(file: Path, artifact: Any, table: Any) -> Any:
+    """Returns the artifact with the shares of kept decisions, and says how far these are from training's.
+    Raises NotKept."""
+    from router.mapping.traffic_shares import label_shares, with_shares
+    from server.feedback.store import FeedbackStore
+
+    store = FeedbackStore.open(file, create=False)
+    try:
+        rows = [each.cluster for each in store.kept()]
+    finally:
+        store.close()
+    known = [row for row in rows if row in set(table.categories)]
+    made = replace(artifact, scores=with_shares(table, known))
+    before, after = label_shares(table, artifact.finer), label_shares(made.scores, artifact.finer)
+    moved = sum(abs(after[label] - before[label]) for label in before) / 2
+    print(f"traffic            {len(known):,} of {len(rows):,} decisions are at rows of the scores")
+    print(f"moved shares       {moved:.1%}")
+    return made
 
 
 def _in_memory(options: argparse.Namespace, artifact: Any) -> "Solution":

@@ -160,3 +160,30 @@ def test_the_command_compares_and_promotes_what_is_tried(
     assert Artifact.read(serves).mapping["math"] == "law"
     assert main([*command, "--composition", "nope"]) == 1
     assert "no composition 'nope'" in capsys.readouterr().err
+
+
+def test_a_map_is_solved_with_the_shares_of_kept_decisions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FeedbackStore.open(tmp_path / "feedback.sqlite", create=True)
+    for number in range(900):
+        key, row = FeedbackKey(str(number), b"me"), "math" if number else "nothing of the kind"
+        store.write([Decided(key, 1.0, "coe", row, row, 0.9, False, "math", "?")], text=False)
+    store.close()
+    command = ["router", "map", "--artifact", str(EMBEDDED), "--feedback", str(tmp_path / "feedback.sqlite")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "899 of 900 decisions are at rows of the scores" in said
+    scores = Artifact.read(tmp_path / "out").scores
+    assert scores is not None
+    assert scores.share_of()["math"] > 0.7
+    assert main([*command[:-1], str(tmp_path / "none.sqlite"), "--out", str(tmp_path / "out")]) == 1
+
+
+async def test_the_drift_of_live_traffic_is_a_metric(serving: Serving, settings: Settings) -> None:
+    async with serving(settings) as gateway:
+        decision = compositions_of(settings)["coe"].router.decide(MATHS)
+        assert "coe_route_drift{" not in (await gateway.http.get("/metrics")).text
+        for _ in range(300):
+            gateway.services.metrics.decided("coe", decision, "map")
+        assert 'coe_route_drift{composition="coe"} 0.9' in (await gateway.http.get("/metrics")).text
