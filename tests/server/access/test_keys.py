@@ -327,9 +327,10 @@ async def test_operators_have_a_listener_of_their_own(serving: Serving, settings
                     assert (await operators.get(path, headers=ADMIN)).status_code == 200
                 assert (await operators.get("/health")).status_code == 200
                 assert (await operators.get("/v1/coe/tiers", headers=MINE)).status_code == 401
-                assert (
-                    await operators.post("/v1/chat/completions", json=chat(), headers=MINE)
-                ).status_code == 404
+                for headers, status in ((MINE, 200), (ADMIN, 401), ({}, 401)):  # for the page's playground
+                    chatted = await operators.post("/v1/chat/completions", json=chat(), headers=headers)
+                    assert chatted.status_code == status
+                assert (await operators.post("/v1/messages", json=chat(), headers=MINE)).status_code == 404
                 usage = await operators.get("/v1/coe/usage", headers=ADMIN)
                 assert [row["key"] for row in usage.json()["rows"]] == ["me"]
                 assert (await operators.get("/v1/coe/usage", headers=MINE)).status_code == 401
