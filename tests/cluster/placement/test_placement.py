@@ -170,3 +170,20 @@ def test_the_last_copy_is_never_told_to_leave(nodes: int) -> None:
             told += script.says(action.node)
     told += script.feed(TimePassed(1000.0))
     assert len([action for action in told if isinstance(action, Unwant)]) == nodes - 1
+
+
+@pytest.mark.parametrize("how", ["lost", "evicted", "drained"])
+def test_a_copy_that_was_told_to_leave_stays_when_the_other_is_gone_before_it_has_left(how: str) -> None:
+    script = Script(PlacementRules(copies=1, calm_s=0))
+    told = [*script.says("a", law="host"), *script.says("b", law="host"), *script.feed(TimePassed(1.0))]
+    (leaves,) = [action for action in told if isinstance(action, Unwant)]
+    stays = {"a": "b", "b": "a"}[leaves.node]
+    again = Want(leaves.node, "law", "host", None)
+    if how == "lost":
+        assert script.feed(NodeLost(stays, 2.0)) == [again]
+    elif how == "evicted":
+        script.now = 2.0
+        assert script.says(stays) == [again]
+    else:
+        actions = script.feed(DrainBegun(stays, 2.0))
+        assert actions == [again, Drained(stays)], "the copy that stays after all is enough"
