@@ -60,7 +60,8 @@ def _line(action: argparse.Action) -> str:
     default = _default(action)
     if default and default not in (action.help or ""):
         notes.append(f"default: {default}")
-    return f"- `{_spelled(action)}`: {'; '.join(note for note in notes if note)}"
+    short = "".join(f"`{option}`, " for option in action.option_strings[:-1])
+    return f"- {short}`{_spelled(action)}`: {'; '.join(note for note in notes if note)}"
 
 
 def _spelled(action: argparse.Action) -> str:
@@ -68,14 +69,14 @@ def _spelled(action: argparse.Action) -> str:
     shown = value if isinstance(value, str) else " ".join(value)
     match action.nargs:
         case 0:
-            return action.option_strings[0]
+            return action.option_strings[-1]
         case "+":
             shown = f"{shown} ..."
         case "*":
             shown = f"[{shown} ...]"
         case _:
             pass
-    return " ".join([*action.option_strings[:1], shown])
+    return " ".join([*action.option_strings[-1:], shown])
 
 
 def _default(action: argparse.Action) -> str:

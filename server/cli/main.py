@@ -16,6 +16,7 @@ from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
+from server.cli.live import explain, logs, top
 from server.cli.router import add_category, evaluate, expert_changes, judge, mapping, predict, traffic, train
 from server.cli.setup import chat, completion, doctor, init, service
 from server.cli.tiers import simulate, verbs
@@ -51,16 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the parser of every verb and option of the command."""
-    top = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="coe", description="Many expert LLMs behind one OpenAI-compatible endpoint."
     )
-    verb = top.add_subparsers(required=True, metavar="VERB")
+    verb = made.add_subparsers(required=True, metavar="VERB")
 
     init.add_to(verb)
     doctor.add_to(verb)
     serve.add_to(verb)
     chat.add_to(verb)
     verbs.add_reload_to(verb)
+    for room in (top, logs, explain):
+        room.add_to(verb)
     plan.add_to(verb)
     route.add_to(verb)
     experts.add_to(verb)
@@ -80,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     bench = _group(verb, "bench", "measure (needs a source checkout)")
     for room in (switch, policies, engine, decisions, gateway, routers, public_routing):
         room.add_to(bench)
-    return top
+    return made
 
 
 def _group(parent: Parent, name: str, help_text: str) -> Parent:

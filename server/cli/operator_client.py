@@ -78,6 +78,10 @@ class OperatorClient:
         """Has the gateway read its own configuration file again."""
         return self._ask("POST", "/v1/coe/reload", _RELOADED, patience_s=RELOAD_PATIENCE_S)
 
+    def ask(self, path: str, answer: TypeAdapter[Model]) -> Model:
+        """Gets what is at a path of the operators'."""
+        return self._ask("GET", path, answer)
+
     def _ask(
         self,
         method: str,

@@ -35,11 +35,11 @@ def _tiers(snapshot: Snapshot) -> Table:
     shown = table("tier", *sizes, "", numbers=sizes, wrapped="")
     for tier in snapshot.tiers:
         of = "unlimited" if tier.capacity_bytes is None else size(tier.capacity_bytes)
-        shown.add_row(tier.tier, size(tier.used_bytes), size(tier.reserved_bytes), of, _fill(tier))
+        shown.add_row(tier.tier, size(tier.used_bytes), size(tier.reserved_bytes), of, fill(tier))
     return shown
 
 
-def _fill(tier: TierStatus) -> ProgressBar | str:
+def fill(tier: TierStatus) -> ProgressBar | str:
     if not tier.capacity_bytes:
         return ""
     return ProgressBar(tier.capacity_bytes, min(tier.used_bytes, tier.capacity_bytes), width=BAR)

@@ -397,7 +397,8 @@ async def test_the_engines_kv_cache_and_the_disks_are_scraped(serving: Serving, 
     async with serving(simulated(settings, tokens_per_s=5, kv_tokens=130)) as gateway:
         body = chat(model="general", stream=True)
         async with gateway.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-            await anext(answer.aiter_bytes())
+            chunks = answer.aiter_bytes()
+            await anext(chunks)
             seen = await scraped(gateway)
         await until(lambda: gateway.engine.running == 0)
         after = await scraped(gateway)
