@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 
 from experts.spec import Strict
 
+SHORTEST = 16
+"""Fewest characters of a secret."""
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>\d{1,5})")
 
 
@@ -46,7 +48,7 @@ class ClusterConfig(Strict):
     """Address to listen on for other nodes."""
     port: int = Field(default=8100, ge=0, le=65535)
     """Port to listen on for other nodes; 0 takes a free one."""
-    secret: SecretStr = Field(min_length=16)
+    secret: SecretStr
     """Secret that all nodes share, at least 16 characters, as ``openssl rand -hex 32`` makes it. Whoever has
     it may give orders to nodes, and read what they send each other."""
     peers: tuple[str, ...] = ()
@@ -55,6 +57,13 @@ class ClusterConfig(Strict):
     tls: bool | None = None
     """Whether nodes speak TLS to each other, with a certificate that they derive from ``secret``. Absent
     means wherever an address is not one of this machine alone."""
+
+    @field_validator("secret")
+    @classmethod
+    def _is_long(cls, secret: SecretStr) -> SecretStr:
+        if len(secret.get_secret_value()) < SHORTEST:
+            raise ValueError(f"has fewer than {SHORTEST} characters; make one with: openssl rand -hex 32")
+        return secret
 
     @field_validator("peers")
     @classmethod

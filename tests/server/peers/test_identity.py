@@ -60,6 +60,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ClusterConfig(secret="0123456789abcdef", peers=(text,))  # type: ignore[arg-type]
 
 
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than 16 characters; make one with: openssl rand -hex 32"):
+        ClusterConfig(secret="short")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("address", "tls", "encrypted"),
     [
