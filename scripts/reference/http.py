@@ -9,7 +9,8 @@ from server.app import client_paths
 HEAD = """# HTTP
 
 `GET /openapi.json` of a running gateway has the same as an OpenAPI document; its [page](../guides/page.md)
-shows it under API. Fields that the gateway does not read go to the engine as they are. [Requests](../guides/requests.md) explains the headers, [Errors](errors.md) the refusals.
+shows it under API. Fields that the gateway does not read go to the engine as they are.
+[Requests](../guides/requests.md) explains the headers, [Errors](errors.md) the refusals.
 """
 
 GROUPS = {
