@@ -1,0 +1,1 @@
+"""Runs tools that people use against a gateway, each installed anew in a folder of its own."""
