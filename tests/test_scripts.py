@@ -2,7 +2,12 @@
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,5 +24,33 @@ def test_the_tests_end_with_a_line_that_names_the_step_that_failed() -> None:
 def test_the_image_runs_as_a_user_without_rights() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
-    assert users == ["10001:10001"]
+    assert users == ["10001:10001", "10001:10001"], "one in each stage"
     assert lines.index(f"USER {users[-1]}") < lines.index('ENTRYPOINT ["scripts/serve", "--host", "0.0.0.0"]')
+
+
+def test_the_image_is_built_of_every_package_that_ships() -> None:
+    taken = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel["only-include"]) <= taken
+
+
+@pytest.mark.parametrize("build", ["cpu", "cuda"])
+def test_the_lock_has_exact_versions_of_all_that_is_asked_for_and_no_host(build: str) -> None:
+    lines = (ROOT / "scripts" / f"lock.{build}.txt").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert all(len(each.specifier) == 1 and str(each.specifier).startswith("==") for each in locked)
+    assert not any("://" in line or line.startswith("-") for line in lines)
+    versions: dict[str, list[str]] = {}
+    for each in locked:
+        name, (pinned,) = canonicalize_name(each.name), tuple(each.specifier)
+        versions.setdefault(name, []).append(pinned.version)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(text) for text in (*project["dependencies"], *extras[build], *extras["dev"])]
+    missing = [
+        str(each)
+        for each in wanted
+        if each.name != project["name"]
+        and not any(each.specifier.contains(v) for v in versions.get(canonicalize_name(each.name), []))
+    ]
+    assert missing == [], "scripts/lock writes them anew"
