@@ -39,6 +39,7 @@ from server.responses.responses import Responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
 from server.services import Services
+from server.tracing.traces import Traces, tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,10 @@ async def running(
     with observing(settings.observation) as observer:
         async with (
             accounting(settings.accounts.file, settings.accounts.keep_days) as accounts,
+            tracing(settings.observation) as traces,
             recording(settings.feedback, metrics.feedback) as feedback,
             storing_responses(settings.responses) as responses,
-            _started(found, metrics, observer, feedback, accounts, engine_of, host_store) as services,
+            _started(found, metrics, observer, traces, feedback, accounts, engine_of, host_store) as services,
             sampling(services),
         ):
             responses_endpoint = Responses(responses, services)
@@ -98,6 +100,7 @@ async def _started(
     found: PlannedSettings,
     metrics: Metrics,
     observer: Observer,
+    traces: Traces | None,
     feedback: Feedback | None,
     accounts: Accounts,
     engine_of: EngineFactory | None,
@@ -109,7 +112,10 @@ async def _started(
         catalog = Catalog.read(settings, metrics.decided, workers)
         metrics.expect(catalog.routing.expected)
         changes = ResidencyChanges()
-        observe = functools.partial(_observe, (metrics.observe, observer.observe, changes.observe))
+        observers = [metrics.observe, observer.observe, changes.observe]
+        if traces is not None:
+            observers.append(traces.observe)
+        observe = functools.partial(_observe, observers)
         tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())
         await tiers.start()
         try:
@@ -122,6 +128,7 @@ async def _started(
                 breakers=Breakers(settings.server.breaker_failures, settings.server.breaker_cool_down_s),
                 feedback=feedback,
                 observer=observer,
+                traces=traces,
                 accounts=accounts,
                 admissions=Admissions(accounts),
                 residency=changes,

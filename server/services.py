@@ -28,6 +28,7 @@ from server.routing.compositions import Named
 from server.routing.explanation import Explanation
 from server.routing.routing import Routed
 from server.routing.thread_pools import Workers
+from server.tracing.traces import Traces
 
 log = logging.getLogger("coe.services")
 
@@ -35,8 +36,8 @@ log = logging.getLogger("coe.services")
 @dataclass(slots=True)
 class Services:
     """Services of every request. Made by ``server.compose.running``. A reload replaces ``catalog``, and
-    nothing else is ever replaced. ``peers``: the other nodes, None where there are none. ``feedback``: None
-    if it is off. ``draining``: a shutdown has begun."""
+    nothing else is ever replaced. ``peers``: the other nodes, None where there are none. ``feedback`` and
+    ``traces``: None if they are off. ``draining``: a shutdown has begun."""
 
     catalog: Catalog
     tiers: TierManager
@@ -46,6 +47,7 @@ class Services:
     breakers: Breakers
     feedback: Feedback | None
     observer: Observer
+    traces: Traces | None
     accounts: Accounts
     admissions: Admissions
     residency: ResidencyChanges

@@ -58,10 +58,12 @@ SERVER = {
         "peers",
         "resilience",
         "routing",
+        "tracing",
     },
+    "tracing": {"config", "observation"},
     "live": {"config", "observation", "routing", "services", "transport"},
     "exchange": {"access", "config", "error_table", "errors", "feedback", "log_fields", "model_request"}
-    | {"observation", "peers", "resilience", "routing", "services", "transport"},
+    | {"observation", "peers", "resilience", "routing", "services", "tracing", "transport"},
     "node": {"config", "error_table", "errors", "exchange", "peers", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "exchange", "services", "transport"} | SPOKEN,
@@ -81,6 +83,7 @@ SERVER = {
     | {"responses.kept", "responses.wire", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {
+        "tracing",
         "observation",
         "openai",
         "peers",

@@ -16,6 +16,7 @@ from experts.spec import Expert
 EngineState = Literal["stopped", "starting", "ready", "dead"]
 Body = Mapping[str, Any]
 """A JSON object on its way to vLLM; the gateway owns a few fields and passes the others through."""
+NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,16 @@ class Engine(Protocol):
         """Frees the device memory of a resident expert that no request uses. Unknown names are ignored."""
         ...
 
-    async def request(self, expert: str, path: str, body: Body) -> EngineResponse:
+    async def request(
+        self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
+    ) -> EngineResponse:
         """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``), computed with ``expert``.
 
         The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
         internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
-        Raises EngineUnavailable when no answer came (the client can have seen nothing) and
-        ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is a response with its
-        status. Cancelling the caller cancels the work in the engine.
+        ``headers`` of its trace go along. Raises EngineUnavailable when no answer came (the client can have
+        seen nothing) and ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is a
+        response with its status. Cancelling the caller cancels the work in the engine.
         """
         ...
 

@@ -8,10 +8,11 @@ import asyncio
 import socket as sockets
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experts.engines.engine import NO_HEADERS
 from experts.engines.http_connection import ConnectionEnded, HttpConnection
 
 KEPT_S = 3.0
@@ -69,18 +70,27 @@ class HttpClient:
         self._closed = False
 
     async def request(
-        self, method: str, path: str, body: bytes | None = None, *, again: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        again: bool = False,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> HttpResponse:
         """Sends a request, and returns the response once its headers are here. Raises ConnectionEnded.
 
         ``again``: the request may go over a connection that has served before, and once more over a new one
         if that ends without a byte of a response: then the server had closed it just then, or has died, which
         the second try finds out. A request that must not be done twice has a connection of its own.
+        ``headers``: more of them, of values without line ends.
         """
         content = b"" if body is None else body
         head = f"{method} {path} HTTP/1.1\r\nhost: engine\r\n{self._headers}"
         if body is not None:
             head += f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+        for name, value in headers.items():
+            head += f"{name}: {value}\r\n"
         asked = f"{head}\r\n".encode("latin-1") + content
         kept = self._kept() if again else None
         if kept is not None:

@@ -2,10 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from experts.engines.engine import Body, EngineState, EngineStatistics, Loaded
+from experts.engines.engine import NO_HEADERS, Body, EngineState, EngineStatistics, Loaded
 from experts.errors import EngineLost, EngineStartFailed, EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.simulated.response import SimulatedResponse
 from experts.spec import Expert, SimulationConfig, Task
@@ -121,7 +121,9 @@ class SimulatedEngine:
         if self._active == name:
             self._active = None
 
-    async def request(self, expert: str, path: str, body: Body) -> SimulatedResponse:
+    async def request(
+        self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
+    ) -> SimulatedResponse:
         self._expect_ready()
         if expert not in self._resident:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from experts.engines.engine import Body, EngineStatistics, Loaded
+from experts.engines.engine import NO_HEADERS, Body, EngineStatistics, Loaded
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, DeviceFull, ExpertNotResident, LoadFailed
 from experts.spec import Expert
@@ -40,12 +40,14 @@ class VllmEngine(ServerLife):
     async def unload(self, name: str) -> None:
         self._resident.pop(name, None)
 
-    def request(self, expert: str, path: str, body: Body) -> Coroutine[Any, Any, VllmResponse]:
+    def request(
+        self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Coroutine[Any, Any, VllmResponse]:
         server = self.server
         resident = self._resident.get(expert)
         if resident is None:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
-        return server.ask(expert, path, self._addressed(expert, resident, body))
+        return server.ask(expert, path, self._addressed(expert, resident, body), headers)
 
     async def alive(self) -> bool:
         if self._state != "ready":

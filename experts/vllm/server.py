@@ -61,11 +61,13 @@ class VllmServer:
         except EngineUnavailable:
             return False
 
-    async def ask(self, expert: str, path: str, body: Mapping[str, Any]) -> VllmResponse:
+    async def ask(
+        self, expert: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> VllmResponse:
         """Posts ``body``, and returns the response once its first bytes are there, with ``expert`` in the
         place of the body's ``model``."""
         try:
-            response = await self._http.request("POST", path, orjson.dumps(body), again=True)
+            response = await self._http.request("POST", path, orjson.dumps(body), again=True, headers=headers)
         except ConnectionEnded as error:
             raise self._unavailable(path, error) from error
         return await VllmResponse.begin(

@@ -12,6 +12,9 @@ class ObservationConfig(Strict):
     """Requests that have ended whose stories are kept: the latest."""
     log_lines: int = Field(default=5000, ge=100, le=100_000)
     """Lines of the gateway's log that are kept: the latest."""
+    opentelemetry: bool = False
+    """Whether requests and moves are sent as OpenTelemetry's spans, with GenAI metrics; where to and how
+    many, its own OTEL_* variables say (docs/guides/monitoring.md). Needs the extra ``otel``."""
     prompts: bool = False
     """Whether a request's story has the beginning of what its client asked. Otherwise no text of a client is
     kept or shown."""

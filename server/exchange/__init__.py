@@ -1,5 +1,5 @@
 """The path of one request, however it comes: admit, route, lease, stream, release.
 
 May import access, config, error_table, errors, feedback, log_fields, model_request, observation, peers,
-resilience, routing, services and transport.
+resilience, routing, services, tracing and transport.
 """

@@ -1,7 +1,9 @@
 """The one account of a request: settled with its key, counted, recorded for feedback, and logged."""
 
 import logging
+from collections.abc import Mapping
 
+from experts.engines.engine import NO_HEADERS
 from memory_tiers.lease import Lease
 from server.access.admission import Admission
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
@@ -13,6 +15,7 @@ from server.log_fields import with_fields
 from server.model_request import ModelRequest
 from server.routing.routing import Route
 from server.services import Services
+from server.tracing.traces import RequestTrace
 
 log = logging.getLogger("coe.requests")
 
@@ -30,6 +33,7 @@ class Account:
         "admission",
         "story",
         "tokens",
+        "trace",
     )
 
     def __init__(self, services: Services, request_id: str, path: str, peer: str) -> None:
@@ -37,6 +41,7 @@ class Account:
         none."""
         self._services = services
         self._recorded: Recorded | None = None
+        self.trace: RequestTrace | None = None
         self.admission: Admission | None = None  # until its key is known
         self.tokens = TokenCounter()
         self.story = services.observer.stories.begin(request_id, path, peer, self.tokens)
@@ -54,10 +59,16 @@ class Account:
         """Returns the seconds since the request came."""
         return self._services.observer.clock() - self.story.started
 
-    def known(self, admission: Admission) -> None:
-        """Notes whose request it is."""
+    def known(self, admission: Admission, headers: Mapping[str, str]) -> None:
+        """Notes whose request it is. ``headers``: those that may name the trace that it is part of."""
         self.admission = admission
         self.story.key = admission.key.name
+        if self._services.traces is not None:
+            self.trace = self._services.traces.begin(self.story, headers)
+
+    def trace_headers(self) -> Mapping[str, str]:
+        """Returns the headers that name the request's trace to an engine."""
+        return NO_HEADERS if self.trace is None else self.trace.headers()
 
     def read(self, request: ModelRequest) -> None:
         """Notes what is asked, which is to be routed next."""
@@ -107,6 +118,7 @@ class Account:
         other.story.model, other.story.key, other.story.prompt = story.model, story.key, story.prompt
         other.story.stream, other.story.trace_id = story.stream, story.trace_id
         other.admission, self.admission = self.admission, None
+        other.trace, self.trace = self.trace, None
         return other
 
     def put_off(self) -> None:
@@ -117,6 +129,8 @@ class Account:
         """Settles the request. ``stayed``: whether the client was there to the end."""
         outcome, seconds, story = str(status) if stayed else "client_left", self.seconds, self.story
         self._services.observer.stories.end(story, outcome)
+        if self.trace is not None:
+            self.trace.end(story, self._services.observer)
         if self.admission is not None:
             self.admission.settle(story.expert, self.tokens.spent, failed=status >= 400)
         self._services.metrics.request_done(story.expert, outcome, seconds)

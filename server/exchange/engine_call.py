@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,13 +24,15 @@ client."""
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
     """A request to an engine in the name of ``expert``: ``body`` at ``path``. ``keep_s``: asked for in the
-    place of the expert's ``ttl_s``; ``waited_s``: how long it waited for its lease, once it has that."""
+    place of the expert's ``ttl_s``; ``waited_s``: how long it waited for its lease, once it has that;
+    ``headers``: of its trace."""
 
     expert: Expert
     path: str
     body: Mapping[str, Any]
     keep_s: float | None = None
     waited_s: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ async def open_answer(
 async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
     """Opens an answer. Releases the lease if it raises."""
     try:
-        answer = await lease.engine.request(lease.expert, sent.path, sent.body)
+        answer = await lease.engine.request(lease.expert, sent.path, sent.body, sent.headers)
         try:
             chunks = answer.chunks()
             if whole or answer.status >= 400:

@@ -98,7 +98,8 @@ class Exchange:
     def _admitted(self) -> Caller:
         """Finds out whose request it is. Raises Unauthorized."""
         caller = self._arrival.caller()
-        self.account.known(self._services.admissions.of(caller.key, offline=self._arrival.offline))
+        admission = self._services.admissions.of(caller.key, offline=self._arrival.offline)
+        self.account.known(admission, caller.headers)
         return caller
 
     async def _read(self, caller: Caller, raw: bytes) -> Call:
@@ -139,12 +140,12 @@ class Exchange:
 
     def _engine_request(self, call: Call, routed: Routed) -> EngineRequest:
         expert, path, keep_s = routed.expert, call.engine_path, call.request.keep_s
-        body = call.engine_body(expert)
+        body, headers = call.engine_body(expert), self.account.trace_headers()
         if self._endpoint.expert_independent:  # it computes nothing that is kept
-            return EngineRequest(resident_like(expert, self._services), path, body)
+            return EngineRequest(resident_like(expert, self._services), path, body, headers=headers)
         if not self._services.settings.server.share_prefix_cache:
             body["cache_salt"] = own_salt(call.request.asker, body)
-        return EngineRequest(expert, path, body, keep_s)
+        return EngineRequest(expert, path, body, keep_s, headers=headers)
 
     async def _pass_on(self, call: Call, answer: OpenAnswer) -> None:
         if answer.status >= 400:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experts.engines.engine import EngineResponse, EngineState, EngineStatistics, Loaded
+from experts.engines.engine import NO_HEADERS, EngineResponse, EngineState, EngineStatistics, Loaded
 from experts.errors import EngineStartFailed, EngineUnavailable
 from experts.spec import Expert
 
@@ -97,7 +97,9 @@ class EngineInHand:
         self.calls.append(f"unload {name}")
         self.resident.pop(name, None)
 
-    async def request(self, expert: str, path: str, body: Mapping[str, Any]) -> EngineResponse:
+    async def request(
+        self, expert: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str] = NO_HEADERS
+    ) -> EngineResponse:
         raise AssertionError("the tiers send no requests")
 
     async def alive(self) -> bool:
