@@ -53,7 +53,8 @@ def composed(
         return None
     router = Artifact.read(artifact or EMBEDDED)
     given = "embedded" if artifact is None else _shown(artifact, folder)
-    if router.scores is not None and (renamed := _scored(router, draft)):
+    # The scores of the router that ships are of the embedded experts, whatever others are called.
+    if artifact is not None and router.scores is not None and (renamed := _scored(router, draft)):
         total = sum(router.scores.parameters[router.scores.experts.index(name)] for name in renamed)
         fields: dict[str, Any] = {"artifact": given}
         if any(theirs != ours for theirs, ours in renamed.items()):
