@@ -107,7 +107,11 @@ class Terminal:
         print(f"Categories: {', '.join(categories[1:])}")
         for name in draft.generating:
             if name != general:
-                guess = [category for category, expert in proposed.guessed.items() if expert == name]
+                guess = [
+                    category
+                    for category, expert in proposed.guessed.items()
+                    if expert == name and category != categories[0]
+                ]
                 answers |= dict.fromkeys(self._categories(name, guess, categories), name)
         return answers
 

@@ -15,6 +15,8 @@ from experts.checkpoints.prepare import prepare
 from experts.engines.engine import Engine
 from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert
+from router.artifacts.artifact import Artifact
+from router.settings import EMBEDDED
 from server.cli.main import main
 from server.compose import running
 from server.config.settings import Settings, load
@@ -225,3 +227,17 @@ def _widen(file: Any) -> None:
     file.seek(0)
     file.write(len(made).to_bytes(8, "little") + made + data)
     file.truncate(8 + len(made) + end + 2**42)
+
+
+def test_the_map_is_left_to_a_scored_artifact_of_the_users_own_alone(init: Init) -> None:
+    for seed, name in enumerate(("general", "law")):
+        a_llama(Path(name), seed)
+    shutil.copytree(EMBEDDED, "mine")
+    scored = Artifact.read(EMBEDDED).scores is not None
+    init("general", "law", "--artifact", "mine")
+    assert ("total_params" in tree()["compositions"]["coe"]) == scored
+    assert tree()["compositions"]["coe"]["artifact"] == "mine"
+    serves()
+    Path("my.yaml").unlink()
+    init("general", "law")
+    assert tree()["compositions"]["coe"]["mapping"] == {"general": "general", "law": "law"}
