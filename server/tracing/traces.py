@@ -135,10 +135,10 @@ class Traces:
             if tokens.completion_tokens > 1:
                 self._each.record((story.ended_at - story.first_at) / (tokens.completion_tokens - 1), about)
 
-    def close(self) -> None:
-        """Sends what is left, as long as the exporters' time limits let it."""
-        for provider in self._providers:
-            provider.shutdown()
+    async def close(self) -> None:
+        """Sends what is left of spans and metrics at the same time, as long as the exporters' time limits let
+        them."""
+        await asyncio.gather(*(asyncio.to_thread(provider.shutdown) for provider in self._providers))
 
 
 class RequestTrace:
@@ -179,7 +179,7 @@ async def tracing(config: ObservationConfig) -> AsyncIterator[Traces | None]:
     try:
         yield traces
     finally:
-        await asyncio.to_thread(traces.close)
+        await traces.close()
 
 
 def _fail(span: "Span", kind: str, message: str, *, ours: bool = True) -> None:
