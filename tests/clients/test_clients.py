@@ -40,6 +40,7 @@ SESSIONS: dict[str, Command] = {
     "pydantic-ai": session("pydantic_ai"),
     "instructor": session("instructor"),
     "llm": session("llm"),
+    "ollama": session("ollama", sys.executable),
     "curl": ["bash", "tests/clients/session_curl.sh"],
 }
 LANGCHAINS_SUITE: Command = [
