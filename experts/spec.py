@@ -240,7 +240,7 @@ class Canary:
 
     @property
     def perplexity(self) -> float:
-        """Of the expert on its own continuation: 1 where it is sure of each token."""
+        """Perplexity of the expert on its own continuation: 1 where it is sure of each token."""
         return math.exp(-sum(self.logprobs) / len(self.logprobs))
 
 

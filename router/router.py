@@ -23,7 +23,7 @@ from router.mapping.score_table import ExpertScore
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What was read of a prompt. ``finer``: the reading that tells its finer category."""
+    """Reading of a prompt. ``finer``: the reading that tells its finer category."""
 
     chances: Floats
     doubted: bool

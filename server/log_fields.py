@@ -1,4 +1,4 @@
-"""What a line of the log knows beside its text: fields for programs that read logs."""
+"""Adds to a line of the log what it knows beside its text: fields for programs that read logs."""
 
 import logging
 from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from memory_tiers.errors import LeaseRejected, RejectionReason, TiersError
 from router.errors import RouterError
 from server.error_table import INTERNAL, REJECTIONS, error_body, failure_of, rendering_of
 from server.errors import GatewayError
-from server.exchange.engine_errors import engine_failure
+from server.exchange.engine.errors import engine_failure
 
 
 def tree(root: type[Exception]) -> Iterator[type[Exception]]:

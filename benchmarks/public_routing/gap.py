@@ -18,8 +18,8 @@ _SHARES = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What one order of the prompts recovers. ``oracle_share``: of the lead over chance that knowing all
-    grades would give."""
+    """Share that one order of the prompts recovers. ``oracle_share``: of the lead over chance that knowing
+    all grades would give."""
 
     prompts: int
     weak: float

@@ -1,4 +1,4 @@
-"""What the placement knows: nodes, experts, their copies, and what nodes were told to do."""
+"""Records of the placement: nodes, experts, their copies, and what nodes were told to do."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,8 +11,7 @@ from memory_tiers.tiers import Tier
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a node was told about an expert: to bring it to ``tier``, or with ``leaves`` to give it up
-    there."""
+    """An order to a node about an expert: to bring it to ``tier``, or with ``leaves`` to give it up there."""
 
     tier: Held
     leaves: bool

@@ -22,8 +22,8 @@ class OpenRequest:
 
 
 class FleetNode:
-    """What a node holds and when it is free. It answers as gateways think that it does: residency is decided
-    when a request comes, and what it waits for is known then."""
+    """A node: its copies, and when it is free. It answers as gateways think that it does: residency is
+    decided when a request comes, and what it waits for is known then."""
 
     def __init__(self, name: str, scenario: Scenario) -> None:
         self.name = name

@@ -26,7 +26,7 @@ NOT_TOKENIZER = frozenset({"padding", "truncation"})
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What decides whether two checkpoints can take turns in one engine. ``headers``: sorted by name.
+    """Facts that decide whether two checkpoints can take turns in one engine. ``headers``: sorted by name.
     ``modules``: of a model that embeds, as ``sentence_modules`` reads them."""
 
     architecture: Mapping[str, Any]

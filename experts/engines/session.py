@@ -7,7 +7,7 @@ from pathlib import Path
 
 _TRACKER = b"multiprocessing.resource_tracker"
 _COMPILES = b"compile_worker"
-"""Of torch's Inductor, whose pool of processes comes and goes as there is something to compile."""
+"""Argument of torch's Inductor, whose pool of processes comes and goes as there is something to compile."""
 
 
 def session_members(session: int) -> Iterator[int]:

@@ -79,7 +79,7 @@ Found = FullWeights | Adapter
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What is left out, and why, in words that say what to do."""
+    """A checkpoint that is left out, and why, in words that say what to do."""
 
     shown: str
     reason: str

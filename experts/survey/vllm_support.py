@@ -1,4 +1,4 @@
-"""What the installed vLLM supports, looked up in its sources without importing them."""
+"""Architectures that the installed vLLM supports, looked up in its sources without importing them."""
 
 import ast
 from collections.abc import Iterator

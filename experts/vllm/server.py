@@ -22,7 +22,7 @@ _KV_USED = re.compile(rb"^vllm:kv_cache_usage_perc\{[^}]*\} (\S+)", re.MULTILINE
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """What a server holds now. ``requests``: those that it computes or has waiting. ``kv_used``: share of its
+    """Load of a server now. ``requests``: those that it computes or has waiting. ``kv_used``: share of its
     KV cache that they use; None where it has none."""
 
     requests: int

@@ -52,7 +52,7 @@ class Quick:
         return numbers | of_linear("quick.logits", self.classifier.logits)
 
     def described(self, added: Sequence[str]) -> QuickRecord:
-        """What a manifest says of it."""
+        """Describes it for a manifest."""
         return QuickRecord(
             embedder=self.embedder,
             temperature=self.classifier.temperature,

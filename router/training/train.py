@@ -112,11 +112,11 @@ def train(
 
 @dataclass(frozen=True)
 class _Material:
-    """What is learned from, to be read by one embedder or by two."""
+    """The prompts to learn from, to be read by one embedder or by two."""
 
     examples: Sequence[Example]
     without: Sequence[Example]
-    """Those without a category."""
+    """Prompts without a category."""
     labels: Sequence[str]
     experts: Sequence[str]
     cache: Path | None

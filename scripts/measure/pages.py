@@ -1,4 +1,4 @@
-"""What open pages cost a gateway, and how old the state is that they show.
+"""Measures what open pages cost a gateway, and how old the state is that they show.
 
     python -m scripts.measure.pages --pages 100 --experts 150 --rounds 3
 
@@ -32,8 +32,8 @@ from router.composition import Choice
 from router.decision import Decision
 from scripts.measure.gaps import Stream, configured, gateway
 from server.config.observation import ObservationConfig
+from server.exchange.answer.token_counter import TokenCounter
 from server.exchange.cancellation import Cancellable
-from server.exchange.token_counter import TokenCounter
 from server.live.feed import EVERY_S
 from server.observation.observer import Observer
 from server.routing.routing import Route

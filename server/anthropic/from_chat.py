@@ -7,7 +7,7 @@ from typing import Any, Literal
 import orjson
 
 from experts.errors import EngineError
-from server.exchange.tool_arguments import arguments_of, object_in
+from server.exchange.answer.tool_arguments import arguments_of, object_in
 from server.transport import sse
 
 Json = dict[str, Any]

@@ -21,7 +21,7 @@ from server.error_table import Failure
 from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
 from server.exchange.endpoint import Detach
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import PassThrough
 from server.model_request import ModelRequest, chat_of, engine_chat, parse_object

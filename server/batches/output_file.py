@@ -9,7 +9,7 @@ import orjson
 
 from server.batches.file_store import Spool
 from server.batches.records import Tokens
-from server.exchange.token_counter import usage_in
+from server.exchange.answer.token_counter import usage_in
 
 _HEAD = re.compile(rb'\{"id":"batch_req_[0-9a-f]+","custom_id":("(?:[^"\\]|\\.)*"),"response":')
 

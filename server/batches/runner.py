@@ -16,12 +16,12 @@ from server.batches.output_file import AnsweredRequest
 from server.batches.records import Tokens
 from server.error_table import Failure
 from server.errors import BadRequest, BreakerOpen, Unauthorized
+from server.exchange.answer.token_counter import TokenCounter
 from server.exchange.arrival import Caller, Terms
 from server.exchange.destination import Wording
 from server.exchange.endpoint import Endpoint
-from server.exchange.engine_call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.engine.call import EngineRequest, OpenAnswer, open_answer
 from server.exchange.exchange import Exchange
-from server.exchange.token_counter import TokenCounter
 from server.model_request import ModelRequest
 from server.resilience.timeouts import Timeouts
 from server.routing.routing import Route, Routed

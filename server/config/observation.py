@@ -6,7 +6,7 @@ from experts.spec import Strict
 
 
 class ObservationConfig(Strict):
-    """What is kept in memory to be shown to operators (docs/guides/page.md); nothing of it is written."""
+    """Bounds of what is kept in memory for operators (docs/guides/page.md); nothing of it is written."""
 
     requests: int = Field(default=1000, ge=10, le=20_000)
     """Requests that have ended whose stories are kept: the latest."""

@@ -168,7 +168,7 @@ class Settings(Strict):
     batches: BatchesConfig | None = None
     """Files and batches; absent means that none are taken."""
     observation: ObservationConfig = ObservationConfig()
-    """What is kept in memory to be shown to operators (docs/guides/page.md); nothing of it is written."""
+    """Bounds of what is kept in memory for operators (docs/guides/page.md); nothing of it is written."""
     responses: ResponsesConfig = ResponsesConfig()
     """Responses kept for clients to read and to go on from at ``/v1/responses``
     (docs/guides/responses.md)."""

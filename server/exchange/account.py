@@ -7,9 +7,9 @@ from experts.engines.engine import NO_HEADERS
 from memory_tiers.lease import Lease
 from server.access.admission import Admission
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
+from server.exchange.answer.token_counter import TokenCounter
 from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
-from server.exchange.token_counter import TokenCounter
 from server.feedback.recorder import Recorded
 from server.log_fields import with_fields
 from server.model_request import ModelRequest

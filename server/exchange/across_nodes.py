@@ -10,7 +10,7 @@ from memory_tiers.lease import Lease
 from memory_tiers.tiers import Tier
 from server.errors import BreakerOpen
 from server.exchange.arrival import Terms
-from server.exchange.engine_call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.engine.call import EngineRequest, OpenAnswer, open_answer
 from server.peers.peer import NotThere, Peer
 from server.peers.peers import Choice, Peers, conversation_of
 from server.peers.wire import NodeRequest

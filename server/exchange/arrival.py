@@ -9,7 +9,7 @@ from memory_tiers.lease import Lease
 from server.access.owner import owner_of
 from server.config.aliases import NO_ALIASES, Aliases
 from server.config.api_keys import Key
-from server.exchange.engine_call import EngineRequest, OpenAnswer
+from server.exchange.engine.call import EngineRequest, OpenAnswer
 from server.model_request import ModelRequest
 from server.resilience.timeouts import Timeouts
 from server.routing.routing import Routed
@@ -53,7 +53,7 @@ class Arrival(Protocol):
 
     request_id: str
     path: str
-    """What it was sent to."""
+    """Path that it was sent to."""
     peer: str
     """Address of the client that asks; a hyphen where none does."""
     offline: bool

@@ -8,7 +8,7 @@ from server.access.rate_limits import Remaining
 from server.error_table import Failure
 from server.exchange.arrival import Caller
 from server.exchange.destination import Destination, StreamedAnswer
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.model_request import ModelRequest
 from server.services import Services
 

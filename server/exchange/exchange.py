@@ -7,15 +7,15 @@ from functools import partial
 from starlette.requests import ClientDisconnect
 
 from server.exchange.account import Account
-from server.exchange.answer_model import named_as_asked, with_asked_name
+from server.exchange.answer.keep_alive import KeepAlive, waiting_for
+from server.exchange.answer.model import named_as_asked, with_asked_name
 from server.exchange.arrival import Arrival, Caller, Terms
 from server.exchange.cancellation import Cancellable
 from server.exchange.destination import Destination
 from server.exchange.endpoint import Call, Endpoint
-from server.exchange.engine_call import EngineRequest, OpenAnswer
-from server.exchange.expert_choice import ExpertChoice, resident_like
-from server.exchange.keep_alive import KeepAlive, waiting_for
-from server.exchange.own_prefixes import own_salt
+from server.exchange.engine.call import EngineRequest, OpenAnswer
+from server.exchange.engine.expert_choice import ExpertChoice, resident_like
+from server.exchange.engine.own_prefixes import own_salt
 from server.exchange.reply import Reply
 from server.resilience.timeouts import deadline
 from server.routing.routing import Routed

@@ -16,7 +16,7 @@ from server.exchange.across_nodes import open_on_some_node
 from server.exchange.arrival import Caller, Terms
 from server.exchange.destination import Wording
 from server.exchange.endpoint import Endpoint
-from server.exchange.engine_call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.engine.call import EngineRequest, OpenAnswer, open_answer
 from server.exchange.exchange import Exchange
 from server.model_request import ModelRequest
 from server.resilience.timeouts import Timeouts

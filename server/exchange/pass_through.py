@@ -11,7 +11,7 @@ from server.access.rate_limits import Remaining
 from server.error_table import Failure, error_body
 from server.exchange.destination import StreamedAnswer
 from server.exchange.endpoint import Detach
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.model_request import ModelRequest
 from server.services import Services
 from server.transport import sse

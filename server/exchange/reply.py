@@ -6,10 +6,10 @@ from memory_tiers.lease import Lease
 from server.config.api_keys import UNLIMITED
 from server.error_table import Failure, failure_of, rendering_of, retry_after
 from server.exchange.account import Account
-from server.exchange.answer_headers import of_lease, of_route
+from server.exchange.answer.headers import of_lease, of_route
 from server.exchange.destination import Destination, StreamedAnswer, Wording
 from server.exchange.endpoint import Endpoint
-from server.exchange.engine_errors import engine_failure
+from server.exchange.engine.errors import engine_failure
 from server.log_fields import with_fields
 from server.routing.routing import Route
 

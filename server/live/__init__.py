@@ -1,4 +1,4 @@
-"""What pages and terminals are told of a running gateway: its state and what changes, stories, and views.
+"""Tells pages and terminals of a running gateway: its state and what changes, stories, and views.
 
 May import config, observation, routing, services and transport.
 """

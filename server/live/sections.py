@@ -19,7 +19,7 @@ Sections = Mapping[str, Rows]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a state is made of beside what can be read at any time. ``at``: seconds since 1970.
+    """Parts of a state beside what can be read at any time. ``at``: seconds since 1970.
     ``statistics``: of the engines that answer."""
 
     at: float

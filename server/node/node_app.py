@@ -14,7 +14,7 @@ from memory_tiers.lease import Lease
 from memory_tiers.tiers import Tier
 from server.error_table import rendering_of
 from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
-from server.exchange.engine_call import EngineRequest, open_answer
+from server.exchange.engine.call import EngineRequest, open_answer
 from server.node.self_description import FRESH_S, SelfDescription
 from server.peers.wire import (
     ANSWER,

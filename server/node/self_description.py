@@ -1,4 +1,4 @@
-"""What this node says about itself, in its heartbeat and when it chooses among nodes."""
+"""Describes this node, in its heartbeat and when it chooses among nodes."""
 
 import itertools
 import time

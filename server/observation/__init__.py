@@ -1,4 +1,4 @@
-"""What a gateway does, for people: stories of requests, what moved, lines of the log, an hour of figures.
+"""Keeps what a gateway does: stories of requests, what moved, lines of the log, an hour of figures.
 
 May import config and routing.
 """

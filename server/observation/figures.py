@@ -38,7 +38,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What happened in the ``seconds`` before ``at``, in seconds since 1970. ``number``: 1 for the first
+    """Figures of the ``seconds`` before ``at``, in seconds since 1970. ``number``: 1 for the first
     sample, then one more each time. ``first``: to the first bytes of
     streamed answers; ``gap``: from one token to the next, on an answer's average; ``wait``: for leases.
     ``hits``: leases by the tier where the expert was. ``moved``: bytes by where from and to, as
@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Span:
-    """What has happened since the last sample."""
+    """Counts since the last sample."""
 
     requests: int = 0
     failed: int = 0

@@ -32,7 +32,7 @@ class Phase:
 
 @dataclass(slots=True, eq=False)
 class Story:
-    """What is known of one request. Times are seconds of a clock that only goes forward; None: it has not
+    """Story of one request. Times are seconds of a clock that only goes forward; None: it has not
     come that far.
 
     ``number``: this gateway's own, never given twice. ``id``: the one that its answer has as x-request-id,

@@ -1,4 +1,4 @@
-"""What Ollama's API tells of models."""
+"""Describes models as Ollama's API does."""
 
 import functools
 import hashlib

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from experts.spec import Expert
 from server.exchange.arrival import Caller
 from server.exchange.endpoint import Call, Detach
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import PassThrough
 from server.model_request import parse_object

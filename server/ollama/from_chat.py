@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
-from server.exchange.tool_arguments import arguments_of
+from server.exchange.answer.tool_arguments import arguments_of
 
 Json = dict[str, Any]
 Kind = Literal["chat", "generate"]
@@ -16,7 +16,7 @@ Kind = Literal["chat", "generate"]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What one object of an answer says."""
+    """Content of one object of an answer."""
 
     text: str = ""
     thinking: str = ""

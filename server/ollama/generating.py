@@ -16,7 +16,7 @@ from server.error_table import Failure, ollama_error_body
 from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
 from server.exchange.endpoint import Call, Detach
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import PassThrough
 from server.model_request import (

@@ -13,7 +13,7 @@ from server.validation import problem_of
 Asked = TypeVar("Asked", bound="OfModel")
 Effort = Literal["low", "medium", "high", "max"]
 _LATEST = ":latest"
-"""What Ollama puts behind a name without a tag."""
+"""Tag that Ollama puts behind a name without a tag."""
 
 
 class _Sent(BaseModel):

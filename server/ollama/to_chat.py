@@ -1,5 +1,4 @@
-"""What engines are asked for the same as requests of Ollama's API: chat completions, and completions for raw
-prompts."""
+"""Requests to engines for requests of Ollama's API: chat completions, and completions for raw prompts."""
 
 import base64
 import binascii

@@ -17,7 +17,7 @@ _SALT = b"composition-of-experts nodes 1"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What follows from the secret: ``token``, which each request has, and a private key with its
+    """Identity that follows from the secret: ``token``, which each request has, and a private key with its
     certificate, which all nodes share and trust alone. Guessing a secret costs what scrypt does."""
 
     token: str

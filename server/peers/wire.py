@@ -1,4 +1,4 @@
-"""What nodes tell each other. Fields that another version does not know are passed over."""
+"""Messages of nodes to each other. Fields that another version does not know are passed over."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class ExpertPlace(BaseModel):
 
 
 class NodeSnapshot(BaseModel):
-    """What a node says about itself. ``id``: differs with each start; ``run``: grows with it; ``number``:
+    """Description of a node by itself. ``id``: differs with each start; ``run``: grows with it; ``number``:
     grows with each snapshot. ``running``: requests that it computes;
     ``device_free``: bytes of its device that nothing takes."""
 
@@ -90,7 +90,7 @@ class NodeOrder(BaseModel):
 
 
 class AnswerHead(BaseModel):
-    """What comes before an answer's own bytes: as ``EngineResponse`` and ``Lease`` have it."""
+    """Head of an answer, before its own bytes: as ``EngineResponse`` and ``Lease`` have it."""
 
     model_config = ConfigDict(frozen=True)
 

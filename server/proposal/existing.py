@@ -12,7 +12,7 @@ from server.config.settings import Settings
 
 
 class Existing:
-    """What is known of the experts of ``settings``, by views in ``views``. Those that ship are not looked at:
+    """Facts about the experts of ``settings``, by views in ``views``. Those that ship are not looked at:
     a view of one takes as long as preparing it."""
 
     def __init__(self, settings: Settings, views: Path, support: VllmSupport | None, platform: str) -> None:

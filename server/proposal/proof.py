@@ -22,8 +22,8 @@ from server.routing.catalog import load_routers
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What would be served. ``settings``: with every size chosen; ``budgets``: None where something is not
-    known yet, such as weights that a hub still has, or an expert that is not prepared."""
+    """Configuration that would be served. ``settings``: with every size chosen; ``budgets``: None where
+    something is not known yet, such as weights that a hub still has, or an expert that is not prepared."""
 
     settings: Settings
     experts: Mapping[str, Expert]

@@ -1,5 +1,5 @@
 """OpenAI's Responses API over chat completions, and the responses it keeps.
 
-May import error_table, errors, exchange, model_request, responses.kept, responses.wire, services and
-transport.
+May import error_table, errors, exchange, exchange.engine, model_request, responses.kept, responses.wire,
+services and transport.
 """

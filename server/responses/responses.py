@@ -17,7 +17,7 @@ from server.errors import BadRequest, ResponsesUnavailable, UnknownResponse
 from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
 from server.exchange.endpoint import Detach
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.exchange.over_http import ModelResponse
 from server.exchange.pass_through import OpenAIEndpoint
 from server.model_request import ModelRequest, engine_chat

@@ -7,7 +7,7 @@ are those of opentelemetry-semantic-conventions 0.66b2.
 OPERATION = "gen_ai.operation.name"
 PROVIDER = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
-"""What the client asked for: a composition, with its budget, or an expert."""
+"""Name that the client asked for: a composition, with its budget, or an expert."""
 REQUEST_STREAM = "gen_ai.request.stream"
 RESPONSE_MODEL = "gen_ai.response.model"
 """The expert that answered."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from experts.simulated.engine import SimulatedEngine
 from server.config.settings import Settings
-from server.exchange.conversation import conversation_of
+from server.exchange.engine.conversation import conversation_of
 from tests.server.conftest import Serving, chat
 
 LATER = {"role": "assistant", "content": "hi"}, {"role": "user", "content": "more"}

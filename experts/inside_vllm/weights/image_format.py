@@ -18,7 +18,7 @@ PREAMBLE = struct.Struct("<8sQQQ")
 FIRST_BLOCK = 4096
 """Position of the first block in the file."""
 ALIGNMENT = 256
-"""Of blocks: as CUDA allocates, since the file is copied to the device as it is."""
+"""Alignment of blocks: as CUDA allocates, since the file is copied to the device as it is."""
 
 
 class ImageUnfit(Exception):

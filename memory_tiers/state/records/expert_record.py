@@ -148,7 +148,7 @@ class ExpertRecord:
     default: bool = False
     ttl_s: float | None = None
     kept_s: float | None = None
-    """What the latest request for it asked for in the place of ``ttl_s``; None: nothing."""
+    """Seconds that the latest request for it asked for in the place of ``ttl_s``; None: nothing."""
     last_used: float = 0.0
     load_began: float = 0.0
     load_seconds: float = 0.0

@@ -125,7 +125,7 @@ class Scored(_Read):
 
 
 class Decision(_Read):
-    """What the router decided. ``row``: the row of its map, best first; None where it has no scores."""
+    """Decision of the router. ``row``: the row of its map, best first; None where it has no scores."""
 
     category: str
     cluster: str

@@ -9,7 +9,7 @@ from server.anthropic.messages import COUNT_TOKENS, MESSAGES
 from server.anthropic.request import MessagesRequest, asked
 from server.anthropic.to_chat import chat_request
 from server.errors import BadRequest, NotCapable
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from tests.server.conftest import CALLER
 from tests.server.openai.test_model_request import EXPERT
 

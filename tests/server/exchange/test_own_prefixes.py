@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
-from server.exchange.own_prefixes import own_salt
+from server.exchange.engine.own_prefixes import own_salt
 from tests.server.access.test_keys import bearer
 from tests.server.conftest import Gateway, Serving, changed, chat, simulated, until
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from experts.errors import EngineLost
-from server.exchange.token_counter import TokenCounter
+from server.exchange.answer.token_counter import TokenCounter
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 

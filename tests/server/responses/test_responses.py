@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from server.errors import BadRequest
-from server.exchange.engine_call import EngineRequest
+from server.exchange.engine.call import EngineRequest
 from server.responses.responses import LONGEST, ResponseCall, Responses
 from tests.server.conftest import CALLER, Gateway, Serving, changed, simulated, until
 from tests.server.routing.test_eligibility import able

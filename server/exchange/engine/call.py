@@ -12,7 +12,7 @@ from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
-from server.exchange.conversation import conversation_of
+from server.exchange.engine.conversation import conversation_of
 from server.resilience.circuit_breakers import Attempt, Breakers
 from server.resilience.stall_timeout import unstalled
 
