@@ -56,6 +56,7 @@ async def test_top_fills_the_screen_of_a_terminal_until_it_is_interrupted(
                 stdin=theirs,
                 stdout=theirs,
                 stderr=theirs,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job ignores it
             )
         finally:
             del os.environ["COLUMNS"], os.environ["LINES"]
