@@ -134,6 +134,7 @@ async def test_followed_logs_go_on_with_what_comes(
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-u", "-m", "server.cli", "logs", "gateway", "-f", "--url", gateway.url),
             stdout=asyncio.subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job ignores it
         )
         assert process.stdout is not None
         await process.stdout.readline()  # it has begun
