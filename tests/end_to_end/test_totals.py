@@ -13,7 +13,7 @@ async def test_a_series_that_is_misspelt_fails_and_one_without_samples_is_zero()
     metrics.request_done("law", "200", 0.5)
     text = (await exposition(registry)).decode()
     assert total_of(text, 'coe_requests_total{expert="law"') == 1
-    assert total_of(text, "coe_request_seconds_count{") == 1
+    assert total_of(text, "coe_request_seconds_count") == 1
     assert total_of(text, "coe_move_seconds_count{") == 0
     assert total_of(text, "coe_leases{") == 0
     for misspelt in ("coe_request_total{", "coe_lease{", "coe_requests{", "coe_leases_count", "coe_"):
