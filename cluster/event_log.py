@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
-from cluster.errors import LogUnreadable, LogUnwritable
 from cluster.placement import events
 from cluster.placement.actions import Action
 from cluster.placement.events import Event, PlacedExpert
 from cluster.placement.placement_state import PlacementState
 from cluster.placement.rules import PlacementRules
+from memory_tiers.errors import LogUnwritable
+from memory_tiers.replay import Replay, replay
 
 VERSION = 1
 _EVENTS = {kind.__name__: TypeAdapter(kind) for kind in get_args(events.Event)}
@@ -34,72 +35,37 @@ class PlacementLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8", buffering=1)
-            self._file.write(json.dumps(made_of) + "\n")
+            self._write(made_of)
         except OSError as error:
             raise LogUnwritable(f"{path}: cannot be written: {error.strerror}") from error
 
     def write(self, event: Event, actions: Sequence[Action]) -> None:
         """Appends one event and what followed from it. Raises LogUnwritable."""
         try:
-            self._file.write(
-                json.dumps({"event": _tree(event), "actions": [_tree(a) for a in actions]}) + "\n"
-            )
+            self._write({"event": _tree(event), "actions": [_tree(action) for action in actions]})
         except OSError as error:
             raise LogUnwritable(f"{self._file.name}: ends here: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()
 
+    def _write(self, line: dict[str, Any]) -> None:
+        """Appends a line. Closes the file where it cannot: closing writes what is still buffered. Raises
+        OSError."""
+        try:
+            self._file.write(json.dumps(line) + "\n")
+        except OSError:
+            with suppress(OSError):
+                self._file.close()
+            raise
+
     def __repr__(self) -> str:
         return f"<PlacementLog {self._file.name}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The result of a replay. ``different``: the first line, counted from 1, whose actions are not the
-    recorded ones, with the recorded and the new ones; None where all agree."""
-
-    events: int
-    different: tuple[int, list[Any], list[Any]] | None
-
-
-def replay(path: Path) -> Replay:
-    """Feeds the recorded events to a new state and compares its actions with the recorded ones. Raises
-    LogUnreadable naming the line."""
-    lines = _lines(path)
-    number, made_of = next(lines, (1, None))
-    try:
-        state = _state(made_of)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LogUnreadable(
-            f"{path}, line {number}: not the beginning of a placement log: {error!r}"
-        ) from error
-    count = 0
-    for number, line in lines:
-        try:
-            event, recorded = _event(line["event"]), line["actions"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise LogUnreadable(f"{path}, line {number}: not an event: {error!r}") from error
-        count += 1
-        done = json.loads(json.dumps([_tree(action) for action in state.handle(event)]))
-        state.check()
-        if done != recorded:
-            return Replay(count, (number, recorded, done))
-    return Replay(count, None)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the lines with their numbers, without a last one that was cut off."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogUnreadable(f"{path}: {error}") from error
-    *whole, _ = text.split("\n")
-    for number, line in enumerate(whole, 1):
-        try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise LogUnreadable(f"{path}, line {number}: not JSON: {error}") from error
+def replayed(path: Path) -> Replay:
+    """Feeds the recorded events to a new state. Raises LogUnreadable."""
+    return replay(path, _state, _event, _tree)
 
 
 def _state(made_of: Any) -> PlacementState:

@@ -1,8 +1,10 @@
 """The simulated cluster: requests go to nodes, nodes are lost, and what moved and waited is counted."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import count
+from pathlib import Path
 
 from cluster.placement.actions import Unwant, Want
 from cluster.simulator.fleet_node import FleetNode, OpenRequest
@@ -41,6 +43,8 @@ class Fleet:
 
     scenario: Scenario
     placement_name: str
+    event_log: Path | None = None
+    """File of our placement's events, to be replayed."""
     nodes: dict[str, FleetNode] = field(default_factory=dict)
     figures: FleetFigures = field(default_factory=FleetFigures)
     _holders: dict[str, int] = field(default_factory=dict)
@@ -49,11 +53,19 @@ class Fleet:
     _loads: int = 0
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> FleetFigures:
-        """Runs the scenario. ``progress`` is told the share that is done."""
+        """Runs the scenario. ``progress`` is told the share that is done. Raises SimulationImpossible,
+        LogUnwritable."""
         scenario = self.scenario
         scenario.check()
         self.nodes = {f"n{number}": FleetNode(f"n{number}", scenario) for number in range(scenario.nodes)}
         placement = PLACEMENTS[self.placement_name](scenario, self.nodes, self._obey)
+        if isinstance(placement, Ours) and self.event_log is not None:
+            with closing(placement.record(self.event_log)):
+                return self._play(placement, progress)
+        return self._play(placement, progress)
+
+    def _play(self, placement: Placement, progress: Callable[[float], None]) -> FleetFigures:
+        scenario = self.scenario
         away = sorted(
             [(each.at, False, each.node) for each in outages(scenario)]
             + [(each.back, True, each.node) for each in outages(scenario)]

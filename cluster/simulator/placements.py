@@ -6,9 +6,11 @@ import time
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from cluster.choice import Candidate, in_order
+from cluster.event_log import PlacementLog
 from cluster.placement.actions import Publish, Unwant, Want
 from cluster.placement.events import DemandSeen, Event, NodeLost, PlacedExpert, SnapshotTaken, TimePassed
 from cluster.placement.placement_state import PlacementState
@@ -109,8 +111,12 @@ class Ours:
         self._names = [*nodes]
         self._tell = tell
         self._chance = random.Random(scenario.seed)
-        placed = [PlacedExpert(f"e{number}", scenario.expert_bytes) for number in range(scenario.experts)]
-        self._state = PlacementState(PlacementRules(), placed, term=1)
+        self._placed = [
+            PlacedExpert(f"e{number}", scenario.expert_bytes) for number in range(scenario.experts)
+        ]
+        self._rules = PlacementRules()
+        self._state = PlacementState(self._rules, self._placed, term=1)
+        self._log: PlacementLog | None = None
         self._table = Table()
         self._table.replace(self._state.epoch, self._state.table)
         self._counted: Counter[str] = Counter()
@@ -120,6 +126,12 @@ class Ours:
         self._next_demand = DEMAND_S
         self.event_s: list[float] = []
         """Processor seconds that each event of the placement took."""
+
+    def record(self, file: Path) -> PlacementLog:
+        """Writes every event and its actions to ``file`` from now on; the caller closes it. Raises
+        LogUnwritable, later too."""
+        self._log = PlacementLog(file, self._rules, self._placed, term=1)
+        return self._log
 
     def node_for(self, expert: str, now: float) -> FleetNode:
         names = {copy.node for copy in self._table.copies(expert)}
@@ -173,6 +185,8 @@ class Ours:
         began = time.thread_time()
         actions = self._state.handle(event)
         self.event_s.append(time.thread_time() - began)
+        if self._log is not None:
+            self._log.write(event, actions)
         for action in actions:
             match action:
                 case Want() | Unwant():

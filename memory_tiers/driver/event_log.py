@@ -3,9 +3,8 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,9 +12,10 @@ from pydantic import TypeAdapter
 
 from memory_tiers import events
 from memory_tiers.actions import Action, Move
-from memory_tiers.errors import LogUnreadable, LogUnwritable
+from memory_tiers.errors import LogUnwritable
 from memory_tiers.events import Event
 from memory_tiers.members import Family, Member, Revision
+from memory_tiers.replay import Replay, replay
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
 
@@ -80,51 +80,9 @@ class EventLog:
         return f"<EventLog {self._file.name}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The result of a replay. ``different``: the first line, counted from 1, whose actions are not the
-    recorded ones, with the recorded and the new ones; None where all agree."""
-
-    events: int
-    different: tuple[int, list[Any], list[Any]] | None
-
-
-def replay(path: Path) -> Replay:
-    """Feeds the recorded events to a new state and compares its actions with the recorded ones. Raises
-    LogUnreadable naming the line."""
-    lines = _lines(path)
-    number, made_of = next(lines, (1, None))
-    try:
-        state = _state(made_of)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LogUnreadable(f"{path}, line {number}: not the beginning of an event log: {error!r}") from error
-    count = 0
-    for number, line in lines:
-        try:
-            event, recorded = _event(line["event"]), line["actions"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise LogUnreadable(f"{path}, line {number}: not an event: {error!r}") from error
-        count += 1
-        done = [_tree(action) for action in state.handle(event)]
-        state.check()
-        if done != recorded:
-            return Replay(count, (number, recorded, done))
-    return Replay(count, None)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the lines with their numbers, without a last one that was cut off when the process was
-    killed."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LogUnreadable(f"{path}: {error}") from error
-    *whole, _ = text.split("\n")
-    for number, line in enumerate(whole, 1):
-        try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise LogUnreadable(f"{path}, line {number}: not JSON: {error}") from error
+def replayed(path: Path) -> Replay:
+    """Feeds the recorded events to a new state. Raises LogUnreadable."""
+    return replay(path, _state, _event, _tree)
 
 
 def _state(made_of: Any) -> TierState:

@@ -1,4 +1,4 @@
-"""Output that all verbs share: the terminal, and reports as JSON."""
+"""Output that all verbs share: the terminal, replays, and reports as JSON."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from memory_tiers.replay import Replay
 from server.config.settings import SettingsError
 
 
@@ -17,6 +18,16 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
             path.write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"--json {path}: {error.strerror}") from error
+
+
+def show_replay(log: Path, replayed: Replay) -> int:
+    """Prints whether ``log`` led to the recorded actions, and returns the exit status: 1 if it did not."""
+    if replayed.different is None:
+        print(f"{replayed.events} events led to the recorded actions")
+        return 0
+    line, recorded, done = replayed.different
+    print(f"{log}, line {line}: recorded {json.dumps(recorded)}, now {json.dumps(done)}")
+    return 1
 
 
 def console() -> Console:

@@ -59,7 +59,18 @@ def test_what_cannot_be_simulated_is_one_line(
 def test_a_log_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "log").write_text("{}\n")
     assert main(["cluster", "replay", str(tmp_path / "log")]) == 1
-    assert "line 1: not the beginning of a placement log" in capsys.readouterr().err
+    assert "line 1: not the beginning of an event log" in capsys.readouterr().err
+
+
+def test_a_simulated_placement_is_recorded_and_replays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*SMALL, "--placement", "ours"]
+    assert main(["cluster", "simulate", *arguments, "--event-log", str(tmp_path / "log")]) == 0
+    assert main(["cluster", "replay", str(tmp_path / "log")]) == 0
+    assert "events led to the recorded actions" in capsys.readouterr().out
+    assert main(["cluster", "simulate", *arguments, "--event-log", "/dev/full"]) == 1
+    assert "/dev/full" in capsys.readouterr().err
 
 
 def test_of_equal_nodes_the_better_of_two_drawn_is_asked_first_and_the_others_by_their_scores() -> None:

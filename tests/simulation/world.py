@@ -1,10 +1,12 @@
 """The whole gateway in one process on a virtual clock, from the bytes of its clients to simulated engines."""
 
 import asyncio
+import atexit
 import contextlib
 import json
 import logging
 import random
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -360,6 +362,7 @@ def _settings(scenario: Scenario, folder: Path) -> Settings:
 def _template() -> Settings:
     """Five prepared experts and their composition, made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="coe-simulated-experts-"))
+    atexit.register(shutil.rmtree, folder)
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir()
     save_file({"weight": np.zeros(250, np.float32)}, checkpoint / "model.safetensors")

@@ -34,7 +34,7 @@ def asking(content: str) -> dict[str, Any]:
 
 
 async def violations(tab: Shown) -> list[str]:
-    """What axe finds wrong with what is shown, as WCAG 2.2 has it and beyond."""
+    """Returns what axe finds wrong with the page, as WCAG 2.2 has it and beyond."""
     found = await Axe().run(tab.page)
     return [
         f"{each['id']}: {node['target']} {node.get('failureSummary', '')}"

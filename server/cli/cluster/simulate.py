@@ -2,13 +2,12 @@
 
 import argparse
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from server.cli.arguments import Parent, add_verb, count, number, size
-from server.cli.output import console, write_json
+from server.cli.output import console, show_replay, write_json
 from server.cli.tables import table
 
 if TYPE_CHECKING:
@@ -49,19 +48,16 @@ def add_to(cluster: Parent) -> None:
         default=list(PLACEMENTS),
         help=f"some of {', '.join(PLACEMENTS)}",
     )
+    made.add_argument(
+        "--event-log", type=Path, metavar="FILE", help="write our placement's events there, to be replayed"
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
 
 
 def replay_placement(options: argparse.Namespace) -> int:
-    from cluster.event_log import replay
+    from cluster.event_log import replayed
 
-    replayed = replay(options.log)
-    if replayed.different is None:
-        print(f"{replayed.events} events led to the recorded actions")
-        return 0
-    line, recorded, done = replayed.different
-    print(f"{options.log}, line {line}: recorded {json.dumps(recorded)}, now {json.dumps(done)}")
-    return 1
+    return show_replay(options.log, replayed(options.log))
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -93,7 +89,7 @@ def simulate(options: argparse.Namespace) -> int:
     with Bars() as bars:
         for name in options.placement:
             report = functools.partial(_report, bars.of(name))
-            found[name] = Fleet(scenario, name).run(report)
+            found[name] = Fleet(scenario, name, options.event_log).run(report)
     _show(found)
     report_json = {"nodes": options.nodes, "experts": options.experts, "rate": options.rate}
     write_json(

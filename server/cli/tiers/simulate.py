@@ -1,13 +1,12 @@
 """``coe tiers simulate`` and ``coe tiers replay``: the tiers without a gateway."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from memory_tiers.simulator.comparison import RIVALS
 from server.cli.arguments import Parent, add_verb, count, number, rival, size
-from server.cli.output import write_json
+from server.cli.output import show_replay, write_json
 from server.config.settings import SettingsError
 
 
@@ -59,15 +58,9 @@ def add_to(tiers: Parent) -> None:
 
 
 def replay_tiers(options: argparse.Namespace) -> int:
-    from memory_tiers.driver.event_log import replay
+    from memory_tiers.driver.event_log import replayed
 
-    replayed = replay(options.log)
-    if replayed.different is None:
-        print(f"{replayed.events} events led to the recorded actions")
-        return 0
-    line, recorded, done = replayed.different
-    print(f"{options.log}, line {line}: recorded {json.dumps(recorded)}, now {json.dumps(done)}")
-    return 1
+    return show_replay(options.log, replayed(options.log))
 
 
 def simulate_tiers(options: argparse.Namespace) -> int:

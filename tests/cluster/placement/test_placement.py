@@ -1,4 +1,4 @@
-"""What the placement decides in situations with a name."""
+"""The placement decides as it should in situations with a name."""
 
 import pytest
 

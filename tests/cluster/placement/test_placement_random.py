@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.event_log import PlacementLog, replay
+from cluster.event_log import PlacementLog, replayed
 from cluster.placement.actions import Action, Drained, Epoch, Publish, Unwant, Want
 from cluster.placement.events import (
     DemandSeen,
@@ -182,10 +182,10 @@ def test_a_log_replays_to_the_same_actions(tmp_path: Path, seed: int) -> None:
         world.step()
     assert world.log is not None
     world.log.close()
-    same = replay(path)
+    same = replayed(path)
     assert same.different is None
     assert same.events > 80
     path.write_text(
         path.read_text().replace('"tier": "host", "source": null', '"tier": "device", "source": null', 1)
     )
-    assert replay(path).different is not None
+    assert replayed(path).different is not None

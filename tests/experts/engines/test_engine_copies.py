@@ -33,7 +33,7 @@ class UploadingEngine(InterleavedEngine):
         return [f"{module}.{self.worker}" if word == ours else word for word in words]
 
     async def digests(self) -> Digests:
-        """Of the weights that the model computes with now."""
+        """Digest of the weights that the model computes with now."""
         body = await self.server.command("/collective_rpc", {"method": "compute_weight_checksums"})
         (found,) = orjson.loads(body)["results"]
         return {name: digest for name, digest in found.items() if digest is not None}

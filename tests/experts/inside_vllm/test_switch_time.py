@@ -1,4 +1,4 @@
-"""What a switch cost, where the device says so later."""
+"""The cost of a switch is known, where the device says it later."""
 
 from dataclasses import dataclass, field
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from memory_tiers.actions import Action
-from memory_tiers.driver.event_log import EventLog, replay
+from memory_tiers.driver.event_log import EventLog, replayed
 from memory_tiers.errors import LogUnreadable, LogUnwritable
 from memory_tiers.events import Event
 from memory_tiers.members import Family
@@ -49,9 +49,9 @@ def recorded(path: Path, seed: int) -> World:
 @pytest.mark.parametrize("seed", range(20))
 def test_recorded_events_lead_to_the_recorded_actions(tmp_path: Path, seed: int) -> None:
     recorded(tmp_path / "log", seed)
-    replayed = replay(tmp_path / "log")
-    assert replayed.different is None
-    assert replayed.events > 30
+    again = replayed(tmp_path / "log")
+    assert again.different is None
+    assert again.events > 30
 
 
 def test_a_difference_is_shown_with_its_line(tmp_path: Path) -> None:
@@ -63,15 +63,15 @@ def test_a_difference_is_shown_with_its_line(tmp_path: Path) -> None:
     was, changed["actions"] = changed["actions"], []
     lines[number - 1] = json.dumps(changed)
     path.write_text("\n".join(lines) + "\n")
-    assert replay(path).different == (number, [], was)
+    assert replayed(path).different == (number, [], was)
 
 
 def test_a_log_whose_end_was_cut_off_replays_as_far_as_it_goes(tmp_path: Path) -> None:
     path = tmp_path / "log"
     recorded(path, 2)
-    whole = replay(path).events
+    whole = replayed(path).events
     path.write_text(path.read_text()[:-5])
-    assert replay(path).events == whole - 1
+    assert replayed(path).events == whole - 1
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_is_no_log_is_refused_with_the_line(tmp_path: Path, text: str, says
     path = tmp_path / "log"
     path.write_text(text)
     with pytest.raises(LogUnreadable, match=says):
-        replay(path)
+        replayed(path)
 
 
 def test_an_unknown_event_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -96,12 +96,12 @@ def test_an_unknown_event_is_refused_with_its_line(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('{"event": {"type": "Earthquake", "at": 1}, "actions": []}\n')
     with pytest.raises(LogUnreadable, match=r"line \d+: not an event"):
-        replay(path)
+        replayed(path)
 
 
 def test_a_file_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(LogUnreadable, match="No such file"):
-        replay(tmp_path / "missing")
+        replayed(tmp_path / "missing")
 
 
 def test_a_log_that_cannot_be_begun_is_refused(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_on_a_full_disk_the_log_ends_and_the_tiers_go_on(
     monkeypatch.setattr(EventLog, "write", until_full)
     recorded(path, 1)
     assert caplog.text.count("ends here, what follows is not recorded") == 1
-    assert replay(path).different is None
+    assert replayed(path).different is None
 
 
 class Full:

@@ -15,7 +15,7 @@ from experts.errors import EngineStartFailed, LoadFailed
 from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, SimulationConfig
 from memory_tiers.driver.event_feed import CHECK_EVENTS
-from memory_tiers.driver.event_log import replay
+from memory_tiers.driver.event_log import replayed
 from memory_tiers.driver.host_store import PREFIX, HostStore
 from memory_tiers.driver.manager import TierManager, ignore
 from memory_tiers.errors import LeaseRejected, ManagerBroken
@@ -221,7 +221,7 @@ async def test_who_is_resident_in_an_engine_that_is_stopped_is_displaced(tmp_pat
         await house.at_rest()
         displaced = [each for each in house.seen if isinstance(each, Displaced)]
         assert displaced == [Displaced("a", "idle", 60.0), Displaced("b", "idle", 60.0)]
-    assert replay(log).different is None
+    assert replayed(log).different is None
 
 
 async def test_an_image_that_a_load_leaves_takes_the_place_of_the_copied_checkpoint(tmp_path: Path) -> None:
@@ -519,9 +519,9 @@ async def test_every_event_is_in_the_log_and_replays(tmp_path: Path) -> None:
     async with a_house(tmp_path, device=10, host=40, event_log=tmp_path / "log.jsonl") as house:
         for name in "abcab":
             (await house.manager.lease(name)).release()
-    replayed = replay(tmp_path / "log.jsonl")
-    assert replayed.different is None
-    assert replayed.events > 20
+    again = replayed(tmp_path / "log.jsonl")
+    assert again.different is None
+    assert again.events > 20
 
 
 async def test_an_observer_that_fails_does_not_stop_the_tiers(

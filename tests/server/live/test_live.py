@@ -1,4 +1,4 @@
-"""What operators are told of a running gateway: its state and what changes, stories, and who is told."""
+"""Operators are told of a running gateway: its state and what changes, and stories; others are not."""
 
 import asyncio
 import contextlib

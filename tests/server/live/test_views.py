@@ -1,4 +1,4 @@
-"""What operators are told of parts: compositions, experts, logs and settings."""
+"""Operators see parts of a gateway: compositions, experts, logs and settings."""
 
 import asyncio
 import logging

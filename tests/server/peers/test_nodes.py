@@ -29,7 +29,7 @@ async def first(events: AsyncIterator[str]) -> str:
 
 
 async def knows_where(http: httpx.AsyncClient, node: Node, other: Node) -> dict[str, str]:
-    """What ``node`` thinks that ``other`` holds, once it thinks what is so."""
+    """Returns what ``node`` thinks that ``other`` holds, once it thinks what is so."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             told = (await http.get(f"{node.url}/v1/coe/cluster")).json()["nodes"]

@@ -204,7 +204,7 @@ SERVED: Mapping[str, Callable[[Path], object]] = {
     for each in (in_pieces, quantised, mixture, embedding_model, folder_of_folders, a_cache,
                  second_copy_in_its_makers_format, no_context)
 }  # fmt: skip
-"""What is odd, and can be served."""
+"""Checkpoints that are odd, and can be served."""
 LEFT_OUT: Mapping[Callable[[Path], object], str] = {
     missing_config: "config.json: no such file",
     config_is_no_json: "config.json: not JSON",
@@ -238,4 +238,4 @@ LEFT_OUT: Mapping[Callable[[Path], object], str] = {
     empty: "there is no checkpoint in it",
     dangling_link: "there are no weights",
 }
-"""What cannot be served, and a part of the reason that is said."""
+"""Checkpoints that cannot be served, each with a part of the reason that is said."""

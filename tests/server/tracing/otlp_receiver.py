@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass(slots=True)
 class Received:
-    """What came so far. ``services``: the names of those who sent."""
+    """Telemetry received so far. ``services``: the names of those who sent."""
 
     url: str
     spans: list[Span] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a model keeps of its weights beside them."""
+"""A model that keeps something of its weights beside them is found out."""
 
 import warnings
 from pathlib import Path
