@@ -21,6 +21,7 @@ ALLOWED = {
 }
 SPOKEN = {"errors", "model_request", "validation"}
 """Modules of ``server`` itself in which its folders speak. They import none of them."""
+EXCHANGE = {"exchange", "exchange.answer", "exchange.engine"}
 SERVER = {
     "errors": set[str](),
     "validation": set[str](),
@@ -73,72 +74,21 @@ SERVER = {
         "exchange.engine",
         "feedback",
         "log_fields",
-        "model_request",
-        "observation",
-        "peers",
-        "resilience",
-        "routing",
-        "services",
-        "tracing",
-        "transport",
-    },
-    "node": {"config", "error_table", "errors", "exchange.engine", "peers", "services", "transport"},
+    }
+    | {"model_request", "observation", "peers", "resilience", "routing", "services", "tracing", "transport"},
+    "node": {"config", "error_table", "errors", "exchange.engine"} | {"peers", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
-    "anthropic": {
-        "access",
-        "error_table",
-        "errors",
-        "exchange",
-        "exchange.answer",
-        "exchange.engine",
-        "model_request",
-        "services",
-        "transport",
-        "validation",
-    },
+    "anthropic": {"access", "error_table", "services", "transport"} | EXCHANGE | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
     "responses.kept": {"access", "config", "error_table", "errors", "responses.wire", "storage", "transport"},
-    "ollama": {
-        "access",
-        "config",
-        "error_table",
-        "errors",
-        "exchange",
-        "exchange.answer",
-        "exchange.engine",
-        "model_request",
-        "openai",
-        "routes",
-        "services",
-        "transport",
-        "validation",
-    },
-    "responses": {
-        "error_table",
-        "errors",
-        "exchange",
-        "exchange.engine",
-        "model_request",
-        "responses.kept",
-        "responses.wire",
-        "services",
-        "transport",
-    },
-    "batches": {
-        "access",
-        "config",
-        "error_table",
-        "errors",
-        "exchange",
-        "exchange.answer",
-        "exchange.engine",
-        "model_request",
-        "resilience",
-        "routing",
-        "services",
-        "storage",
-        "transport",
-    },
+    "ollama": {"access", "config", "error_table", "openai", "routes", "services", "transport"}
+    | EXCHANGE
+    | SPOKEN,
+    "responses": {"error_table", "errors", "exchange", "exchange.engine", "model_request"}
+    | {"responses.kept", "responses.wire", "services", "transport"},
+    "batches": {"access", "config", "error_table", "errors", "model_request"}
+    | {"resilience", "routing", "services", "storage", "transport"}
+    | EXCHANGE,
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
     "routes": {"access", "batches", "config", "error_table", "errors", "live", "log_fields"}

@@ -1,7 +1,7 @@
 """Opens an answer on the node where it costs least, and elsewhere while nothing of it has come."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 
 from experts.errors import EngineLost, EngineUnavailable
@@ -23,6 +23,21 @@ _NEVER_OPEN = Breakers(failures=0, cool_down_s=1.0)
 """A node has breakers of its own: what fails there says nothing about the engines here."""
 
 Leased = Callable[[Lease], None]
+
+
+def open_here(
+    services: Services, sent: EngineRequest, terms: Terms, leased: Leased, *, whole: bool
+) -> Coroutine[None, None, OpenAnswer]:
+    """Opens the answer to ``sent`` on this node: see ``open_answer``."""
+    return open_answer(
+        services.tiers,
+        services.breakers,
+        sent,
+        leased,
+        whole=whole,
+        fail_fast=terms.fail_fast,
+        priority=terms.priority,
+    )
 
 
 async def open_on_some_node(
@@ -76,15 +91,7 @@ async def _ask(
 ) -> OpenAnswer:
     """Asks one node. ``strict``: it refuses if the expert has left the device since it said so."""
     if choice.peer is None:
-        return await open_answer(
-            services.tiers,
-            services.breakers,
-            sent,
-            leased,
-            whole=whole,
-            fail_fast=terms.fail_fast,
-            priority=terms.priority,
-        )
+        return await open_here(services, sent, terms, leased, whole=whole)
     place = choice.snapshot.experts[sent.expert.name]
     tier: Tier = place.tier if strict else "disk"
     request = NodeRequest(

@@ -12,11 +12,11 @@ from server.access.auth import authorization_of
 from server.config.api_keys import PRIORITIES
 from server.error_table import Failure
 from server.errors import BadRequest
-from server.exchange.across_nodes import open_on_some_node
+from server.exchange.across_nodes import open_here, open_on_some_node
 from server.exchange.arrival import Caller, Terms
 from server.exchange.destination import Wording
 from server.exchange.endpoint import Endpoint
-from server.exchange.engine.call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.engine.call import EngineRequest, OpenAnswer
 from server.exchange.exchange import Exchange
 from server.model_request import ModelRequest
 from server.resilience.timeouts import Timeouts
@@ -82,18 +82,8 @@ class HttpArrival:
     def open(
         self, sent: EngineRequest, terms: Terms, leased: Callable[[Lease], None], *, whole: bool
     ) -> Awaitable[OpenAnswer]:
-        services = self._services
-        if services.peers is not None:
-            return open_on_some_node(services, sent, terms, leased, whole=whole)
-        return open_answer(
-            services.tiers,
-            services.breakers,
-            sent,
-            leased,
-            whole=whole,
-            fail_fast=terms.fail_fast,
-            priority=terms.priority,
-        )
+        opened = open_here if self._services.peers is None else open_on_some_node
+        return opened(self._services, sent, terms, leased, whole=whole)
 
 
 class HttpDestination:

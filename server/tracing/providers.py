@@ -1,15 +1,14 @@
 """Providers of OpenTelemetry's SDK, set up by its OTEL_* variables alone."""
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server.config.settings import SettingsError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SpanExporter
 
 EXTRA = "observation.opentelemetry needs the extra otel: pip install 'composition-of-experts[otel]'"
 
@@ -32,7 +31,7 @@ def providers() -> "tuple[TracerProvider, MeterProvider] | None":
     resource = Resource.create()
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "coe"}))
-    spans, metrics = _span_exporter(), _metric_exporter()
+    spans, metrics = _exporter("TRACES"), _exporter("METRICS")
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     if spans is not None:
         tracers.add_span_processor(BatchSpanProcessor(spans))
@@ -40,52 +39,29 @@ def providers() -> "tuple[TracerProvider, MeterProvider] | None":
     return tracers, MeterProvider(readers, resource, shutdown_on_exit=False)
 
 
-def _span_exporter() -> "SpanExporter | None":
-    match _wanted("TRACES"):
-        case "otlp-grpc":
-            try:
-                from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as ByGrpc
-            except ImportError as error:
-                raise SettingsError(_GRPC) from error
-            return ByGrpc()
-        case "otlp-http":
-            try:
-                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-            except ImportError as error:
-                raise SettingsError(EXTRA) from error
-            return OTLPSpanExporter()
-        case "console":
-            from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-            return ConsoleSpanExporter()
-        case _:
-            return None
+def _exporter(signal: str) -> Any:
+    """Makes the exporter of ``TRACES`` or ``METRICS`` that the variables want; None: none. Raises
+    SettingsError."""
+    wanted = _wanted(signal)
+    if wanted == "none":
+        return None
+    module, name = _EXPORTERS[signal, wanted]
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except ImportError as error:
+        raise SettingsError(_GRPC if wanted == "otlp-grpc" else EXTRA) from error
 
 
-def _metric_exporter() -> "MetricExporter | None":
-    match _wanted("METRICS"):
-        case "otlp-grpc":
-            try:
-                from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
-                    OTLPMetricExporter as ByGrpc,
-                )
-            except ImportError as error:
-                raise SettingsError(_GRPC) from error
-            return ByGrpc()
-        case "otlp-http":
-            try:
-                from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            except ImportError as error:
-                raise SettingsError(EXTRA) from error
-            return OTLPMetricExporter()
-        case "console":
-            from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
-
-            return ConsoleMetricExporter()
-        case _:
-            return None
-
-
+_OTLP = "opentelemetry.exporter.otlp.proto"
+_EXPORTERS = {
+    ("TRACES", "otlp-grpc"): (f"{_OTLP}.grpc.trace_exporter", "OTLPSpanExporter"),
+    ("TRACES", "otlp-http"): (f"{_OTLP}.http.trace_exporter", "OTLPSpanExporter"),
+    ("TRACES", "console"): ("opentelemetry.sdk.trace.export", "ConsoleSpanExporter"),
+    ("METRICS", "otlp-grpc"): (f"{_OTLP}.grpc.metric_exporter", "OTLPMetricExporter"),
+    ("METRICS", "otlp-http"): (f"{_OTLP}.http.metric_exporter", "OTLPMetricExporter"),
+    ("METRICS", "console"): ("opentelemetry.sdk.metrics.export", "ConsoleMetricExporter"),
+}
+"""Signal and exporter to the module and class that make it."""
 _GRPC = (
     "OTEL_EXPORTER_OTLP_PROTOCOL is grpc: pip install opentelemetry-exporter-otlp-proto-grpc, or say "
     "http/protobuf"
