@@ -7,7 +7,14 @@ from pathlib import Path
 
 
 def replace_file(file: Path, content: bytes, *, mode: int) -> None:
-    """Replaces ``file``, or leaves it as it was and raises OSError. ``mode``: permissions of the new file."""
+    """Replaces ``file``, or leaves it as it was and raises OSError. ``mode``: permissions of the new file.
+
+    What is there and is no file, a device such as /dev/stdout or a pipe, is written to and stays what it is.
+    """
+    if file.exists() and not file.is_file():
+        with file.open("wb") as device:
+            device.write(content)
+        return
     descriptor, partial = tempfile.mkstemp(dir=file.parent, prefix=".partial-")
     try:
         with open(descriptor, "wb") as stream:

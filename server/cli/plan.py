@@ -17,6 +17,7 @@ from memory_tiers.planning.planner import plan
 from memory_tiers.planning.solve import solve
 from memory_tiers.planning.table import lines, report
 from memory_tiers.simulator.profile_lookup import profile_of
+from router.atomic_file import replace_file
 from server.cli.arguments import Parent, add_verb
 from server.config.settings import SettingsError, load
 from server.planning.demands import demands_of, on_each_engine
@@ -88,7 +89,7 @@ def _write(given: Path, file: Path, planned: NodePlan, gpus: str) -> None:
     }
     text = HEAD.format(name=given.name, gpus=gpus) + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     try:
-        file.write_text(text, encoding="utf-8")
+        replace_file(file, text.encode(), mode=0o644)
     except OSError as error:
         raise SettingsError(f"--solve {file}: {error.strerror}") from error
 

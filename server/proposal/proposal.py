@@ -215,12 +215,12 @@ class _Proposing:
 def _written(path: Path, text: str) -> Iterator[None]:
     """Has ``path`` hold ``text`` for a while. Raises SettingsError."""
     try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(
-            f"{path.parent}: cannot be written to: {error.strerror}; name another --out"
-        ) from error
-    try:
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(
+                f"{path.parent}: cannot be written to: {error.strerror}; name another --out"
+            ) from error
         yield
     finally:
-        path.unlink()
+        path.unlink(missing_ok=True)  # also what a full disk cut off
