@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, PlainValidator, model_validator
 
 EngineMode = Literal["interleaved", "plain", "lora", "simulated"]
 Task = Literal["generate", "embed"]
@@ -15,14 +15,33 @@ Capability = Literal["tools", "images", "audio", "files"]
 """A need that a request may have beside an answer in text."""
 
 
+STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "http": "http", "https": "http"}
+"""Schemes of URLs that checkpoints are read from, and the extra of this package for each."""
+
+
 class Strict(BaseModel):
     """A frozen piece of the configuration tree: unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _store_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    bucket = rest.partition("/")[0]
+    if not separator or scheme not in STORES:
+        raise ValueError(f"{url!r} does not begin with {', '.join(f'{known}://' for known in STORES)}")
+    if not bucket:
+        raise ValueError(f"{url!r} names no {'host' if STORES[scheme] == 'http' else 'bucket'}")
+    if "@" in bucket or (STORES[scheme] == "http" and ("?" in rest or "#" in rest)):
+        raise ValueError(
+            "it is a folder's, without user, password or query; credentials belong in the environment"
+        )
+    return url.rstrip("/")
+
+
 class CheckpointSource(Strict):
-    """Where an expert's weights come from: exactly one of ``folder``, ``huggingface`` and ``embedded``."""
+    """Where an expert's weights come from: exactly one of ``folder``, ``huggingface``, ``url`` and
+    ``embedded``."""
 
     folder: Path | None = None
     """A local folder in Hugging Face layout (config.json, *.safetensors, tokenizer.json). In a family with
@@ -31,15 +50,18 @@ class CheckpointSource(Strict):
     """A repository name such as ``Qwen/Qwen2-7B-Instruct``. HF_HUB_OFFLINE and HF_ENDPOINT are honoured."""
     revision: str | None = None
     """Branch, tag or commit of the Hugging Face repository; absent means its default branch."""
+    url: Annotated[str, AfterValidator(_store_url)] | None = None
+    """A folder of an object store or a web server: ``s3://bucket/model``, ``gs://``, ``az://``, ``https://``.
+    Address and credentials are those of the store's own programs (``AWS_PROFILE``, ``AWS_ENDPOINT_URL``)."""
     embedded: str | None = None
     """``base``, or the name of an adapter shipped in ``experts/embedded``; it is merged into the base, except
     in a family with mode lora."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        given = [name for name in ("folder", "huggingface", "embedded") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give exactly one of folder, huggingface, embedded")
+        places = ("folder", "huggingface", "url", "embedded")
+        if sum(getattr(self, name) is not None for name in places) != 1:
+            raise ValueError(f"give exactly one of {', '.join(places)}")
         if self.revision is not None and self.huggingface is None:
             raise ValueError("revision belongs to huggingface")
         return self

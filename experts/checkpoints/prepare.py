@@ -6,13 +6,11 @@ anything in the temporary folder at its start is a leftover.
 """
 
 import errno
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from experts.checkpoints.file_lock import alone
 from experts.checkpoints.hashing import Hashes
 from experts.checkpoints.manifest import (
     Manifest,
@@ -80,7 +78,7 @@ def _prepare(
     folder = folder_of(name, store)
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with _alone(store / f".{name}.lock"):
+        with alone(store / f".{name}.lock"):
             if not _is_current(folder, checkpoint, source.origin, base, progress):
                 _require_space(name, source, store, free)
                 _replace(folder, source, checkpoint, progress, base)
@@ -95,7 +93,7 @@ def write_canary(name: str, store: Path, manifest: Manifest, canary: Canary) -> 
     """Adds ``canary``, computed from the checkpoint that ``manifest`` describes. Does nothing when the expert
     has been prepared anew since. Raises CheckpointError."""
     folder = folder_of(name, store)
-    with _alone(store / f".{name}.lock"):
+    with alone(store / f".{name}.lock"):
         if read_manifest(folder) == manifest:
             write_manifest(folder, manifest.model_copy(update={"canary": canary}))
 
@@ -163,14 +161,3 @@ def _remove(*folders: Path) -> None:
     for folder in folders:
         if folder.is_symlink() or folder.exists():
             shutil.rmtree(folder)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Holds the lock file ``path``, once other processes have let go of it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

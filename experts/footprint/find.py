@@ -29,7 +29,7 @@ def find_model(places: Iterable[Path], sources: Iterable[CheckpointSource], fami
         if source.huggingface is not None and source.huggingface in PUBLISHED:
             return Model(PUBLISHED[source.huggingface], f"{source.huggingface}'s published config.json")
     wanted = [str(source.folder / "config.json") for source in known if source.folder]
-    wanted += [f"config.json of {source.huggingface}" for source in known if source.huggingface]
+    wanted += [f"config.json of {source.huggingface or source.url}" for source in known if not source.folder]
     raise CheckpointMissing(
         f"family {family}: a plan needs {' or '.join(wanted[:1])}; put it there, or `coe experts prepare`"
     )

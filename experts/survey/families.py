@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from experts.checkpoints.fingerprint import differences_of
 from experts.errors import CheckpointError
@@ -124,6 +124,8 @@ def _is_called(base: FullWeights, name: str) -> bool:
     source = base.place.source
     if source.huggingface is not None:
         return source.huggingface == name
+    if source.url is not None:
+        return name == source.url or PurePath(name).name == source.url.rpartition("/")[2]
     folder = source.folder
     return folder is not None and (Path(name).resolve() == folder or Path(name).name == folder.name)
 

@@ -17,6 +17,8 @@ def expert_name(source: CheckpointSource, taken: Collection[str]) -> str:
     """Names an expert in letters, digits and ``. _ -``, as no other in ``taken`` is called."""
     if source.huggingface is not None:
         parts = source.huggingface.split("/")
+    elif source.url is not None:
+        parts = source.url.partition("://")[2].split("/")
     elif source.folder is not None:
         parts = [_of_cache(part) for part in source.folder.parts if part not in ("/", "snapshots")]
     else:

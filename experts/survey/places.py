@@ -1,10 +1,14 @@
-"""Places of checkpoints as people name them: folders, folders of folders, files, repositories of a hub."""
+"""Places of checkpoints as people name them: folders, folders of them, files, URLs, repositories of a hub."""
 
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 
+from pydantic import ValidationError
+
+from experts.checkpoints.object_store.folder import ObjectFolder
 from experts.errors import CheckpointMissing
 from experts.spec import CheckpointSource
 from experts.survey.candidate import LeftOut, Place
@@ -19,6 +23,9 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 def places_of(named: str) -> Iterator[Place | LeftOut]:
     """Yields the checkpoints at ``named``. Raises CheckpointMissing where nothing is there: a typing error,
     which is nothing to leave out."""
+    if "://" in named:
+        yield from _in_store(named)
+        return
     path = Path(named).expanduser()
     try:
         if path.is_dir():
@@ -44,6 +51,31 @@ def _in_folder(folder: Path, shown: str) -> Iterator[Place | LeftOut]:
             yield from (_of_file(file) for file in ggufs)
         else:
             yield Place(name, CheckpointSource(folder=inner.resolve()))
+
+
+def _in_store(url: str) -> Iterator[Place | LeftOut]:
+    """Yields the folder of that URL, or those in it, that look like checkpoints."""
+    try:
+        source = CheckpointSource(url=url)
+    except ValidationError as error:
+        raise CheckpointMissing(str(error.errors()[0]["ctx"]["error"])) from None
+    assert source.url is not None
+    store = ObjectFolder(source.url)
+    if _looks_like_one(store):
+        yield Place(source.url, source)
+        return
+    inner = [store.inside(name) for name in store.folders()]
+    found = [each.url for each in inner if _looks_like_one(each)]
+    yield from (Place(each, CheckpointSource(url=each)) for each in found)
+    if not found:
+        yield LeftOut(url, "there is no checkpoint in it: no config.json, adapter_config.json or weights")
+
+
+def _looks_like_one(store: ObjectFolder) -> bool:
+    def marks(path: PurePosixPath) -> bool:
+        return path.name in MARKS or any(fnmatch(path.name, pattern) for pattern in WEIGHTS)
+
+    return bool(store.files(marks))
 
 
 def _checkpoints(folder: Path, depth: int) -> Iterator[Path]:

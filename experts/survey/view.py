@@ -1,5 +1,5 @@
 """Views of checkpoints: temporary folders of links, exactly as preparation would make them, without weights
-where these are still on a hub."""
+where these are still on a hub or in an object store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from experts.checkpoints.fingerprint import read_json
+from experts.checkpoints.object_store.folder import ObjectFolder
 from experts.checkpoints.sources.configured import source_of
 from experts.checkpoints.sources.folder import UNWANTED, link
 from experts.checkpoints.sources.huggingface import missing
+from experts.checkpoints.sources.object_store import belongs
 from experts.checkpoints.tensor_headers import TensorHeader
 from experts.errors import CheckpointUnreadable
 from experts.progress import silent
 from experts.spec import CheckpointSource
 
 INDEX = "model.safetensors.index.json"
+MAX_HEADER = 100_000_000
+"""Bytes; safetensors refuses longer headers."""
 SMALL = ("*.json", "*.jinja", "tokenizer.model", "[0-9]_*/*", "adapter_model.safetensors")
 
 
@@ -34,6 +38,9 @@ def view_of(source: CheckpointSource, into: Path) -> View:
     try:
         if source.huggingface is not None:
             return _of_repository(source.huggingface, source.revision, into)
+        if source.url is not None:
+            _of_store(source.url, into)
+            return View(into)
         origin = source_of(source)
         origin.space(into)
         origin.provide(into, silent)
@@ -79,6 +86,23 @@ def _headers_on_hub(name: str, revision: str | None) -> tuple[TensorHeader, ...]
         for file in found.files_metadata.values()
         for tensor, info in file.tensors.items()
     ]))  # fmt: skip
+
+
+def _of_store(url: str, into: Path) -> None:
+    """Reads the small files, and of weights the header, in front of a hole as long as the rest."""
+    store = ObjectFolder(url)
+    for name, file in store.files(belongs).items():
+        (into / name).parent.mkdir(exist_ok=True)
+        whole = not name.endswith(".safetensors") or name == "adapter_model.safetensors" or file.bytes < 8
+        if whole:
+            (into / name).write_bytes(store.whole(name, file))
+            continue
+        length = int.from_bytes(store.read(name, [(0, 8)])[0], "little")
+        if length > MAX_HEADER:
+            raise CheckpointUnreadable(f"{name}: not a whole safetensors file; upload the checkpoint again")
+        with (into / name).open("wb") as output:
+            output.write(store.read(name, [(0, min(8 + length, file.bytes))])[0])
+            output.truncate(file.bytes)
 
 
 def _sorted(headers: Sequence[TensorHeader]) -> list[TensorHeader]:

@@ -116,6 +116,7 @@ def _scored(router: Artifact, draft: Draft) -> dict[str, str]:
         for ours in draft.generating:
             source = draft.found[ours].place.source
             here = {ours, source.huggingface, source.folder.name if source.folder else None}
+            here |= {source.url.rpartition("/")[2]} if source.url else set()
             if theirs in here or theirs.rpartition("/")[2].lower() in {str(name).lower() for name in here}:
                 found[theirs] = ours
                 break

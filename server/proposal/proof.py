@@ -37,7 +37,8 @@ def proven(file: Path, found: Mapping[str, Found], bases: Mapping[str, FullWeigh
     ``bases``: of its LoRA families; ``store``: a temporary folder. Raises what ``coe serve`` would refuse it
     with."""
     given = load(file)
-    result = planned(given)
+    _fill(store, given, found, bases)
+    result = planned(given.model_copy(update={"store": store}))
     settings = result.settings
     unknown = tuple(name for name in settings.experts if name not in found)
     experts = {
@@ -50,12 +51,9 @@ def proven(file: Path, found: Mapping[str, Found], bases: Mapping[str, FullWeigh
     remote = [each.place.shown for each in bases.values() if not any(each.folder.glob("*.safetensors"))]
     if unknown or remote:
         return Proof(settings, experts, result.node, None, (*unknown, *remote))
-    for family, base in bases.items():
-        (store / base_name(family)).symlink_to(base.folder, target_is_directory=True)
-    beside = settings.model_copy(update={"store": store})
     try:
         engines = {
-            name: engine_of(name, beside, experts.values())
+            name: engine_of(name, settings, experts.values())
             for name in settings.families
             if any(expert.family == name for expert in experts.values())
         }
@@ -69,6 +67,14 @@ def proven(file: Path, found: Mapping[str, Found], bases: Mapping[str, FullWeigh
         [Family.of(engine) for engine in engines.values()],
     )
     return Proof(settings, experts, result.node, budgets)
+
+
+def _fill(store: Path, given: Settings, found: Mapping[str, Found], bases: Mapping[str, FullWeights]) -> None:
+    """Links in ``store`` to what preparation would put there, or has put into the configured one."""
+    views = {name: each.folder for name, each in found.items()}
+    views |= {base_name(family): base.folder for family, base in bases.items()}
+    for name in (*given.experts, *(base_name(family) for family in given.families)):
+        (store / name).symlink_to(views.get(name, given.store / name), target_is_directory=True)
 
 
 def _described(name: str, settings: Settings, each: Found, bases: Mapping[str, FullWeights]) -> Expert:

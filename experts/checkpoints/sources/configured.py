@@ -6,6 +6,7 @@ from experts.checkpoints.sources.adapter import AdapterSource, BaseItself, Embed
 from experts.checkpoints.sources.embedded import EmbeddedSource
 from experts.checkpoints.sources.folder import FolderSource
 from experts.checkpoints.sources.huggingface import HuggingFaceSource
+from experts.checkpoints.sources.object_store import ObjectStoreSource
 from experts.checkpoints.sources.source import Source
 from experts.spec import CheckpointSource
 
@@ -16,6 +17,8 @@ def source_of(checkpoint: CheckpointSource) -> Source:
         return FolderSource(checkpoint.folder.expanduser().resolve())
     if checkpoint.huggingface is not None:
         return HuggingFaceSource(checkpoint.huggingface, checkpoint.revision)
+    if checkpoint.url is not None:
+        return ObjectStoreSource(checkpoint.url)
     assert checkpoint.embedded is not None
     return EmbeddedSource(checkpoint.embedded)
 

@@ -20,6 +20,7 @@ from router.settings import EMBEDDED
 from server.cli.main import main
 from server.compose import running
 from server.config.settings import Settings, load
+from tests.experts.checkpoints.s3_server import an_s3_server
 from tests.experts.survey.tiny import HERMES, a_llama, an_adapter
 from tests.server.proposal import odd
 
@@ -187,6 +188,33 @@ def test_a_file_that_is_no_configuration_is_left_alone(init: Init) -> None:
     Path("my.yaml").write_text("shopping: [milk]\n")
     assert "my.yaml: shopping: unknown field" in init("general", status=1)
     assert Path("my.yaml").read_text() == "shopping: [milk]\n"
+
+
+def test_checkpoints_in_an_object_store_are_looked_at_without_their_weights(
+    init: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with an_s3_server(monkeypatch) as s3:
+        for seed, name in enumerate(("general", "law")):
+            folder = a_llama(Path("here") / name, seed)
+            s3.put({file.name: file.read_bytes() for file in folder.iterdir()}, f"models/{name}")
+        cut = (Path("here") / "law" / "model.safetensors").read_bytes()[:-4]
+        s3.put({"config.json": b"{}", "model.safetensors": cut}, "models/cut")
+        an_adapter(Path("here") / "medicine", "models/general")
+        adapter = {file.name: file.read_bytes() for file in Path("here/medicine").iterdir()}
+        s3.put(adapter, "adapters/medicine")
+        said = init("s3://house/models")
+        read = sum(int(span.partition("-")[2]) for name, span in s3.asked if name == "model.safetensors")
+        assert read < len(cut), "headers alone"
+        assert "left out s3://house/models/cut: " in said
+        assert tree()["experts"]["law"]["checkpoint"] == {"url": "s3://house/models/law"}
+        assert len(tree()["families"]) == 1
+        serves()
+        Path("my.yaml").unlink()
+        init("s3://house/models/general", "s3://house/adapters")
+        assert tree()["families"]["llama-1m-lora"]["base"] == {"url": "s3://house/models/general"}
+        serves()
+        assert "there is nothing" in init("s3://house/modles", status=1)
+        assert "does not begin with" in init("s4://house/models", status=1)
 
 
 def test_a_name_of_nothing_is_an_error_that_names_the_nearest(init: Init) -> None:
