@@ -25,6 +25,11 @@ class MoveCosts:
         rate = self._seconds_per_byte.get((source, target))
         return None if rate is None else size * rate
 
+    def bytes_per_s(self, source: Tier, target: Tier) -> float | None:
+        """Returns how fast such moves were. None: not measured yet."""
+        seconds = self._seconds_per_byte.get((source, target))
+        return 1 / seconds if seconds else None
+
     def seconds(self, size: int, source: Tier) -> float | None:
         """Estimates the seconds from ``source`` to the device, over the host where that was measured. None:
         not measured yet."""

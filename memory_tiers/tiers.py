@@ -9,6 +9,8 @@ from pydantic import ByteSize, Field, PlainValidator, TypeAdapter, ValidationErr
 from experts.spec import Strict
 
 Tier = Literal["device", "host", "disk"]
+HEIGHT: Mapping[Tier, int] = {"disk": 0, "host": 1, "device": 2}
+"""Order of the tiers."""
 Presence = Literal["absent", "arriving", "present", "leaving"]
 """How much of an expert's copy is in one tier."""
 PolicyName = Literal["lru", "cost"]

@@ -66,12 +66,50 @@ class NodeStatus(BaseModel):
     experts: dict[str, Tier] = {}
 
 
+class CopyStatus(BaseModel):
+    """A copy of an expert above disk, on the node that listens at ``node``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    tier: Tier
+
+
+class MoveStatus(BaseModel):
+    """An order of the placement. ``leaves``: down to ``tier``. ``source``: the node whose host memory has the
+    expert. ``outcome``: empty while it is under way, then ``done`` or why not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    expert: str
+    tier: Tier
+    leaves: bool
+    source: str | None
+    seconds: float
+    outcome: str
+
+
+class PlacementStatus(BaseModel):
+    """The placement that the node follows. ``placer``: the node that decides. ``term`` and ``count``: the
+    epoch of the table; of tables with an equal term the one that counts more is newer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    placer: str
+    term: int
+    count: int
+    table: dict[str, tuple[CopyStatus, ...]]
+    moves: tuple[MoveStatus, ...]
+
+
 class ClusterStatus(BaseModel):
-    """All nodes, the one that was asked first."""
+    """All nodes, the one that was asked first. ``placement``: None while none is followed."""
 
     model_config = ConfigDict(frozen=True)
 
     nodes: tuple[NodeStatus, ...]
+    placement: PlacementStatus | None = None
 
 
 class Reloaded(BaseModel):

@@ -33,6 +33,7 @@ class Decision:
         """Decides on one expert. What it waits for makes it due again."""
         self._copy(expert)
         self._replicate(expert)
+        self._even_out(expert)
         self._let_go(expert)
 
     def drained(self, node: NodeRecord) -> None:
@@ -89,6 +90,29 @@ class Decision:
         expert.replicas = len(there) + 1
         self._want(node, expert, "device")
 
+    def _even_out(self, expert: ExpertRecord) -> None:
+        """Brings a copy from the node with the least room to that with the most, if it has more even then:
+        once for each expert of a rebalance. The copy too many goes as any other does, at once."""
+        records, staying = self._records, expert.staying()
+        if expert.name not in records.uneven:
+            return
+        if records.uneven[expert.name] is not None:
+            if not expert.coming() and len(staying) <= self.copies:
+                records.set_even(expert.name)
+            return
+        if expert.ordered:
+            return
+        cold = [node for node in staying if node.copies[expert.name] == node.facts.keeps_on == "host"]
+        full = min(cold, key=lambda node: (node.room + node.giving, node.name), default=None)
+        looked_at = records.by_room.first(LOOKED_AT + len(expert.on))
+        best = next((records.nodes[name] for name in looked_at if name not in expert.on), None)
+        if full is None or best is None or best.room - 2 * expert.bytes < full.room + full.giving:
+            records.set_even(expert.name)
+        elif self._may(best, expert):
+            records.set_uneven(expert, full)
+            expert.calm_since = records.now - self._rules.calm_s
+            self._want(best, expert, best.facts.keeps_on)
+
     def _let_go(self, expert: ExpertRecord) -> None:
         """Lets a replica go that was not needed for ``calm_s``, and a copy beyond what the rules ask for."""
         records = self._records
@@ -96,7 +120,9 @@ class Decision:
         there = [node for node in expert.replicated() if not node.orders.get(expert.name)]
         staying = expert.staying()
         spare = len(there) > 1 and expert.replicas > 1
-        if not spare and len(staying) <= self._rules.copies:
+        giving = records.uneven.get(expert.name)
+        copies = self.copies if giving is not None else self._rules.copies
+        if not spare and len(staying) <= copies:
             return
         if records.now < calm_at:
             self._timers.at(calm_at, expert.name)
@@ -108,10 +134,10 @@ class Decision:
                 self._unwant(node, expert, "device")
                 expert.replicas, expert.calm_since = len(there) - 1, records.now
                 return
-        if len(staying) > self._rules.copies and len(staying) > 1 and free:
+        if len(staying) > max(1, copies) and free:
             cold = [node for node in free if node.copies[expert.name] != "device"]
             if cold:
-                node = min(cold, key=lambda node: (node.room, node.name))
+                node = min(cold, key=lambda node: (node is not giving, node.room, node.name))
                 self._unwant(node, expert, "host")
                 expert.calm_since = records.now
 

@@ -110,6 +110,13 @@ class OrderFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RebalanceBegun:
+    """An operator wants copies spread evenly over the nodes: a node that came late has none else."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertsChanged:
     """The experts that there are from now on."""
 
@@ -124,4 +131,13 @@ class TimePassed:
     at: float
 
 
-Event = SnapshotTaken | NodeLost | DrainBegun | DemandSeen | OrderFailed | ExpertsChanged | TimePassed
+Event = (
+    SnapshotTaken
+    | NodeLost
+    | DrainBegun
+    | DemandSeen
+    | OrderFailed
+    | RebalanceBegun
+    | ExpertsChanged
+    | TimePassed
+)

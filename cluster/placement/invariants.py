@@ -47,6 +47,8 @@ def _check_node(records: Records, node: NodeRecord, rules: PlacementRules) -> No
     for name, seen in node.copies.items():
         on = sum(other.copies[name] == "device" for other in experts[name].on.values())
         load += experts[name].rate / on if seen == "device" else 0.0
+    giving = [name for name, gives in records.uneven.items() if gives is node]
+    assert node.giving == sum(experts[name].bytes for name in giving), repr(node)
     assert isclose(node.load, load, abs_tol=1e-6), f"{node!r} has load {node.load}, not {load}"
     # 6. Usable nodes are ranked as they are, and no others.
     ranked = (records.by_room.value(node.name), records.by_load.value(node.name))

@@ -15,6 +15,7 @@ from cluster.placement.events import (
     NodeLost,
     OrderFailed,
     PlacedExpert,
+    RebalanceBegun,
     SnapshotTaken,
     TimePassed,
 )
@@ -67,6 +68,10 @@ class PlacementState:
         anything that it has not done."""
         return not self._records.due and not any(node.orders for node in self._records.nodes.values())
 
+    def ordered(self, node: str, expert: str) -> bool:
+        """Returns whether the node was told something about the expert that it has not done yet."""
+        return node in self._records.nodes and expert in self._records.nodes[node].orders
+
     @property
     def table(self) -> tuple[Entry, ...]:
         """Returns the whole table as of the epoch, for who has none yet."""
@@ -114,6 +119,11 @@ class PlacementState:
                 node, expert = records.nodes.get(name), records.experts.get(of)
                 if node is not None and expert is not None and of in node.orders:
                     self._give_up(node, expert)
+            case RebalanceBegun():
+                for name in records.experts:
+                    records.set_even(name)
+                records.uneven = dict.fromkeys(records.experts)
+                records.due |= dict.fromkeys(records.experts)
             case ExpertsChanged(experts):
                 self._experts_changed(experts)
             case TimePassed():
@@ -232,6 +242,9 @@ class PlacementState:
         for name in [*islice(records.unplaced, AT_ONCE // 4)]:
             del records.unplaced[name]
             records.due[name] = None
+        for name in [*islice(records.uneven, AT_ONCE // 4)]:
+            records.uneven[name] = records.uneven.pop(name)  # the others come first the next time
+            records.due[name] = None
 
     def _experts_changed(self, experts: Sequence[PlacedExpert]) -> None:
         records, named = self._records, {expert.name: expert for expert in experts}
@@ -255,6 +268,7 @@ class PlacementState:
         for node in [*expert.on.values()]:
             records.set_copy(node, expert, None)
         records.set_rate(expert, 0.0)
+        records.set_even(expert.name)
         del records.experts[expert.name]
         records.bytes -= expert.bytes
         for names in (records.due, records.unplaced):

@@ -22,7 +22,8 @@ class Order:
 class NodeRecord:
     """A node. ``up`` False: it was lost, and only the age of its last snapshot is kept. ``held``: bytes of
     copies in the tier that keeps them; ``promised``: bytes that orders will take there beside them.
-    ``load``: requests a second that its device's experts draw."""
+    ``load``: requests a second that its device's experts draw; ``giving``: bytes of copies that a rebalance
+    takes to other nodes."""
 
     name: str
     facts: NodeFacts
@@ -36,6 +37,7 @@ class NodeRecord:
     held: int = 0
     promised: int = 0
     load: float = 0.0
+    giving: int = 0
 
     @property
     def usable(self) -> bool:
@@ -127,6 +129,9 @@ class Records:
         """Experts to decide on, the longest due first."""
         self.unplaced: dict[str, None] = {}
         """Experts that found no room."""
+        self.uneven: dict[str, NodeRecord | None] = {}
+        """Experts of a rebalance that is under way, with the node that gives each away once another has it;
+        None: not decided yet."""
         self.unpublished: dict[str, None] = {}
         self.memory = 0
         """Memory for copies of all usable nodes."""
@@ -182,6 +187,17 @@ class Records:
         node.promised += self._promised(node, expert) - promised
         self.rank(node)
         self.due[expert.name] = None
+
+    def set_uneven(self, expert: ExpertRecord, giving: NodeRecord) -> None:
+        """Notes which node gives the expert away."""
+        self.uneven[expert.name] = giving
+        giving.giving += expert.bytes
+
+    def set_even(self, name: str) -> None:
+        """Ends the rebalance of one expert. Idempotent."""
+        giving = self.uneven.pop(name, None)
+        if giving is not None:
+            giving.giving -= self.experts[name].bytes
 
     def set_rate(self, expert: ExpertRecord, rate: float) -> None:
         self._draw(expert, -1)

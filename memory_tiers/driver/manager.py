@@ -200,6 +200,10 @@ class TierManager:
         known = self._experts.get(expert)
         return None if known is None else self._costs.seconds(known.weights_bytes, tier)
 
+    def bytes_per_s(self, source: Tier, target: Tier) -> float | None:
+        """Returns how fast moves between two tiers were. None: not measured yet."""
+        return self._costs.bytes_per_s(source, target)
+
     def stays(self) -> Mapping[str, float]:
         """Returns the seconds that idle experts stay on the device yet, of those that have a ``ttl_s``."""
         now = self._clock()

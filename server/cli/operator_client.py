@@ -74,6 +74,10 @@ class OperatorClient:
         """Has the node give away what only it holds, and then end."""
         return self._ask("POST", "/v1/coe/cluster/drain", _CLUSTER, {})
 
+    def rebalance(self) -> ClusterStatus:
+        """Has copies of experts spread evenly over the nodes."""
+        return self._ask("POST", "/v1/coe/cluster/rebalance", _CLUSTER, {})
+
     def reload(self) -> Reloaded:
         """Has the gateway read its own configuration file again."""
         return self._ask("POST", "/v1/coe/reload", _RELOADED, patience_s=RELOAD_PATIENCE_S)

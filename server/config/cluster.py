@@ -3,9 +3,11 @@
 import ipaddress
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from cluster.placement.rules import PlacementRules
 from experts.spec import Strict
 
 SHORTEST = 16
@@ -57,6 +59,12 @@ class ClusterConfig(Strict):
     tls: bool | None = None
     """Whether nodes speak TLS to each other, with a certificate that they derive from ``secret``. Absent
     means wherever an address is not one of this machine alone."""
+    placement: PlacementRules | None = PlacementRules()
+    """How experts are placed over the nodes: the node that has run longest decides, and the others follow.
+    Null leaves them where requests bring them; on all nodes or on none."""
+    event_log: Path | None = None
+    """File to which a node that decides writes events and decisions, one file for each term, to be replayed
+    with ``coe cluster replay``."""
 
     @field_validator("secret")
     @classmethod

@@ -50,6 +50,7 @@ async def open_on_some_node(
     id = uuid.uuid4().hex  # not the request's own, which its client may have chosen
     ask = partial(_ask, services, sent, terms, leased, id, whole=whole)
     conversation = conversation_of(dict(sent.body))
+    services.peers.demand.asked(sent.expert.name)
     choices = services.peers.in_order(sent.expert.name, conversation)
     moved: list[Choice] = []
     failed: Exception | None = None

@@ -9,24 +9,20 @@ from collections.abc import Iterator
 from cluster.placement.actions import Action, Drained, Want
 from cluster.placement.events import (
     DrainBegun,
-    NodeFacts,
     OrderFailed,
     PlacedExpert,
-    SnapshotTaken,
     TimePassed,
 )
 from cluster.placement.placement_state import PlacementState
 from cluster.placement.rules import PlacementRules
+from server.node.snapshots import taken
 from server.peers.peers import HERE
-from server.peers.wire import HEARTBEAT_S, NodeOrder, NodeSnapshot
+from server.peers.wire import HEARTBEAT_S, NodeOrder
 from server.services import Services
 
 log = logging.getLogger("coe.cluster")
 
 _RULES = PlacementRules(copies=1, lost_grace_s=0, order_s=30, avoid_s=5)
-_RATES = (10e9, 1e9, 1e9)
-"""Bytes/s from host, network and disk: none is measured, and which copies are missing does not depend on
-them."""
 
 
 class Departure:
@@ -68,10 +64,10 @@ class Departure:
         peers = self._services.peers
         assert peers is not None, "there are others"
         now = time.monotonic()
-        yield from state.handle(_taken(HERE, peers.here, now))
+        yield from state.handle(taken(HERE, peers.here, now))
         for peer in peers.up:
             if peer.snapshot is not None and not peer.snapshot.draining:
-                yield from state.handle(_taken(str(peer.address), peer.snapshot, now))
+                yield from state.handle(taken(str(peer.address), peer.snapshot, now))
         yield from state.handle(TimePassed(now))
 
     async def _done(self, state: PlacementState, actions: list[Action]) -> bool:
@@ -92,9 +88,3 @@ class Departure:
                     failed = OrderFailed(action.node, action.expert, why, time.monotonic())
                     actions += state.handle(failed)  # who takes it instead
         return state.settled or not up
-
-
-def _taken(name: str, said: NodeSnapshot, at: float) -> SnapshotTaken:
-    facts = NodeFacts(said.device_bytes, said.host_bytes, *_RATES)
-    copies = {expert: place.tier for expert, place in said.experts.items() if place.tier != "disk"}
-    return SnapshotTaken(name, said.run, said.number, facts, copies, at)

@@ -1,15 +1,22 @@
 """This node among others, from its first heartbeat to its last."""
 
+import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator
 
+from cluster.election import Seniority
+from memory_tiers.errors import TiersError
 from server.config.cluster import ClusterConfig
 from server.node.departure import Departure
 from server.node.node_app import NodeApp
+from server.node.obedience import obey
+from server.node.placing import Placing
 from server.node.self_description import SelfDescription
 from server.peers.identity import Identity
 from server.peers.peers import Peers, watching
+from server.peers.wire import NodeOrder
 from server.services import Services
 
 
@@ -19,15 +26,40 @@ async def joined(
 ) -> AsyncIterator[NodeApp]:
     """Has requests go to other nodes too, and gives what other nodes ask. ``url``: where clients ask this
     node."""
-    id = uuid.uuid4().hex
-    description = SelfDescription(services, id, url)
-    peers = Peers(config, identity, description.now, id)
+    own = Seniority(time.time_ns(), uuid.uuid4().hex)
+    description = SelfDescription(services, own, url)
+    peers = Peers(config, identity, description.now, own)
     departure = Departure(services)
     peers.depart = departure.begin
-    async with watching(peers):
+    async with watching(peers), _placing(services, peers, config):
         services.peers = peers
         try:
-            yield NodeApp(services, description, identity.token)
+            yield NodeApp(services, peers, description, identity.token)
         finally:
             departure.close()
             services.peers = None
+
+
+@contextlib.asynccontextmanager
+async def _placing(services: Services, peers: Peers, config: ClusterConfig) -> AsyncIterator[None]:
+    """Has this node place experts whenever it is its turn."""
+    if config.placement is None:
+        yield
+        return
+
+    def obeyed(order: NodeOrder) -> str:
+        try:
+            obey(services.tiers, order)
+        except TiersError as error:
+            return str(error)
+        return ""
+
+    placing = Placing(peers, config.placement, obeyed, config.event_log)
+    peers.even_out = placing.even_out
+    task = asyncio.create_task(placing.run(), name="place experts")
+    try:
+        yield
+    finally:
+        peers.even_out = lambda: False
+        task.cancel()
+        await asyncio.wait([task])

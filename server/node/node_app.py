@@ -11,19 +11,24 @@ from starlette.types import Receive, Scope, Send
 
 from memory_tiers.errors import LeaseRejected, TiersError
 from memory_tiers.lease import Lease
-from memory_tiers.tiers import Tier
+from memory_tiers.tiers import HEIGHT
 from server.error_table import rendering_of
 from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
 from server.exchange.engine.call import EngineRequest, open_answer
+from server.node.obedience import obey
 from server.node.self_description import FRESH_S, SelfDescription
+from server.peers.peers import Peers
 from server.peers.wire import (
     ANSWER,
     HEARTBEAT,
     HEARTBEAT_S,
     ORDER,
+    PLACEMENT,
+    REBALANCE,
     AnswerHead,
     NodeOrder,
     NodeRequest,
+    PlacementNews,
     Refusal,
 )
 from server.services import Services
@@ -35,14 +40,16 @@ log = logging.getLogger("coe.cluster")
 
 ENVELOPE = 2**16
 """Most bytes of a node's request beside the body that its client sent."""
-_HEIGHT: dict[Tier, int] = {"disk": 0, "host": 1, "device": 2}
+MOST_NEWS = 2**26
+"""Most bytes of a table: some 100 for each copy of an expert."""
 
 
 class NodeApp:
     """ASGI application that takes requests from nodes with the shared secret, and from nobody else."""
 
-    def __init__(self, services: Services, description: SelfDescription, token: str) -> None:
+    def __init__(self, services: Services, peers: Peers, description: SelfDescription, token: str) -> None:
         self._services = services
+        self._peers = peers
         self._description = description
         self._authorization = f"Bearer {token}".encode()
         self._under_way: dict[str, Disconnect] = {}
@@ -63,6 +70,13 @@ class NodeApp:
                 await self._answer(Request(scope, receive), send)
             case "POST", path if path == ORDER:
                 await self._order(Request(scope, receive), send)
+            case "POST", path if path == PLACEMENT:
+                await self._placement(Request(scope, receive), send)
+            case "POST", path if path == REBALANCE:
+                if self._peers.even_out():
+                    await _accepted(send)
+                else:
+                    await _refuse(send, BadRequest("this node does not place experts"), 409)
             case method, path:
                 await _refuse(send, BadRequest(f"{method} {path} is nothing that nodes ask each other."), 404)
 
@@ -100,7 +114,13 @@ class NodeApp:
     async def _order(self, request: Request, send: Send) -> None:
         try:
             order = NodeOrder.model_validate_json(await read_body(request, ENVELOPE))
-            self._services.tiers.orders.move(order.expert, order.tier)
+            election = self._peers.followed.election
+            if order.term and not election.follows(order.term, order.placer):
+                await _refuse(
+                    send, BadRequest(f"another placement is followed, in term {election.term}"), 409
+                )
+                return
+            obey(self._services.tiers, order)
         except ClientDisconnect:
             return
         except ValidationError as error:
@@ -108,8 +128,26 @@ class NodeApp:
         except (GatewayError, TiersError) as error:
             await _refuse(send, error)
         else:
-            await send_start(send, 202, {"content-length": "0"})
-            await send_end(send)
+            await _accepted(send)
+
+    async def _placement(self, request: Request, send: Send) -> None:
+        try:
+            news = PlacementNews.model_validate_json(await read_body(request, MOST_NEWS))
+        except ClientDisconnect:
+            return
+        except ValidationError as error:
+            await _refuse(send, BadRequest(f"This is no table of a node: {error}"))
+            return
+        except GatewayError as error:
+            await _refuse(send, error)
+            return
+        taken = self._peers.followed.take(news)
+        if taken == "taken":
+            await _accepted(send)
+        else:
+            term = self._peers.followed.election.term
+            why = f"term {term} is followed" if taken == "old" else "tables were missed: all is needed"
+            await _refuse(send, BadRequest(why), 409)
 
     async def _compute(self, asked: NodeRequest, send: Send) -> None:
         services = self._services
@@ -117,7 +155,7 @@ class NodeApp:
         if services.draining:
             await _refuse(send, ShuttingDown("This node is shutting down."))
             return
-        if expert is None or _HEIGHT[services.tiers.tier(asked.expert)] < _HEIGHT[asked.at_least]:
+        if expert is None or HEIGHT[services.tiers.tier(asked.expert)] < HEIGHT[asked.at_least]:
             why = "is not configured here" if expert is None else f"is not on the {asked.at_least} any more"
             await _refuse(send, BadRequest(f"expert {asked.expert} {why}"), 409)
             return
@@ -149,6 +187,11 @@ class NodeApp:
             async for chunk in answer.rest:
                 await send_part(send, chunk)
         await send_end(send)
+
+
+async def _accepted(send: Send) -> None:
+    await send_start(send, 202, {"content-length": "0"})
+    await send_end(send)
 
 
 async def _refuse(send: Send, error: Exception, status: int | None = None) -> None:

@@ -3,9 +3,12 @@
 import itertools
 import time
 from collections.abc import Iterator
+from typing import Any
 
+from cluster.election import Seniority
 from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
+from server.peers.peers import Peers
 from server.peers.wire import ExpertPlace, NodeSnapshot
 from server.services import Services
 
@@ -18,12 +21,11 @@ _GUESS: dict[Tier, float] = {"device": 0.0, "host": 0.2e-9, "disk": 1e-9}
 class SelfDescription:
     """Describes this node. Numbers grow from one description to the next."""
 
-    def __init__(self, services: Services, id: str, url: str) -> None:
+    def __init__(self, services: Services, own: Seniority, url: str) -> None:
         """``url``: where this node's clients ask it."""
         self._services = services
-        self._id = id
+        self._own = own
         self._url = url
-        self._run = time.time_ns()
         self._numbers = itertools.count(1)
         self._latest: NodeSnapshot | None = None
         self._made_at = 0.0
@@ -36,15 +38,15 @@ class SelfDescription:
         return self._latest
 
     def _made(self) -> NodeSnapshot:
-        services, tiers = self._services, self._services.tiers
+        services, tiers, peers = self._services, self._services.tiers, self._services.peers
         experts = tiers.status()
         ahead = sum(self._seconds(each) for each in experts if each.waiting and each.tier != "device")
         device, host, _ = tiers.usage()
         return NodeSnapshot(
-            id=self._id,
-            run=self._run,
+            id=self._own.id,
+            run=self._own.run,
             number=next(self._numbers),
-            draining=services.draining or (services.peers is not None and services.peers.leaving),
+            draining=services.draining or (peers is not None and peers.leaving),
             running=tiers.counts().leases,
             version=services.version,
             url=self._url,
@@ -52,6 +54,9 @@ class SelfDescription:
             device_free=max(0, (device.capacity_bytes or 0) - device.used_bytes),
             host_bytes=host.capacity_bytes or 0,
             experts=dict(self._places(experts, ahead)),
+            **({} if peers is None else _among(peers)),
+            host_rate=tiers.bytes_per_s("host", "device"),
+            disk_rate=tiers.bytes_per_s("disk", "host"),
         )
 
     def _places(self, experts: tuple[ExpertStatus, ...], ahead: float) -> Iterator[tuple[str, ExpertPlace]]:
@@ -72,4 +77,17 @@ class SelfDescription:
         return 0.1 + _GUESS[expert.tier] * expert.weights_bytes
 
     def __repr__(self) -> str:
-        return f"<SelfDescription {self._id} {self._latest!r}>"
+        return f"<SelfDescription {self._own.id} {self._latest!r}>"
+
+
+def _among(peers: Peers) -> dict[str, Any]:
+    """Returns what this node says of the others."""
+    followed = peers.followed.election
+    stays = [peer.snapshot for peer in peers.up if peer.snapshot is not None and not peer.snapshot.draining]
+    hears = min(((said.run, said.id) for said in stays), default=None)
+    return {
+        "term": followed.term,
+        "placer": followed.placer,
+        "hears": hears,
+        "demand": dict(peers.demand.rates()),
+    }

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from experts.engines.http_client import HttpClient, HttpResponse, TcpAddress
 from experts.engines.http_connection import ConnectionEnded
@@ -19,10 +19,13 @@ from server.peers.wire import (
     HEARTBEAT,
     LOST_S,
     ORDER,
+    PLACEMENT,
+    REBALANCE,
     AnswerHead,
     NodeOrder,
     NodeRequest,
     NodeSnapshot,
+    PlacementNews,
     Refusal,
 )
 
@@ -30,6 +33,8 @@ log = logging.getLogger("coe.cluster")
 
 AGAIN_S = 0.25
 """Seconds until a node that does not answer is tried again."""
+TOLD_S = 10.0
+"""Most seconds until a node says that it has taken an order."""
 _REASONS = get_args(RejectionReason)
 _END = b"\n\n"
 
@@ -85,7 +90,7 @@ class Peer:
     """A node at ``address``. ``snapshot``: what it said last; None while it does not answer."""
 
     def __init__(self, address: Address, place: TcpAddress, changed: Callable[[], None]) -> None:
-        """``changed`` is told when it was lost, or is back."""
+        """``changed`` is told when it was lost, and whenever it has said something."""
         self.address = address
         self.snapshot: NodeSnapshot | None = None
         self.under_way = 0
@@ -142,11 +147,26 @@ class Peer:
 
     async def want(self, order: NodeOrder) -> str:
         """Has the node bring an expert to a tier. Returns why it does not; empty: it does."""
+        return await self._told(ORDER, order)
+
+    async def follow(self, news: PlacementNews) -> str:
+        """Tells the node what this one, which places experts, says. Returns why it does not follow."""
+        return await self._told(PLACEMENT, news)
+
+    async def rebalance(self) -> str:
+        """Has the node spread experts evenly. Returns why it does not."""
+        return await self._told(REBALANCE, None)
+
+    async def _told(self, path: str, what: BaseModel | None) -> str:
+        body = b"{}" if what is None else what.model_dump_json().encode()
         try:
-            response = await self._client.request("POST", ORDER, order.model_dump_json().encode())
-            with contextlib.closing(response):
-                body = await response.read()
-                return "" if response.status == 202 else Refusal.model_validate_json(body).message
+            async with asyncio.timeout(TOLD_S):
+                response = await self._client.request("POST", path, body)
+                with contextlib.closing(response):
+                    said = await response.read()
+            return "" if response.status == 202 else Refusal.model_validate_json(said).message
+        except TimeoutError:
+            return f"it did not answer within {TOLD_S:g} s"
         except (ConnectionEnded, ValidationError) as error:
             return str(error)
 
@@ -186,7 +206,7 @@ class Peer:
         self.snapshot, self.under_way_then = snapshot, self.under_way
         if back:
             log.info("node %s answers", self.address)
-            self._changed()
+        self._changed()
 
     async def _lost(self) -> None:
         """Ends all that is under way there: what has not begun is asked elsewhere."""

@@ -12,8 +12,11 @@ from typing import Any
 import orjson
 
 from cluster.choice import Candidate, in_order
+from cluster.election import Seniority
 from experts.engines.http_client import TcpAddress
 from server.config.cluster import Address, ClusterConfig
+from server.peers.demand import Demand
+from server.peers.followed import Followed
 from server.peers.identity import Identity
 from server.peers.peer import Peer
 from server.peers.wire import NodeSnapshot
@@ -44,22 +47,28 @@ class Peers:
         config: ClusterConfig,
         identity: Identity,
         here: Callable[[], NodeSnapshot],
-        id: str,
+        own: Seniority,
         chance: random.Random | None = None,
     ) -> None:
-        """``here``: what this node would say about itself now; ``id``: this node's own."""
-        self.id = id
+        """``here``: what this node would say about itself now; ``own``: its own id, and its run."""
+        self.id = own.id
+        self.followed = Followed(own)
+        """The placement that this node follows."""
+        self.demand = Demand()
         self.leaving = False
         """Whether this node gives away what it holds, and then ends: others are not to ask it any more."""
         self.changed = asyncio.Event()
-        """Set whenever a node was lost or is back."""
+        """Set whenever a node was lost, or has said something."""
         self.depart: Callable[[], None] = lambda: None
         """Begins to give away what only this node holds; then it ends."""
+        self.even_out: Callable[[], bool] = lambda: False
+        """Spreads experts evenly; False: another node decides that."""
         self._here = here
         self._chance = chance or random.Random()
         self._conversations: OrderedDict[bytes, str] = OrderedDict()
         context = identity.context("client")
         headers = f"authorization: Bearer {identity.token}\r\n"
+        self._listens_at = str(Address(config.host, config.port))
         self.all: tuple[Peer, ...] = tuple(
             Peer(address, _place(address, config, context, headers), self.changed.set)
             for address in map(Address.parse, config.peers)
@@ -72,6 +81,16 @@ class Peers:
     def up(self) -> Sequence[Peer]:
         """Returns the nodes that answer."""
         return [peer for peer in self.all if peer.snapshot is not None]
+
+    @property
+    def others(self) -> Sequence[Peer]:
+        """Returns the nodes of the configuration that are not known to be this one."""
+        return [peer for peer in self.all if not peer.is_self]
+
+    @property
+    def address(self) -> str:
+        """Returns where other nodes reach this one, if that is known, or else where it listens."""
+        return next((str(peer.address) for peer in self.all if peer.is_self), self._listens_at)
 
     @property
     def here(self) -> NodeSnapshot:
@@ -93,6 +112,27 @@ class Peers:
         if not candidates:
             return [choices[HERE]]
         return [choices[candidate.node] for candidate in in_order(candidates, self._chance)]
+
+    def wait_s(self, expert: str) -> float:
+        """Predicts how long a request for ``expert`` waits that is asked now."""
+        choices = {HERE: Choice(None, self._here())}
+        choices |= {str(peer.address): Choice(peer, peer.snapshot) for peer in self.up if peer.snapshot}
+        candidates = [
+            self._candidate(name, choice, expert, None)
+            for name, choice in choices.items()
+            if expert in choice.snapshot.experts and not choice.snapshot.draining
+        ]
+        return min((each.resident_s + each.queue_s for each in candidates), default=0.0)
+
+    async def rebalance(self) -> str:
+        """Has the node that decides spread experts evenly. Returns why it does not; empty: it does."""
+        if self.even_out():
+            return ""
+        placer = self.followed.election.placer
+        for peer in self.up:
+            if peer.snapshot is not None and peer.snapshot.id == placer:
+                return await peer.rebalance()
+        return "no node decides where experts go now: cluster.placement is off, or nodes have only begun"
 
     def answered(self, conversation: bytes, choice: Choice) -> None:
         """Remembers which node has answered the conversation."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from cluster.placement.actions import Entry
 from memory_tiers.events import Priority
 from memory_tiers.tiers import Tier
 
@@ -15,6 +16,11 @@ ANSWER = "/node/answer"
 """Takes a ``NodeRequest``, and gives ``AnswerHead`` as the first line, then what the engine says."""
 ORDER = "/node/order"
 """Takes a ``NodeOrder``, and answers 202 before it is carried out."""
+PLACEMENT = "/node/placement"
+"""Takes ``PlacementNews`` of the node that places experts, and answers 202; 409 where another one is
+followed, or tables in between were missed."""
+REBALANCE = "/node/rebalance"
+"""Has the node that places experts spread them evenly; 409 if it is another one."""
 ENGINE_PATHS = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}
 )
@@ -39,7 +45,11 @@ class ExpertPlace(BaseModel):
 class NodeSnapshot(BaseModel):
     """Description of a node by itself. ``id``: differs with each start; ``run``: grows with it; ``number``:
     grows with each snapshot. ``running``: requests that it computes;
-    ``device_free``: bytes of its device that nothing takes."""
+    ``device_free``: bytes of its device that nothing takes. ``term`` and ``placer``: the placement that it
+    follows, by the id of the node; ``hears``: ``run`` and ``id`` of the node that has run longest of those
+    that it hears. ``demand``: requests a second of its own clients. ``host_rate``, ``peer_rate``,
+    ``disk_rate``: bytes/s from its host memory to its device, from another node's and from disk to its own;
+    None where that was not measured."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,6 +64,13 @@ class NodeSnapshot(BaseModel):
     device_free: int
     host_bytes: int
     experts: Mapping[str, ExpertPlace]
+    term: int = 0
+    placer: str = ""
+    hears: tuple[int, str] | None = None
+    demand: Mapping[str, float] = {}
+    host_rate: float | None = None
+    peer_rate: float | None = None
+    disk_rate: float | None = None
 
 
 class NodeRequest(BaseModel):
@@ -81,12 +98,56 @@ class NodeRequest(BaseModel):
 
 
 class NodeOrder(BaseModel):
-    """Sends an expert to a tier of the node."""
+    """Brings an expert to a tier of the node; with ``leaves`` it is sent down to that tier. ``source``: the
+    node whose host memory has it. ``term`` and ``placer``: of the placement that orders it, refused where
+    another one is followed; 0: a node that drains asks."""
 
     model_config = ConfigDict(frozen=True)
 
     expert: str
     tier: Tier
+    leaves: bool = False
+    source: str | None = None
+    term: int = 0
+    placer: str = ""
+
+
+class MoveNote(BaseModel):
+    """An order of the placement: ``outcome`` is empty while it is under way, then ``done`` or why not.
+    ``seconds``: how long it took, or has taken by now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    expert: str
+    tier: Tier
+    leaves: bool
+    source: str | None
+    seconds: float
+    outcome: str
+
+
+class TableChange(BaseModel):
+    """Entries of the table that changed with one epoch of a term."""
+
+    model_config = ConfigDict(frozen=True)
+
+    count: int
+    entries: tuple[Entry, ...]
+
+
+class PlacementNews(BaseModel):
+    """What the node that places experts tells the others. ``changes``: since what the node was told before,
+    or with ``whole`` one that has all. ``address``: where the placing node listens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    term: int
+    placer: str
+    address: str
+    whole: bool
+    changes: tuple[TableChange, ...]
+    moves: tuple[MoveNote, ...]
 
 
 class AnswerHead(BaseModel):

@@ -5,17 +5,21 @@ from collections import Counter
 
 from rich.table import Table
 
+from memory_tiers.tiers import Tier
 from server.cli.arguments import Parent, add_operator_verb
 from server.cli.operator_client import OperatorClient
 from server.cli.output import console
 from server.cli.tables import table
 from server.cli.tiers.verbs import client_of
-from server.operator_api import ClusterStatus, NodeStatus, OperatorError
+from server.operator_api import ClusterStatus, NodeStatus, OperatorError, PlacementStatus
+
+TIERS: tuple[Tier, ...] = ("device", "host")
 
 
 def add_to(cluster: Parent) -> None:
     shown = add_operator_verb(cluster, "status", status, "which nodes there are, and what they hold")
     shown.add_argument("--json", action="store_true", help="print all of it as JSON")
+    add_operator_verb(cluster, "rebalance", rebalance, "have experts spread evenly over the nodes")
     drained = add_operator_verb(
         cluster, "drain", drain, "have a node give others what only it holds, and then end"
     )
@@ -29,6 +33,16 @@ def status(options: argparse.Namespace) -> int:
         print(found.model_dump_json(indent=2))
     else:
         console().print(_table(found))
+        if found.placement is not None:
+            _show(found.placement)
+    return 0
+
+
+def rebalance(options: argparse.Namespace) -> int:
+    with client_of(options) as client:
+        found = client.rebalance().placement
+    where = f": {found.placer} decides, in term {found.term}" if found is not None else ""
+    print(f"experts are spread over the nodes{where}; coe cluster status shows the moves")
     return 0
 
 
@@ -60,3 +74,20 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
     tiers = Counter(node.experts.values())
     figures = (node.running, tiers["device"], tiers["host"]) if node.url else ("", "", "")
     return (node.address or "-", node.state, *map(str, figures), node.url, node.version)
+
+
+def _show(placement: PlacementStatus) -> None:
+    """Prints which copies there are, and what was moved of late."""
+    console().print(f"{placement.placer} places experts: term {placement.term}, table {placement.count}")
+    copies = table("expert", "device of", "host of")
+    for expert, found in sorted(placement.table.items()):
+        tiers = {tier: ", ".join(each.node for each in found if each.tier == tier) for tier in TIERS}
+        copies.add_row(expert, *(tiers[tier] for tier in TIERS))
+    console().print(copies)
+    if placement.moves:
+        moves = table("move", "to", "from", "seconds", "outcome", numbers=("seconds",))
+        for move in placement.moves:
+            source = "" if move.leaves else move.source or "its own disk or host"
+            to = f"{move.tier} of {move.node}"
+            moves.add_row(move.expert, to, source, f"{move.seconds:.2f}", move.outcome or "under way")
+        console().print(moves)

@@ -10,6 +10,7 @@ from cluster.placement.events import (
     NodeLost,
     OrderFailed,
     PlacedExpert,
+    RebalanceBegun,
     SnapshotTaken,
     TimePassed,
 )
@@ -187,3 +188,25 @@ def test_a_copy_that_was_told_to_leave_stays_when_the_other_is_gone_before_it_ha
     else:
         actions = script.feed(DrainBegun(stays, 2.0))
         assert actions == [again, Drained(stays)], "the copy that stays after all is enough"
+
+
+def test_a_rebalance_brings_copies_to_a_node_that_came_late_and_then_ends() -> None:
+    experts = tuple(PlacedExpert(f"e{n}", GB) for n in range(6))
+    script = Script(PlacementRules(copies=1, orders_per_node=8), experts)
+    held: dict[str, dict[str, Tier]] = {"a": {expert.name: "host" for expert in experts}, "b": {}}
+    for node in held:
+        assert script.says(node, 1, FACTS, **held[node]) == []
+    actions = script.feed(RebalanceBegun(1.0))
+    script.now = 1.0
+    for _ in range(40):
+        for action in actions:
+            match action:
+                case Want(node, expert, tier):
+                    held[node][expert] = tier
+                case Unwant(node, expert, _):
+                    del held[node][expert]
+        actions = [action for node in held for action in script.says(node, 1, FACTS, **held[node])]
+    assert sorted(len(each) for each in held.values()) == [3, 3]
+    assert sorted([*held["a"], *held["b"]]) == [expert.name for expert in experts], "none twice, none lost"
+    assert actions == []
+    assert script.state.settled

@@ -19,6 +19,7 @@ from cluster.placement.events import (
     NodeLost,
     OrderFailed,
     PlacedExpert,
+    RebalanceBegun,
     SnapshotTaken,
     TimePassed,
 )
@@ -117,6 +118,8 @@ class World:
                 self.feed(OrderFailed(order.node, order.expert, "no room", self.now))
             case 5 if pick.random() < 0.2:
                 self.feed(DrainBegun(name, self.now))
+            case 11 if pick.random() < 0.2:
+                self.feed(RebalanceBegun(self.now))
             case 6:
                 self.feed(TimePassed(self.now))
             case 7 | 8 if self.orders:

@@ -105,10 +105,13 @@ async def nodes(
     peers: dict[int, list[str]] | None = None,
     *,
     tls: bool = False,
+    placement: dict[str, Any] | None = None,
+    host: str | None = None,
     **simulation: Any,
 ) -> AsyncIterator[list[Node]]:
     """As many nodes as ``count``, which know each other. ``folder`` has ``config.yaml`` with prepared
-    experts; ``peers``: other addresses than the nodes' own, by the node's number."""
+    experts; ``peers``: other addresses than the nodes' own, by the node's number;
+    ``placement``: rules, without which experts stay where requests bring them; ``host``: the host tier."""
     ports = free_ports(2 * count)
     made = []
     addresses = [f"127.0.0.1:{port}" for port in ports[count:]]
@@ -119,6 +122,9 @@ async def nodes(
         tree["families"]["small"]["simulation"] = {"tokens_per_s": 200} | simulation
         others = (peers or {}).get(number, addresses)
         tree["cluster"] = {"port": ports[count + number], "secret": SECRET, "peers": others, "tls": tls}
+        tree["cluster"] |= {"placement": placement, "event_log": str(folder / f"placed{number}.jsonl")}
+        if host is not None:
+            tree["tiers"]["host"] = host
         file = folder / f"node{number}.yaml"
         file.write_text(yaml.safe_dump(tree))
         made.append(Node(file, ports[number], ports[count + number]))

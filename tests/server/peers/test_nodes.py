@@ -1,7 +1,6 @@
 """Several nodes as their clients see them: any answers for all experts, and nothing is lost when one dies."""
 
 import asyncio
-import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from server.cli.main import main
 from server.config.settings import Settings
 from server.peers.identity import Identity
 from tests.server.conftest import EXPERTS, chat
+from tests.server.peers.link import Link
 from tests.server.peers.nodes import PATIENCE_S, SECRET, Node, ask, free_ports, nodes, stream
 
 
@@ -202,32 +202,6 @@ async def test_a_drained_node_gives_away_what_only_it_holds_and_ends(
         assert held in tiers
         assert await asyncio.to_thread(main, ["cluster", "status", "--config", str(here.config)]) == 0
         assert "this node" in capsys.readouterr().out
-
-
-class Link:
-    """A link between nodes that can be cut: bytes are held then, as by a network that lost them."""
-
-    def __init__(self) -> None:
-        self.whole = asyncio.Event()
-        self.whole.set()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def pass_on(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", port)
-        self._writers += [writer, their_writer]
-        await asyncio.gather(self._copy(reader, their_writer), self._copy(their_reader, writer))
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while piece := await reader.read(2**16):
-                await self.whole.wait()
-                writer.write(piece)
-        writer.close()
-
-    def close(self) -> None:
-        self.whole.set()
-        for writer in self._writers:
-            writer.close()
 
 
 async def test_what_was_asked_beyond_a_link_that_is_cut_is_answered_here_once_and_the_link_heals(
