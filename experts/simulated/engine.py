@@ -154,8 +154,9 @@ class SimulatedEngine:
             self.kv_used,
         )
 
-    async def step(self, response: SimulatedResponse, expert: str) -> None:
-        """Computes one token of a response. Raises EngineLost when the engine has ended meanwhile."""
+    async def step(self, response: SimulatedResponse, expert: str) -> float:
+        """Computes one token of a response, and returns the seconds that it took. Raises EngineLost when the
+        engine has ended meanwhile."""
         seconds = 1 / self._speeds.tokens_per_s
         if self._active != expert:
             self._active = expert
@@ -165,6 +166,7 @@ class SimulatedEngine:
         await self._sleep(seconds)
         if response not in self._running:
             raise EngineLost(f"engine of {self._family} went away in the middle of an answer")
+        return seconds
 
     def forget(self, response: SimulatedResponse) -> None:
         """Notes that a response has ended."""

@@ -22,8 +22,8 @@ _POOLING: Mapping[str, Callable[[str, Body], dict[str, Any]]] = {
     "/rerank": rerank,
     "/score": score,
 }
-Step = Callable[["SimulatedResponse", str], Awaitable[None]]
-"""Computes one token with an expert. Raises EngineLost."""
+Step = Callable[["SimulatedResponse", str], Awaitable[float]]
+"""Computes one token with an expert, and returns the seconds that it took. Raises EngineLost."""
 _ANSWERS: Mapping[str, Callable[[Body], dict[str, Any]]] = {
     "/tokenize": tokenize,
     "/detokenize": detokenize,
@@ -59,6 +59,7 @@ class SimulatedResponse:
         self._head = {"id": f"{prefix}-simulated-{number}", "created": int(time.time()), "model": expert}
         self._expert = expert
         self._body = body
+        self._step_seconds: list[float] = []
         self._refusal = refusal(body)
         if self._refusal is not None:
             self._object, body = None, {}
@@ -76,7 +77,7 @@ class SimulatedResponse:
         """Computes what the first bytes need: one token of a stream, else all tokens or vectors."""
         try:
             for _ in range(self._steps):
-                await self._step(self, self._expert)
+                self._step_seconds.append(await self._step(self, self._expert))
         except EngineLost as error:
             raise EngineUnavailable(str(error)) from error
 
@@ -87,7 +88,7 @@ class SimulatedResponse:
                 return
             for index, event in enumerate(self._events()):
                 if 0 < index < len(self._text.tokens):
-                    await self._step(self, self._expert)
+                    self._step_seconds.append(await self._step(self, self._expert))
                 yield b"data: " + orjson.dumps(event) + b"\n\n"
             yield b"data: [DONE]\n\n"
         finally:
@@ -107,7 +108,7 @@ class SimulatedResponse:
         said = {"message": {"role": "assistant", "content": text}} if self._chats else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": self._text.finish_reason}
         usage = self._usage(len(self._text.tokens))
-        more = {"usage": usage, "system_fingerprint": _FINGERPRINT}
+        more = {"usage": usage, "system_fingerprint": _FINGERPRINT, "metrics": self._times()}
         return {**self._head, "object": self._object, "choices": [choice], **more}
 
     @property
@@ -136,7 +137,12 @@ class SimulatedResponse:
         tokens = len(self._text.tokens)
         yield self._event({"delta": {}} if self._chats else {"text": ""}, self._text.finish_reason, tokens)
         if self._ends_with_usage:
-            said = {"choices": [], "usage": self._usage(tokens), "system_fingerprint": _FINGERPRINT}
+            said = {
+                "choices": [],
+                "usage": self._usage(tokens),
+                "system_fingerprint": _FINGERPRINT,
+                "metrics": self._times(),
+            }
             yield {**self._head, "object": self._event_object, **said}
 
     @property
@@ -159,6 +165,11 @@ class SimulatedResponse:
         counted = {"usage": self._usage(tokens)} if self._options.get("continuous_usage_stats") else {}
         last = {"system_fingerprint": _FINGERPRINT} if finish_reason and not self._ends_with_usage else {}
         return {**self._head, "object": self._event_object, "choices": [choice], **last, **counted}
+
+    def _times(self) -> dict[str, float]:
+        """Tells the response's times in milliseconds. It waits in no queue."""
+        first, rest = sum(self._step_seconds[:1]), sum(self._step_seconds[1:])
+        return {"time_to_first_token_ms": first * 1e3, "generation_time_ms": rest * 1e3, "queue_time_ms": 0.0}
 
     def _usage(self, completion: int) -> dict[str, int]:
         prompt = self._text.prompt_tokens

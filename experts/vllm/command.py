@@ -38,6 +38,8 @@ def command(
     arguments += ["--allowed-media-domains", *(media_hosts or [NO_HOST])]
     if config.task == "embed":
         arguments += ["--runner", "pooling", "--convert", "embed"]
+    elif "--disable-log-stats" not in config.extra_args:
+        arguments += ["--enable-per-request-metrics"]  # how long a request was in its queue
     if config.tool_parser is not None:
         arguments += ["--enable-auto-tool-choice", "--tool-call-parser", config.tool_parser]
     if config.reasoning_parser is not None:

@@ -10,15 +10,18 @@ from router.composition import Choice
 from server.routing.routing import Route
 
 State = Literal["admitting", "routing", "waiting", "prefilling", "decoding", "ended"]
-PhaseName = Literal["admit", "route", "wait", "load", "prefill", "decode"]
+PhaseName = Literal["admit", "route", "wait", "load", "queue", "prefill", "decode"]
 
 
 class Tokens(Protocol):
-    """Counts the tokens of an answer while it passes."""
+    """Counts the tokens of an answer while it passes, and has the engine's times in seconds once it told
+    them: in its queue, and from there to the first token."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    queue_seconds: float | None
+    prefill_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +106,25 @@ class Story:
         return "admitting" if self.route_at is None else "routing"
 
     def phases(self, now: float) -> Iterator[Phase]:
-        """Yields what has begun, in order. An answer that is not streamed comes in one piece: all of its
-        computing is ``decode``."""
+        """Yields what has begun, in order. The engine tells its times with an answer's end: until then, and
+        where it does not, its queue is part of ``prefill``, and all computing for an answer that comes in
+        one piece is ``decode``."""
         end = now if self.ended_at is None else self.ended_at
         first = self.first_at if self.stream else self.granted_at
+        queue, prefill = self.tokens.queue_seconds, self.tokens.prefill_seconds
+        scheduled = None
+        if self.granted_at is not None and queue is not None and prefill is not None:
+            scheduled = min(self.granted_at + queue, end)
+            if not self.stream:
+                first = min(scheduled + prefill, end)
+            elif first is not None:
+                scheduled = min(scheduled, first)
         marks: list[tuple[PhaseName, float | None]] = [("admit", self.started), ("route", self.route_at)]
         marks.append(("wait", self.routed_at))
         if self.granted_at is not None:
             marks.append(("load", self.granted_at - self.load_seconds if self.load_seconds else None))
-            marks.append(("prefill", self.granted_at if self.stream else None))
+            marks.append(("queue", self.granted_at if scheduled is not None else None))
+            marks.append(("prefill", scheduled or (self.granted_at if self.stream else None)))
         marks.append(("decode", first))
         begun = [(name, at) for name, at in marks if at is not None]
         ends = [at for _, at in begun[1:]] + [end]

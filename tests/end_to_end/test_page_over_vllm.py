@@ -54,6 +54,7 @@ async def test_a_load_is_watched_and_a_chat_makes_its_expert_move(
     await page.get_by_role("link", name="its story").click()
     await expect(page.locator(".timeline")).to_contain_text("math: host → device (ticket)", timeout=MS)
     story = await page.locator("main").inner_text()
+    assert "queue" in story
     assert "prefill" in story
     assert "outcome=200" in story
 

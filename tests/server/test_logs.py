@@ -119,7 +119,7 @@ async def test_json_has_a_requests_story_and_an_operators_order(
     assert request["level"] == "info"
     assert (request["model"], request["expert"], request["outcome"]) == ("law", "law", "200")
     assert request["key"] == "anonymous"
-    assert request["phases"].keys() >= {"admit", "route", "wait", "load", "prefill", "decode"}
+    assert request["phases"].keys() >= {"admit", "route", "wait", "load", "queue", "prefill", "decode"}
     assert sum(request["phases"].values()) == pytest.approx(request["seconds"], abs=1e-3)
     (order,) = [line for line in lines if line["logger"] == "coe.orders"]
     assert (order["order"], order["expert"], order["tier"]) == ("demote", "math", "disk")

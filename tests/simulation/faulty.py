@@ -39,11 +39,11 @@ class FaultyEngine(SimulatedEngine):
             raise LoadFailed("the simulation lets this load fail")
         return loaded
 
-    async def step(self, answer: SimulatedResponse, expert: str) -> None:
+    async def step(self, answer: SimulatedResponse, expert: str) -> float:
         seconds, self.silent_s = self.silent_s, 0.0
         if seconds:
             await asyncio.sleep(seconds)
-        await super().step(answer, expert)
+        return seconds + await super().step(answer, expert)
 
 
 class FaultyDisk(Disk):

@@ -239,8 +239,8 @@ async def _check_answer(client: Client) -> None:
 async def _text_of(expert: str, ask: Ask) -> str:
     """Returns the answer of ``expert`` without a gateway."""
 
-    async def step(answer: SimulatedResponse, name: str) -> None:
-        """Takes no time."""
+    async def step(answer: SimulatedResponse, name: str) -> float:
+        return 0.0
 
     answer = SimulatedResponse(
         step, lambda answer: None, 0, expert, ask.endpoint, body_of(replace(ask, stream=False))

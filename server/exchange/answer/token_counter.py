@@ -1,4 +1,4 @@
-"""Token counts of an answer, read from its bytes as they pass."""
+"""Token counts of an answer and the engine's times, read from its bytes as they pass."""
 
 import asyncio
 import json
@@ -14,13 +14,20 @@ _USAGE = b'"usage":{'
 """Start of the usage. It cannot occur inside a text: there the quotes are escaped."""
 _FINISH = b'"finish_reason":"'
 """Start of a choice's end. It cannot occur inside a text either."""
+_TIMES = b',"metrics":{'
+"""Start of the engine's times (``--enable-per-request-metrics``), which come after the usage."""
+_NO_TIMES = b',"metrics":null'
+"""What a whole answer has without them."""
 _JSON = json.JSONDecoder()
 
 
 class TokenCounter:
     """Counter of tokens as the engine reports them; ``cached_tokens`` are among ``prompt_tokens``,
     ``reasoning_tokens`` among ``completion_tokens``. If the answer was cut off before the report,
-    ``completion_tokens`` counts the events that came, and ``exact`` is False."""
+    ``completion_tokens`` counts the events that came, and ``exact`` is False.
+
+    ``queue_seconds``: how long the engine had the request waiting; ``prefill_seconds``: from there to its
+    first token. None where the engine does not tell. Clients do not get these times."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
@@ -28,6 +35,8 @@ class TokenCounter:
         self.cached_tokens = 0
         self.reasoning_tokens = 0
         self.exact = False
+        self.queue_seconds: float | None = None
+        self.prefill_seconds: float | None = None
 
     def __repr__(self) -> str:
         cut = "" if self.exact else ", cut off"
@@ -42,8 +51,10 @@ class TokenCounter:
         )
 
     def whole(self, body: bytes) -> bytes:
-        """Counts the tokens of ``body``, and returns it."""
+        """Counts the tokens of ``body``, and returns it without the engine's times."""
         self._take({"usage": usage_in(body)})
+        body, times = _without_times(body, _NO_TIMES)
+        self._time(times)
         return body
 
     async def stream(self, events: AsyncIterator[bytes], *, keep: bool) -> AsyncIterator[bytes]:
@@ -82,8 +93,9 @@ class TokenCounter:
                 continue
             tree = orjson.loads(data)
             self._take(tree)
+            self._time(tree.get("metrics"))
             if keep or tree.get("choices"):
-                passing.append(event)
+                passing.append(_without_times(event, b"")[0])
             elif passing and tree.get("system_fingerprint"):
                 passing[-1] = _with_fingerprint(passing[-1], tree["system_fingerprint"])
         return b"".join(passing)
@@ -99,6 +111,12 @@ class TokenCounter:
         self.reasoning_tokens = int((said or {}).get("reasoning_tokens") or 0)
         self.exact = True
 
+    def _time(self, times: Mapping[str, Any] | None) -> None:
+        """Takes over ``times`` in milliseconds, as vLLM tells them."""
+        if times:
+            self.queue_seconds = _seconds(times.get("queue_time_ms"))
+            self.prefill_seconds = _seconds(times.get("time_to_first_token_ms"))
+
 
 def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
     """Returns the last or ``first`` usage in ``body``, a JSON object; None: it has none. The body is not
@@ -109,6 +127,22 @@ def usage_in(body: bytes, *, first: bool = False) -> dict[str, Any] | None:
     usage: dict[str, Any]
     usage, _ = _JSON.raw_decode(body[at + len(_USAGE) - 1 :].decode())
     return usage
+
+
+def _without_times(body: bytes, instead: bytes) -> tuple[bytes, Mapping[str, Any] | None]:
+    """Returns ``body`` with ``instead`` in the place of the engine's times, and those; None: it has none."""
+    at = body.find(_TIMES, max(0, body.rfind(_USAGE)))
+    if at < 0:
+        return body, None
+    begin = at + len(_TIMES) - 1
+    text = body[begin:].decode()
+    times: dict[str, Any]
+    times, length = _JSON.raw_decode(text)
+    return body[:at] + instead + body[begin + len(text[:length].encode()) :], times
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1e3
 
 
 def _with_fingerprint(event: bytes, fingerprint: str) -> bytes:

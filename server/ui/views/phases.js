@@ -3,7 +3,7 @@
 import { h, keyed } from "../dom.js";
 import { seconds } from "../format.js";
 
-export const PHASES = ["admit", "route", "wait", "load", "prefill", "decode"];
+export const PHASES = ["admit", "route", "wait", "load", "queue", "prefill", "decode"];
 
 /** Phases with the length that the one under way has now. */
 export function lengths(row, now) {

@@ -125,3 +125,25 @@ def test_an_answer_without_counts_has_none(body: bytes) -> None:
     token_counter = TokenCounter()
     token_counter.whole(body)
     assert token_counter.completion_tokens == 0
+
+
+TIMES = {"time_to_first_token_ms": 250.0, "queue_time_ms": 1500.0, "speculative_decoding": {"drafts": 2}}
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_the_engines_times_are_read_and_kept_from_the_client(keep: bool) -> None:
+    token_counter = TokenCounter()
+    timed = event(choices=[], usage=USAGE, metrics=TIMES)
+    assert await passed(token_counter, TEXT, timed, DONE, keep=keep) == TEXT + (LAST if keep else b"") + DONE
+    assert (token_counter.queue_seconds, token_counter.prefill_seconds) == (1.5, 0.25)
+
+
+def test_a_whole_answer_is_what_it_is_without_the_engines_times() -> None:
+    said = {"choices": [{"message": {"content": 'é ,"metrics":{"queue_time_ms":9}'}}], "usage": USAGE}
+    token_counter = TokenCounter()
+    whole = token_counter.whole(orjson.dumps({**said, "metrics": TIMES, "more": "é"}))
+    assert whole == orjson.dumps({**said, "metrics": None, "more": "é"})
+    assert (token_counter.queue_seconds, token_counter.prefill_seconds) == (1.5, 0.25)
+    without = TokenCounter()
+    assert without.whole(whole) == whole
+    assert without.queue_seconds is None

@@ -110,6 +110,7 @@ async def test_a_page_follows_a_request_from_its_load_to_its_end(
             "route",
             "wait",
             "load",
+            "queue",
             "prefill",
             "decode",
         ]

@@ -61,7 +61,15 @@ async def test_a_request_is_a_span_of_its_clients_trace_with_its_phases_and_move
     assert said["coe.request.id"] == story.id
     assert story.trace_id == TRACE
     children = [span for span in received.spans if span.parent_span_id == request.span_id]
-    assert [span.name for span in children] == ["admit", "route", "wait", "load", "prefill", "decode"]
+    assert [span.name for span in children] == [
+        "admit",
+        "route",
+        "wait",
+        "load",
+        "queue",
+        "prefill",
+        "decode",
+    ]
     for child, follower in itertools.pairwise(children):
         assert child.end_time_unix_nano == pytest.approx(follower.start_time_unix_nano, abs=1000)
     assert children[-1].end_time_unix_nano == pytest.approx(request.end_time_unix_nano, abs=1000)
