@@ -115,6 +115,16 @@ class Composition:
             clock=self._clock,
         )
 
+    def read_ahead(self, conversations: Sequence[Sequence[Mapping[str, object]]]) -> list[bool]:
+        """Reads the turns of conversations together, as far as that is quick. Says of each whether ``choose``
+        has nothing left to read for it."""
+        asked = [
+            prompts_of(messages, last=TURNS if self._margin else 1) or [""] for messages in conversations
+        ]
+        prompts = [prompt for each in asked for prompt in each]
+        read = self._recall.read_ahead(prompts, self.router.decide_quickly)
+        return [read.issuperset(each) for each in asked]
+
     def choose(
         self,
         messages: Sequence[Mapping[str, object]],

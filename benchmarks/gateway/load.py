@@ -8,6 +8,16 @@ import orjson
 
 Kind = Literal["plain", "stream"]
 PATH = "/v1/chat/completions"
+NUMBER = "00000000"
+"""Place in a prompt where each request has another number."""
+READ_ONCE = (
+    f"My landlord wants {NUMBER} euros because I left the flat early. Does the law say that I must pay it?"
+)
+"""Prompt that the embedded router's quick stage decides alone."""
+READ_TWICE = (
+    f"What does article {NUMBER} of the civil code say about a tenant who leaves early, and who pays?"
+)
+"""Prompt that it is not sure of."""
 GENERATOR = "generator"
 """Name of the generator among the processes whose CPU seconds it reports."""
 
@@ -17,8 +27,8 @@ class Load:
     """Chat requests to ``host:port`` for ``seconds`` after ``warming_s`` that do not count.
 
     ``streams``: that many ask again as soon as they are answered (closed loop). Zero: ``rate`` requests a
-    second come at random, whatever is answered (open loop). Each prompt is another one. ``watched``:
-    processes whose CPU seconds are wanted, by what they are.
+    second come at random, whatever is answered (open loop). Each prompt is another one, by its number.
+    ``watched``: processes whose CPU seconds are wanted, by what they are.
     """
 
     port: int
@@ -31,6 +41,7 @@ class Load:
     rate: float = 0.0
     seed: int = 0
     watched: Mapping[str, tuple[int, ...]] | None = None
+    prompt: str = READ_TWICE
 
     def line(self) -> bytes:
         return orjson.dumps(asdict(self)) + b"\n"

@@ -18,12 +18,10 @@ import uvloop
 
 from benchmarks.gateway.arrivals import Arrivals
 from benchmarks.gateway.cpu import cpu_seconds
-from benchmarks.gateway.load import GENERATOR, PATH, Latency, Load, Outcome
+from benchmarks.gateway.load import GENERATOR, NUMBER, PATH, Latency, Load, Outcome
 
 LAST_ANSWERS_S = 30.0
 """Seconds that answers still under way at the end are waited for."""
-_NUMBER = b"00000000"
-_PROMPT = "What does article 00000000 of the civil code say about a tenant who leaves early, and who pays?"
 
 
 class Wire:
@@ -33,7 +31,7 @@ class Wire:
         body = orjson.dumps(
             {
                 "model": load.model,
-                "messages": [{"role": "user", "content": _PROMPT}],
+                "messages": [{"role": "user", "content": load.prompt}],
                 "max_tokens": load.tokens,
                 "stream": load.kind == "stream",
             }
@@ -42,7 +40,7 @@ class Wire:
             f"POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\ncontent-type: application/json\r\n"
             f"accept: */*\r\nuser-agent: coe-bench\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        self._before, self._after = (head.encode() + body).split(_NUMBER)
+        self._before, self._after = (head.encode() + body).split(NUMBER.encode())
         self._next = load.seed % 1000 * 100_000
 
     def request(self) -> bytes:

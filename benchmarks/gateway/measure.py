@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.gateway import upstream
 from benchmarks.gateway.generator import Generator
-from benchmarks.gateway.load import Kind, Load, Outcome
-from benchmarks.gateway.our_gateway import ROUTED, ROUTED_STATIC, OurGateway
+from benchmarks.gateway.load import READ_ONCE, READ_TWICE, Kind, Load, Outcome
+from benchmarks.gateway.our_gateway import ROUTED, OurGateway
 from benchmarks.gateway.pinned import Cores
 from benchmarks.gateway.proxy import Direct, Nginx, PassThrough, Proxy, Site, VllmRouter
 from benchmarks.gateway.report import Added, Capacity, NotMeasured, Plan, Report, Setting
@@ -29,11 +29,12 @@ LEAST_RATE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Subject of the measurement: a proxy, asked for ``model``."""
+    """Subject of the measurement: a proxy, asked for ``model`` with ``prompt``."""
 
     name: str
     proxy: Proxy
     model: str = EXPERT
+    prompt: str = READ_ONCE
 
 
 async def measure(plan: Plan, progress: Progress, nginx: Path | None, router_python: Path | None) -> Report:
@@ -94,7 +95,7 @@ class Measurement:
             standing = [Subject(rival.name, rival) for rival in rivals if await self._stands(rival, site)]
             standing.append(Subject("gateway", gateway))
             standing.append(Subject("gateway, routed", gateway, ROUTED))
-            standing.append(Subject("gateway, routed, static", gateway, ROUTED_STATIC))
+            standing.append(Subject("gateway, routed, read twice", gateway, ROUTED, READ_TWICE))
             yield {subject.name: subject for subject in standing}
         finally:
             for proxy in (gateway, *rivals):
@@ -155,5 +156,6 @@ class Measurement:
             streams=streams,
             rate=rate,
             seed=number,
+            prompt=subject.prompt,
             watched={"proxy": proxy.pids, "engine": proxy.upstream},
         )

@@ -12,23 +12,18 @@ from benchmarks.gateway.cpu import children
 from benchmarks.gateway.pinned import Pinned, free_port
 from benchmarks.gateway.proxy import Site
 from benchmarks.gateway.upstream import CHECKPOINT, EXPERT
-from benchmarks.router.measure import router_on
 from experts.checkpoints.prepare import prepare
 from experts.spec import SimulationConfig
-from router.artifacts.artifact import Artifact
-from router.embedders.registry import embedder_named
-from router.embedders.static import StaticMiniLm
 from server.config.settings import load
 
 ROUTED = "coe"
-ROUTED_STATIC = "coe-static"
 EXPERTS = ("general", "math", "coding", "medicine", EXPERT)
 """Experts that the embedded router chooses from."""
 
 
 class OurGateway:
     """``coe serve``, and its engine on the upstream's core. Answers as ``EXPERT`` without a decision, as
-    ``ROUTED`` with the embedded router, as ``ROUTED_STATIC`` with that on the static embedder."""
+    ``ROUTED`` with the embedded router."""
 
     name = "gateway"
 
@@ -62,8 +57,7 @@ class OurGateway:
         log = site.folder / "gateway.log"
         self._running = await Pinned.launch(command, site.cores.proxy, self.port, log)
         await self._running.ready(EXPERT)
-        for model in (ROUTED, ROUTED_STATIC):
-            await self._running.ready(model)
+        await self._running.ready(ROUTED)
         self.upstream = tuple(children(self._running.pid))
         for pid in self.upstream:
             os.sched_setaffinity(pid, {site.cores.upstream})
@@ -76,8 +70,6 @@ class OurGateway:
     def prepare(self, folder: Path) -> Path:
         """Prepares its experts, and returns its configuration's file."""
         embedded = Path(router.__file__).parent / "embedded"
-        fitted = router_on(Artifact.read(embedded), embedder_named(StaticMiniLm.name)).artifact
-        fitted.write(folder / "static")
         tree = {
             "state": str(folder),
             "tiers": {"device": "1MB", "host": "1MB"},
@@ -86,10 +78,7 @@ class OurGateway:
                 name: {"family": "small", "checkpoint": {"folder": str(folder / CHECKPOINT)}, "pinned": True}
                 for name in EXPERTS
             },
-            "compositions": {
-                ROUTED: {"artifact": str(embedded)},
-                ROUTED_STATIC: {"artifact": str(folder / "static")},
-            },
+            "compositions": {ROUTED: {"artifact": str(embedded)}},
         }
         file = folder / "config.yaml"
         file.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")

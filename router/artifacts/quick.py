@@ -12,8 +12,11 @@ from router.artifacts.manifest import EmbedderRecord, QuickRecord
 from router.artifacts.stage_arrays import Arrays, doubts_of, linear_of, of_doubts, of_linear
 from router.classifiers.classifier import LinearClassifier
 from router.classifiers.lexicon import Reading
+from router.classifiers.linear import log_softmax
 from router.classifiers.uncertainty import Uncertainty
 
+NARROW = 1e-3
+"""Of a probability, or in bits of surprise: a thousand times what the order of a sum may change."""
 SHORT = 200
 """Characters up to which a prompt is short."""
 
@@ -41,6 +44,25 @@ class Quick:
         limit = self.short_limit if length <= SHORT else self.longer_limit
         sure = float(chances.max()) >= limit
         return sure and not self.uncertainty.doubts(chances, reading.vector, oddity)
+
+    def are_sure(
+        self, lengths: Sequence[int], readings: Sequence[Reading], oddities: Sequence[float]
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """``is_sure`` of prompts of so many characters at once: [n, labels], their chances, and [n], whether
+        they surely need no second reading. What is within ``NARROW`` of a limit is not sure: there the last
+        bits of a product of matrices might say otherwise than those of a prompt by itself."""
+        scaled = self.classifier.logits.several(readings) / self.classifier.temperature
+        chances = np.asarray(np.exp(log_softmax(scaled)))
+        first, *others = np.sort(chances, axis=1).T[::-1]
+        sure = first >= self.limits_of(np.array(lengths)) + NARROW
+        if others:
+            sure &= first - others[0] > NARROW
+        rows = np.flatnonzero(sure)
+        if len(rows):
+            vectors = np.stack([readings[row].vector for row in rows])
+            odd = np.array([oddities[row] for row in rows])
+            sure[rows] = ~self.uncertainty.may_doubt(chances[rows], vectors, odd, NARROW)
+        return chances, sure
 
     def limits_of(self, lengths: NDArray[np.int64]) -> Floats:
         """[n], the limit for each of prompts of so many characters."""

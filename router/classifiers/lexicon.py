@@ -70,9 +70,17 @@ class Lexicon:
     def grams(self, text: str) -> Grams:
         """A bucket weighs (1 + log of its count) times its rarity."""
         buckets, counts = _counted(text)
-        weights = (1 + np.log(counts)) * self.rarity[buckets]
-        length = np.linalg.norm(weights)
-        return Grams(buckets, (weights / length if length else weights).astype(np.float32))
+        return _of_length_one(buckets, (1 + np.log(counts)) * self.rarity[buckets])
+
+    def many(self, texts: Sequence[str]) -> list[Grams]:
+        """The grams of each text, counted together: several times faster where texts are short."""
+        if not texts:
+            return []
+        keys, counts = _counted_together(texts)
+        ends = np.searchsorted(keys, np.arange(1, len(texts)) * BUCKETS)
+        buckets, weights = keys & (BUCKETS - 1), 1 + np.log(counts)
+        weights = weights * self.rarity[buckets]
+        return list(map(_of_length_one, np.split(buckets, ends), np.split(weights, ends)))
 
     def matrix(self, texts: Sequence[str]) -> "csr_array":
         """[texts, buckets]."""
@@ -104,18 +112,38 @@ class Lexicon:
         return np.asarray(weighed / np.where(counted > 0, counted, 1.0))
 
 
+def _of_length_one(buckets: NDArray[np.int64], weights: NDArray[np.float64]) -> Grams:
+    length = np.linalg.norm(weights)
+    return Grams(buckets, (weights / length if length else weights).astype(np.float32))
+
+
 def _counted(text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Buckets, ascending, and how often each occurs. Runs may begin and end with the space around a word, and
     hold none inside."""
-    words = " ".join(text[:_CHARACTERS].lower().split())
-    codes = np.frombuffer(f" {words} ".encode("utf-8", "ignore"), np.uint8).astype(np.uint64)
+    return _counted_together([text])
+
+
+def _counted_together(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Buckets of each text, ascending, and how often each occurs. The bucket of a text is counted as its
+    number plus ``BUCKETS`` times the text's."""
+    parts = [_characters(text) for text in texts]
+    codes = np.frombuffer(b"".join(parts), np.uint8).astype(np.uint64)
     spaces = np.cumsum(codes == _SPACE)
+    ends = np.cumsum([len(part) for part in parts])
     hashes, found = codes, []
-    for length in range(2, min(_LONGEST, len(codes)) + 1):
+    for length in range(_SHORTEST, min(_LONGEST, len(codes)) + 1):
         starts = len(codes) - length + 1
         hashes = (hashes[:starts] * _PRIME) ^ codes[length - 1 :]
-        inside = spaces[length - 2 : length - 2 + starts] - spaces[:starts]
-        if length >= _SHORTEST:
-            found.append((hashes[inside == 0] * _GOLDEN) >> np.uint64(64 - BUCKETS.bit_length() + 1))
-    buckets, counts = np.unique(np.concatenate(found), return_counts=True)
-    return buckets.astype(np.int64), counts.astype(np.int64)
+        inside = spaces[length - 2 : length - 2 + starts] == spaces[:starts]
+        if length == 2:
+            inside[ends[:-1] - 1] = False  # the spaces between two texts, which no longer run has inside
+        buckets = ((hashes[inside] * _GOLDEN) >> np.uint64(64 - BUCKETS.bit_length() + 1)).astype(np.int64)
+        if len(texts) > 1:
+            buckets += BUCKETS * np.searchsorted(ends, np.flatnonzero(inside), side="right")
+        found.append(buckets)
+    return np.unique(np.concatenate(found), return_counts=True)
+
+
+def _characters(text: str) -> bytes:
+    words = " ".join(text[:_CHARACTERS].lower().split())
+    return f" {words} ".encode("utf-8", "ignore")

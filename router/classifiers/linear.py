@@ -1,5 +1,6 @@
 """Linear functions of what is read of a prompt: of its vector and of its grams. How they are fitted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,15 @@ class Linear:
         sizes."""
         from_grams = reading.grams.weights @ self.gram_weights[reading.grams.buckets].astype(np.float32)
         return np.asarray(self.weights @ reading.vector + from_grams + self.bias, dtype=np.float64)
+
+    def several(self, readings: Sequence[Reading]) -> Floats:
+        """[n, outputs], the same but for the last bits; for as many as are decided at once."""
+        buckets = np.concatenate([reading.grams.buckets for reading in readings])
+        weights = np.concatenate([reading.grams.weights for reading in readings])
+        starts = np.cumsum([0, *(len(reading.grams.buckets) for reading in readings[:-1])])
+        from_grams = np.add.reduceat(weights[:, None] * self.gram_weights[buckets].astype(np.float32), starts)
+        vectors = np.stack([reading.vector for reading in readings])
+        return np.asarray(vectors @ self.weights.T + from_grams + self.bias, dtype=np.float64)
 
     def many(self, readings: Readings) -> Floats:
         """[n, outputs], the same but for the last bits."""

@@ -94,6 +94,18 @@ class Uncertainty:
         signs = Signs(entropies(among[None]), distances_to(self.landmarks, vector[None]), np.array([oddity]))
         return float(self.surprises(signs)[0]) > self.max_surprise
 
+    def may_doubt(
+        self, probabilities: Floats, vectors: Vectors, oddities: Floats, margin: float
+    ) -> NDArray[np.bool_]:
+        """[n], whether each of several prompts is doubted, or is within ``margin`` bits of it. [n, labels],
+        [n, dimension] and [n]. Those likeliest of an added category all may be."""
+        trained = probabilities.shape[1] - len(self.added)
+        among = probabilities[:, :trained]
+        among = among / np.maximum(among.sum(axis=1, keepdims=True), 1e-300)
+        signs = Signs(entropies(among), distances_to(self.landmarks, vectors), oddities)
+        doubted = self.surprises(signs) > self.max_surprise - margin
+        return np.asarray(doubted | (probabilities.argmax(axis=1) >= trained))
+
     @property
     def seen(self) -> NDArray[np.float32]:
         """[any number, dimension]: the landmarks, and the examples of what was added."""

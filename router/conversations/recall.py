@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Protocol
 
@@ -34,11 +35,27 @@ class Recall:
                 self._decisions.move_to_end(key)
                 return self._decisions[key]
         decision = self._router.decide(prompt)
+        self._keep({key: decision})
+        return decision
+
+    def read_ahead(
+        self, prompts: Iterable[str], quickly: Callable[[Sequence[str]], Sequence[Decision | None]]
+    ) -> frozenset[str]:
+        """Decides together what can be decided ``quickly``, as ``Router.decide_quickly`` says. Returns those
+        of ``prompts`` that are recalled."""
+        keys = {prompt: _key(prompt) for prompt in prompts}
         with self._lock:
-            self._decisions[key] = decision
+            known = {prompt for prompt, key in keys.items() if key in self._decisions}
+        new = [prompt for prompt in keys if prompt not in known]
+        decided = [pair for pair in zip(new, quickly(new), strict=True) if pair[1] is not None]
+        self._keep({keys[prompt]: decision for prompt, decision in decided if decision is not None})
+        return frozenset([*known, *(prompt for prompt, _ in decided)])
+
+    def _keep(self, decisions: Mapping[bytes, Decision]) -> None:
+        with self._lock:
+            self._decisions.update(decisions)
             while len(self._decisions) > self._size:
                 self._decisions.popitem(last=False)
-        return decision
 
     def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
         """Returns the finer category that ``prompt`` has, or had, in ``label``, as ``Router.cluster_in``."""

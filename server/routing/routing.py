@@ -11,6 +11,7 @@ from router.decision import Decision
 from router.errors import MappingError
 from server.errors import BadRequest, NotCapable, UnknownModel
 from server.model_request import ModelRequest
+from server.routing.batches import Batches
 from server.routing.compositions import Compositions, Named
 from server.routing.eligibility import LONG, Eligibility, Reason, needs_of
 from server.routing.explanation import Explanation
@@ -100,6 +101,7 @@ class Routing:
         self._windows = windows
         self._observe = observe
         self._workers = workers
+        self._batches = Batches(workers)
         self._aliases = aliases
 
     @property
@@ -164,7 +166,9 @@ class Routing:
         if named is None:
             return await self._checked(request)
         there = resident() if named.composition.residency_margin else ()
-        return await self._workers.decide(lambda: self._choose(request, named, category, there))
+        return await self._batches.decide(
+            named.composition, request.messages, lambda: self._choose(request, named, category, there)
+        )
 
     async def _checked(self, request: ModelRequest) -> Route:
         """Returns the route to the expert that the request names, if that is eligible. Short texts are

@@ -24,7 +24,7 @@ from benchmarks.gateway.tables import show
 
 PLAN = Plan(kinds=("stream",), streams=(2,), tokens=3, seconds=0.3, rounds=1, warming_s=0.1)
 CORES = Cores(0, 1, 1)
-SUBJECTS = {DIRECT, PASS_THROUGH, "gateway", "gateway, routed", "gateway, routed, static"}
+SUBJECTS = {DIRECT, PASS_THROUGH, "gateway", "gateway, routed", "gateway, routed, read twice"}
 two_cores = pytest.mark.skipif(Cores.of_this_machine() is None, reason="needs two cores")
 
 
@@ -51,7 +51,7 @@ async def test_all_that_is_there_is_measured_and_what_is_not_says_why(tmp_path: 
     assert all(done < total for _, done, total in heard)
     printed = io.StringIO()
     show(report, Console(file=printed, width=200))
-    for text in ("closed loop", "open loop", "gateway, routed, static", "not measured: vllm-router"):
+    for text in ("closed loop", "open loop", "gateway, routed, read twice", "not measured: vllm-router"):
         assert text in printed.getvalue()
     assert {"capacities", "added", "compared", "not_measured"} <= report.json().keys()
 
