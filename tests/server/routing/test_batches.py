@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pytest
 
@@ -37,7 +38,9 @@ async def test_requests_that_come_while_a_batch_is_read_are_read_together() -> N
         first = asyncio.create_task(batches.decide(reader, says("first"), lambda: "first"))
         await until(lambda: bool(reader.batches))
         texts = [str(number) for number in range(MOST + 3)]
-        others = [asyncio.create_task(batches.decide(reader, says(text), lambda t=text: t)) for text in texts]
+        others = [
+            asyncio.create_task(batches.decide(reader, says(text), partial(str, text))) for text in texts
+        ]
         left = asyncio.create_task(batches.decide(reader, says("left"), lambda: "left"))
         await asyncio.sleep(0)
         left.cancel()
