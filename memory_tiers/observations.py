@@ -15,7 +15,8 @@ TicketOutcome = Literal["cancelled", "broken"] | RejectionReason
 @dataclass(frozen=True, slots=True)
 class MoveDone:
     """A move ended. ``bytes``: moved or given back; 0 when it failed. ``age_s``: seconds that what left a
-    tier had been there. ``beneficiary``: the expert that it made room for."""
+    tier had been there. ``beneficiary``: the expert that it made room for. ``bytes_from_nodes``: as many were
+    read from other nodes, also where the move failed."""
 
     expert: str
     source: Tier
@@ -27,6 +28,7 @@ class MoveDone:
     detail: str = ""
     age_s: float | None = None
     beneficiary: str | None = None
+    bytes_from_nodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

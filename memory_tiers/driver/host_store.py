@@ -18,9 +18,11 @@ from experts.errors import LoadFailed
 from experts.memory.machine_memory import Room
 from experts.memory.shared_memory import room_in
 from experts.spec import Expert
+from memory_tiers.driver.pieces import NoPieces, Pieces
 from memory_tiers.driver.staging import DISK, Disk, Reading, Staged, stage
 from memory_tiers.errors import HostFull, HostUnavailable
 
+FROM_DISK = NoPieces()
 PREFIX = "coe-host-"
 _ADVICE = "lower tiers.host or make the shared memory larger"
 
@@ -38,6 +40,8 @@ class HostStore:
         """``root``: a folder on a memory file system. ``disk``: what checkpoints are read with."""
         self._root = root
         self._disk = disk
+        self.pieces: Pieces = FROM_DISK
+        """Where pieces of checkpoints may come from instead."""
         self._opened: Path | None = None
         self._lock = -1
         self._closing = threading.Event()
@@ -164,7 +168,10 @@ class HostStore:
         for source in sorted(expert.folder.iterdir()):
             target = partial / source.name
             if source.suffix == ".safetensors":
-                files.append(Staged(source, target, source.stat().st_size, expert.checksums.get(source.name)))
+                size, checksum = source.stat().st_size, expert.checksums.get(source.name)
+                pieces = FROM_DISK if checksum is None else self.pieces
+                opened = pieces.open(expert.name, source.name, size, checksum or "")
+                files.append(Staged(source, target, size, checksum, opened))
             else:
                 target.symlink_to(source.absolute())
         size = sum(file.size for file in files)

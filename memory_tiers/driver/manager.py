@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import assert_never
 
 from experts.engines.engine import Engine
@@ -18,6 +19,7 @@ from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.log_lines import line_of
 from memory_tiers.driver.mover import Mover
 from memory_tiers.driver.operator_orders import OperatorOrders
+from memory_tiers.driver.pieces import Pieces
 from memory_tiers.driver.replicas import families_of, named_by_engine
 from memory_tiers.driver.tasks import Tasks
 from memory_tiers.driver.tickets import Tickets
@@ -199,6 +201,14 @@ class TierManager:
             return 0.0
         known = self._experts.get(expert)
         return None if known is None else self._costs.seconds(known.weights_bytes, tier)
+
+    def host_copy(self, expert: str) -> Path:
+        """Names the folder where the copy of an expert's checkpoint is, if it is in host memory."""
+        return self._host.path(expert)
+
+    def read_from(self, pieces: Pieces) -> None:
+        """Has checkpoints' pieces come from there, where it gives them, and not from disk."""
+        self._host.pieces = pieces
 
     def bytes_per_s(self, source: Tier, target: Tier) -> float | None:
         """Returns how fast moves between two tiers were. None: not measured yet."""

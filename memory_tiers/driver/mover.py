@@ -165,7 +165,7 @@ class Mover:
 
     def _done(self, move: Move, outcome: MoveOutcome, size: int, started: float, detail: str = "") -> float:
         ended = self.clock()
-        del self.running[move]
+        running = self.running.pop(move)
         done = MoveDone(
             self.experts[move.expert].name,
             move.source,
@@ -177,6 +177,7 @@ class Mover:
             detail,
             move.age_s if move.replaces is None else None,
             self._known_as(move.beneficiary),
+            running.reading.bytes_from_elsewhere,
         )
         self.observe(done)
         return ended

@@ -11,6 +11,7 @@ import mmap
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,9 @@ from pathlib import Path
 from experts.checkpoints.hashing import PIECE_BYTES, checksum, digest
 from experts.errors import LoadFailed
 from memory_tiers.driver.page_cache import PageCache
+from memory_tiers.driver.pieces import FilePieces, NoPieces
 
+_FROM_DISK = NoPieces()
 READERS = 4
 HUGE_PAGE_BYTES = 2 * 2**20
 BLOCK_BYTES = 4096
@@ -30,12 +33,13 @@ BLOCK_BYTES = 4096
 @dataclass(frozen=True, slots=True)
 class Staged:
     """One file to copy. ``checksum``: as in ``experts.checkpoints.hashing``; None: the copy is not
-    checked."""
+    checked. ``pieces``: where they may come from instead of from disk."""
 
     source: Path
     target: Path
     size: int
     checksum: str | None
+    pieces: FilePieces = _FROM_DISK
 
 
 class Disk:
@@ -60,14 +64,17 @@ class Reading:
         self._stopped = threading.Event()
         self.bytes = 0
         """Bytes that have arrived so far."""
+        self.bytes_from_elsewhere = 0
+        """As many of them did not come from disk."""
 
     def __repr__(self) -> str:
         return f"<Reading {self.bytes:,} bytes{' stopped' if self.stopped else ''}>"
 
-    def arrived(self, size: int) -> None:
+    def arrived(self, size: int, *, from_disk: bool = True) -> None:
         """Counts ``size`` more bytes."""
         with self._lock:
             self.bytes += size
+            self.bytes_from_elsewhere += 0 if from_disk else size
 
     def stop(self) -> None:
         """Lets the copy fail with the next piece, or after the last one."""
@@ -93,6 +100,8 @@ def stage(
         buffers: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
         for buffer in _buffers(READERS):
             buffers.put(buffer)
+        for file in files:
+            opened.callback(file.pieces.close)
         copies = [_Copy(file, disk, opened) for file in files]
 
         def go_on() -> None:
@@ -106,7 +115,7 @@ def stage(
             copy, number = piece
             buffer = buffers.get()
             try:
-                reading.arrived(copy.move(number, buffer))
+                copy.move(number, buffer, reading)
             finally:
                 buffers.put(buffer)
 
@@ -129,16 +138,20 @@ class _Copy:
         self.pieces = -(-file.size // PIECE_BYTES)
         self._digests = [b""] * self.pieces
 
-    def move(self, number: int, buffer: memoryview) -> int:
-        """Copies one piece and returns its bytes."""
+    def move(self, number: int, buffer: memoryview, reading: Reading) -> None:
+        """Copies one piece."""
         start = number * PIECE_BYTES
         size = min(PIECE_BYTES, self._file.size - start)
-        self._source.read(buffer, start, size)
+        elsewhere = self._file.pieces.read(number, buffer[:size])
+        if not elsewhere:
+            began = time.perf_counter()
+            self._source.read(buffer, start, size)
+            self._file.pieces.from_disk(size, time.perf_counter() - began)
         with self._writing:
             _write(self._target, buffer[:size], start)
         if self._file.checksum is not None:
             self._digests[number] = self._digest(start, size)
-        return size
+        reading.arrived(size, from_disk=not elsewhere)
 
     def _digest(self, start: int, size: int) -> bytes:
         """Hashes what the target now holds, while the caches still have it."""

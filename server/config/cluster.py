@@ -4,6 +4,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -42,6 +43,9 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+PeerWeightsRule = Literal["auto", "always", "never"]
+
+
 class ClusterConfig(Strict):
     """Other nodes that serve the same experts: any of them takes any request, and asks the one where its
     expert is (docs/scale.md)."""
@@ -59,6 +63,9 @@ class ClusterConfig(Strict):
     tls: bool | None = None
     """Whether nodes speak TLS to each other, with a certificate that they derive from ``secret``. Absent
     means wherever an address is not one of this machine alone."""
+    weights_from_nodes: PeerWeightsRule = "auto"
+    """Whether weights are read from other nodes' host memory: ``auto`` where that is quicker than the disk,
+    ``always`` where any has them, for instance where all disks are one over the network, or ``never``."""
     placement: PlacementRules | None = PlacementRules()
     """How experts are placed over the nodes: the node that has run longest decides, and the others follow.
     Null leaves them where requests bring them; on all nodes or on none."""

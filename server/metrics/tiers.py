@@ -58,6 +58,12 @@ class TierMetrics:
             buckets=AGES,
             registry=registry,
         )
+        self._from_nodes = Counter(
+            "coe_move_bytes_from_nodes",
+            "Bytes of weights that came from other nodes' host memory, where disk would have had them too",
+            [],
+            registry=registry,
+        )
         self._hits = Counter(
             "coe_tier_hits",
             "Leases by the tier where the expert was when it was asked for",
@@ -136,6 +142,7 @@ class TierMetrics:
     def _moved(self, move: MoveDone) -> None:
         self._move_seconds.observe(move.seconds, move.source, move.target, move.reason, move.outcome)
         self._move_bytes.observe(move.bytes, move.source, move.target, move.outcome)
+        self._from_nodes.inc(move.bytes_from_nodes)
         if move.outcome == "done" and move.age_s is not None:
             self._left(move.source, move.reason, move.age_s)
 

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 from cluster.election import Seniority
+from memory_tiers.driver.pieces import NoPieces
 from memory_tiers.errors import TiersError
 from server.config.cluster import ClusterConfig
 from server.node.departure import Departure
@@ -14,6 +15,7 @@ from server.node.node_app import NodeApp
 from server.node.obedience import obey
 from server.node.placing import Placing
 from server.node.self_description import SelfDescription
+from server.node.weights_source import PeerWeights, Way
 from server.peers.identity import Identity
 from server.peers.peers import Peers, watching
 from server.peers.wire import NodeOrder
@@ -33,11 +35,21 @@ async def joined(
     peers.depart = departure.begin
     async with watching(peers), _placing(services, peers, config):
         services.peers = peers
+        services.tiers.read_from(_weights(peers, config, identity))
         try:
             yield NodeApp(services, peers, description, identity.token)
         finally:
             departure.close()
+            services.tiers.read_from(NoPieces())
             services.peers = None
+
+
+def _weights(peers: Peers, config: ClusterConfig, identity: Identity) -> PeerWeights:
+    context = identity.context("client")
+    way = Way(identity.token, lambda address: context if config.encrypted(address) else None)
+    weights = PeerWeights(config.weights_from_nodes, way, peers.holders)
+    peers.weights_rate = lambda: weights.rates.peer
+    return weights
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +61,7 @@ async def _placing(services: Services, peers: Peers, config: ClusterConfig) -> A
 
     def obeyed(order: NodeOrder) -> str:
         try:
-            obey(services.tiers, order)
+            obey(services.tiers, peers, order)
         except TiersError as error:
             return str(error)
         return ""

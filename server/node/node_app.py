@@ -17,6 +17,7 @@ from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
 from server.exchange.engine.call import EngineRequest, open_answer
 from server.node.obedience import obey
 from server.node.self_description import FRESH_S, SelfDescription
+from server.node.weights_served import WeightsServed
 from server.peers.peers import Peers
 from server.peers.wire import (
     ANSWER,
@@ -25,6 +26,8 @@ from server.peers.wire import (
     ORDER,
     PLACEMENT,
     REBALANCE,
+    SUMS,
+    WEIGHTS,
     AnswerHead,
     NodeOrder,
     NodeRequest,
@@ -52,6 +55,7 @@ class NodeApp:
         self._peers = peers
         self._description = description
         self._authorization = f"Bearer {token}".encode()
+        self._weights = WeightsServed(services.tiers.host_copy)
         self._under_way: dict[str, Disconnect] = {}
         """Requests that are computed for other nodes, by their ids."""
 
@@ -70,6 +74,12 @@ class NodeApp:
                 await self._answer(Request(scope, receive), send)
             case "POST", path if path == ORDER:
                 await self._order(Request(scope, receive), send)
+            case "GET", path if path in (WEIGHTS, SUMS):
+                give = self._weights.send_range if path == WEIGHTS else self._weights.send_sums
+                try:
+                    await while_connected(give(scope, send), scope[DISCONNECT])
+                except BadRequest as error:
+                    await _refuse(send, error, 404)
             case "POST", path if path == PLACEMENT:
                 await self._placement(Request(scope, receive), send)
             case "POST", path if path == REBALANCE:
@@ -120,7 +130,7 @@ class NodeApp:
                     send, BadRequest(f"another placement is followed, in term {election.term}"), 409
                 )
                 return
-            obey(self._services.tiers, order)
+            obey(self._services.tiers, self._peers, order)
         except ClientDisconnect:
             return
         except ValidationError as error:

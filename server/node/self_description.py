@@ -56,6 +56,7 @@ class SelfDescription:
             experts=dict(self._places(experts, ahead)),
             **({} if peers is None else _among(peers)),
             host_rate=tiers.bytes_per_s("host", "device"),
+            peer_rate=None if peers is None else peers.weights_rate(),
             disk_rate=tiers.bytes_per_s("disk", "host"),
         )
 
@@ -66,7 +67,13 @@ class SelfDescription:
                 seconds += ahead
             yield (
                 each.expert,
-                ExpertPlace(tier=each.tier, seconds=seconds, waiting=each.waiting, bytes=each.weights_bytes),
+                ExpertPlace(
+                    tier=each.tier,
+                    seconds=seconds,
+                    waiting=each.waiting,
+                    bytes=each.weights_bytes,
+                    gives=each.host == "present" and not each.image,
+                ),
             )
 
     def _seconds(self, expert: ExpertStatus) -> float:

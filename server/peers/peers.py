@@ -63,6 +63,9 @@ class Peers:
         """Begins to give away what only this node holds; then it ends."""
         self.even_out: Callable[[], bool] = lambda: False
         """Spreads experts evenly; False: another node decides that."""
+        self.weights_rate: Callable[[], float | None] = lambda: None
+        """Bytes/s of weights from other nodes; None: not measured."""
+        self._sources: dict[str, str] = {}
         self._here = here
         self._chance = chance or random.Random()
         self._conversations: OrderedDict[bytes, str] = OrderedDict()
@@ -112,6 +115,23 @@ class Peers:
         if not candidates:
             return [choices[HERE]]
         return [choices[candidate.node] for candidate in in_order(candidates, self._chance)]
+
+    def comes_from(self, expert: str, source: str) -> None:
+        """Notes from which node the expert is to be read first."""
+        self._sources[expert] = source
+
+    def holders(self, expert: str) -> list[Address]:
+        """Returns the nodes from whose host memory the expert can be read: the one that was named first, then
+        those that compute the least."""
+        giving = []
+        for peer in self.all:  # read by threads: what it said may be gone the next moment
+            said = peer.snapshot
+            place = said.experts.get(expert) if said is not None else None
+            if said is not None and place is not None and place.gives:
+                giving.append((said.running, peer.address))
+        named = self._sources.pop(expert, "")
+        giving.sort(key=lambda each: (str(each[1]) != named, each[0]))
+        return [address for _, address in giving]
 
     def wait_s(self, expert: str) -> float:
         """Predicts how long a request for ``expert`` waits that is asked now."""

@@ -21,6 +21,11 @@ PLACEMENT = "/node/placement"
 followed, or tables in between were missed."""
 REBALANCE = "/node/rebalance"
 """Has the node that places experts spread them evenly; 409 if it is another one."""
+WEIGHTS = "/node/weights"
+"""Gives a range, of one piece at most, of a file of an expert's copy in host memory."""
+SUMS = "/node/sums"
+"""Gives the digests of all pieces of such a file, of which its checksum is made."""
+DIGEST_BYTES = 8
 ENGINE_PATHS = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}
 )
@@ -32,7 +37,8 @@ LOST_S = 1.5
 
 class ExpertPlace(BaseModel):
     """Where an expert is on a node. ``seconds``: estimate until it could be on the device, with the loads
-    that come before; ``waiting``: requests that wait for it."""
+    that come before; ``waiting``: requests that wait for it; ``gives``: its files are in host memory, where
+    other nodes may read them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -40,6 +46,7 @@ class ExpertPlace(BaseModel):
     seconds: float
     waiting: int
     bytes: int
+    gives: bool = False
 
 
 class NodeSnapshot(BaseModel):

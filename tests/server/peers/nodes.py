@@ -107,11 +107,13 @@ async def nodes(
     tls: bool = False,
     placement: dict[str, Any] | None = None,
     host: str | None = None,
+    weights: str = "auto",
     **simulation: Any,
 ) -> AsyncIterator[list[Node]]:
     """As many nodes as ``count``, which know each other. ``folder`` has ``config.yaml`` with prepared
     experts; ``peers``: other addresses than the nodes' own, by the node's number;
-    ``placement``: rules, without which experts stay where requests bring them; ``host``: the host tier."""
+    ``placement``: rules, without which experts stay where requests bring them; ``host``: the host tier;
+    ``weights``: as ``cluster.weights_from_nodes``."""
     ports = free_ports(2 * count)
     made = []
     addresses = [f"127.0.0.1:{port}" for port in ports[count:]]
@@ -123,6 +125,7 @@ async def nodes(
         others = (peers or {}).get(number, addresses)
         tree["cluster"] = {"port": ports[count + number], "secret": SECRET, "peers": others, "tls": tls}
         tree["cluster"] |= {"placement": placement, "event_log": str(folder / f"placed{number}.jsonl")}
+        tree["cluster"]["weights_from_nodes"] = weights
         if host is not None:
             tree["tiers"]["host"] = host
         file = folder / f"node{number}.yaml"

@@ -1,6 +1,8 @@
 """Nodes that place experts by themselves: real processes over simulated engines."""
 
 import asyncio
+import re
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -8,11 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import yaml
+from safetensors.numpy import save_file
 
 from cluster.event_log import replayed
+from experts.checkpoints.prepare import prepare
 from server.cli.main import main
-from server.config.settings import Settings
+from server.config.settings import Settings, load
 from server.operator_api import ClusterStatus, PlacementStatus
 from tests.server.conftest import EXPERTS
 from tests.server.peers.link import Link
@@ -164,3 +170,27 @@ async def test_coe_cluster_rebalance_brings_copies_to_a_node_that_came_late(
         assert await asyncio.to_thread(main, rebalance) == 0
         assert "experts are spread over the nodes" in capsys.readouterr().out
         await followed(http, first, lambda found: held_by_late(found) >= 2)
+
+
+async def test_weights_come_from_another_nodes_host_memory_piece_by_piece(
+    settings: Settings, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    """Of 24 MB each; the second copy of an expert is read from the node that has the first."""
+    large = tmp_path / "large"
+    for name, config in settings.experts.items():
+        shutil.copytree(str(config.checkpoint.folder), large / name)
+        weights = np.random.default_rng(len(name)).random(6_000_000, np.float32)
+        save_file({"weight": weights}, large / name / "model.safetensors")
+    tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    tree["tiers"] = {"device": "50MB", "host": "100MB"}
+    for name in tree["experts"]:
+        tree["experts"][name]["checkpoint"] = {"folder": str(large / name)}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    made_from = load(tmp_path / "config.yaml")
+    for name, expert in made_from.experts.items():
+        prepare(name, expert, made_from.store)
+    async with nodes(tmp_path, 2, weights="always", placement=RULES | {"copies": 2}, tls=True) as made:
+        await followed(http, made[0], placed(2, ["law", "math"]))
+        metrics = [(await http.get(f"{node.url}/metrics")).text for node in made]
+        found = [re.search(r"^coe_move_bytes_from_nodes_total (\S+)", text, re.MULTILINE) for text in metrics]
+        assert sum(float(each[1]) for each in found if each is not None) >= 24_000_000
