@@ -181,31 +181,40 @@ class Promises:
         return expert.name in self.wished or expert.member.pinned or expert.member.default
 
     def _check_bound(self, foremost: ModelExpert, leased: ModelExpert, grant: Grant) -> None:
-        """6. While one waits too long, so many of the others get leases that it still has a place."""
+        """6. While one waits too long, so many of the others get leases that it still has a place. What is
+        pinned stays whoever gets a lease; one that has no place beside that is refused."""
         model = self.model
-        if leased is foremost or not self._overdue(foremost) or not self._ready(foremost):
+        if leased is foremost or leased.member.pinned:
+            return
+        if not self._overdue(foremost) or not self._ready(foremost):
             return
         self.granted.add(leased.name)
-        staying = [
+        present = [each for each in model.experts.values() if each.device.presence == "present"]
+        pinned = [each for each in present if each.member.pinned]
+        granted = [
             each
-            for each in model.experts.values()
-            if each.device.presence == "present"
-            and (each.member.pinned or (each.name in self.granted and (each.leases or not each.engine.busy)))
+            for each in present
+            if each not in pinned and each.name in self.granted and (each.leases or not each.engine.busy)
         ]
-        limit = foremost.engine.family.resident_limit
-        beside = [each for each in staying if each.engine is foremost.engine]
-        assert limit is None or len(beside) < limit, f"{grant} leaves {foremost.name} no place"
+        assert self._has_place(foremost, pinned + granted) or not self._has_place(foremost, pinned), (
+            f"{grant} leaves {foremost.name} no place"
+        )
+
+    def _has_place(self, expert: ModelExpert, staying: list[ModelExpert]) -> bool:
+        """Whether the expert can come to the device beside those."""
+        model, engine = self.model, expert.engine
+        limit = engine.family.resident_limit
+        if limit is not None and sum(each.engine is engine for each in staying) >= limit:
+            return False
         served = {each.engine.family.name for each in model.experts.values() if not each.removed}
-        for gpu in foremost.engine.parts:
+        for gpu in engine.parts:
             shares = [
                 each.device.bytes // len(each.engine.parts) for each in staying if gpu in each.engine.parts
             ]
-            needed = (
-                foremost.estimate // len(foremost.engine.parts) + sum(shares) + model.held_on(gpu, served)
-            )
-            assert needed <= model.gpu_budgets[gpu], (
-                f"{grant} leaves {foremost.name} no room of {needed} bytes"
-            )
+            needed = expert.estimate // len(engine.parts) + sum(shares) + model.held_on(gpu, served)
+            if needed > model.gpu_budgets[gpu]:
+                return False
+        return True
 
     def _choose_foremost(self) -> None:
         overdue = [each for each in self.model.experts.values() if self._overdue(each)]

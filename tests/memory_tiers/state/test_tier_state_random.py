@@ -336,9 +336,12 @@ def walk(world: World, steps: int, deaths: float, changes: float) -> None:
         step()
 
 
-def play(seed: int) -> None:
-    """Arrivals, cancellations, failures, deaths, orders, reloads, changing budgets, drawn by the seed."""
+def play(seed: int, skipped: int = 0) -> None:
+    """Arrivals, cancellations, failures, deaths, orders, reloads, changing budgets, drawn by the seed.
+    ``skipped``: so many draws are thrown away first, which makes another trace."""
     chance = random.Random(seed)
+    for _ in range(skipped):
+        chance.random()
     failing, surprise, deaths, changes = (
         chance.choice(levels) for levels in ([0, 0.2], [0, 0, 0.5], [0, 0.3], [0, 0.3, 1])
     )
@@ -347,15 +350,22 @@ def play(seed: int) -> None:
         walk(world, steps=150, deaths=deaths, changes=changes)
         world.settle()
     except Exception as error:
-        error.add_note(f"seed {seed}")
+        error.add_note(f"seed {seed}, {skipped} draws skipped")
         raise
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("thousand", range(10))
-def test_every_ticket_ends_once_and_the_invariants_hold(thousand: int) -> None:
-    for seed in range(1000 * thousand, 1000 * (thousand + 1)):
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(first, marks=pytest.mark.thorough) for first in range(250, 10_000, 250))]
+)
+def test_every_ticket_ends_once_and_the_invariants_hold(first: int) -> None:
+    for seed in range(first, first + 250):
         play(seed)
+
+
+@pytest.mark.parametrize(("seed", "skipped"), [(3621, 1)])
+def test_traces_that_once_failed_pass(seed: int, skipped: int) -> None:
+    """The check blamed a lease of a pinned expert for one that never fits beside what is pinned."""
+    play(seed, skipped)
 
 
 @settings(max_examples=30, deadline=None)
