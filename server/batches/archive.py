@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
 from server.batches.file_store import Spool
 from server.batches.store import BatchStore
 from server.config.batches import BatchesConfig
+from server.errors import BatchesUnavailable
 
 Made = TypeVar("Made")
 
@@ -17,13 +19,13 @@ class Archive:
 
     def __init__(self, config: BatchesConfig) -> None:
         """Opens the folder and the file. Raises SettingsError, DatabaseError."""
-        self.spool = Spool(config.folder, config.max_bytes)
-        try:
+        with ExitStack() as undone:
+            self.spool = Spool(config.folder, config.max_bytes)
+            undone.callback(self.spool.close)
             self.store = BatchStore.open(config.folder / "batches.sqlite")
-        except BaseException:
-            self.spool.close()
-            raise
-        self.spool.keep_only(self.store.contents())
+            undone.callback(self.store.close)
+            self.spool.keep_only(_contents(self.store))
+            undone.pop_all()
         self._thread = ThreadPoolExecutor(1, "coe-batches")
 
     def __repr__(self) -> str:
@@ -42,3 +44,12 @@ class Archive:
         self._thread.shutdown(wait=True)
         self.store.close()
         self.spool.close()
+
+
+def _contents(store: BatchStore) -> dict[str, str]:
+    """Returns the store's contents. Raises DatabaseError: nobody is served yet, and an operator is told more
+    than a client."""
+    try:
+        return store.contents()
+    except BatchesUnavailable as error:
+        raise error.__cause__ or error from None
