@@ -57,6 +57,7 @@ SKIPPED_IN_CI = (
     "root may read everything",
     "this processor has no AVX512-BF16",
     "no memory file system can be mounted",
+    "no cgroup with a memory limit can be made",
 )
 """Reasons for which a test may be skipped in CI."""
 

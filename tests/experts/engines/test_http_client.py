@@ -292,3 +292,27 @@ async def test_a_reader_who_does_not_read_makes_the_server_wait(tmp_path: Path) 
             await asyncio.sleep(0.2)
         assert written < 500
         assert len(await answer.read()) == 1000 * 2**16
+
+
+EVENTS = b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in (b"data: one\n\n", b"data: [DONE]\n\n"))
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
+@pytest.mark.parametrize("whole", [ANSWER, CHUNKED + EVENTS + b"0\r\n\r\n"], ids=["length", "chunks"])
+async def test_an_answer_that_breaks_off_at_any_byte_is_never_taken_for_a_whole_one(
+    tmp_path: Path, whole: bytes, how: str
+) -> None:
+    passing = 0
+
+    async def broken(asked: Asked) -> None:
+        asked.writer.write(whole[:passing])
+        await asked.writer.drain()
+        if passing < len(whole):
+            asked.writer.transport.abort() if how == "reset" else asked.writer.close()
+
+    async with serving(tmp_path, broken) as server:
+        for passing in range(len(whole)):  # noqa: B007  the server reads it
+            with pytest.raises(ConnectionEnded):
+                await ask(server, again=False)
+        passing = len(whole)
+        assert await ask(server) in (b"{}", b"data: one\n\ndata: [DONE]\n\n")
