@@ -10,12 +10,14 @@ class NotThisFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The one table of such a file. ``version``: of its columns."""
+    """The one table of such a file. ``version``: of its columns. ``added``: column that the last version
+    added to the one before; empty: there is one version."""
 
     application_id: int
     version: int
     name: str
     columns: str
+    added: str = ""
 
     def claim(self, database: sqlite3.Connection) -> None:
         """Makes the table in a new file and marks the file; one that has the table and no mark yet, as before
@@ -29,6 +31,8 @@ class Table:
             raise NotThisFile(
                 f"it has version {version}, which a newer program wrote, and this one reads {self.version}"
             )
+        if self.added and self.name in tables and version < self.version:
+            database.execute(f"ALTER TABLE {self.name} ADD COLUMN {self.added}")
         database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({self.columns})")
         database.execute(f"PRAGMA application_id = {self.application_id}")
         database.execute(f"PRAGMA user_version = {self.version}")

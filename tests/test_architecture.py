@@ -118,11 +118,13 @@ SERVER = {
     "cli.live": {"cli", "cli.tiers"},
     "cli.router": {"cli", "cli.tiers", "config", "feedback", "planning"},
     "cli.setup": {"cli", "config", "doctor", "operator_api", "proposal"},
+    "cli.eval": {"cli", "cli.router", "config"},
     "cli.bench": {"cli", "cli.router", "cli.tiers", "config", "planning"},
     "cli.main": {
         "cli",
         "cli.bench",
         "cli.cluster",
+        "cli.eval",
         "cli.live",
         "cli.router",
         "cli.setup",

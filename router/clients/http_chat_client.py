@@ -43,8 +43,21 @@ class _Completion(BaseModel):
     usage: _Usage | None = None
 
 
+class _Detail(BaseModel):
+    parameters: int | None = None
+
+
+class _Model(BaseModel):
+    id: str
+    coe: _Detail | None = None
+
+
+class _Models(BaseModel):
+    data: list[_Model]
+
+
 class HttpChat:
-    """Greedy answers of the models at one endpoint. A busy endpoint (429, 5xx, no connection) is asked again
+    """Answers of the models at one endpoint. A busy endpoint (429, 5xx, no connection) is asked again
     up to six times, after what its Retry-After says or 1, 2, 4 ... seconds; then every call waits, not only
     the one that was refused."""
 
@@ -87,6 +100,16 @@ class HttpChat:
                 self._hold(attempt, response, ask)
         raise EndpointError(f"{self._problem(ask, response)}; given up after {ATTEMPTS} attempts")
 
+    async def sizes(self) -> dict[str, float]:
+        """Billions of parameters of each model that the endpoint tells them of, as a gateway of ours does; of
+        none where it does not list its models."""
+        try:
+            response = await self._http.get(f"{self._endpoint.url}/models")
+            listed = _Models.model_validate_json(response.content).data
+        except (httpx.HTTPError, ValidationError):
+            return {}
+        return {each.id: each.coe.parameters / 1e9 for each in listed if each.coe and each.coe.parameters}
+
     async def _once(self, ask: Ask) -> httpx.Response | httpx.HTTPError:
         now = asyncio.get_running_loop().time()
         await self._sleep(self._pace.start(now) - now)
@@ -123,14 +146,17 @@ class HttpChat:
             ) from error
         usage = completion.usage or _Usage()
         cut = choice.finish_reason == "length"
-        return Reply(choice.message.content or "", cut, usage.prompt_tokens, usage.completion_tokens)
+        text, expert = choice.message.content or "", response.headers.get("x-coe-expert", "")
+        return Reply(text, cut, usage.prompt_tokens, usage.completion_tokens, expert)
 
 
 def _body(ask: Ask) -> dict[str, Any]:
     system = [{"role": "system", "content": ask.system}] if ask.system else []
+    said = [*ask.before, ask.prompt]
+    turns = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
     return {
         "model": ask.model,
-        "messages": [*system, {"role": "user", "content": ask.prompt}],
+        "messages": [*system, *turns],
         "max_tokens": ask.max_tokens,
-        "temperature": 0,
+        "temperature": ask.temperature,
     }

@@ -4,25 +4,17 @@ The replies are the only state: the same plan over the same kept replies gives t
 stopped anywhere goes on by being started again.
 """
 
-import asyncio
 import hashlib
 import itertools
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from router.clients.chat_client import Ask, Chat
 from router.data.dataset import Example
-from router.errors import EndpointError, PromptRefused
-from router.judging.verdicts import JudgedPair, Pair, Reading, question, reading_of
+from router.judging.calls import Calls, each
+from router.judging.verdicts import JudgedPair, Pair, Reading, question, verdict_of
 from router.progress import Progress
-
-HOPELESS = 10
-"""Prompts that one model refused, or replies of the judge without a verdict, while none succeeded: nothing
-more is asked then."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +76,18 @@ async def judge(
     Expert by expert, so that a gateway which cannot hold them all loads each once. Raises EndpointError and
     JudgingError; what was replied until then is kept.
     """
-    answering_calls, judging_calls = _Calls(), _Calls()
+    answering_calls, judging_calls = Calls(), Calls()
     answers: dict[tuple[str, str], str] = {}
 
     async def answer(work: tuple[str, Example]) -> None:
         expert, example = work
-        reply = await answering_calls.text(answering, plan.answer(expert, example))
+        reply = await answering_calls.reply(answering, plan.answer(expert, example))
         if reply is not None:
-            answers[expert, example.id] = reply
+            answers[expert, example.id] = reply.text
 
     for expert in plan.experts:
         asked = [(expert, example) for example in plan.examples]
-        await _each(asked, answer, concurrency, progress, f"answers of {expert}")
+        await each(asked, answer, concurrency, progress, f"answers of {expert}")
 
     judged: dict[tuple[str, Pair], JudgedPair] = {}
 
@@ -105,7 +97,7 @@ async def judge(
         judged[example.id, pair] = await _compare(plan, judging_calls, judging, example, pair, first, second)
 
     every = list(itertools.product(plan.examples, plan.pairs))
-    await _each(every, compare, concurrency, progress, "verdicts")
+    await each(every, compare, concurrency, progress, "verdicts")
     in_order = tuple(judged[example.id, pair] for example, pair in every)
     said = (*answering_calls.first_refusal.values(), *judging_calls.first_refusal.values())
     return Judged(in_order, answering_calls.cut, answering_calls.refused, said)
@@ -113,7 +105,7 @@ async def judge(
 
 async def _compare(
     plan: Plan,
-    calls: "_Calls",
+    calls: Calls,
     judging: Chat,
     example: Example,
     pair: Pair,
@@ -126,67 +118,6 @@ async def _compare(
         return JudgedPair(example.id, pair, ("TIE", "TIE"), same=True)
     readings: list[Reading] = []
     for ask in plan.questions(example, first, second):
-        text = await calls.text(judging, ask)
-        readings.append("refused" if text is None else calls.reading(text))
+        reply = await calls.reply(judging, ask)
+        readings.append("refused" if reply is None else calls.verdict(reply.text, verdict_of) or "unreadable")
     return JudgedPair(example.id, pair, (readings[0], readings[1]))
-
-
-@dataclass(slots=True)
-class _Calls:
-    """Counts what came of them, and ends a run that would come to nothing."""
-
-    answered: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-    cut: Counter[str] = field(default_factory=Counter)
-    readings: Counter[bool] = field(default_factory=Counter)
-    """Whether a reply of the judge held a verdict."""
-    first_refusal: dict[str, str] = field(default_factory=dict)
-
-    async def text(self, chat: Chat, ask: Ask) -> str | None:
-        """Returns the reply's text; None: the endpoint refused the prompt."""
-        try:
-            reply = await chat.reply(ask)
-        except PromptRefused as error:
-            self.refused[ask.model] += 1
-            first = self.first_refusal.setdefault(ask.model, str(error))
-            if self.refused[ask.model] >= HOPELESS and not self.answered[ask.model]:
-                raise EndpointError(f"{first}; so it was for each of {HOPELESS} prompts") from error
-            return None
-        self.answered[ask.model] += 1
-        self.cut[ask.model] += reply.cut
-        return reply.text
-
-    def reading(self, text: str) -> Reading:
-        found = reading_of(text)
-        self.readings[found != "unreadable"] += 1
-        if self.readings[False] >= HOPELESS and not self.readings[True]:
-            last = " ".join(text.split())[-100:]
-            raise EndpointError(
-                f"none of {HOPELESS} replies of the judge ends in a verdict: {last!r}; "
-                "use another model, or let it write more with --verdict-tokens"
-            )
-        return found
-
-
-async def _each(
-    items: Sequence[Item],
-    work: Callable[[Item], Awaitable[None]],
-    concurrency: int,
-    progress: Progress,
-    stage: str,
-) -> None:
-    """So many at once. The first error ends the others and is raised."""
-    waiting, done = iter(items), itertools.count(1)
-    progress(stage, 0, len(items))
-
-    async def worker() -> None:
-        for item in waiting:
-            await work(item)
-            progress(stage, next(done), len(items))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(items))):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors

@@ -14,9 +14,11 @@ _ONCE_CLAIMED = ("COMMIT", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NO
 """Nothing is synced for each reply: a killed process loses none, a power failure the last ones."""
 _REPLIES = Table(
     application_id=0x436F4550,  # CoEP
-    version=1,
+    version=2,
     name="replies",
-    columns="key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER",
+    columns="key BLOB PRIMARY KEY, text TEXT, cut INTEGER, tokens_in INTEGER, tokens_out INTEGER, "
+    "expert TEXT NOT NULL DEFAULT ''",
+    added="expert TEXT NOT NULL DEFAULT ''",
 )
 
 
@@ -54,15 +56,15 @@ class ReplyFile:
         self._database.close()
 
     def get(self, ask: Ask) -> Reply | None:
-        query = "SELECT text, cut, tokens_in, tokens_out FROM replies WHERE key = ?"
+        query = "SELECT text, cut, tokens_in, tokens_out, expert FROM replies WHERE key = ?"
         row = self._database.execute(query, (ask.key(),)).fetchone()
-        return row and Reply(row[0], bool(row[1]), row[2], row[3])
+        return row and Reply(row[0], bool(row[1]), *row[2:])
 
     def put(self, ask: Ask, reply: Reply) -> None:
         """Raises JudgingError when the disk is full."""
-        row = (ask.key(), reply.text, reply.cut, reply.tokens_in, reply.tokens_out)
+        row = (ask.key(), reply.text, reply.cut, reply.tokens_in, reply.tokens_out, reply.expert)
         try:
-            self._database.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?)", row)
+            self._database.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
             raise JudgingError(f"{self._file} cannot be written: {error}") from error
 

@@ -83,11 +83,11 @@ def question(judge: str, prompt: str, a: str, b: str, max_tokens: int) -> Ask:
     )
 
 
-def reading_of(text: str) -> Reading:
-    """From the last line that holds anything; a text that ends otherwise is not guessed at."""
+def verdict_of(text: str) -> Verdict | None:
+    """From the last line that holds anything; None: a text that ends otherwise is not guessed at."""
     lines = [line for line in text.splitlines() if re.search(r"\w", line)]
     found = _LAST_LINE.fullmatch(lines[-1]) if lines else None
     if found is None:
-        return "unreadable"
+        return None
     verdict = found["verdict"].upper()
     return "A" if verdict == "A" else "B" if verdict == "B" else "TIE"

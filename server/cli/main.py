@@ -16,6 +16,7 @@ from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
+from server.cli.eval import arena_hard, mt_bench
 from server.cli.live import explain, logs, top
 from server.cli.router import add_category, evaluate, expert_changes, judge, mapping, predict, traffic, train
 from server.cli.setup import chat, completion, doctor, init, service
@@ -70,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     router = _group(verb, "router", "train and evaluate routers")
     for room in (train, evaluate, mapping, predict, add_category, expert_changes, judge, traffic):
         room.add_to(router)
+    benchmarks = _group(verb, "eval", "enter a composition in a benchmark, with a judge")
+    for room in (mt_bench, arena_hard):
+        room.add_to(benchmarks)
     for room in (feedback, keys, usage, state):
         room.add_to(verb)
     service.add_to(verb)

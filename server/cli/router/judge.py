@@ -83,7 +83,7 @@ def judge_prompts(options: argparse.Namespace) -> int:
         expected = bill(plan, replies)
         shown.print(*_foreseen(plan, expected, price), sep="\n")
         if expected.answers.missing or expected.verdicts.missing:
-            _ask_leave(options.yes)
+            ask_leave(options.yes)
         try:
             judged, used = asyncio.run(_judge(options, plan, answers, verdicts, replies))
         except BaseException:
@@ -157,7 +157,7 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError(f"--out {options.out}: there is no folder {folder}")
 
 
-def _ask_leave(given: bool) -> None:
+def ask_leave(given: bool) -> None:
     """Asks whether to start. Raises SettingsError when the answer is no."""
     if given:
         return
