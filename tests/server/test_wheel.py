@@ -1,5 +1,6 @@
 """The built wheel, installed where there is no checkout, does what a clone does."""
 
+import json
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import yaml
 
 from experts.errors import EngineStartFailed
 from server.engine_factory import check_installed
+from tests.experts.survey.tiny import a_llama
 from tests.server.conftest import EXPERTS, ROOT
 
 PACKAGES = ("server", "router", "cluster", "memory_tiers", "experts")
@@ -165,6 +167,18 @@ def test_a_configuration_of_ones_own_is_served_and_keeps_all_in_the_state_folder
     state = installed.home / ".local" / "state" / "coe"
     assert {entry.name for entry in state.iterdir()} == {"accounts.sqlite", "models"}
     assert {entry.name for entry in installed.folder.iterdir()} == {"home", "mine.yaml", "stderr.log"}
+
+
+def test_a_configuration_is_made_and_examined_from_any_folder(installed: Installed) -> None:
+    a_llama(installed.folder / "mine" / "general", 1)
+    a_llama(installed.folder / "mine" / "law", 2)
+    made = installed.coe("init", "mine", "--out", "my.yaml", "--yes")
+    assert made.returncode == 0, made.stderr
+    assert set(yaml.safe_load((installed.folder / "my.yaml").read_text())["experts"]) == {"general", "law"}
+    examined = installed.coe("doctor", "--config", "my.yaml", "--json")
+    found = json.loads(examined.stdout)
+    assert {each["level"] for each in found} <= {"ok", "warning", "error"}
+    assert {entry.name for entry in installed.folder.iterdir()} == {"home", "mine", "my.yaml"}
 
 
 @pytest.mark.engine

@@ -29,7 +29,8 @@ def add_to(parent: Parent) -> None:
         "checkpoints",
         nargs="+",
         metavar="CHECKPOINT",
-        help="a folder in Hugging Face's layout, a folder of such, a PEFT adapter, or a repository's name",
+        help="a folder in Hugging Face's layout, a folder of such, a PEFT adapter, a repository's name, or a "
+        "folder of an object store (s3://...)",
     )
     made.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the file to write, or to add to"

@@ -1,5 +1,6 @@
 """Shells complete the command, ``coe help`` says what a verb takes, and systemd takes the unit."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,34 +8,53 @@ from pathlib import Path
 import pytest
 
 from server.cli.main import main
+from tests.terminal import a_terminal
 
-CHECKS = {"bash": ["-n"], "zsh": ["-n"], "fish": ["--no-execute"]}
+COMPLETED = (
+    (["coe", "do"], "doctor"),
+    (["coe", "tiers", "lo"], "load"),
+    (["coe", "init", "--ar"], "--artifact"),
+)
+"""What is typed, and the word that it becomes."""
 
 
-@pytest.mark.parametrize(("shell", "check"), CHECKS.items())
-def test_a_shell_takes_what_it_is_to_complete(
-    shell: str, check: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def completion(shell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell}")
     assert main(["completion", shell]) == 0
-    script = tmp_path / "completion"
+    script = folder / f"completion.{shell}"
     script.write_text(capsys.readouterr().out)
-    assert "doctor" in script.read_text()
-    if program := shutil.which(shell):
-        subprocess.run([program, *check, str(script)], check=True)
+    return script
 
 
-def test_bash_completes_verbs_and_options(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["completion", "bash"])
-    script = capsys.readouterr().out
-    for words, wanted in (
-        (["coe", "do"], "doctor"),
-        (["coe", "tiers", "lo"], "load"),
-        (["coe", "init", "--ar"], "--artifact"),
-    ):
+def test_bash_completes_verbs_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = completion("bash", tmp_path, capsys).read_text()
+    for words, wanted in COMPLETED:
         typed = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
         ask = f'{script}\n{typed}\n_shtab_coe; echo "${{COMPREPLY[@]}}"'
         done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
         assert wanted in done.stdout.split()
+
+
+def test_fish_completes_verbs_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = completion("fish", tmp_path, capsys)
+    for words, wanted in COMPLETED:
+        ask = f"source {script}; complete --do-complete '{' '.join(words)}'"
+        home = os.environ | {"HOME": str(tmp_path)}
+        done = subprocess.run(["fish", "-c", ask], capture_output=True, text=True, check=True, env=home)
+        assert wanted in [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+
+def test_zsh_completes_verbs_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = completion("zsh", tmp_path, capsys)
+    home = os.environ | {"HOME": str(tmp_path), "TERM": "dumb"}
+    with a_terminal(["zsh", "-f", "-i"], tmp_path, home) as zsh:
+        zsh.type(f'autoload -Uz compinit; compinit -u -D; eval "$(cat {script})"; echo sourced-$((40 + 2))\n')
+        zsh.until("sourced-42")
+        for words, wanted in COMPLETED:
+            zsh.type(f"{' '.join(words)}\t")
+            zsh.until(" ".join([*words[:-1], wanted])[len(" ".join(words)) :])
+            zsh.type("\x15")  # takes the line back
 
 
 def test_help_is_of_the_verb_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_a_mapping_to_an_undefined_expert_is_refused(tmp_path: Path) -> None:
 
 def test_two_checkpoint_sources_are_refused(tmp_path: Path) -> None:
     text = MINIMAL.replace("{embedded: law}", "{embedded: law, folder: /x}")
-    message = "experts.law.checkpoint: give exactly one of folder, huggingface, embedded"
+    message = "experts.law.checkpoint: give exactly one of folder, huggingface, url, embedded"
     assert problem(tmp_path, text) == message
 
 

@@ -12,6 +12,7 @@ from server.cli.setup.init import Terminal
 from server.proposal.proposal import propose
 from tests.experts.checkpoints.test_checkpoint_hub import a_hub
 from tests.experts.survey.tiny import CHATML, a_llama
+from tests.terminal import a_terminal
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -37,6 +38,26 @@ def test_the_user_says_what_each_expert_is_for(tmp_path: Path, monkeypatch: pyte
     assert mapping == {"general": "two", "math": "one", "code": "one", "law": "law"}
     assert "two has no chat template" in asked[0]
     assert asked[-1] == "What is law for? Categories, with commas [law]: "
+
+
+def test_it_asks_in_a_terminal_and_never_with_yes(tmp_path: Path) -> None:
+    for seed, name in enumerate(("one", "law")):
+        a_llama(tmp_path / name, seed)
+    command = [sys.executable, "-m", "server.cli", "init", "one", "law", "--out", "my.yaml"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "TERM": "dumb", "COLUMNS": "120"}
+    with a_terminal(command, tmp_path, environment) as terminal:
+        terminal.until("Which expert answers what no other is for?")
+        terminal.type("law\n")
+        terminal.until("What is one for?")
+        terminal.type("math, code\n")
+        assert terminal.ended() == 0, terminal.shown
+    made = yaml.safe_load((tmp_path / "my.yaml").read_text())
+    assert made["compositions"]["coe"]["mapping"] == {"general": "law", "math": "one", "code": "one"}
+    (tmp_path / "my.yaml").unlink()
+    with a_terminal([*command, "--yes"], tmp_path, environment) as terminal:
+        assert terminal.ended() == 0, terminal.shown
+        assert "?" not in terminal.shown
+    assert (tmp_path / "my.yaml").is_file()
 
 
 def test_a_repository_is_looked_at_without_its_weights(tmp_path: Path) -> None:
