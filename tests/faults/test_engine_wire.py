@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,39 @@ async def test_a_stream_that_breaks_between_engine_and_gateway_ends_with_one_err
             else:
                 assert status in (502, 503, 504), f"after {after} bytes: {status}"
             assert text_of((await streamed(gateway))[1]) == text_of(whole)
+
+
+async def said_to_ollama(gateway: Gateway) -> tuple[int, list[dict[str, Any]]]:
+    """The status, and the lines of a stream in Ollama's words."""
+    body = {"model": "law", "messages": chat()["messages"], "options": {"num_predict": 20}}
+    async with gateway.http.stream("POST", "/api/chat", json=body, headers=SOON) as answer:
+        lines = [json.loads(line) async for line in answer.aiter_lines()]
+    return answer.status_code, lines
+
+
+@pytest.mark.parametrize("fault", ["reset", "half-close", "silence", "slices"])
+async def test_a_stream_of_ollama_s_ends_with_its_last_line_or_one_error(
+    serving: Serving, spoilt: Settings, wire: Wire, tmp_path: Path, fault: str
+) -> None:
+    def text_of(lines: list[dict[str, Any]]) -> str:
+        return "".join(line["message"]["content"] for line in lines if "message" in line)
+
+    async with behind_the_wire(serving, spoilt, tmp_path) as gateway:
+        _, whole = await said_to_ollama(gateway)
+        assert [line["done"] for line in whole] == [False] * (len(whole) - 1) + [True]
+        for after in (0, 100, 199, 400, 1200, 2400):
+            wire.spoil(fault, after, 0.01)
+            status, lines = await said_to_ollama(gateway)
+            await nothing_is_left(gateway)
+            wire.mend()
+            if status == 200:
+                ends = [line for line in lines if "error" in line or line["done"]]
+                assert ends == lines[-1:], f"after {after} bytes: {lines[-2:]}"
+                assert text_of(whole).startswith(text_of(lines))
+            else:
+                assert status in (502, 503, 504), f"after {after} bytes: {status}"
+                assert [*lines[0]] == ["error"]
+            assert text_of((await said_to_ollama(gateway))[1]) == text_of(whole)
 
 
 @pytest.mark.parametrize("fault", ["reset", "half-close"])
