@@ -34,6 +34,7 @@ from server.config.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 16 * 2**20
+ESCAPES = 2_999_000
 TOKENS_PER_S = 500
 APART = "apart"
 """The expert whose stream is read, on an engine that is asked nothing else: engines stand still too."""
@@ -49,17 +50,23 @@ def repeated(before: str, piece: str, after: str, joint: str = ",") -> bytes:
 def text_of(piece: str) -> bytes:
     """A routed chat whose text is ``piece`` over and over."""
     head = '{"model":"coe","max_tokens":1,"messages":[{"role":"user","content":"'
-    return (head + piece * ((LARGEST - len(head) - 4) // len(piece)) + '"}]}').encode()
+    return (head + piece * ((LARGEST - len(head) - 4) // len(piece.encode())) + '"}]}').encode()
+
+
+def lines(size: int) -> str:
+    """As many bytes of a text with as many escaped line feeds as a body may have."""
+    feeds = "a\\n" * ESCAPES
+    return (feeds + "word " * ((size - len(feeds)) // 5 + 1))[:size]
 
 
 def all_that_is_taken() -> bytes:
-    """Returns a body with as many keys, arrays, numbers and bytes of text as it may have."""
+    """Returns a body with as many keys, arrays, numbers, escapes and bytes of text as it may have."""
     head = '{"model":"coe","max_tokens":1,"x":{'
     keys = ",".join(f'"{number:x}":[0,0]' for number in range(49_000))
     numbers = ",".join(["0.5"] * 190_000)
     after = f'}},"y":[{numbers}],"messages":[{{"role":"user","content":"'
-    lines = "a\\n" * ((LARGEST - len(head) - len(keys) - len(after) - 4) // 3)
-    return f'{head}{keys}{after}{lines}"}}]}}'.encode()
+    text = lines(LARGEST - len(head) - len(keys) - len(after) - 4)
+    return f'{head}{keys}{after}{text}"}}]}}'.encode()
 
 
 BODIES: Mapping[str, Callable[[], bytes]] = {
@@ -72,7 +79,9 @@ BODIES: Mapping[str, Callable[[], bytes]] = {
     "escapes": lambda: text_of("\\u00e9"),
     "a text of <": lambda: text_of("<"),
     "a text of words": lambda: text_of("word "),
-    "lines": lambda: text_of("a\\n"),
+    "lines": lambda: text_of(lines(LARGEST - 100)),
+    "another script": lambda: text_of("a😀"),
+    "too many escapes": lambda: text_of("a\\n"),
     "all that is taken": all_that_is_taken,
     "not JSON": lambda: b"[" * LARGEST,
 }

@@ -33,6 +33,9 @@ class LimitsConfig(Strict):
     ms."""
     json_values: int = Field(default=300_000, ge=100)
     """Most values of a body beside these: as many as OpenAI takes tokens of one request for embeddings."""
+    json_escapes: int = Field(default=3_000_000, ge=100)
+    """Most backslashes in a body's texts: as many as 16 MiB of other scripts have, escaped. Writing the texts
+    again holds up all requests, 3,000,000 for up to 30 ms."""
     headers_s: float = Field(default=15.0, gt=0)
     """How long a client may take to send a request's headers, from the connection's or their first byte."""
     body_s: float = Field(default=30.0, gt=0)

@@ -55,7 +55,9 @@ async def read_json(request: Request, config: ServerConfig, count: Beside) -> by
         check_structure(structure, limits)
         gate: AdmissionGate = request.scope[ADMISSION_GATE]
         gate.hold(request.scope, structure.tree_bytes + _text_bytes(raw))
-    elif len(raw) > min(limits.json_parts, limits.json_values) or brackets(raw) > limits.json_depth:
+    elif brackets(raw) > limits.json_depth or len(raw) > min(
+        limits.json_parts, limits.json_values, limits.json_escapes
+    ):
         check_structure(structure_of(raw), limits)
     return raw
 

@@ -21,11 +21,13 @@ _TO_BRACE = ord("{") - ord("[")
 @dataclass(frozen=True, slots=True)
 class Structure:
     """Upper bounds of a JSON tree's size. ``depth``: of nested arrays and objects. ``parts``: arrays, objects
-    and keys. ``values``: others, such as numbers and texts. They mean nothing for what is not JSON."""
+    and keys. ``values``: others, such as numbers and texts. ``escapes``: backslashes in texts. They mean
+    nothing for what is not JSON."""
 
     depth: int
     parts: int
     values: int
+    escapes: int
 
     @property
     def tree_bytes(self) -> int:
@@ -40,6 +42,7 @@ def excess(structure: Structure, limits: LimitsConfig) -> str | None:
     for count, most, what in (
         (structure.parts, limits.json_parts, "arrays, objects and keys"),
         (structure.values, limits.json_values, "values"),
+        (structure.escapes, limits.json_escapes, "escaped characters"),
     ):
         if count > most:
             return f"has {count:,} {what}; at most {most:,} are taken"
@@ -60,7 +63,8 @@ def structure_of(raw: bytes) -> Structure:
         # The last backslash of an odd number may escape what comes with the next piece.
         rest = piece[-1:] if (len(piece) - len(piece.rstrip(b"\\"))) % 2 else b""
         counter.take(_without_escapes(piece[: len(piece) - len(rest)]))
-    return Structure(counter.deepest, counter.openings + counter.colons, counter.commas + 1)
+    parts, values = counter.openings + counter.colons, counter.commas + 1
+    return Structure(counter.deepest, parts, values, raw.count(b"\\"))
 
 
 def _without_escapes(piece: bytes) -> bytes:

@@ -37,7 +37,7 @@ def found(tree: Any) -> Structure:
         return deepest, parts + sum(each[1] for each in below), commas + sum(each[2] for each in below)
 
     depth, parts, commas = walk(tree, 0)
-    return Structure(depth, parts, commas + 1)
+    return Structure(depth, parts, commas + 1, orjson.dumps(tree).count(b"\\"))
 
 
 @given(TREES)
@@ -82,13 +82,14 @@ LARGE = 100_000
         ({"x": [{"a": 0}] * 60}, "arrays, objects and keys; at most 100 are taken"),
         ({"x": {str(number): 0 for number in range(101)}}, "arrays, objects and keys; at most 100 are taken"),
         ({"x": [0] * 201}, "values; at most 200 are taken"),
+        ({"x": "a\n" * 401}, "escaped characters; at most 400 are taken"),
         ({"x": [[[[[[[[[]]]]]]]]]}, "is nested deeper than 8 levels"),
     ],
 )
 async def test_a_body_of_too_many_things_is_refused(
     serving: Serving, settings: Settings, more: dict[str, Any], said: str, padding: int
 ) -> None:
-    limits = LimitsConfig(json_parts=100, json_values=200, json_depth=8)
+    limits = LimitsConfig(json_parts=100, json_values=200, json_escapes=400, json_depth=8)
     async with serving(changed(settings, limits=limits)) as gateway:
         for path in ("/v1/chat/completions", "/v1/coe/route"):
             body = chat(user="u" * padding) | more
