@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from server.access.rate_limits import DAY_S, WINDOW_S, Instant, RateLimits, Refusal, Reservation, Window
+from server.access.rate_limits import (
+    DAY_S,
+    JUMP_S,
+    WINDOW_S,
+    Instant,
+    RateLimits,
+    Refusal,
+    Reservation,
+    Window,
+)
 from server.config.api_keys import Limits
 
 MIDNIGHT = 20_000 * DAY_S
@@ -183,6 +192,19 @@ def test_what_nobody_waits_for_counts_for_the_day_alone() -> None:
     assert rate_limits.open == 0
     assert isinstance(rate_limits.admit_offline(limits, at(2), 6), Refusal)
     assert isinstance(rate_limits.admit_offline(limits, at(2), 5), Reservation)
+
+
+def test_what_nobody_waits_for_adds_up_over_the_day_and_is_reserved_from_when_it_came() -> None:
+    rate_limits, limits = RateLimits(), Limits(tokens_per_day=10)
+    assert rate_limits.admit_offline(limits, at(1), 4) == Reservation(at(1), 20_000, 4, offline=True)
+    assert isinstance(rate_limits.admit_offline(limits, at(2), 4), Reservation)
+    assert rate_limits.admit_offline(limits, at(3), 4) == Refusal("day", 10, 8, 4, DAY_S - 3)
+
+
+def test_half_a_second_before_the_next_day_half_a_second_is_to_be_waited() -> None:
+    rate_limits, limits = RateLimits(at(0), 10), Limits(tokens_per_day=10)
+    soon = Instant(DAY_S - JUMP_S - 0.5, MIDNIGHT + DAY_S)  # by the wall clock the next day has come
+    assert rate_limits.admit(limits, soon, 1) == Refusal("day", 10, 10, 1, 0.5)
 
 
 def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:

@@ -25,6 +25,14 @@ def test_what_one_gives_back_is_for_all() -> None:
     assert holdings.of("key a") == 0
 
 
+def test_much_at_once_is_taken_or_refused_like_little_again_and_again() -> None:
+    holdings = Holdings(90)
+    assert holdings.take("key a", 30)
+    assert not holdings.take("key a", 40)  # 70, and 20 would be left
+    assert holdings.take("key a", 30)
+    assert holdings.of("key a") == 60
+
+
 def test_where_nobody_needs_a_key_there_are_no_shares() -> None:
     holdings = Holdings(100)
     assert filled(holdings, "sent 00ff") == 100
