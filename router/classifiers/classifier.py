@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy
 
 from router.arrays import Floats, Targets
 from router.classifiers.lexicon import Reading
@@ -64,5 +64,5 @@ def temperature_for(logits: Floats, targets: Targets) -> float:
         return -float(log_softmax(logits / np.exp(log_temperature))[rows, targets].mean())
 
     # A small set that is classified without error would ask for a temperature of zero.
-    found = minimize_scalar(loss, bounds=(np.log(0.5), np.log(8.0)), method="bounded")
+    found = scipy.optimize.minimize_scalar(loss, bounds=(np.log(0.5), np.log(8.0)), method="bounded")
     return round(float(np.exp(found.x)), 4)

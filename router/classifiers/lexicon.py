@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from router.arrays import Vectors
 
@@ -56,7 +56,7 @@ class Lexicon:
         return cls._from(found, prompts)
 
     @classmethod
-    def of_grams(cls, grams: "csr_array") -> Self:
+    def of_grams(cls, grams: "scipy.sparse.csr_array") -> Self:
         """The lexicon of the prompts that a matrix has the grams of, whatever weighed them."""
         found = np.bincount(grams.indices, minlength=BUCKETS).astype(np.float64)
         return cls._from(found, grams.shape[0])
@@ -82,21 +82,23 @@ class Lexicon:
         weights = weights * self.rarity[buckets]
         return list(map(_of_length_one, np.split(buckets, ends), np.split(weights, ends)))
 
-    def matrix(self, texts: Sequence[str]) -> "csr_array":
+    def matrix(self, texts: Sequence[str]) -> "scipy.sparse.csr_array":
         """[texts, buckets]."""
         rows = [self.grams(text) for text in texts]
         ends = np.cumsum([0, *(len(row.buckets) for row in rows)])
         data = np.concatenate([row.weights for row in rows])
         buckets = np.concatenate([row.buckets for row in rows]).astype(np.int32)
-        return csr_array((data, buckets, ends), shape=(len(texts), BUCKETS))
+        return scipy.sparse.csr_array((data, buckets, ends), shape=(len(texts), BUCKETS))
 
-    def reweighed(self, grams: "csr_array", before: "Lexicon") -> "csr_array":
+    def reweighed(self, grams: "scipy.sparse.csr_array", before: "Lexicon") -> "scipy.sparse.csr_array":
         """The matrix that this lexicon makes of the prompts whose one ``before`` made."""
         data = grams.data * (self.rarity / before.rarity)[grams.indices]
         rows = np.repeat(np.arange(grams.shape[0]), np.diff(grams.indptr))
         lengths = np.sqrt(np.bincount(rows, data**2, minlength=grams.shape[0]))
         data = data / np.where(lengths > 0, lengths, 1.0)[rows]
-        return csr_array((data.astype(np.float32), grams.indices, grams.indptr), shape=grams.shape)
+        return scipy.sparse.csr_array(
+            (data.astype(np.float32), grams.indices, grams.indptr), shape=grams.shape
+        )
 
     def oddity(self, grams: Grams) -> float:
         """Says how rare the runs of a prompt are on average: 1 for what is in every prompt of training; 0
@@ -104,7 +106,7 @@ class Lexicon:
         counted = float((grams.weights / self.rarity[grams.buckets]).sum())
         return float(grams.weights.sum()) / counted if counted else 0.0
 
-    def oddities(self, grams: "csr_array") -> NDArray[np.float64]:
+    def oddities(self, grams: "scipy.sparse.csr_array") -> NDArray[np.float64]:
         """[n], the oddity of each row of a matrix."""
         rows = np.repeat(np.arange(grams.shape[0]), np.diff(grams.indptr))
         counted = np.bincount(rows, grams.data / self.rarity[grams.indices], minlength=grams.shape[0])

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.sparse import csr_array, vstack
 
 from router.arrays import Floats, Targets, Vectors
 from router.classifiers.lexicon import Lexicon, Reading
@@ -19,7 +18,7 @@ class Readings:
 
     vectors: Vectors
     """[n, dimension]"""
-    grams: "csr_array"
+    grams: "scipy.sparse.csr_array"
     """[n, buckets]"""
     lexicon: Lexicon | None = None
     """The one that weighs the grams; None: they are never weighed anew."""
@@ -29,7 +28,7 @@ class Readings:
 
     def __add__(self, other: "Readings") -> "Readings":
         """``other``: weighed by the same lexicon."""
-        grams = vstack([self.grams, other.grams], format="csr")
+        grams = scipy.sparse.vstack([self.grams, other.grams], format="csr")
         return Readings(np.vstack([self.vectors, other.vectors]), grams, self.lexicon)
 
     def weighed_by(self, lexicon: Lexicon | None) -> "Readings":
@@ -105,7 +104,7 @@ def fit_softmax(
         return size / 2 - float(importance @ log_probabilities[rows, targets]), gradient
 
     start = np.zeros((dimension + 1 + len(used)) * labels)
-    found = minimize(
+    found = scipy.optimize.minimize(
         loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "ftol": 1e-6}
     )
     weights, gram_weights = _unpacked(found.x, labels, dimension)
@@ -152,12 +151,14 @@ def log_softmax(logits: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
-def _compact(grams: "csr_array") -> tuple[NDArray[np.int64], "csr_array"]:
+def _compact(grams: "scipy.sparse.csr_array") -> tuple[NDArray[np.int64], "scipy.sparse.csr_array"]:
     """The buckets that occur, and the matrix of them alone."""
     used = np.unique(grams.indices)
     place = np.zeros(grams.shape[1], dtype=np.int32)
     place[used] = np.arange(len(used), dtype=np.int32)
-    compact = csr_array((grams.data, place[grams.indices], grams.indptr), shape=(grams.shape[0], len(used)))
+    compact = scipy.sparse.csr_array(
+        (grams.data, place[grams.indices], grams.indptr), shape=(grams.shape[0], len(used))
+    )
     return used.astype(np.int64), compact
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import highspy
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
 
 from router.arrays import Floats
 from router.errors import MappingError
@@ -18,7 +18,7 @@ from router.errors import MappingError
 class Rows:
     """Rows of constraints: ``lower <= matrix x <= upper``."""
 
-    matrix: "csr_array"
+    matrix: "scipy.sparse.csr_array"
     """[rows, variables]"""
     lower: float
     upper: float
@@ -36,7 +36,7 @@ def maximise(objective: Floats, allowed: NDArray[np.bool_], constraints: list[Ro
     """Finds the values with the greatest objective; those not ``allowed`` are 0, and both are [variables]. It
     stops at an absolute gap of 1e-6 and takes one thread. Raises MappingError where HiGHS finds no
     optimum."""
-    matrix = csr_array(vstack([rows.matrix for rows in constraints]))
+    matrix = scipy.sparse.csr_array(scipy.sparse.vstack([rows.matrix for rows in constraints]))
     counts = [rows.matrix.shape[0] for rows in constraints]
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(objective), sum(counts)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array, hstack, identity, kron
 
 from router.arrays import Floats
 from router.errors import MappingError
@@ -187,19 +187,21 @@ def _optimum(
 def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:
     """Over x, row by row, and then y."""
     categories, experts = table.means.shape
-    each, one = identity(categories), np.ones((1, experts))
-    no_y = csr_array((categories, experts))
-    made = [Rows(hstack([kron(each, one), no_y]), 1.0, 1.0)]
+    each, one = scipy.sparse.identity(categories), np.ones((1, experts))
+    no_y = scipy.sparse.csr_array((categories, experts))
+    made = [Rows(scipy.sparse.hstack([scipy.sparse.kron(each, one), no_y]), 1.0, 1.0)]
     if budgets.active is not None:
         spent = np.outer(table.shares, table.parameters).ravel() / budgets.active
-        row = coo_array(np.concatenate([spent, np.zeros(experts)])[None])
+        row = scipy.sparse.coo_array(np.concatenate([spent, np.zeros(experts)])[None])
         made.append(Rows(row, -np.inf, 1.0))
     if budgets.total is not None:
         held = table.parameters / budgets.total
-        row = coo_array(np.concatenate([np.zeros(categories * experts), held])[None])
+        row = scipy.sparse.coo_array(np.concatenate([np.zeros(categories * experts), held])[None])
         made.append(Rows(row, -np.inf, 1.0))
-        keeps = kron(np.ones((categories, 1)), identity(experts))
-        made.append(Rows(hstack([identity(categories * experts), -keeps]), -np.inf, 0.0))
+        keeps = scipy.sparse.kron(np.ones((categories, 1)), scipy.sparse.identity(experts))
+        made.append(
+            Rows(scipy.sparse.hstack([scipy.sparse.identity(categories * experts), -keeps]), -np.inf, 0.0)
+        )
     return made
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from router.arrays import Floats
 from router.errors import MappingError
@@ -235,7 +235,7 @@ def _check_comparable(overall: Evidence, experts: Sequence[str]) -> None:
     for expert, seen in zip(experts, overall.seen, strict=True):
         if not seen:
             raise MappingError(f"no prompt has a score of expert {expert!r}; grade some, or leave it out")
-    groups = connected_components(np.abs(overall.information) > 0)[1]
+    groups = scipy.sparse.csgraph.connected_components(np.abs(overall.information) > 0)[1]
     apart = [expert for expert, group in zip(experts, groups, strict=True) if group != groups[0]]
     if apart:
         raise MappingError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from router.arrays import Floats, Vectors
 from router.artifacts.artifact import Artifact
@@ -117,7 +117,9 @@ def _with_row(classifier: LinearClassifier, landmarks: Vectors, vectors: Vectors
         likelihood = weight @ np.where(wanted == 1, np.logaddexp(0, -margin), np.logaddexp(0, margin))
         return float(likelihood + flat[:-1] @ flat[:-1] / (2 * _STRENGTH)), gradient
 
-    found = minimize(loss_and_gradient, np.zeros(inputs.shape[1] + 1), jac=True, method="L-BFGS-B")
+    found = scipy.optimize.minimize(
+        loss_and_gradient, np.zeros(inputs.shape[1] + 1), jac=True, method="L-BFGS-B"
+    )
     row = found.x * classifier.temperature
     return Linear(
         np.vstack([old.weights, row[:-1]]).astype(np.float32),
