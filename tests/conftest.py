@@ -162,16 +162,16 @@ def minilm() -> Embedder:
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainVllm]:
+def plain(nurseries: Nurseries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlainVllm]:
     """For tests marked ``engine``."""
-    with plain_vllm(tmp_path_factory.mktemp("logs")) as plain:
+    with plain_vllm(tmp_path_factory.mktemp("logs"), nurseries) as plain:
         yield plain
 
 
 @pytest.fixture(scope="session")
 def nurseries() -> Iterator[Nurseries]:
-    """Engines that are given them start without importing vLLM again; others stay as they are, so both ways
-    are tested."""
+    """Engines that are given them start without importing vLLM again. That of ``test_engine_proof`` and the
+    vectors of ``plain_vectors`` start by themselves, so both ways are tested."""
     with closing(Nurseries()) as nurseries:
         yield nurseries
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from experts.engines.nursery import Nurseries
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.environment import environment
@@ -26,7 +27,7 @@ class PlainVllm:
     The engine starts when somebody first asks, and then idles while other engines are tested.
     """
 
-    def __init__(self, portal: BlockingPortal, logs: Path) -> None:
+    def __init__(self, portal: BlockingPortal, logs: Path, nurseries: Nurseries) -> None:
         config = {
             "mode": "plain",
             "dtype": "float32",
@@ -35,7 +36,8 @@ class PlainVllm:
             "max_num_seqs": 32,
         }
         self._portal = portal
-        self._engine = full_weights_engine("plain", FamilyConfig.model_validate(config), logs)
+        family = FamilyConfig.model_validate(config)
+        self._engine = full_weights_engine("plain", family, logs, nurseries=nurseries)
 
     def answers(self, expert: Expert, asking: Asking[Answer]) -> Answer:
         """What ``asking`` hears from the engine while it holds ``expert``, and nobody else asks."""
@@ -48,9 +50,9 @@ class PlainVllm:
 
 
 @contextmanager
-def plain_vllm(logs: Path) -> Iterator[PlainVllm]:
+def plain_vllm(logs: Path, nurseries: Nurseries) -> Iterator[PlainVllm]:
     with start_blocking_portal() as portal:
-        plain = PlainVllm(portal, logs)
+        plain = PlainVllm(portal, logs, nurseries)
         try:
             yield plain
         finally:

@@ -19,12 +19,14 @@ PARENT_DEATH_SIGNAL = "experts.inside_vllm.parent_death_signal"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Our packages have generic names: nothing may be imported from a server's working folder."""
 NO_THREADS = {"OPENBLAS_NUM_THREADS": "1"}
+READ_LATE = frozenset(("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_USE_V2_MODEL_RUNNER"))
+"""Variables that vLLM reads when it needs them and not when it is imported: each server has its own."""
 SOCKET = "nursery.sock"
 LOG = "nursery.log"
 _POLL_S = 0.05
 _TRIES = 3
 _Environment = frozenset[tuple[str, str]]
-"""All variables of a process."""
+"""All variables of a nursery."""
 
 
 class ForkedProcess:
@@ -80,18 +82,20 @@ class _Run:
 
 
 class Nurseries:
-    """A nursery for each environment that servers are started with, from the first such server on."""
+    """A nursery for each environment that servers import vLLM with, from the first such server on."""
 
     def __init__(self, module: str = "experts.inside_vllm.nursery") -> None:
-        """Starts nothing. ``module`` is the nursery's."""
+        """Starts nothing. ``module`` is the nursery's. Servers get the environment that this process has now:
+        what it changes later would have each of them wait for a nursery of its own."""
         self._module = module
+        self._inherited: Mapping[str, str] = {**os.environ, **SAFE_PATH}
         self._runs: dict[_Environment, _Run] = {}
         self._unfit: set[_Environment] = set()
         """Environments in which the imports fail or start threads."""
 
     async def ready(self, environment: Mapping[str, str]) -> None:
         """Waits until servers can be forked with ``environment`` beside ours, or cannot ever be."""
-        connection = await self._connected(_whole(environment))
+        connection = await self._connected(self._of_nursery(environment))
         if connection is not None:
             connection[1].close()
 
@@ -100,8 +104,10 @@ class Nurseries:
     ) -> ForkedProcess | None:
         """Starts ``command``, which is ``python -m MODULE ARGUMENTS...``, in the working folder ``folder``,
         with its output in ``log``. None: the server has to be started in another way."""
-        job = _job(command, folder, log)
-        connection = await self._connected(_whole(environment))
+        ours = {**self._inherited, **environment}
+        late = {name: ours[name] for name in READ_LATE if name in ours}
+        job = _job(command, late, folder, log)
+        connection = await self._connected(self._of_nursery(environment))
         if connection is None:
             return None
         reader, writer = connection
@@ -123,6 +129,10 @@ class Nurseries:
         for run in self._runs.values():
             run.close()
         self._runs.clear()
+
+    def _of_nursery(self, environment: Mapping[str, str]) -> _Environment:
+        ours = {**self._inherited, **environment}
+        return frozenset((name, value) for name, value in ours.items() if name not in READ_LATE)
 
     async def _connected(
         self, environment: _Environment
@@ -155,13 +165,10 @@ class Nurseries:
         return f"<Nurseries [running: {running}, unfit: {len(self._unfit)}]>"
 
 
-def _whole(environment: Mapping[str, str]) -> _Environment:
-    return frozenset({**os.environ, **SAFE_PATH, **environment}.items())
-
-
-def _job(command: Sequence[str], folder: Path, log: Path) -> bytes:
+def _job(command: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path) -> bytes:
     _, _, module, *arguments = command
-    job = {"module": module, "arguments": arguments, "folder": str(folder), "log": str(log.absolute())}
+    where = {"folder": str(folder), "log": str(log.absolute())}
+    job = {"module": module, "arguments": arguments, "variables": variables, **where}
     return json.dumps(job).encode() + b"\n"
 
 

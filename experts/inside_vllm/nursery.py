@@ -38,10 +38,12 @@ _LONGEST_JOB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A server to fork: ``python -m module arguments``, in ``folder``, with its output in ``log``."""
+    """A server to fork: ``python -m module arguments``, in ``folder``, with its output in ``log``, and with
+    ``variables`` that only it has."""
 
     module: str
     arguments: list[str]
+    variables: dict[str, str]
     folder: str
     log: str
 
@@ -145,6 +147,7 @@ def become(job: Job, own: Sequence[str], said: bytes) -> None:
     os.chdir(job.folder)
     for name in own:
         del os.environ[name]
+    os.environ.update(job.variables)
     os.environ["TMPDIR"] = job.folder
     tempfile.tempdir = None
     os.environ[ENGINE_VARIABLE] = str(os.getpid())

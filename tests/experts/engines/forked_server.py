@@ -11,7 +11,8 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         sys.exit(int(sys.argv[1]))
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    variables = {name: os.environ.get(name) for name in ("TMPDIR", "GIVEN", "OPENBLAS_NUM_THREADS")}
+    names = ("TMPDIR", "GIVEN", "OPENBLAS_NUM_THREADS", "VLLM_USE_V2_MODEL_RUNNER")
+    variables = {name: os.environ.get(name) for name in names}
     where = {"cwd": os.getcwd(), "parent": os.getppid(), "temporary": tempfile.gettempdir()}
     print("ready", json.dumps(where | variables), flush=True)
     time.sleep(600)

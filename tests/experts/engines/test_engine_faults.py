@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save_file
 
+from experts.engines.nursery import Nurseries
 from experts.errors import EngineUnavailable, ExpertNotResident, LoadFailed
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
@@ -75,7 +76,9 @@ class Bench:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+async def bench(
+    store: Path, nurseries: Nurseries, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Bench]:
     config = FamilyConfig.model_validate(
         {
             "dtype": "float32",
@@ -85,7 +88,8 @@ async def bench(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
             "max_stall_ms": 0.1,
         }
     )
-    engine, host = full_weights_engine("f", config, tmp_path_factory.mktemp("logs")), HostStore()
+    logs, host = tmp_path_factory.mktemp("logs"), HostStore()
+    engine = full_weights_engine("f", config, logs, nurseries=nurseries)
     general, math, coding = (expert_at(name, store / name) for name in ("general", "math", "coding"))
     bench = Bench(engine, host, general, math, coding)
     try:

@@ -1,5 +1,6 @@
 """A server that is forked from a nursery is started, watched and ended as one that is not."""
 
+import ast
 import asyncio
 import json
 import logging
@@ -16,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from experts.engines.nursery import Nurseries
+from experts.engines.nursery import READ_LATE, Nurseries
 from experts.engines.process import EngineProcess
 from experts.engines.session import session_members
+from experts.vllm_seams import installed_sources
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER = "tests.experts.engines.forked_server"
@@ -65,6 +67,50 @@ async def test_servers_are_children_of_one_nursery_each_with_a_folder_and_a_sess
     assert found[0]["parent"] == found[1]["parent"] != os.getpid()
     for process in processes:
         await process.stop()
+
+
+async def test_what_this_process_changes_in_its_environment_later_makes_no_other_nursery(
+    nurseries: Nurseries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents = set()
+    for name in "ab":
+        monkeypatch.setenv("CHANGED_LATER", name)
+        process = await launched(nurseries, tmp_path / f"{name}.log")
+        parents.add((await said(process))["parent"])
+        await process.stop()
+    assert len(parents) == 1
+    assert os.getpid() not in parents
+
+
+async def test_servers_that_differ_in_what_vllm_reads_late_have_one_nursery(
+    nurseries: Nurseries, tmp_path: Path
+) -> None:
+    found = []
+    for given in ({}, {"VLLM_USE_V2_MODEL_RUNNER": "0"}, {}):
+        process = await launched(nurseries, tmp_path / "a.log", environment=ENVIRONMENT | given)
+        found.append(await said(process))
+        await process.stop()
+    assert [each["VLLM_USE_V2_MODEL_RUNNER"] for each in found] == [None, "0", None]
+    assert len({each["parent"] for each in found}) == 1
+
+
+def test_vllm_reads_late_what_it_is_said_to() -> None:
+    """Its functions, as they run; the table in ``envs.py`` is of functions too."""
+    sources = installed_sources()
+    assert sources is not None
+    for file in sources.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if file.name == "envs.py" or not any(f"envs.{name}" in text for name in READ_LATE):
+            continue
+        module = ast.parse(text)
+        functions = [
+            each for each in ast.walk(module) if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        inside = {node for function in functions for part in function.body for node in ast.walk(part)}
+        reads = [
+            node for node in ast.walk(module) if isinstance(node, ast.Attribute) and node.attr in READ_LATE
+        ]
+        assert all(node in inside for node in reads), file
 
 
 async def test_the_log_begins_with_what_the_imports_said(nurseries: Nurseries, tmp_path: Path) -> None:
