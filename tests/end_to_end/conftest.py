@@ -17,11 +17,10 @@ import pytest
 import yaml
 
 from experts.spec import Expert
-from experts.vllm.engine import VllmEngine
 from server.config.settings import load
 from server.model_request import engine_chat, parse_chat
 from server.routing.catalog import open_experts
-from tests.plain_vllm import PlainVllm
+from tests.plain_vllm import Answering, PlainVllm
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERTS = ("general", "math", "coding", "medicine", "law")
@@ -102,11 +101,11 @@ def alone(configuration: Path, plain: PlainVllm) -> Mapping[tuple[str, str], str
     }
 
 
-async def _answers(engine: VllmEngine, expert: Expert) -> dict[str, str]:
+async def _answers(engine: Answering, expert: Expert) -> dict[str, str]:
     return {prompt: await _answer(engine, expert, prompt) for prompt in PROMPTS}
 
 
-async def _answer(engine: VllmEngine, expert: Expert, prompt: str) -> str:
+async def _answer(engine: Answering, expert: Expert, prompt: str) -> str:
     request = {
         "model": expert.name,
         "messages": [{"role": "user", "content": prompt}],

@@ -14,7 +14,7 @@ from experts.engines.session import session_members
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from experts.vllm.engine import VllmEngine
-from tests.plain_vllm import PlainVllm
+from tests.plain_vllm import Answering, PlainVllm
 
 PATH = "/v1/completions"
 NOISE = 2.5e-4
@@ -42,7 +42,7 @@ class Said:
 
 
 async def stream(
-    engine: VllmEngine, expert: str, prompt: str, tokens: int, said: Said | None = None
+    engine: Answering, expert: str, prompt: str, tokens: int, said: Said | None = None
 ) -> AsyncIterator[Said]:
     """The answer of exactly so many ``tokens`` each time it has grown; also puts it into ``said``."""
     said = Said() if said is None else said
@@ -70,7 +70,7 @@ async def stream(
         await answer.close()
 
 
-async def ask(engine: VllmEngine, expert: str, prompt: str, tokens: int, said: Said | None = None) -> Said:
+async def ask(engine: Answering, expert: str, prompt: str, tokens: int, said: Said | None = None) -> Said:
     """The whole answer. Raises AssertionError when it was cut off."""
     said = Said() if said is None else said
     async for _ in stream(engine, expert, prompt, tokens, said):
@@ -79,7 +79,7 @@ async def ask(engine: VllmEngine, expert: str, prompt: str, tokens: int, said: S
     return said
 
 
-async def ask_alone(engine: VllmEngine, expert: str, prompts: Sequence[str], tokens: int) -> list[Said]:
+async def ask_alone(engine: Answering, expert: str, prompts: Sequence[str], tokens: int) -> list[Said]:
     """One after another: nobody else is in the engine. Raises AssertionError for a close call, where noise
     could turn a token into another: ask something else."""
     answers = [await ask(engine, expert, prompt, tokens) for prompt in prompts]

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from experts.engines.nursery import Nurseries
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.interleaved import InterleavedEngine
 from memory_tiers.driver.host_store import HostStore
@@ -45,10 +46,10 @@ class CopyingEngine(UploadingEngine):
 
 @asynccontextmanager
 async def started(
-    expert: Expert, logs: Path, kind: type[UploadingEngine] = CopyingEngine
+    expert: Expert, logs: Path, nurseries: Nurseries, kind: type[UploadingEngine] = CopyingEngine
 ) -> AsyncIterator[UploadingEngine]:
     sizes = {"dtype": "float32", "max_model_len": 256, "kv_cache": "64MiB", "max_num_seqs": 8}
-    engine = kind("copying", FamilyConfig.model_validate(sizes), logs)
+    engine = kind("copying", FamilyConfig.model_validate(sizes), logs, nurseries=nurseries)
     try:
         await engine.start(expert, expert.folder)
         yield engine
@@ -64,16 +65,16 @@ def host() -> Iterator[HostStore]:
 
 
 async def test_an_uploaded_expert_has_the_weights_that_vllm_reads_and_says_what_vllm_says(
-    store: Path, plain: PlainVllm, tmp_path: Path, host: HostStore
+    store: Path, plain: PlainVllm, nurseries: Nurseries, tmp_path: Path, host: HostStore
 ) -> None:
     general, math = (expert_at(name, store / name) for name in ("general", "math"))
     wanted: dict[str, Said] = {
         expert.name: said_alone(plain, expert, [PROMPT], TOKENS)[0] for expert in (general, math)
     }
-    async with started(math, tmp_path) as engine:
+    async with started(math, tmp_path, nurseries) as engine:
         of_math = await engine.digests()
     for kind in (CopyingEngine, UploadingEngine):
-        async with started(general, tmp_path, kind) as engine:
+        async with started(general, tmp_path, nurseries, kind) as engine:
             of_general = await engine.digests()
             assert len(of_general) > 100
             differ = {name for name, digest in of_general.items() if digest != of_math[name]}

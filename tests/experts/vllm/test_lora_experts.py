@@ -19,13 +19,12 @@ import pytest_asyncio
 from experts.checkpoints import peft
 from experts.checkpoints.prepare import prepare
 from experts.checkpoints.prepared import base_name
-from experts.engines.engine import Engine
 from experts.engines.nursery import Nurseries
 from experts.errors import LoadFailed
 from experts.spec import CheckpointSource, Expert, ExpertConfig, FamilyConfig
 from experts.vllm.lora import LoraEngine
 from tests.conftest import embedded_expert
-from tests.plain_vllm import PlainVllm
+from tests.plain_vllm import Answering, PlainVllm
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -172,7 +171,7 @@ def expert_of(source: str) -> ExpertConfig:
     return ExpertConfig(family="f", checkpoint=CheckpointSource(embedded=source))
 
 
-async def one_by_one(engine: Engine, expert: Expert) -> list[list[int]]:
+async def one_by_one(engine: Answering, expert: Expert) -> list[list[int]]:
     return [await tokens(engine, expert.name, prompt) for prompt in PROMPTS]
 
 
@@ -194,7 +193,7 @@ def asking(prompt: str, **more: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": TOKENS, **more}
 
 
-async def tokens(engine: Engine, expert: str, prompt: str) -> list[int]:
+async def tokens(engine: Answering, expert: str, prompt: str) -> list[int]:
     answer = await engine.request(expert, PATH, asking(prompt, return_token_ids=True))
     body = orjson.loads(b"".join([chunk async for chunk in answer.chunks()]))
     assert (answer.status, body["model"]) == (200, expert), body
