@@ -18,7 +18,7 @@ import yaml
 from tests.server.conftest import EXPERTS, ROOT, chat
 
 SECRET = "a secret that all nodes of a test share"
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def free_ports(count: int) -> list[int]:
