@@ -50,7 +50,12 @@ LONG = (
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
 the end and makes them even. Those in brackets share engines of the session, and so a process."""
 
-DRAWN = ("tests/simulation/test_seeds.py", "tests/memory_tiers/state/test_tier_state_random.py")
+DRAWN = (
+    "tests/simulation/test_seeds.py",
+    "tests/memory_tiers/state/test_tier_state_random.py",
+    "tests/memory_tiers/state/test_replicas_random.py",
+    "tests/cluster/placement/test_placement_random.py",
+)
 """Files of tests that share nothing and take long, as each draws many cases."""
 
 SKIPPED_IN_CI = (

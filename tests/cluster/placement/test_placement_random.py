@@ -156,6 +156,7 @@ def test_whatever_happens_invariants_hold_and_the_table_is_that_of_the_snapshots
     assert max(world.drained.values(), default=0) <= 1 + max(node.run for node in world.nodes.values())
 
 
+@pytest.mark.thorough
 @settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_once_all_is_quiet_each_expert_has_its_copies_and_nothing_moves_any_more(seed: int) -> None:
