@@ -210,7 +210,7 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
             server = server_over(create_app(gateway, reload), services, certificate)
             async with (
                 operators_served(gateway, reload, operators, certificate),
-                node_served(services, nodes, _address(listener, services)),
+                node_served(services, nodes, _address_for_nodes(listener, services)),
             ):
                 stopping.started(server.stop)
                 await _serve(server, listener, services, _reload_at(hangup, reload))
@@ -264,6 +264,17 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
 
 def _address(listener: socket.socket, services: Services) -> str:
     host, port = listener.getsockname()[:2]
+    return shown_address(_scheme(services), host, port)
+
+
+def _address_for_nodes(listener: socket.socket, services: Services) -> str:
+    """Writes where clients ask this node as other machines reach it, as far as that is configured: where it
+    listens on all addresses, by the one at which other nodes reach it."""
+    host, port = listener.getsockname()[:2]
+    config = services.settings.cluster
+    if host in ("0.0.0.0", "::") and config is not None:  # noqa: S104  # compared, not bound
+        reached = config.host if config.address is None else Address.parse(config.address).host
+        host = host if reached in ("0.0.0.0", "::") else reached  # noqa: S104
     return shown_address(_scheme(services), host, port)
 
 

@@ -14,6 +14,7 @@ from server.cli.arguments import Parent
 from server.cli.bench import engine, gateway, public_routing, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
+from server.cli.cluster import endpoints as cluster_endpoints
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
 from server.cli.eval import arena_hard, mt_bench
@@ -82,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     for room in (verbs, simulate):
         room.add_to(tiers)
     cluster = _group(verb, "cluster", "many nodes as one")
-    for room in (cluster_verbs, cluster_simulate):
+    for room in (cluster_verbs, cluster_endpoints, cluster_simulate):
         room.add_to(cluster)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
     for room in (switch, policies, engine, decisions, gateway, routers, public_routing):

@@ -4,9 +4,11 @@ import argparse
 import signal
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from server.cli.arguments import Parent, add_verb
 from server.cli.experts import prepare_experts
-from server.config.cluster import Address
+from server.config.cluster import Address, ClusterConfig
 from server.config.settings import Settings, SettingsError, load
 
 
@@ -20,6 +22,9 @@ def add_to(parent: Parent) -> None:
     made.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, over the configuration's")
     made.add_argument("--tls-key", type=Path, help="the certificate's private key, over the configuration's")
     made.add_argument("--node", metavar="HOST:PORT", help="where to listen for nodes, over cluster's")
+    made.add_argument("--peers", metavar="LIST", help="nodes, with commas between, over cluster's")
+    made.add_argument("--reached-at", metavar="HOST:PORT", help="where nodes reach this one, over cluster's")
+    made.add_argument("--secret-file", type=Path, help="file with the nodes' secret, over cluster's")
     made.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
 
 
@@ -42,7 +47,7 @@ def serve(options: argparse.Namespace) -> int:
         prepare_experts(settings, list(settings.experts))
 
     def read() -> Settings:
-        settings = _as_node(load(options.config), options.node)
+        settings = _as_node(load(options.config), options)
         return settings.model_copy(update={"server": settings.server.model_copy(update=changed)})
 
     server.logs.configure(options.verbose, read().server.log_format)
@@ -50,15 +55,42 @@ def serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _as_node(settings: Settings, given: str | None) -> Settings:
-    """Returns the settings with another listener for nodes. Raises SettingsError."""
-    if given is None:
+def _as_node(settings: Settings, options: argparse.Namespace) -> Settings:
+    """Returns the settings with what the options say of nodes. Raises SettingsError."""
+    changes: dict[str, object] = {}
+    if options.peers is not None:
+        changes["peers"] = [each.strip() for each in options.peers.split(",") if each.strip()]
+    if options.reached_at is not None:
+        changes["address"] = options.reached_at
+    if options.secret_file is not None:
+        changes["secret"] = _secret_in(options.secret_file)
+    if options.node is not None:
+        changes |= _listener(options.node)
+    if not changes:
         return settings
-    if settings.cluster is None:
-        raise SettingsError("--node needs cluster in the configuration, with its secret and peers")
+    if settings.cluster is None and "secret" not in changes:
+        raise SettingsError(
+            "--node and --peers need cluster in the configuration, with its secret, or --secret-file"
+        )
+    before = {} if settings.cluster is None else dict(settings.cluster)
+    try:
+        cluster = ClusterConfig(**before | changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"cluster.{first['loc'][0]}: {first['msg']}") from error
+    return settings.model_copy(update={"cluster": cluster})
+
+
+def _listener(given: str) -> dict[str, object]:
     try:
         address = Address.parse(given)
     except ValueError as error:
         raise SettingsError(f"--node: {error}") from error
-    cluster = settings.cluster.model_copy(update={"host": address.host, "port": address.port})
-    return settings.model_copy(update={"cluster": cluster})
+    return {"host": address.host, "port": address.port}
+
+
+def _secret_in(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--secret-file {file}: cannot be read: {error}") from error

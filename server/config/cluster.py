@@ -60,6 +60,9 @@ class ClusterConfig(Strict):
     peers: tuple[str, ...] = ()
     """Addresses at which the nodes listen for each other, as ``10.0.0.2:8100``. The node's own may be among
     them, so that all nodes can have the same list."""
+    address: str | None = None
+    """Address at which other nodes reach this one, for nodes that are not in the others' list: whoever this
+    one follows then follows it too. Absent: all that should follow it have it in their list."""
     tls: bool | None = None
     """Whether nodes speak TLS to each other, with a certificate that they derive from ``secret``. Absent
     means wherever an address is not one of this machine alone."""
@@ -79,6 +82,11 @@ class ClusterConfig(Strict):
         if len(secret.get_secret_value()) < SHORTEST:
             raise ValueError(f"has fewer than {SHORTEST} characters; make one with: openssl rand -hex 32")
         return secret
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        return None if address is None else str(Address.parse(address))
 
     @field_validator("peers")
     @classmethod

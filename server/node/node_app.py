@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from memory_tiers.errors import LeaseRejected, TiersError
 from memory_tiers.lease import Lease
 from memory_tiers.tiers import HEIGHT
+from server.config.cluster import Address
 from server.error_table import rendering_of
 from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
 from server.exchange.engine.call import EngineRequest, open_answer
@@ -23,6 +24,7 @@ from server.peers.wire import (
     ANSWER,
     HEARTBEAT,
     HEARTBEAT_S,
+    LISTENS_AT,
     ORDER,
     PLACEMENT,
     REBALANCE,
@@ -69,6 +71,7 @@ class NodeApp:
             return
         match scope["method"], scope["path"]:
             case "GET", path if path == HEARTBEAT:
+                self._meet(scope)
                 await while_connected(self._beat(send), scope[DISCONNECT])
             case "POST", path if path == ANSWER:
                 await self._answer(Request(scope, receive), send)
@@ -89,6 +92,15 @@ class NodeApp:
                     await _refuse(send, BadRequest("this node does not place experts"), 409)
             case method, path:
                 await _refuse(send, BadRequest(f"{method} {path} is nothing that nodes ask each other."), 404)
+
+    def _meet(self, scope: Scope) -> None:
+        """Has this node follow one that follows it."""
+        said = next((value for name, value in scope["headers"] if name == LISTENS_AT.encode()), None)
+        if said is not None:
+            try:
+                self._peers.met(Address.parse(said.decode("latin-1")))
+            except ValueError as error:
+                log.warning("a node says where it listens: %s", error)
 
     async def _beat(self, send: Send) -> None:
         await send_start(send, 200, {"content-type": "application/jsonl"})

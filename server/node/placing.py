@@ -97,7 +97,7 @@ class Placing:
 
     def _look(self) -> None:
         peers = self._peers
-        if not peers.others:
+        if not peers.others and self._term is None:
             return
         election = peers.followed.election
         others = [_standing(peer.snapshot) for peer in peers.up if peer.snapshot is not None]

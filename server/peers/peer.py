@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import get_args
 
@@ -108,10 +109,11 @@ class Peer:
         assert self.snapshot is not None, "it answers"
         return max(0, self.snapshot.running + self.under_way - self.under_way_then)
 
-    async def watch(self, own_id: str) -> None:
-        """Follows its heartbeat for ever, or until it proves to be this node itself."""
-        why_before = ""
-        while not self.is_self:
+    async def watch(self, own_id: str, most_s: float = math.inf) -> None:
+        """Follows its heartbeat for ever, or until it proves to be this node itself, or was lost for
+        ``most_s``."""
+        why_before, tries = "", 0
+        while not self.is_self and tries * AGAIN_S < most_s:
             why = "it ends its heartbeat"
             try:
                 await self._follow(own_id)
@@ -119,6 +121,7 @@ class Peer:
                 why = str(error).partition("\n")[0]
             except TimeoutError:
                 why = f"nothing was heard of it for {LOST_S:g} s"
+            tries = 0 if self.snapshot is not None else tries + 1
             if self.snapshot is not None or why != why_before:
                 log.warning("node %s does not answer: %s", self.address, why)
             why_before = why

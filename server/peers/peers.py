@@ -19,12 +19,14 @@ from server.peers.demand import Demand
 from server.peers.followed import Followed
 from server.peers.identity import Identity
 from server.peers.peer import Peer
-from server.peers.wire import NodeSnapshot
+from server.peers.wire import LISTENS_AT, NodeSnapshot
 
 HERE = ""
 """Name of this node among the candidates."""
 REMEMBERED = 10_000
 """Conversations whose node is remembered."""
+FORGOTTEN_S = 60.0
+"""Seconds after which a node that is lost is forgotten, if it is in no list."""
 REQUEST_S = 0.005
 """Seconds by which each request that a node computes is taken to slow down one more."""
 WAITING_S = 0.05
@@ -71,14 +73,53 @@ class Peers:
         self._conversations: OrderedDict[bytes, str] = OrderedDict()
         context = identity.context("client")
         headers = f"authorization: Bearer {identity.token}\r\n"
-        self._listens_at = str(Address(config.host, config.port))
-        self.all: tuple[Peer, ...] = tuple(
-            Peer(address, _place(address, config, context, headers), self.changed.set)
-            for address in map(Address.parse, config.peers)
-        )
+        self._listens_at = config.address or str(Address(config.host, config.port))
+        self._config, self._context = config, context
+        self._watching: dict[Peer, asyncio.Task[None]] | None = None
+        if config.address is not None:
+            headers += f"{LISTENS_AT}: {config.address}\r\n"
+        self._headers = headers
+        self.all: tuple[Peer, ...] = tuple(self._peer(Address.parse(each)) for each in config.peers)
 
     def __repr__(self) -> str:
         return f"<Peers {list(self.all)!r}>"
+
+    def _peer(self, address: Address) -> Peer:
+        context = self._context if self._config.encrypted(address) else None
+        place = TcpAddress(address.host, address.port, context, self._headers)
+        return Peer(address, place, self.changed.set)
+
+    def met(self, address: Address) -> None:
+        """Follows a node that follows this one, if it is not known: until it is lost for ``FORGOTTEN_S``."""
+        if any(peer.address == address for peer in self.all) or str(address) == self._listens_at:
+            return
+        peer = self._peer(address)
+        self.all = (*self.all, peer)
+        if self._watching is not None:
+            self._watching[peer] = asyncio.create_task(self._follow_met(peer), name=f"watch node {address}")
+
+    async def _follow_met(self, peer: Peer) -> None:
+        await peer.watch(self.id, FORGOTTEN_S)
+        self.all = tuple(each for each in self.all if each is not peer)
+        self.changed.set()
+        await peer.close()
+
+    async def watch(self) -> None:
+        """Begins to follow all nodes."""
+        self._watching = {
+            peer: asyncio.create_task(peer.watch(self.id), name=f"watch node {peer.address}")
+            for peer in self.all
+        }
+
+    async def close(self) -> None:
+        """Follows none any more, and closes the connections."""
+        tasks = [] if self._watching is None else [*self._watching.values()]
+        self._watching = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for peer in self.all:
+            await peer.close()
 
     @property
     def up(self) -> Sequence[Peer]:
@@ -179,18 +220,8 @@ def conversation_of(body: dict[str, Any]) -> bytes:
 @contextlib.asynccontextmanager
 async def watching(peers: Peers) -> AsyncIterator[None]:
     """Watches the nodes until it is left, and closes the connections to them."""
-    tasks = [
-        asyncio.create_task(peer.watch(peers.id), name=f"watch node {peer.address}") for peer in peers.all
-    ]
+    await peers.watch()
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for peer in peers.all:
-            await peer.close()
-
-
-def _place(address: Address, config: ClusterConfig, context: Any, headers: str) -> TcpAddress:
-    return TcpAddress(address.host, address.port, context if config.encrypted(address) else None, headers)
+        await peers.close()

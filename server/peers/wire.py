@@ -12,6 +12,8 @@ from memory_tiers.tiers import Tier
 HEARTBEAT = "/node/heartbeat"
 """A stream of ``NodeSnapshot``, one a line, one every ``HEARTBEAT_S``, and one whenever an
 expert has moved."""
+LISTENS_AT = "node-address"
+"""Header by which a node that follows a heartbeat says where it is followed itself."""
 ANSWER = "/node/answer"
 """Takes a ``NodeRequest``, and gives ``AnswerHead`` as the first line, then what the engine says."""
 ORDER = "/node/order"

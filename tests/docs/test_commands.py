@@ -18,7 +18,20 @@ from server.config.settings import Settings
 from tests.docs.markdown import ROOT, Block, blocks, pages, spans
 from tests.docs.shell import Command, commands
 
-OTHERS = {"export", "kill", "git", "apt-get", "npm", "python3", "pip", "docker", "buildah", "sudo", "cd"}
+OTHERS = {
+    "export",
+    "kill",
+    "git",
+    "apt-get",
+    "npm",
+    "python3",
+    "pip",
+    "docker",
+    "buildah",
+    "helm",
+    "sudo",
+    "cd",
+}
 """Programs of others, which the documentation may show unchecked."""
 
 LANGUAGES = {"", "sh", "python", "yaml", "json", "promql"}

@@ -37,6 +37,7 @@ class Node:
     config: Path
     port: int
     node_port: int
+    options: tuple[str, ...] = ()
     process: asyncio.subprocess.Process | None = None
     said: bytearray = field(default_factory=bytearray)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,7 +54,7 @@ class Node:
     async def start(self) -> None:
         """Starts it and waits until it is ready."""
         self.said.clear()
-        command = (sys.executable, "-m", "server.cli", "serve", "--config", str(self.config))
+        command = (sys.executable, "-m", "server.cli", "serve", "--config", str(self.config), *self.options)
         self.process = await asyncio.create_subprocess_exec(
             *command,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},

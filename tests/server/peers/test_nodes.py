@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from server.cli.main import main
 from server.config.settings import Settings
@@ -231,3 +232,25 @@ async def test_what_was_asked_beyond_a_link_that_is_cut_is_answered_here_once_an
             assert (await ask(http, here, held)).status_code == 200
             link.close()
         there.node_port = its_own
+
+
+async def test_a_node_that_is_in_nobodys_list_is_followed_by_those_that_it_follows(
+    settings: Settings, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    (port, node_port), secret = free_ports(2), tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    async with nodes(tmp_path, 1) as (first,):
+        late = Node(tmp_path / "late.yaml", port, node_port)
+        tree = yaml.safe_load(first.config.read_text())
+        del tree["cluster"]
+        late.config.write_text(yaml.safe_dump(tree | {"state": str(tmp_path / "late")}))
+        late.options = (
+            "--port", str(port), "--node", late.address, "--reached-at", late.address,
+            "--peers", first.address, "--secret-file", str(secret),
+        )  # fmt: skip
+        try:
+            await late.start()
+            await first.knows(late)
+            await late.knows(first)
+        finally:
+            await late.end(signal.SIGKILL)

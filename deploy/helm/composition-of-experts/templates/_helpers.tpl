@@ -1,0 +1,35 @@
+{{- define "coe.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "coe.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "coe.labels" -}}
+{{ include "coe.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "coe.secret" -}}
+{{- if .Values.cluster.existingSecret }}{{ .Values.cluster.existingSecret }}{{ else }}{{ include "coe.name" . }}-nodes{{ end }}
+{{- end }}
+
+{{- define "coe.domain" -}}
+{{ include "coe.name" . }}-nodes.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- define "coe.peers" -}}
+{{- $peers := list }}
+{{- range $number := until (int .Values.replicas) }}
+{{- $peers = append $peers (printf "%s-%d.%s:8100" (include "coe.name" $) $number (include "coe.domain" $)) }}
+{{- end }}
+{{- join "," $peers }}
+{{- end }}
+
+{{- define "coe.configFile" -}}
+{{- if .Values.config }}/etc/coe/config.yaml{{ else }}configs/embedded.yaml{{ end }}
+{{- end }}

@@ -1,0 +1,54 @@
+"""The check of the Helm chart finds what would not work, beside what Kubernetes' schemas say."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import check_manifests
+
+NODES = """
+kind: StatefulSet
+metadata: {name: coe}
+spec:
+  replicas: %d
+  template:
+    spec:
+      containers:
+        - args: [serve, "--peers=coe-0.nodes:8100,coe-1.nodes:8100"]
+          volumeMounts: [{name: state}, {name: %s}]
+      volumes: [{name: secret}]
+  volumeClaimTemplates: [{metadata: {name: state}}]
+---
+kind: Service
+metadata: {name: coe, labels: {of: %s}}
+---
+kind: PodDisruptionBudget
+metadata: {name: coe}
+---
+kind: ServiceMonitor
+metadata: {name: coe}
+spec: {selector: {matchLabels: {of: clients}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("replicas", "volume", "label", "wrong"),
+    [
+        (2, "secret", "clients", []),
+        (3, "secret", "clients", ["2 peers for 3 nodes"]),
+        (2, "config", "clients", ["volume config is not there"]),
+        (2, "secret", "nodes", ["the ServiceMonitor finds 0 services"]),
+    ],
+)
+def test_what_does_not_fit_together_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    replicas: int,
+    volume: str,
+    label: str,
+    wrong: list[str],
+) -> None:
+    monkeypatch.setattr(check_manifests, "_of_schema", lambda each: [])
+    file = tmp_path / "rendered.yaml"
+    file.write_text(NODES % (replicas, volume, label))
+    assert check_manifests.problems(file) == wrong
