@@ -127,6 +127,39 @@ def frontier(
     return found
 
 
+def total_frontier(
+    table: ScoreTable,
+    active: float | None = None,
+    progress: Progress = lambda *_: None,
+    fixed: Mapping[str, str] | None = None,
+) -> list[Solution]:
+    """The best map at each budget of all parameters kept, those that are the same map only once, from the
+    fewest to all that the best map keeps. Raises MappingError where no map fits ``active``."""
+    best = solve(table, Budgets(active), fixed=fixed)
+    found: list[Solution] = []
+    budgets = totals(table, best.total, SWEEP)
+    for number, budget in enumerate(budgets):
+        progress("solving", number, len(budgets))
+        try:
+            solution = solve(table, Budgets(active, budget), fixed=fixed)
+        except MappingError:
+            continue  # what is fixed, or the active budget, wants experts that do not fit together
+        if not found or solution.score > found[-1].score:
+            found.append(solution)
+    progress("solving", len(budgets), len(budgets))
+    return found
+
+
+def totals(table: ScoreTable, most: float, count: int) -> list[float]:
+    """Sizes of the sets of experts up to ``most`` billions, ascending, thinned to ``count``."""
+    sums = {0.0}
+    for size in map(float, table.parameters):
+        sums |= {round(each + size, 6) for each in sums}
+    wanted = sorted(each for each in sums if 0 < each <= most * (1 + _WITHIN))
+    places = np.unique(np.linspace(0, len(wanted) - 1, count).astype(int))
+    return [wanted[place] for place in places]
+
+
 def _free(table: ScoreTable, fixed: Mapping[str, str]) -> NDArray[np.bool_]:
     """[categories, experts] the experts that a category may have: one where it is fixed. Raises
     MappingError."""

@@ -8,10 +8,13 @@ from server.cli.arguments import Parent, add_verb
 from server.config.feedback import DAY_S
 from server.config.settings import Settings, SettingsError, load
 from server.feedback.store import FeedbackStore
-from server.feedback.trial import Arm, trial_of
+from server.feedback.trial import Arm, shadow_of, trial_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+MOVES = 10
+"""Pairs of experts that are shown, those with the most decisions."""
 
 
 def add_to(verbs: Parent) -> None:
@@ -40,11 +43,16 @@ def compare(options: argparse.Namespace) -> int:
     since = 0.0 if options.since is None else time.time() - options.since * DAY_S
     store = FeedbackStore.open(settings.feedback.file, create=False)
     try:
-        trial = trial_of(store.kept(since), name, serving, tried)
+        kept = list(store.kept(since))
     finally:
         store.close()
+    trial = trial_of(kept, name, serving, tried)
+    shadow = shadow_of(kept, name, serving, tried)
     changed = sum(serving[row] != tried[row] for row in serving)
     print(f"composition  {name}: the maps differ at {changed} of {len(serving)} rows")
+    print(f"shadow       it would change {shadow.share:.1%} of {shadow.decisions:,} decisions")
+    for (before, after), count in [*shadow.moves.items()][:MOVES]:
+        print(f"             {before} -> {after}: {count:,}")
     print(f"canary       {_said(trial.canary)}\nincumbent    {_said(trial.incumbent)}")
     if trial.difference is not None:
         value, low, high = trial.difference

@@ -1,5 +1,6 @@
 """Compares two maps by clients' feedback, on the rows where they name different experts. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -59,6 +60,30 @@ class Trial:
         if low >= -margin:
             return "promote"
         return "take back" if high < 0 else "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What another map would have changed about decisions that were kept. ``moves``: how many decisions would
+    have gone from one expert to another, the most first."""
+
+    decisions: int
+    moves: Mapping[tuple[str, str], int]
+
+    @property
+    def share(self) -> float:
+        """Share of the decisions whose expert would have been another."""
+        return sum(self.moves.values()) / self.decisions if self.decisions else 0.0
+
+
+def shadow_of(
+    kept: Iterable[Kept], composition: str, serving: Mapping[str, str], tried: Mapping[str, str]
+) -> Shadow:
+    """Reads both maps at the rows of a composition's decisions. ``serving`` and ``tried``: row to expert."""
+    asked = [each.cluster for each in kept if each.composition == composition]
+    rows = [row for row in asked if row in serving and row in tried]
+    moves = Counter((serving[row], tried[row]) for row in rows if serving[row] != tried[row])
+    return Shadow(len(rows), dict(moves.most_common()))
 
 
 def trial_of(

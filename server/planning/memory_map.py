@@ -17,7 +17,7 @@ from memory_tiers.simulator.profiles import Profile
 from memory_tiers.simulator.trace import Request
 from memory_tiers.simulator.unequal_experts import serve
 from router.errors import MappingError
-from router.mapping.milp import Budgets, Solution, solve
+from router.mapping.milp import Budgets, Solution, solve, totals
 from router.mapping.score_table import ScoreTable
 
 TOTALS = 6
@@ -89,7 +89,7 @@ def candidates(table: ScoreTable, budgets: Budgets, fixed: Mapping[str, str]) ->
     Raises MappingError where not even one fits ``budgets``."""
     best = solve(table, budgets, fixed=fixed)
     found = {tuple(best.experts.values()): best}
-    for total in _totals(table, best.total):
+    for total in totals(table, best.total, TOTALS):
         try:
             widest = solve(table, Budgets(budgets.active, total), fixed=fixed)
         except MappingError:
@@ -102,16 +102,6 @@ def candidates(table: ScoreTable, budgets: Budgets, fixed: Mapping[str, str]) ->
                 continue
             found.setdefault(tuple(solution.experts.values()), solution)
     return list(found.values())
-
-
-def _totals(table: ScoreTable, most: float) -> list[float]:
-    """Sizes of the sets of experts, thinned to ``TOTALS``."""
-    sums = {0.0}
-    for size in map(float, table.parameters):
-        sums |= {round(each + size, 6) for each in sums}
-    wanted = sorted(each for each in sums if 0 < each <= most * (1 + 1e-9))
-    places = np.unique(np.linspace(0, len(wanted) - 1, TOTALS).astype(int))
-    return [wanted[place] for place in places]
 
 
 def simulated(

@@ -108,5 +108,14 @@ def test_the_verb_prints_the_surface_and_writes_the_map(
     assert len({"chef", "skipper"} & {*kept}) == 1
     figures = json.loads((tmp_path / "maps.json").read_text())["maps"]
     assert {"figures", "map"} == figures[0].keys()
+    surface = ["router", "frontier", "--artifact", str(tmp_path / "artifact"), *memory]
+    assert main([*surface, "--json", str(tmp_path / "surface.json")]) == 0
+    assert json.loads((tmp_path / "surface.json").read_text())["maps"] == figures
+    waits = [each["figures"]["wait_s"]["p99"] for each in figures]
+    assert main([*surface, "--max-wait", "0.5", "--json", str(tmp_path / "surface.json")]) == 0
+    quick = json.loads((tmp_path / "surface.json").read_text())["maps"]
+    assert len(quick) == sum(wait <= 0.5 for wait in waits) < len(waits)
+    assert main([*surface, "--over", "total"]) == 1
+    assert "do not go with --trace" in capsys.readouterr().err
     assert main([*command, "--max-wait", "0.5"]) == 1
     assert "need --trace" in capsys.readouterr().err

@@ -195,6 +195,26 @@ def test_a_frontier_goes_from_the_cheapest_map_to_the_best_one(
     assert all(each["map"]["total"] <= 8 for each in json.loads(figures.read_text())["maps"])
 
 
+def test_a_frontier_over_what_is_kept_goes_from_one_expert_to_all_that_the_best_map_keeps(
+    tmp_path: Path, graded: Path, capsys: Captured
+) -> None:
+    data, figures = written(tmp_path / "test.jsonl", hidden(20, seed=9)), tmp_path / "frontier.json"
+    command = ("frontier", "--artifact", graded, "--data", data, "--json", figures, "--over", "total")
+    assert coe(*command) == 0
+    maps = [each["map"] for each in json.loads(figures.read_text())["maps"]]
+    totals, scores = [each["total"] for each in maps], [each["score"] for each in maps]
+    assert len({*maps[0]["experts"].values()}) == 1 < len({*maps[-1]["experts"].values()})
+    assert totals == sorted({*totals})
+    assert scores == sorted({*scores})
+    assert coe(*command, "--active-params", "2B") == 0
+    assert all(each["map"]["active"] <= 2.000001 for each in json.loads(figures.read_text())["maps"])
+    assert "goes through the budgets of --total-params itself" in failed(
+        capsys, *command, "--total-params", "8B"
+    )
+    assert "--active-params itself" in failed(capsys, *command, "--over", "active", "--active-params", "2B")
+    assert "--data has the graded prompts" in failed(capsys, "frontier", "--artifact", graded)
+
+
 def test_predictions_are_the_decisions_line_by_line(tmp_path: Path, graded: Path, capsys: Captured) -> None:
     examples = [*hidden(5, seed=9), Example("blank", " ")]
     out = tmp_path / "decisions.jsonl.gz"

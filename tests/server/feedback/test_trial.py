@@ -155,6 +155,7 @@ def test_the_command_compares_and_promotes_what_is_tried(
     assert main([*command, "--apply"]) == 0
     said = capsys.readouterr().out
     assert "the maps differ at 1 of 18 rows" in said
+    assert "shadow       it would change 100.0% of 400 decisions\n             math -> law: 400\n" in said
     assert "canary       200 decisions, mean score 100.0 of 200" in said
     assert "verdict      promote" in said
     assert Artifact.read(serves).mapping["math"] == "law"

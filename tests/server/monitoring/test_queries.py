@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import yaml
 
 from server.config.settings import Settings
+from server.routing.catalog import compositions_of
 from tests.server.conftest import EXPERTS, ROOT, Gateway, Serving
 
 MONITORING = ROOT / "monitoring"
@@ -102,6 +104,10 @@ async def test_every_query_finds_series_of_a_running_gateway(
                 assert (await gateway.post(model=model)).status_code == 200
             assert (await gateway.post(model="nobody")).status_code == 404
 
+        decision = compositions_of(settings)["coe"].router.decide("What is 2+2?")
+        for category, share in gateway.services.catalog.routing.expected["coe"].items():
+            for _ in range(round(500 * share)):  # as many as drift is measured from, as in training
+                gateway.services.metrics.decided("coe", replace(decision, category=category), "map")
         await ask()
         async with prometheus(gateway, tmp_path) as client:
             await ask()
