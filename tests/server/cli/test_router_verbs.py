@@ -208,6 +208,7 @@ def test_a_frontier_over_what_is_kept_goes_from_one_expert_to_all_that_the_best_
     assert scores == sorted({*scores})
     assert coe(*command, "--active-params", "2B") == 0
     assert all(each["map"]["active"] <= 2.000001 for each in json.loads(figures.read_text())["maps"])
+    capsys.readouterr()
     assert "goes through the budgets of --total-params itself" in failed(
         capsys, *command, "--total-params", "8B"
     )
