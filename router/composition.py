@@ -11,6 +11,7 @@ from router.canary import Canary
 from router.conversations.conversation import prompts_of
 from router.conversations.recall import Recall
 from router.decision import Decision
+from router.languages import Languages
 from router.mapping.budget_solver import Solver
 from router.mapping.milp import Solution
 from router.residency import resident_instead
@@ -18,14 +19,24 @@ from router.router import Router
 from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 
 RoutedBy = Literal[
-    "map", "category-header", "budget", "canary", "sticky", "residency", "eligibility", "fallback", "expert"
+    "map",
+    "category-header",
+    "budget",
+    "language",
+    "canary",
+    "sticky",
+    "residency",
+    "eligibility",
+    "fallback",
+    "expert",
 ]
 """The reason for the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
-category that the client named. ``budget``: the map solved for the budget in the model's name. ``sticky``: an
-earlier turn's category. ``canary``: another map, which is tried. ``residency``: an expert on the device is
-nearly as good as the map's. ``eligibility``: the map's expert could not take the request. ``fallback``: the
-chosen expert is broken. ``expert``: the client named it. Where several hold: ``fallback``, else
-``eligibility``, else ``canary``, else ``residency``, else ``category-header``, else ``sticky``."""
+category that the client named. ``budget``: the map solved for the budget in the model's name. ``language``:
+the language of the conversation has an expert. ``sticky``: an earlier turn's category. ``canary``: another
+map, which is tried. ``residency``: an expert on the device is nearly as good as the map's. ``eligibility``:
+the map's expert could not take the request. ``fallback``: the chosen expert is broken. ``expert``: the client
+named it. Where several hold: ``fallback``, else ``eligibility``, else ``language``, else ``canary``, else
+``residency``, else ``category-header``, else ``sticky``."""
 Arm = Literal["", "canary", "incumbent"]
 """The map that answered where a trial would change the expert; empty where it would not."""
 
@@ -55,6 +66,7 @@ class Composition:
         stay_margin: float = STAY_MARGIN,
         residency_margin: float = 0.0,
         canary: Canary | None = None,
+        languages: Languages | None = None,
         solver: Solver | None = None,
         recall: Recall | None = None,
         by: RoutedBy = "map",
@@ -63,14 +75,15 @@ class Composition:
     ) -> None:
         """``margin`` and ``stay_margin``: of ``router.stickiness``. ``residency_margin``: of
         ``router.residency``, in points; 0: where experts are does not count. ``canary``: a map
-        that is tried. ``solver``: for maps under other
-        budgets. ``recall``: of a router with the same classifier. ``by``: what made the router's map.
-        ``fallback``: as configured."""
+        that is tried. ``languages``: with experts, which answer before the map does. ``solver``: for maps
+        under other budgets. ``recall``: of a router with the same classifier. ``by``: what made the
+        router's map. ``fallback``: as configured."""
         self.router = router
         self._margin = margin
         self._stay_margin = stay_margin
         self.residency_margin = residency_margin
         self._canary = canary
+        self._languages = languages
         artifact = router.artifact
         self._solver = solver or Solver(
             artifact.scores, router.experts, finer=artifact.finer, fixed=artifact.fixed
@@ -82,9 +95,10 @@ class Composition:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """The experts that the map can choose, or the one that is tried."""
+        """The experts that the map can choose, the one that is tried, and those of languages."""
         tried = () if self._canary is None else self._canary.mapping.names()
-        return tuple(sorted({*self.router.experts, *tried}))
+        spoken = () if self._languages is None else self._languages.experts.values()
+        return tuple(sorted({*self.router.experts, *tried, *spoken}))
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
@@ -108,6 +122,7 @@ class Composition:
             margin=self._margin,
             stay_margin=self._stay_margin,
             residency_margin=self.residency_margin,
+            languages=self._languages,
             solver=self._solver,
             recall=self._recall,
             by="budget",
@@ -118,6 +133,8 @@ class Composition:
     def read_ahead(self, conversations: Sequence[Sequence[Mapping[str, object]]]) -> list[bool]:
         """Reads the turns of conversations together, as far as that is quick. Says of each whether ``choose``
         has nothing left to read for it."""
+        if self._languages is not None:  # which takes as long as reading does
+            return [False for _ in conversations]
         asked = [
             prompts_of(messages, last=TURNS if self._margin else 1) or [""] for messages in conversations
         ]
@@ -149,6 +166,12 @@ class Composition:
         sticky = category is None and (wanted.category, wanted.expert) != (alone.category, alone.expert)
         if sticky:
             by = "sticky"
+        spoken = None
+        if self._languages is not None and category is None:
+            spoken = self._languages.expert_of(prompts)
+        if spoken is not None and (eligible is None or spoken in eligible):
+            decided = replace(self.router.mapped(alone, prefer=spoken), seconds=self._clock() - started)
+            return Choice(decided, "language", alone, prompts[-1])
         decision = wanted
         if wanted is not alone or (eligible is not None and alone.expert not in eligible):
             decision = self.router.mapped(wanted, eligible, prefer=wanted.expert)

@@ -67,6 +67,9 @@ class CompositionConfig(BaseModel):
     """Points of score (of 100) by which an expert on the device may be worse than the map's and still answer
     in its place, where the map's is not there and the other no larger. 0: where experts are does not
     count."""
+    languages: dict[str, str] = {}
+    """ISO 639 code of a language (``hu``, ``ja``, ``ar``) to the expert that answers what is asked in it,
+    whatever the map says. Told by py3langid, the extra ``languages``; other languages go by the map."""
     canary: CanaryConfig | None = None
     """Map that is tried beside this one, under the same budgets; ``coe feedback trial`` compares them.
     Absent: none."""

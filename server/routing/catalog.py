@@ -9,6 +9,7 @@ from router.artifacts.artifact import Artifact
 from router.canary import Canary, check_same_rows
 from router.composition import Composition
 from router.errors import MappingError
+from router.languages import Languages
 from router.mapping.budget_solver import Solver
 from router.router import Router
 from router.settings import CompositionConfig
@@ -66,11 +67,26 @@ def compositions_of(settings: Settings) -> dict[str, Composition]:
             stay_margin=settings.compositions[name].stay_margin,
             residency_margin=settings.compositions[name].residency_margin,
             canary=canaries.get(name),
+            languages=_languages(settings, name),
             fallback=settings.compositions[name].fallback,
             solver=_solver(router, settings, settings.compositions[name]),
         )
         for name, router in routers.items()
     }
+
+
+def _languages(settings: Settings, name: str) -> Languages | None:
+    """Returns the languages of a composition that have experts. Raises SettingsError."""
+    experts, where = settings.compositions[name].languages, f"compositions.{name}.languages"
+    if not experts:
+        return None
+    wrong = sorted({*experts.values()} - {*settings.generating})
+    if wrong:
+        raise SettingsError(f"{where} names {', '.join(wrong)}: no expert of that name generates text")
+    try:
+        return Languages(experts)
+    except MappingError as error:
+        raise SettingsError(f"{where}: {error}") from error
 
 
 def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
