@@ -72,6 +72,13 @@ FAST_ENDPOINTS = {
 """Endpoints that a model answers, for ``server.transport.fast_path``."""
 
 
+class Application(FastAPI):
+    """FastAPI's application with what every request needs: as an attribute it is found at once, while what is
+    in ``state`` is looked for elsewhere first."""
+
+    services: Services
+
+
 def create_app(gateway: Running, reload: Reload) -> FastAPI:
     """Makes the application of a running ``gateway``, which the caller starts and ends, and its ``reload``.
     What ``create_admin_app`` has is part of it unless that has a listener of its own."""
@@ -99,7 +106,7 @@ def create_admin_app(gateway: Running, reload: Reload) -> FastAPI:
     return _over(app, services, reload)
 
 
-def client_paths(version: str, *, operators: bool = True) -> FastAPI:
+def client_paths(version: str, *, operators: bool = True) -> Application:
     """Adds every path that clients have, and with ``operators`` theirs, over no services yet: enough for the
     OpenAPI document."""
     app = _app(version)
@@ -143,15 +150,15 @@ def _add_operators_paths(app: FastAPI) -> None:
     app.include_router(server.routes.monitoring.router)
 
 
-def _over(app: FastAPI, services: Services, reload: Reload) -> FastAPI:
-    app.state.services = services
+def _over(app: Application, services: Services, reload: Reload) -> Application:
+    app.services = services
     app.state.reload = reload
     return app
 
 
-def _app(version: str) -> FastAPI:
+def _app(version: str) -> Application:
     # The page has a reference that needs no other host; FastAPI's own loads its scripts from one.
-    app = FastAPI(
+    app = Application(
         title="Composition of Experts",
         version=version,
         responses=ERRORS,

@@ -112,7 +112,7 @@ async def _started(
         catalog = Catalog.read(settings, metrics.decided, workers)
         metrics.expect(catalog.routing.expected)
         changes = ResidencyChanges()
-        observers = [metrics.observe, observer.observe, changes.observe]
+        observers = [metrics.tiers.observe, observer.observe, changes.observe]
         if traces is not None:
             observers.append(traces.observe)
         observe = functools.partial(_observe, observers)

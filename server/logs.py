@@ -15,8 +15,7 @@ from server.log_fields import fields_of
 def configure(verbose: bool, form: Literal["text", "json"] = "text") -> None:
     """Sets up all logging. The command line calls it once."""
     handler = TurnHandler(sys.stderr)
-    text = SecondFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%H:%M:%S")
-    handler.setFormatter(JsonFormatter() if form == "json" else text)
+    handler.setFormatter(JsonFormatter() if form == "json" else LineFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # A line of the log does not say which thread, process or line of code wrote it, so that is not found out:
     # these are the optimisations that logging's documentation names.
@@ -78,17 +77,24 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-class SecondFormatter(logging.Formatter):
-    """Formats the time once a second, and not for each line."""
+class LineFormatter(logging.Formatter):
+    """Formats a line as its time, level, logger and message, and what is told of an error after it. The time
+    is written once a second, and not for each line."""
 
-    def __init__(self, form: str, time_form: str) -> None:
-        super().__init__(form, time_form)
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
         self._second, self._written = -1, ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info or record.exc_text or record.stack_info:
+            return super().format(record)
+        record.message = record.getMessage()
+        return f"{self.formatTime(record)} {record.levelname} {record.name} {record.message}"
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         second = int(record.created)
         if second != self._second:
-            self._second, self._written = second, time.strftime(datefmt or "", time.localtime(second))
+            self._second, self._written = second, time.strftime("%H:%M:%S", time.localtime(second))
         return self._written
 
 

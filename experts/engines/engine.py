@@ -57,6 +57,10 @@ class EngineResponse(Protocol):
         engine ends before the response does, AnswerFailed when it gives the response up."""
         ...
 
+    async def whole(self) -> bytes:
+        """Reads all of the body, in the place of ``chunks``. Raises what that does."""
+        ...
+
     async def close(self) -> None:
         """Ends the request; the engine stops computing for it. Idempotent, and safe after the end."""
         ...

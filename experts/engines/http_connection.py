@@ -48,7 +48,7 @@ class HttpConnection(asyncio.Protocol):
         self.content_type = ""
         self._transport.write(request)
         while not self._begun:
-            await self._change()
+            await self._next()
 
     async def read(self) -> bytes:
         """Waits for bytes of the body and returns those not read yet; empty at the end. Raises
@@ -56,7 +56,7 @@ class HttpConnection(asyncio.Protocol):
         while not self._unread:
             if self._whole:
                 return b""
-            await self._change()
+            await self._next()
         received = self._unread[0] if len(self._unread) == 1 else b"".join(self._unread)
         self._unread.clear()
         self._unread_bytes = 0
@@ -112,23 +112,22 @@ class HttpConnection(asyncio.Protocol):
             self._ended = "the server keeps no connections"
             self._transport.close()
 
-    async def _change(self) -> None:
-        """Waits until something has come, or the connection has ended. Raises ConnectionEnded."""
+    def _next(self) -> asyncio.Future[None]:
+        """Returns what is done once something has come, or the connection has ended. Raises
+        ConnectionEnded where it has already."""
         if self._ended:
             raise ConnectionEnded(self._ended)
         self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        return self._waiter
 
     def _end(self, why: str) -> None:
         self._ended = self._ended or why
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def __repr__(self) -> str:
         state = self._ended or ("idle" if self.idle else "asked")

@@ -94,6 +94,9 @@ class SimulatedResponse:
         finally:
             self._forget(self)
 
+    async def whole(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
     async def close(self) -> None:
         self._forget(self)
 

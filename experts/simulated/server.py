@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
             if response.content_type == "text/event-stream":
                 await self._stream(response)
             else:
-                self._send(response.status, b"".join([chunk async for chunk in response.chunks()]))
+                self._send(response.status, await response.whole())
         finally:
             await response.close()
 

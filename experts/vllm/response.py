@@ -61,11 +61,8 @@ class VllmResponse:
         """Yields whole events of a stream as they come, any other body in one piece. Raises EngineLost, and
         AnswerFailed where the engine gives the answer up, after what came before. Where the engine is lost in
         the first bytes nothing is yielded before: the request may be tried again."""
-        if self._refusal:
-            yield self._renamed(self._refusal)
-            return
-        if self.content_type != "text/event-stream":
-            yield self._renamed(await self._whole())
+        if self._refusal or self.content_type != "text/event-stream":
+            yield await self.whole()
             return
         pending, received = b"", self._first
         begun = False
@@ -84,23 +81,24 @@ class VllmResponse:
                     raise AnswerFailed("the engine gave up in the middle of an answer; its log says why")
                 yield self._renamed(pending[:end])
                 begun, pending = True, pending[end:]
-            received = await self._more()
+            try:
+                received = await self._response.read_any()
+            except ConnectionEnded as error:
+                raise self._lost(error) from error
         if pending:
             yield self._renamed(pending)
 
-    async def _whole(self) -> bytes:
-        pieces = [self._first]
-        while received := await self._more():
-            pieces.append(received)
-        return b"".join(pieces)
-
-    async def _more(self) -> bytes:
-        """Returns the next bytes; empty at the end."""
+    async def whole(self) -> bytes:
+        if self._refusal:
+            return self._renamed(self._refusal)
         try:
-            return await self._response.read_any()
+            return self._renamed(self._first + await self._response.read())
         except ConnectionEnded as error:
-            self._response.close()
-            raise EngineLost(f"the engine went away in the middle of an answer ({error})") from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: ConnectionEnded) -> EngineLost:
+        self._response.close()
+        return EngineLost(f"the engine went away in the middle of an answer ({error})")
 
     async def close(self) -> None:
         # Before the answer's end this closes the connection, which makes vLLM abort what is still computed.

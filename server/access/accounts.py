@@ -74,7 +74,7 @@ class Accounts:
         """Counts usage; returns at once."""
         with self._pending_lock:
             before = self._pending.get(place)
-            self._pending[place] = spent if before is None else before + spent
+            self._pending[place] = spent if before is None else before.plus(spent)
 
     async def usage(self, wanted: UsageQuery) -> list[UsageRow]:
         """Returns the rows asked for, with all that was noted. Raises UsageUnavailable."""

@@ -4,7 +4,7 @@ hashes."""
 import hmac
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import SecretStr
 from starlette.requests import Request
@@ -17,8 +17,7 @@ from server.errors import Forbidden, Unauthorized
 _ANYBODY = Key(ANONYMOUS)
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """The keys of the configuration and those that operators made. While there never was one, and none is
     required, every client may call."""
 

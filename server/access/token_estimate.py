@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from server.model_request import ModelRequest
 from server.routing.eligibility import LONG, least_tokens, needs_of
@@ -45,11 +44,13 @@ NO_TOKENS = TokenEstimate(None)
 
 def _characters(request: ModelRequest) -> int:
     """Counts the characters of its texts."""
-    contents: list[Any] = [message.get("content") for message in request.messages]
-    if all(type(content) is str for content in contents):
-        characters = sum(map(len, contents))
-    else:
-        characters = needs_of(request, _LONGEST).characters
+    characters = 0
+    for message in request.messages:
+        content = message.get("content")
+        if type(content) is not str:
+            characters = needs_of(request, _LONGEST).characters
+            break
+        characters += len(content)
     return characters + sum(map(len, _given(request)))
 
 

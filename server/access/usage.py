@@ -11,8 +11,7 @@ NO_EXPERT = "-"
 _FIRST = date(1970, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(NamedTuple):
     """Usage of some requests. ``errors``: those of them that ended with a status from 400 on.
     ``cached_tokens``: those of the prompts' that the engine still had computed, where it says so."""
 
@@ -22,7 +21,7 @@ class Spent:
     completion_tokens: int = 0
     cached_tokens: int = 0
 
-    def __add__(self, other: "Spent") -> "Spent":
+    def plus(self, other: "Spent") -> "Spent":
         return Spent(
             self.requests + other.requests,
             self.errors + other.errors,

@@ -10,7 +10,7 @@ from memory_tiers.lease import Lease
 from memory_tiers.tiers import Tier
 from server.errors import BreakerOpen
 from server.exchange.arrival import Terms
-from server.exchange.engine.call import EngineRequest, OpenAnswer, open_answer
+from server.exchange.engine.call import EngineRequest, OpenAnswer, first_bytes, open_answer
 from server.peers.peer import NotThere, Peer
 from server.peers.peers import Choice, Peers, conversation_of
 from server.peers.wire import NodeRequest
@@ -113,11 +113,7 @@ async def _opened(
 ) -> OpenAnswer:
     answer = await peer.ask(request)
     try:
-        chunks = answer.chunks()
-        if request.whole or answer.status >= 400:
-            head = b"".join([chunk async for chunk in chunks])
-        else:
-            head = await anext(chunks, b"")
+        head, rest = await first_bytes(answer, request.whole)
     except BaseException:
         await answer.close()
         raise
@@ -125,4 +121,4 @@ async def _opened(
     engine = services.engines[sent.expert.family]  # of its family here; the other node's has answered
     lease = Lease(sent.expert.name, engine, found.tier, found.queue_seconds, found.swap_seconds, lambda: None)
     leased(lease)
-    return OpenAnswer(sent, lease, answer, head, chunks, _NEVER_OPEN.enter(sent.expert))
+    return OpenAnswer(sent, lease, answer, head, rest, _NEVER_OPEN.enter(sent.expert))

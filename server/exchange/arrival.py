@@ -1,8 +1,7 @@
 """How a request came: over HTTP or as a line of a batch, whose it is, and on what terms it is answered."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
@@ -15,8 +14,7 @@ from server.resilience.timeouts import Timeouts
 from server.routing.routing import Routed
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Whose request it is. ``headers``: what its client said beside the body; ``known_owner``: the owner of
     a request that comes without its client's key; ``aliases``: those in force."""
 
@@ -35,11 +33,10 @@ class Caller:
         model = self.aliases.model_of(request.model)
         if model is None:
             return request.asked_by(self.key.name)
-        return replace(request, asker=self.key.name, model=model, alias=request.model)
+        return request._replace(asker=self.key.name, model=model, alias=request.model)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How long a request waits for an expert, and before whom. ``fail_fast``: not for a load."""
 
     timeouts: Timeouts

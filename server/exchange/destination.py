@@ -1,6 +1,6 @@
 """Destinations of an answer: a client over HTTP, into a batch's file, or into a response's journal."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,10 +44,10 @@ class Destination(Protocol):
 
     async def start_stream(self, headers: Mapping[str, str]) -> None: ...
 
-    async def part(self, chunk: bytes) -> None:
+    def part(self, chunk: bytes) -> Awaitable[None]:
         """Takes whole events, or a comment."""
         ...
 
-    async def end(self) -> None: ...
+    def end(self) -> Awaitable[None]: ...
 
     async def fail(self, failure: Failure, wording: Wording, headers: Mapping[str, str]) -> None: ...

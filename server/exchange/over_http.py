@@ -31,17 +31,17 @@ from server.transport.streaming import send_end, send_part, send_start
 class ModelResponse(Response):
     """The answer of a model to a request: made when it is sent, from its first header to its last byte."""
 
+    background = None
+    status_code = 200
+
     def __init__(self, request: Request, endpoint: Endpoint) -> None:
-        super().__init__()
+        """Makes no headers and no body, as starlette's does: they are known when the answer begins."""
         self._request = request
         self._endpoint = endpoint
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Makes none: they are known when the answer begins."""
         self.raw_headers = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        services: Services = self._request.app.state.services
+        services: Services = self._request.app.services
         arrival, connection = HttpArrival(self._request, services), HttpDestination(send)
         await Exchange(services, self._endpoint, arrival, connection).run(scope[DISCONNECT])
 
@@ -54,7 +54,8 @@ class HttpArrival:
     def __init__(self, request: Request, services: Services) -> None:
         self.request_id: str = request.scope[REQUEST_ID]  # the connection puts it into the answer's headers
         self.path: str = request.scope["path"]
-        self.peer = request.client.host if request.client else "-"
+        client = request.scope.get("client")
+        self.peer: str = client[0] if client else "-"
         self._request = request
         self._headers = request.headers
         self._services = services
@@ -106,11 +107,11 @@ class HttpDestination:
             await send_start(self._send, 200, headers)
             self.status = 200
 
-    async def part(self, chunk: bytes) -> None:
-        await send_part(self._send, chunk)
+    def part(self, chunk: bytes) -> Awaitable[None]:
+        return send_part(self._send, chunk)
 
-    async def end(self) -> None:
-        await send_end(self._send)
+    def end(self) -> Awaitable[None]:
+        return send_end(self._send)
 
     async def fail(self, failure: Failure, wording: Wording, headers: Mapping[str, str]) -> None:
         if self.status:  # headers are out: the stream says it and ends

@@ -1,16 +1,15 @@
 """Prometheus series of the gateway. Label values are closed sets or names from the configuration."""
 
 from collections.abc import Mapping
-from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
 from experts.engines.engine import EngineStatistics
 from memory_tiers.driver.manager import TierManager
-from memory_tiers.observations import Observation
 from router.composition import Arm, RoutedBy
 from router.decision import Decision
 from router.mapping.traffic_shares import Drift
+from server.metrics.counter import Counter
 from server.metrics.exposition import exposition
 from server.metrics.feedback import FeedbackMetrics
 from server.metrics.histogram import Histogram
@@ -69,8 +68,6 @@ class Metrics:
             buckets=DECISIONS,
             registry=registry,
         )
-        # What each request counts: looked up once.
-        self._requests_of = cache(self._requests.labels)
         self._breaker_open = Gauge(
             "coe_breaker_open",
             "1 while the expert, or its engine, is not asked because it failed too often",
@@ -84,12 +81,12 @@ class Metrics:
             registry=registry,
         )
         self.feedback = FeedbackMetrics(registry)
-        self._tiers = TierMetrics(registry)
+        self.tiers = TierMetrics(registry)
         self._snapshot = TierSnapshot(registry)
         self._for_pickers = PickerSnapshot(registry)
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None:
-        self._requests_of(expert, outcome).inc()
+        self._requests.inc(expert, outcome)
         self._request_seconds.observe(seconds)
 
     def first_bytes(self, expert: str, seconds: float) -> None:
@@ -97,12 +94,12 @@ class Metrics:
 
     def decided(self, composition: str, decision: Decision, by: RoutedBy, arm: Arm = "") -> None:
         uncertain = str(decision.uncertain).lower()
-        self._decisions.labels(composition, decision.category, decision.expert, uncertain, by).inc()
+        self._decisions.inc(composition, decision.category, decision.expert, uncertain, by)
         self._route_seconds.observe(decision.seconds, composition)
         if composition in self._drifts:
             self._drifts[composition].add(decision.category)
         if arm:
-            self._trials.labels(composition, arm).inc()
+            self._trials.inc(composition, arm)
 
     def expect(self, shares: Mapping[str, Mapping[str, float]]) -> None:
         """Takes each composition's shares of categories, from which traffic may drift. Those whose shares
@@ -112,10 +109,6 @@ class Metrics:
             name: before[name] if name in before and before[name].expected == each else Drift(each)
             for name, each in shares.items()
         }
-
-    def observe(self, observation: Observation) -> None:
-        """Counts an event of the tier manager."""
-        self._tiers.observe(observation)
 
     async def text(
         self,

@@ -1,10 +1,9 @@
 """Prometheus series of what happens in the tiers, counted as it happens: moves, evictions, leases, starts."""
 
 import itertools
-from functools import cache
 from typing import assert_never, get_args
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from memory_tiers.actions import MoveReason
 from memory_tiers.observations import (
@@ -17,6 +16,7 @@ from memory_tiers.observations import (
     TicketEnded,
 )
 from memory_tiers.tiers import Tier
+from server.metrics.counter import Counter
 from server.metrics.histogram import Histogram
 
 WAITS = (0.1, 0.5, 1, 2.5, 10, 60)
@@ -106,26 +106,23 @@ class TierMetrics:
         self._deaths = Counter(
             "coe_engine_deaths", "Engines that died after they had started", ["family"], registry=registry
         )
-        # What each request counts: looked up once.
-        self._hits_of, self._actuations_of = cache(self._hits.labels), cache(self._actuations.labels)
-        self._tickets_of = cache(self._tickets.labels)
         self._starting: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
         for tier in TIERS:
-            self._hits.labels(tier)
+            self._hits.begin(tier)
         for left in itertools.product(("device", "host"), DOWN):
-            self._evictions.labels(*left)
+            self._evictions.begin(*left)
 
     def observe(self, observation: Observation) -> None:
         """Counts an event of the tier manager."""
         match observation:
             case LeaseGranted(expert, tier, seconds):  # first what comes with each request
                 self._queue_seconds.observe(seconds, tier)
-                self._hits_of(tier).inc()
-                self._actuations_of(expert, PATHS[tier]).inc()
-                self._tickets_of(expert, "granted").inc()
+                self._hits.inc(tier)
+                self._actuations.inc(expert, PATHS[tier])
+                self._tickets.inc(expert, "granted")
             case LeaseEnded(_, seconds):
                 self._lease_seconds.observe(seconds)
             case MoveDone():
@@ -133,7 +130,7 @@ class TierMetrics:
             case Displaced(_, reason, age_s):
                 self._left("device", reason, age_s)
             case TicketEnded(expert, outcome):
-                self._tickets_of(expert, outcome).inc()
+                self._tickets.inc(expert, outcome)
             case EngineChanged():
                 self._engine_changed(observation)
             case _:
@@ -147,12 +144,13 @@ class TierMetrics:
             self._left(move.source, move.reason, move.age_s)
 
     def _left(self, tier: Tier, reason: MoveReason, age_s: float) -> None:
-        self._evictions.labels(tier, reason).inc()
+        self._evictions.inc(tier, reason)
         self._ages.observe(age_s, tier, reason)
 
     def _engine_changed(self, change: EngineChanged) -> None:
         family = change.family
-        deaths, starting = self._deaths.labels(family), family in self._starting
+        self._deaths.begin(family)
+        starting = family in self._starting
         self._starting.discard(family)
         match change.state:
             case "starting":
@@ -162,7 +160,7 @@ class TierMetrics:
             case "dead" if starting:
                 self._start_seconds.observe(change.seconds, family, "failed")
             case "dead":
-                deaths.inc()
+                self._deaths.inc(family)
             case "stopped":
                 pass
             case _:

@@ -79,9 +79,10 @@ class Story:
         choice = route.choice
         if choice is not None:
             choice = Choice(choice.decision, choice.by, choice.alone, "", choice.sticky)
-        self.route = Route(
-            route.expert, route.ruled_out, route.composition, choice, route.source, route.in_place_of
-        )
+            route = Route(
+                route.expert, route.ruled_out, route.composition, choice, route.source, route.in_place_of
+            )
+        self.route = route
         self.expert = route.expert
         if self.routed_at is None:
             self.routed_at = at

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -106,7 +106,7 @@ class EmbedCall(PassThrough):
 
 async def _call(body: dict[str, Any], keep_s: float | None, caller: Caller, worded: Worded) -> EmbedCall:
     inner = await EMBEDDINGS.read(orjson.dumps(body), caller)
-    return EmbedCall(replace(inner.request, keep_s=keep_s), inner, worded)
+    return EmbedCall(inner.request._replace(keep_s=keep_s), inner, worded)
 
 
 EMBED = Embed()

@@ -72,7 +72,7 @@ class Chat(OllamaEndpoint):
         if not sent.messages:
             return load_call(sent, caller, wording.piece())
         request = caller.asks(checked_chat(chat_of(sent, model)))
-        return ChatCall(replace(request, keep_s=sent.keep_alive), wording, began)
+        return ChatCall(request._replace(keep_s=sent.keep_alive), wording, began)
 
 
 class Generate(OllamaEndpoint):
@@ -88,12 +88,12 @@ class Generate(OllamaEndpoint):
             return load_call(sent, caller, wording.piece())
         if not sent.raw:
             request = caller.asks(checked_chat(generated_by_chat(sent, model)))
-            return ChatCall(replace(request, keep_s=sent.keep_alive), wording, began)
+            return ChatCall(request._replace(keep_s=sent.keep_alive), wording, began)
         body = generated_raw(sent, model)
         check_owned(body)
         read = {"role": "user", "content": sent.prompt}
         request = caller.asks(ModelRequest(model, (read,), bool(body.get("stream")), body))
-        return RawCall(replace(request, keep_s=sent.keep_alive), wording, began)
+        return RawCall(request._replace(keep_s=sent.keep_alive), wording, began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class LoadCall(PassThrough):
 def load_call(sent: OfModel, caller: Caller, said: Mapping[str, Any]) -> LoadCall:
     """Makes the call of a request without a text. ``said``: what is answered."""
     asked = ModelRequest(model_named(sent.model, caller.aliases), (), False, {}, task=None)
-    return LoadCall(replace(caller.asks(asked), keep_s=sent.keep_alive), said)
+    return LoadCall(caller.asks(asked)._replace(keep_s=sent.keep_alive), said)
 
 
 CHAT = Chat()

@@ -43,7 +43,7 @@ async def chat_completions(request: Request) -> Response:
 
 async def explain_route(request: Request) -> Explanation:
     """Explain which expert a chat request would go to and why, and run nothing."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     config = services.settings.server
     aliases = services.catalog.aliases

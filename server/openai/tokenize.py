@@ -1,7 +1,6 @@
 """Tokens of a text or of a conversation and back, as vLLM's endpoints say them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -72,7 +71,7 @@ async def detokenize(request: Request) -> Response:
 def _read(body: Mapping[str, Any]) -> ModelRequest:
     """Raises BadRequest naming the field."""
     if "messages" in body:
-        return replace(chat_of(body), stream=False, any_length=True, task=None)
+        return chat_of(body)._replace(stream=False, any_length=True, task=None)
     check_owned(body)
     prompt = body.get("prompt")
     if not isinstance(prompt, str):

@@ -77,6 +77,9 @@ class PeerAnswer:
         if held:
             yield held
 
+    async def whole(self) -> bytes:
+        return b"".join([chunk async for chunk in self.chunks()])
+
     async def close(self) -> None:
         self._response.close()
         closed, self._closed = self._closed, None

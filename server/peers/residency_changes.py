@@ -5,6 +5,8 @@ import contextlib
 
 from memory_tiers.observations import Displaced, EngineChanged, MoveDone, Observation
 
+_CHANGES = (MoveDone, Displaced, EngineChanged)
+
 
 class ResidencyChanges:
     """Wakes whoever waits for the next change."""
@@ -14,7 +16,7 @@ class ResidencyChanges:
 
     def observe(self, observation: Observation) -> None:
         """Takes in what the tiers observe."""
-        if isinstance(observation, MoveDone | Displaced | EngineChanged):
+        if isinstance(observation, _CHANGES):
             self.note()
 
     def note(self) -> None:

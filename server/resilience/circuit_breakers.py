@@ -5,8 +5,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from experts.errors import EngineLost, EngineStalled, EngineUnavailable, ExpertNotResident
 from experts.spec import Expert
@@ -113,8 +112,7 @@ class Breaker:
             self._until = now
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt of a request for ``asked``. The first outcome counts; later ones change nothing."""
 
     asked: Expert

@@ -6,9 +6,16 @@ from collections.abc import AsyncIterator
 from experts.errors import EngineStalled
 
 
-async def unstalled(chunks: AsyncIterator[bytes], limit_s: float) -> AsyncIterator[bytes]:
-    """Yields the same chunks. Raises EngineStalled when none comes for ``limit_s``, and what ``chunks``
-    raises. The reader's own time, as with a slow client, does not count."""
+async def unstalled(first: bytes, chunks: AsyncIterator[bytes], limit_s: float) -> AsyncIterator[bytes]:
+    """Yields ``first``, which has come, and the same chunks. Raises EngineStalled when none comes for
+    ``limit_s`` (0: never), and what ``chunks`` raises. The reader's own time, as with a slow client, does not
+    count."""
+    if first:
+        yield first
+    if not limit_s:
+        async for each in chunks:
+            yield each
+        return
     watch = _Watch(limit_s)
     try:
         while True:

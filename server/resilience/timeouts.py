@@ -4,14 +4,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.config.settings import ServerConfig
 from server.errors import BadRequest, RequestTimeout
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(NamedTuple):
     """In seconds. ``timeout_s``: for the end of the answer; None: as long as it takes. ``keep_alive_s``: for
     a sign of life before the answer begins; 0: it needs none."""
 
@@ -39,7 +38,10 @@ class Timeouts:
 
 def deadline(timeout_s: float | None, spent_s: float) -> AbstractAsyncContextManager[None]:
     """Cancels what is inside when ``timeout_s`` are over, of which ``spent_s`` are. Raises RequestTimeout."""
-    return nullcontext() if timeout_s is None else _deadline(timeout_s, spent_s)
+    return _NONE if timeout_s is None else _deadline(timeout_s, spent_s)
+
+
+_NONE = nullcontext()
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class FeedbackTaken(BaseModel):
 @router.post("/feedback", openapi_extra=body_schema(FeedbackSent, required=True))
 async def feedback(request: Request) -> FeedbackTaken:
     """Say how good an answer was, or which category would have been right."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     owner = owner_of(services.keys.check(authorization_of(request.headers)), request.headers)
     if services.feedback is None:
         raise FeedbackOff("No feedback is kept here: the configuration has no 'feedback'.")

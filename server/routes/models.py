@@ -42,7 +42,7 @@ async def model(request: Request, name: str) -> Response:
 
 def permitted(request: Request) -> list[dict[str, Any]]:
     """Returns the entries that the request's key may see. Raises Unauthorized."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     names_of = services.catalog.aliases.names_of
     return [entry for entry in entries(services) if key.may_use(names_of(entry["id"]))]
@@ -51,7 +51,7 @@ def permitted(request: Request) -> list[dict[str, Any]]:
 async def entry_of(request: Request, name: str) -> dict[str, Any]:
     """Returns the entry of what ``name`` stands for, called so. Raises Unauthorized, UnknownModel, and
     BadRequest or OverLimit where there is no map for a budget."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     aliases = services.catalog.aliases
     names = aliases.names_of(name)

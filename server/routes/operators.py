@@ -12,7 +12,7 @@ from server.services import Services
 
 async def operators(request: Request) -> Services:
     """Checks that an operator asks, and returns the services. Raises Unauthorized, Forbidden."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     check_operator(request, services.settings.server, services.keys)
     return services
 

@@ -48,7 +48,7 @@ class Owner:
     @classmethod
     def of(cls, request: Request) -> "Owner":
         """Returns the owner of a request. Raises Unauthorized, BatchesOff."""
-        services: Services = request.app.state.services
+        services: Services = request.app.services
         key = services.keys.check(authorization_of(request.headers))
         batches: Batches | None = request.app.state.batches
         if batches is None:

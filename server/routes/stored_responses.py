@@ -89,7 +89,7 @@ async def _events(following: Following) -> AsyncIterator[bytes]:
 
 def _asking(request: Request) -> tuple[StoredResponses, str]:
     """Returns the stored responses, and the owner that asks for them. Raises Unauthorized."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     return request.app.state.responses, owner_of(key, request.headers)
 

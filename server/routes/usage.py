@@ -35,7 +35,7 @@ UsageParameters = Annotated[UsageQuery, Depends(_usage_query)]
 @router.get("/usage")
 async def usage(request: Request, query: UsageParameters) -> Usage:
     """Count requests and tokens by day (UTC), key and expert, from ``since`` to ``until``, both included."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     config = services.settings.server
     if config.admin_port is not None or not is_operator(request, config):
         own = services.keys.check(authorization_of(request.headers)).name
@@ -46,6 +46,6 @@ async def usage(request: Request, query: UsageParameters) -> Usage:
 @admin_router.get("/usage")
 async def all_usage(request: Request, query: UsageParameters) -> Usage:
     """Count the same of every key, or of one."""
-    services: Services = request.app.state.services
+    services: Services = request.app.services
     check_operator(request, services.settings.server, services.keys)
     return Usage(rows=tuple(await services.accounts.usage(query)))

@@ -4,6 +4,7 @@ it is."""
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from experts.spec import Expert, Task
 from router.composition import Arm, Choice, Composition, RoutedBy
@@ -73,8 +74,7 @@ class Route:
         return "" if self.choice is None else self.choice.prompt
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """A route and the expert that it names, as it was configured when the route was chosen."""
 
     route: Route

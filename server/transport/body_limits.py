@@ -79,9 +79,11 @@ def check_content_type(request: Request) -> None:
     """Checks the content type. A page of another origin may have a browser send any other type, or none,
     without asking, and it then says that origin: where none is said, Ollama's API takes them too, as its
     documented commands send no type of their own. Raises NotJson."""
+    given = request.headers.get("content-type", "")
+    if given == "application/json":
+        return
     if request.scope["path"].startswith(OLLAMA) and "origin" not in request.headers:
         return
-    given = request.headers.get("content-type", "")
     if given.partition(";")[0].strip().lower() != "application/json":
         said = f"not {given[:100]!r}" if given else "and says nothing"
         raise NotJson(f"The body must be JSON with 'content-type: application/json', {said}.")

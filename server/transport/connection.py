@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -57,6 +58,9 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None  # for what is being read
         self._stall: asyncio.TimerHandle | None = None
         self._disconnect = Disconnect()  # of who asked what is read or answered
+        app = self.app
+        self._unproxied = app.app if isinstance(app, ProxyHeadersMiddleware) else app
+        """The application past what reads a proxy's headers: most requests have none."""
 
     @property
     def _answering(self) -> bool:
@@ -145,7 +149,7 @@ class Connection(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self._check_headers()
+        forwarded = self._check_headers()
         if self.parser.should_upgrade():
             return
         self._expect_nothing()
@@ -153,20 +157,24 @@ class Connection(HttpToolsProtocol):
         self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
         self._disconnect = self.scope[DISCONNECT] = Disconnect(self.transport.abort)  # type: ignore[literal-required]
         self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
-        self._start_asgi_task(self.cycle, self.app)
+        self._start_asgi_task(self.cycle, self.app if forwarded else self._unproxied)
 
-    def _check_headers(self) -> None:
-        """Checks the request's headers. Raises BadRequest, HeadersTooLarge, NotSpoken, UrlTooLong."""
+    def _check_headers(self) -> bool:
+        """Checks the request's headers, and tells whether a proxy may have forwarded it. Raises BadRequest,
+        HeadersTooLarge, NotSpoken, UrlTooLong."""
         if self.parser.get_method() == b"CONNECT":
             raise NotSpoken("This is no proxy.")
         version = self.parser.get_http_version()
         size = hosts = 0
+        forwarded = False
         for name, value in self.headers:
             size += len(name) + len(value)
             if name == b"host":
                 hosts += 1
             elif name == b"transfer-encoding" and (version == "1.0" or value.strip().lower() != b"chunked"):
                 raise NotSpoken("Of transfer encodings 'chunked' alone is taken, and from HTTP/1.1 on.")
+            elif name.startswith(b"x-forwarded-"):
+                forwarded = True
         if version not in ("1.0", "1.1"):
             raise NotSpoken("HTTP/1.1 and HTTP/1.0 are served here.")
         if len(self.url) > self.limits.url:
@@ -175,6 +183,7 @@ class Connection(HttpToolsProtocol):
             raise self._headers_too_large()
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             raise BadRequest("A request needs one Host header.")
+        return forwarded
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

@@ -1,6 +1,6 @@
 """Bytes on their way to the client."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import Send
 
@@ -14,21 +14,14 @@ SSE_HEADERS: Mapping[str, str] = {
 NDJSON_HEADERS: Mapping[str, str] = {**SSE_HEADERS, "content-type": "application/x-ndjson"}
 
 
-async def send_start(send: Send, status: int, headers: Mapping[str, str]) -> None:
+def send_start(send: Send, status: int, headers: Mapping[str, str]) -> Awaitable[None]:
     raw = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-
-
-async def send_chunks(send: Send, chunks: AsyncIterator[bytes]) -> None:
-    """Sends chunks as they come. Does not end the response."""
-    async for chunk in chunks:
-        if chunk:
-            await send_part(send, chunk)
+    return send({"type": "http.response.start", "status": status, "headers": raw})
 
 
 def send_part(send: Send, chunk: bytes) -> Awaitable[None]:
     return send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def send_end(send: Send, body: bytes = b"") -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+def send_end(send: Send, body: bytes = b"") -> Awaitable[None]:
+    return send({"type": "http.response.body", "body": body, "more_body": False})

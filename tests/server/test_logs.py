@@ -12,7 +12,7 @@ import pytest
 
 from server.config.settings import Settings
 from server.log_fields import with_fields
-from server.logs import JsonFormatter, SecondFormatter, TurnHandler
+from server.logs import JsonFormatter, LineFormatter, TurnHandler
 from tests.server.conftest import Serving
 
 
@@ -30,7 +30,7 @@ class Written(io.StringIO):
 
 def logger_to(stream: io.StringIO) -> logging.Logger:
     handler = TurnHandler(stream)
-    handler.setFormatter(SecondFormatter("%(asctime)s %(levelname)s %(message)s", "%Y"))
+    handler.setFormatter(LineFormatter())
     logger = logging.Logger("test", logging.INFO)
     logger.addHandler(handler)
     return logger
@@ -56,7 +56,7 @@ async def test_a_warning_is_written_when_it_comes_after_what_came_before() -> No
 def test_without_a_loop_each_is_written_when_it_comes() -> None:
     log = logger_to(written := Written())
     log.info("one")
-    assert written.getvalue().endswith("INFO one\n")
+    assert written.getvalue().endswith("INFO test one\n")
 
 
 async def test_a_thread_writes_what_waits_too() -> None:
@@ -98,7 +98,7 @@ def test_the_last_line_of_a_process_is_written() -> None:
 
 
 def test_a_line_has_the_time_of_its_second() -> None:
-    formatter = SecondFormatter("%(asctime)s", "%H:%M:%S")
+    formatter = LineFormatter()
     record = logging.makeLogRecord({"created": 1_000_000.2})
     first = formatter.format(record)
     record.created = 1_000_001.1

@@ -39,12 +39,7 @@ class Ranking:
         """Puts the expert in or takes it out."""
         if member:
             self.put(expert)
-        else:
-            self.remove(expert)
-
-    def remove(self, expert: ExpertRecord) -> None:
-        """Takes the expert out, if it is in."""
-        if self._entries.pop(expert.name, None) is not None:
+        elif self._entries.pop(expert.name, None) is not None:
             self._changed.pop(expert.name, None)
 
     def first(self, fits: Callable[[ExpertRecord], bool]) -> ExpertRecord | None:

@@ -29,7 +29,8 @@ class KeepAlive:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        if self._timer is not None:
+            await self.stop()
 
     async def stop(self) -> None:
         """Ends the comments: none is sent once it returns. Idempotent. Raises what ``say`` did."""

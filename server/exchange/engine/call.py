@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from experts.engines.engine import EngineResponse
+from experts.engines.engine import NO_HEADERS, EngineResponse
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
@@ -21,8 +21,7 @@ RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
 client."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineRequest:
+class EngineRequest(NamedTuple):
     """A request to an engine in the name of ``expert``: ``body`` at ``path``. ``keep_s``: asked for in the
     place of the expert's ``ttl_s``; ``waited_s``: how long it waited for its lease, once it has that;
     ``headers``: of its trace."""
@@ -32,10 +31,10 @@ class EngineRequest:
     body: Mapping[str, Any]
     keep_s: float | None = None
     waited_s: float = 0.0
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NO_HEADERS
 
     def after(self, waited_s: float) -> "EngineRequest":
-        """Returns the request once it has its lease: ``dataclasses.replace`` takes five times as long."""
+        """Returns the request once it has its lease: ``_replace`` takes five times as long."""
         return EngineRequest(self.expert, self.path, self.body, self.keep_s, waited_s, self.headers)
 
 
@@ -57,13 +56,7 @@ class OpenAnswer:
 
     def events(self, stall_timeout_s: float) -> AsyncIterator[bytes]:
         """Iterates over the whole answer. Raises EngineStalled if no bytes come for so long; 0: never."""
-        return unstalled(self._events(), stall_timeout_s) if stall_timeout_s else self._events()
-
-    async def _events(self) -> AsyncIterator[bytes]:
-        if self.head:
-            yield self.head
-        async for chunk in self.rest:
-            yield chunk
+        return unstalled(self.head, self.rest, stall_timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -126,11 +119,7 @@ async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool
     try:
         answer = await lease.engine.request(lease.expert, sent.path, sent.body, sent.headers)
         try:
-            chunks = answer.chunks()
-            if whole or answer.status >= 400:
-                head = b"".join([chunk async for chunk in chunks])
-            else:
-                head = await anext(chunks, b"")
+            head, rest = await first_bytes(answer, whole)
             if answer.status >= 500 and not await lease.engine.alive():
                 raise EngineUnavailable(
                     f"The engine of {lease.expert!r} answered {answer.status} and is gone."
@@ -142,4 +131,27 @@ async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool
         lease.release()
         raise
     attempt.answered(answer.status)
-    return OpenAnswer(sent.after(lease.queue_seconds), lease, answer, head, chunks, attempt)
+    return OpenAnswer(sent.after(lease.queue_seconds), lease, answer, head, rest, attempt)
+
+
+async def first_bytes(answer: EngineResponse, whole: bool) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Waits for the first bytes of an answer, or for all of it if it is asked for ``whole`` or refused, and
+    returns them with the rest. Raises what the answer does."""
+    if whole or answer.status >= 400:
+        return await answer.whole(), NOTHING
+    chunks = answer.chunks()
+    return await anext(chunks, b""), chunks
+
+
+class _Nothing:
+    """Iterates over no bytes."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+NOTHING = _Nothing()
+"""The rest of a whole answer."""

@@ -543,7 +543,7 @@ async def _whole(engine: Engine, expert: str, prompt: str) -> dict[str, Any]:
 
 
 async def read(answer: EngineResponse) -> bytes:
-    return b"".join([chunk async for chunk in answer.chunks()])
+    return await answer.whole()
 
 
 async def events_of(answer: EngineResponse) -> AsyncIterator[dict[str, Any]]:

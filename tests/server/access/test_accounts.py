@@ -92,7 +92,7 @@ async def test_what_was_noted_is_in_the_answer_and_after_closing_in_the_file(fil
         (row,) = await accounts.usage(UsageQuery())
         assert (row.requests, row.prompt_tokens, row.completion_tokens) == (3, 9, 6)
         accounts.note(HERE, ONE)
-    assert kept(file) == {HERE: ONE + ONE + ONE + ONE}
+    assert kept(file) == {HERE: Spent(4, 0, 12, 8)}
 
 
 def test_many_threads_note_and_nothing_is_lost(accounts: Accounts, file: Path) -> None:

@@ -190,7 +190,7 @@ async def test_a_slow_reader_is_no_stalled_engine() -> None:
             yield part
 
     read = []
-    async for part in unstalled(three(), 0.02):
+    async for part in unstalled(b"", three(), 0.02):
         await asyncio.sleep(0.1)
         read.append(part)
     assert read == [b"a", b"b", b"c"]
@@ -202,7 +202,7 @@ async def never() -> AsyncIterator[bytes]:
 
 
 async def test_a_stall_is_an_error_and_leaves_the_task_as_it_was() -> None:
-    parts = unstalled(never(), 0.02)
+    parts = unstalled(b"", never(), 0.02)
     assert await anext(parts) == b"a"
     with pytest.raises(EngineStalled, match=r"said nothing for 0\.02 s"):
         await anext(parts)
@@ -213,7 +213,7 @@ async def test_a_stall_is_an_error_and_leaves_the_task_as_it_was() -> None:
 
 async def test_a_cancellation_is_no_stall() -> None:
     async def read() -> None:
-        async for _ in unstalled(never(), 1000):
+        async for _ in unstalled(b"", never(), 1000):
             pass
 
     task = asyncio.create_task(read())

@@ -151,7 +151,7 @@ def test_counting_ends_once_nobody_could_take_it() -> None:
 
 async def test_the_tokens_of_a_long_text_are_counted_beside_the_event_loop() -> None:
     go_on = threading.Event()
-    short, long = (replace(request(text), model="law") for text in ("word", "word " * LONG))
+    short, long = (request(text)._replace(model="law") for text in ("word", "word " * LONG))
     with contextlib.closing(Workers()) as workers:
         routing = Routing({}, {"law": expert("law")}, {"small": LONG - 1}, lambda *_: None, workers)
         busy = [asyncio.create_task(workers.decide(lambda: go_on.wait(30))) for _ in range(workers.threads)]
