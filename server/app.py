@@ -21,19 +21,19 @@ import server.openai.embeddings
 import server.openai.scoring
 import server.openai.tokenize
 import server.responses.responses
-import server.routes.admin
 import server.routes.batches
-import server.routes.cluster
 import server.routes.feedback
 import server.routes.files
-import server.routes.live
 import server.routes.models
 import server.routes.monitoring
+import server.routes.operators.admin
+import server.routes.operators.cluster
+import server.routes.operators.live
+import server.routes.operators.ui
+import server.routes.operators.views
 import server.routes.stored_responses
-import server.routes.ui
 import server.routes.unserved
 import server.routes.usage
-import server.routes.views
 from memory_tiers.errors import TiersError
 from server.compose import Running
 from server.error_table import error_response
@@ -142,11 +142,11 @@ def client_paths(version: str, *, operators: bool = True) -> Application:
 
 
 def _add_operators_paths(app: FastAPI) -> None:
-    app.include_router(server.routes.admin.router)
-    app.include_router(server.routes.cluster.router)
-    app.include_router(server.routes.live.router)
-    app.include_router(server.routes.views.router)
-    app.include_router(server.routes.ui.page_router())
+    app.include_router(server.routes.operators.admin.router)
+    app.include_router(server.routes.operators.cluster.router)
+    app.include_router(server.routes.operators.live.router)
+    app.include_router(server.routes.operators.views.router)
+    app.include_router(server.routes.operators.ui.page_router())
     app.include_router(server.routes.monitoring.router)
 
 

@@ -91,9 +91,10 @@ SERVER = {
     | EXCHANGE,
     "reload": {"config", "engine_factory", "errors", "operator_api", "planning", "routing", "services"}
     | {"transport"},
-    "routes": {"access", "batches", "config", "error_table", "errors", "live", "log_fields"}
-    | {"observation", "operator_api", "peers", "reload"}
+    "routes": {"access", "batches", "error_table", "errors"}
     | {"responses.kept", "responses.wire", "services", "transport"},
+    "routes.operators": {"access", "config", "errors", "live", "log_fields", "observation"}
+    | {"operator_api", "peers", "reload", "services", "transport"},
     "compose": {"access", "batches", "config", "engine_factory", "exchange", "feedback", "live", "metrics"}
     | {
         "tracing",
@@ -108,11 +109,12 @@ SERVER = {
         "services",
     },
     "app": {"anthropic", "compose", "error_table", "errors", "ollama", "openai", "reload", "responses"}
-    | {"routes", "services"},
+    | {"routes", "routes.operators", "services"},
     "serve": {"access", "app", "compose", "config", "errors", "node", "peers", "reload", "services"}
     | {"transport"},
-    "cli": {"access", "config", "feedback", "logs", "operator_api", "planning", "routing", "serve"}
+    "cli": {"access", "config", "logs", "operator_api", "planning", "routing", "serve"}
     | {"storage", "validation"},
+    "cli.feedback": {"access", "cli", "config", "feedback", "routing", "storage"},
     "cli.cluster": {"cli", "cli.tiers", "operator_api"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.live": {"cli", "cli.tiers"},
@@ -125,6 +127,7 @@ SERVER = {
         "cli.bench",
         "cli.cluster",
         "cli.eval",
+        "cli.feedback",
         "cli.live",
         "cli.router",
         "cli.setup",

@@ -1,4 +1,4 @@
 """The ``coe`` command: ``main`` imports every verb; the other modules are verbs, or what verbs share.
 
-May import access, config, feedback, logs, operator_api, planning, routing, serve, storage and validation.
+May import access, config, logs, operator_api, planning, routing, serve, storage and validation.
 """

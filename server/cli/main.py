@@ -9,7 +9,7 @@ from cluster.errors import ClusterError
 from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
-from server.cli import experts, feedback, keys, plan, route, serve, state, usage
+from server.cli import experts, keys, plan, route, serve, state, usage
 from server.cli.arguments import Parent
 from server.cli.bench import engine, gateway, public_routing, routers, switch
 from server.cli.bench import router as decisions
@@ -18,6 +18,7 @@ from server.cli.cluster import endpoints as cluster_endpoints
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
 from server.cli.eval import arena_hard, mt_bench
+from server.cli.feedback import verbs as feedback
 from server.cli.live import explain, logs, top
 from server.cli.router import add_category, evaluate, expert_changes, judge, mapping, predict, traffic, train
 from server.cli.setup import chat, completion, doctor, init, service

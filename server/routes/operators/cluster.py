@@ -11,7 +11,7 @@ from server.peers.followed import Followed
 from server.peers.peer import Peer
 from server.peers.peers import Peers
 from server.peers.wire import NodeSnapshot
-from server.routes.operators import ForOperators, note_order
+from server.routes.operators.rights import ForOperators, note_order
 from server.services import Services
 
 router = APIRouter(prefix="/v1/coe")

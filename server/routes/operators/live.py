@@ -11,7 +11,7 @@ from server.errors import Conflict, UnknownRequest
 from server.live.feed import Feed
 from server.live.story_view import story_of
 from server.observation.story import Story
-from server.routes.operators import ForOperators, note_order
+from server.routes.operators.rights import ForOperators, note_order
 from server.services import Services
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected

@@ -17,7 +17,7 @@ from server.live.configuration_view import changes, in_force
 from server.live.experts_view import experts_of
 from server.live.logs_view import GATEWAY, engine_logs, of_engine, of_gateway
 from server.reload.reload import Reload
-from server.routes.operators import ForOperators
+from server.routes.operators.rights import ForOperators
 from server.services import Services
 
 router = APIRouter(prefix="/v1/coe")

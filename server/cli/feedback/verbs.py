@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.table import Table
 
 from server.access.owner import owner_named
-from server.cli import feedback_trial
 from server.cli.arguments import Parent, add_verb
+from server.cli.feedback import trial
 from server.cli.output import console
 from server.cli.tables import table
 from server.config.feedback import DAY_S
@@ -27,7 +27,7 @@ def add_to(parent: Parent) -> None:
     exported = add_verb(verbs, "export", export, "write what was kept as training data")
     exported.add_argument("--out", type=Path, required=True, help="JSON lines for coe router train (.gz too)")
     exported.add_argument("--since", type=float, metavar="DAYS", help="leave out what is older")
-    feedback_trial.add_to(verbs)
+    trial.add_to(verbs)
     counted = add_verb(verbs, "stats", stats, "count what was kept")
     forgotten = add_verb(verbs, "forget", forget, "delete what was kept, for good")
     which = forgotten.add_mutually_exclusive_group(required=True)

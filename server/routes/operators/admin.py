@@ -11,7 +11,7 @@ from memory_tiers.status import ExpertStatus
 from server.errors import UnknownModel
 from server.operator_api import Demotion, Destination, Reloaded, Snapshot, Verb
 from server.reload.reload import Reload
-from server.routes.operators import ForOperators, note_order
+from server.routes.operators.rights import ForOperators, note_order
 from server.services import Services
 from server.transport.json_body import body_schema, read_model
 

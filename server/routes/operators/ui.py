@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-UI = Path(__file__).parent.parent / "ui"
+UI = Path(__file__).parent.parent.parent / "ui"
 """Files of the page."""
 _TYPES = {
     ".html": "text/html; charset=utf-8",
