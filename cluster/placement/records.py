@@ -1,6 +1,5 @@
 """Records of the placement: nodes, experts, their copies, and what nodes were told to do."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cluster.placement.actions import Action, Copy, Entry, Held
@@ -144,9 +143,6 @@ class Records:
         self.usable = 0
         self.now = 0.0
         self.actions: list[Action] = []
-
-    def usable_nodes(self) -> Iterator[NodeRecord]:
-        return (node for node in self.nodes.values() if node.usable)
 
     def rank(self, node: NodeRecord) -> None:
         """Puts the node where it belongs after its room or load changed."""

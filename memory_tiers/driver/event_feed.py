@@ -12,7 +12,7 @@ from memory_tiers.state.state_machine import TierState
 
 log = logging.getLogger("coe.tiers")
 
-CHECK_EVENTS = 64
+CHECK_EVENTS = 256
 """Events from one check of the invariants to the next, at least."""
 
 

@@ -131,10 +131,6 @@ class BatchRecord:
     counts: RequestCounts = RequestCounts()
 
     @property
-    def has_ended(self) -> bool:
-        return self.status in ("completed", "failed", "expired", "cancelled")
-
-    @property
     def ended_at(self) -> int | None:
         return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
 

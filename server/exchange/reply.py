@@ -39,7 +39,7 @@ class Reply:
     def note_limits(self) -> None:
         """Adds the headers of the key's remaining limits."""
         admission = self._account.admission
-        if admission is not None and admission.key.limits != UNLIMITED:
+        if admission is not None and admission.key.limits is not UNLIMITED:
             self._headers |= self._endpoint.limit_headers(admission.remaining())
 
     def note_route(self, route: Route) -> None:

@@ -29,12 +29,19 @@ def check_media(body: Mapping[str, Any], hosts: Collection[str]) -> None:
                 )
 
 
+def _is_text(message: Any) -> bool:
+    """Whether a message is a role and a text and nothing else, as most are."""
+    if len(message) != 2 or type(message) is not dict:
+        return False
+    return type(message.get("role")) is str and type(message.get("content")) is str
+
+
 def _addresses(value: Any, where: str) -> Iterator[tuple[str, str]]:
     """Finds the addresses in a message, a part, or a list of them. What tools are called with is not looked
     at: it is not fetched."""
     if isinstance(value, list):
         for position, each in enumerate(value):
-            if isinstance(each, _NESTED):
+            if isinstance(each, _NESTED) and not _is_text(each):
                 yield from _addresses(each, f"{where}[{position}]")
     elif isinstance(value, dict):
         for key, child in value.items():
