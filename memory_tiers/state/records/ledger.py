@@ -74,15 +74,12 @@ class Ledger:
         """``capacity``: of a tier that is one, or of each part."""
         capacities = {ALL: capacity} if isinstance(capacity, int) else capacity
         self.parts = {number: Part(size) for number, size in capacities.items()}
+        self.capacity = sum(capacities.values())
+        """The budget of all parts together, as the other sums are."""
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{part.used}/{part.capacity}" for part in self.parts.values())
         return f"<Ledger {parts} bytes, {self.leaving} leaving>"
-
-    @property
-    def capacity(self) -> int:
-        """The budget of all parts together, as the other sums are."""
-        return sum(part.capacity for part in self.parts.values())
 
     @property
     def used(self) -> int:
@@ -108,7 +105,7 @@ class Ledger:
     def resize(self, capacity: int) -> None:
         """Sets another budget of a tier that is one. What exceeds a smaller one has to leave."""
         (part,) = self.parts.values()
-        part.capacity = capacity
+        part.capacity = self.capacity = capacity
         part.measure()
 
     def hold(self, size: int, parts: Parts = (ALL,)) -> None:
