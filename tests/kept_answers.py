@@ -34,6 +34,9 @@ class KeptResponse:
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self.body
 
+    async def whole(self) -> bytes:
+        return self.body
+
     async def close(self) -> None:
         """There is nothing to end."""
 

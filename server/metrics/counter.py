@@ -15,20 +15,20 @@ class Counter(Collector):
         self, name: str, meaning: str, labels: Sequence[str], *, registry: CollectorRegistry
     ) -> None:
         self._name, self._meaning, self._labels = name, meaning, tuple(labels)
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], int] = {} if labels else {(): 0}
         registry.register(self)
 
     def begin(self, *labels: str) -> None:
         """Shows a combination from now on, so that a rate sees its first count."""
         self._counts.setdefault(labels, 0)
 
-    def inc(self, *labels: str) -> None:
-        """Adds one. ``labels``: the values, in the order of the names."""
+    def inc(self, *labels: str, by: int = 1) -> None:
+        """Adds one, or ``by``. ``labels``: the values, in the order of the names."""
         try:
-            self._counts[labels] += 1
+            self._counts[labels] += by
         except KeyError:
             assert len(labels) == len(self._labels), labels
-            self._counts[labels] = 1
+            self._counts[labels] = by
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)

@@ -139,7 +139,7 @@ class TierMetrics:
     def _moved(self, move: MoveDone) -> None:
         self._move_seconds.observe(move.seconds, move.source, move.target, move.reason, move.outcome)
         self._move_bytes.observe(move.bytes, move.source, move.target, move.outcome)
-        self._from_nodes.inc(move.bytes_from_nodes)
+        self._from_nodes.inc(by=move.bytes_from_nodes)
         if move.outcome == "done" and move.age_s is not None:
             self._left(move.source, move.reason, move.age_s)
 

@@ -16,6 +16,7 @@ from pydantic import ByteSize
 
 from memory_tiers.status import OpenCounts
 from server.config.settings import Settings
+from server.metrics.counter import Counter as OurCounter
 from server.metrics.exposition import AT_A_TIME, exposition
 from server.metrics.histogram import Histogram
 from server.metrics.tier_snapshot import Followed
@@ -442,6 +443,30 @@ async def test_the_text_is_the_librarys_but_for_when_series_were_made() -> None:
     assert (await exposition(registry)).decode().splitlines() == expected
 
 
+def test_a_counter_counts_as_the_librarys_does() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    mine, other = (
+        OurCounter("coe_n", "N", ["a"], registry=ours),
+        Counter("coe_n", "N", ["a"], registry=theirs),
+    )
+    bare, others = OurCounter("coe_m", "M", [], registry=ours), Counter("coe_m", "M", registry=theirs)
+    mine.begin("x")
+    other.labels("x")
+    assert samples(ours) == samples(theirs), "also before the first count"
+    for label in ("y", "x", "y"):
+        mine.inc(label)
+        other.labels(label).inc()
+    mine.begin("y")
+    bare.inc(by=5)
+    others.inc(5)
+    assert samples(ours) == samples(theirs)
+
+
+def samples(registry: CollectorRegistry) -> set[tuple[object, ...]]:
+    found = (sample for family in registry.collect() for sample in family.samples)
+    return {(s.name, *s.labels.items(), s.value) for s in found if not s.name.endswith("_created")}
+
+
 def test_a_histogram_counts_as_the_librarys_does() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     mine = Histogram("coe_s", "Seconds", ["a"], buckets=(0.5, 1, 5), registry=ours)
@@ -449,10 +474,7 @@ def test_a_histogram_counts_as_the_librarys_does() -> None:
     for value in (0, 0.5, 0.50001, 1, 4.9, 5, 5.1, 1e9):
         mine.observe(value, "x")
         other.labels("x").observe(value)
-    expected = [s for f in theirs.collect() for s in f.samples if not s.name.endswith("_created")]
-    assert {(s.name, *s.labels.items(), s.value) for f in ours.collect() for s in f.samples} == {
-        (s.name, *s.labels.items(), s.value) for s in expected
-    }
+    assert samples(ours) == samples(theirs)
 
 
 async def test_an_endpoint_picker_reads_which_experts_are_resident_as_it_reads_vllms_adapters(
