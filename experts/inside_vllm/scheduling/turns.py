@@ -60,7 +60,8 @@ class Turns:
 
     1. The active expert keeps the engine while no other has work.
     2. It keeps it until its turn is *paid for*: a switch costs at most ``switch_overhead`` of the turn that
-       follows. The cost is the measured one, smoothed; a turn that began without a switch owes nothing.
+       follows. The cost is that of earlier switches, smoothed, until its own is known, which may be some
+       steps later. A turn that began without a switch (no other has computed since) owes nothing.
     3. It keeps it while requests that waited when the turn began are being admitted, so that they share
        their batches from then on, unless a waiting expert would then wait longer than ``max_wait_s``.
     4. Otherwise the expert that has waited longest goes next. Waiting counts from the step in which work was
@@ -80,6 +81,10 @@ class Turns:
         self._active: str | None = None
         self._queue: dict[str, float] = {}
         """The other experts with work, the one that has waited longest first, and since when they wait."""
+        self._computed: str | None = None
+        """The expert of the latest step that computed: the workers hold it."""
+        self._switched = False
+        """Whether the workers had to change experts for this turn, which then has that to pay for."""
         self._switch_s: float | None = None
         self._step_s: float | None = None
         self._begin_turn(None)
@@ -113,7 +118,9 @@ class Turns:
             return
         if cost.switch_seconds > 0:
             self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
-            self._owed_s = self._switch_s / self._limits.switch_overhead
+            if self._switched:
+                self._owed_s = self._switch_s / self._limits.switch_overhead
+        self._computed = self._active
         self._step_s = _smoothed(self._step_s, cost.seconds)
         self._last_step_s = cost.seconds
         self._turn_s += cost.seconds
@@ -133,7 +140,9 @@ class Turns:
 
     def _begin_turn(self, expert: str | None) -> None:
         self._active = expert
-        self._turn_s, self._owed_s, self._last_step_s = 0.0, 0.0, 0.0
+        self._turn_s, self._last_step_s = 0.0, 0.0
+        self._switched = expert != self._computed
+        self._owed_s = (self._switch_s or 0.0) / self._limits.switch_overhead if self._switched else 0.0
         self._admitting = False
 
     def __repr__(self) -> str:

@@ -18,19 +18,23 @@ class Simulation:
     limits: Limits
     step_s: float = 1.0
     switch_s: float = 0.0
+    late: int = 0
+    """Steps after which the cost of a switch is known."""
     now: float = 0.0
     holds: str | None = None
     trace: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.turns = Turns(self.limits)
+        self.under_way = [0.0] * self.late
 
     def step(self, working: str, admitting: bool = False, stalls: bool = False) -> str | None:
         expert = self.turns.next(self.now, working)
         cost = None
         if expert is not None and not stalls:
             switch = self.switch_s if expert != self.holds else 0.0
-            cost, self.holds = Cost(self.step_s + switch, switch), expert
+            self.under_way.append(switch)
+            cost, self.holds = Cost(self.step_s + switch, self.under_way.pop(0)), expert
         self.turns.done(cost, admitting)
         self.trace.append(Step(self.now, tuple(working), expert, cost, admitting))
         self.now += cost.seconds if cost else 0.001
@@ -55,6 +59,14 @@ def test_where_switching_costs_nothing_experts_alternate() -> None:
 def test_a_turn_lasts_until_its_switch_is_paid_for() -> None:
     # 0.25 is at most a tenth of a turn of 2.5 s: the switch and three steps.
     assert simulation(switch_s=0.25).steps("ab", 12) == "aaabbbaaabbb"
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_a_turn_is_paid_for_also_where_the_cost_of_its_switch_comes_late(late: int) -> None:
+    engine = Simulation(Limits(0.1, 10.0), switch_s=0.25, late=late)
+    engine.steps("ab", 20)  # until the first cost is known it alternates
+    turns = [len(list(turn)) for _, turn in groupby(engine.steps("ab", 60))]
+    assert set(turns[1:-1]) == {3}, "0.25 is at most a tenth of the switch and three steps"
 
 
 def test_the_price_of_a_switch_is_smoothed() -> None:
