@@ -13,6 +13,9 @@ Task = Literal["generate", "embed"]
 """The purpose of an expert: it writes text, or gives a text's vector."""
 Capability = Literal["tools", "images", "audio", "files"]
 """A need that a request may have beside an answer in text."""
+CAPTURED_SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Sizes of batches that each expert has a CUDA graph of, where each has its own. Larger batches, and those
+with prompts, have none."""
 
 
 STORES = {"s3": "s3", "gs": "gcs", "az": "azure", "http": "http", "https": "http"}
@@ -183,6 +186,10 @@ class FamilyConfig(Strict):
     where none are named), over one host tier. An expert in demand is on several of them, a conversation stays
     where its prefix is cached, and one that ends takes no other along. ``auto``: as many as there are GPUs
     for; without GPUs one, as engines on one processor take it from each other."""
+    cuda_graphs: Literal["each", "shared"] = "each"
+    """On CUDA, in mode interleaved: ``each``: every expert has graphs of its own for batches of up to 64
+    sequences, so a switch sets pointers and copies nothing. ``shared``: one set, as vLLM captures it, into
+    whose weights each expert is copied when it has its turn. ``--enforce-eager`` in ``extra_args``: none."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Give up a start after this long; a process that ends is noticed at once."""
     tool_parser: str | None = None

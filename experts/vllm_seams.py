@@ -20,6 +20,7 @@ class Seam:
 
 
 _SCHEDULER = "v1/core/sched/scheduler.py"
+_RUNNER = "v1/worker/gpu_model_runner.py"
 _WORKER = "v1/worker/gpu_worker.py"
 _RELOAD = "model_executor/model_loader/reload"
 SEAMS = (
@@ -36,6 +37,15 @@ SEAMS = (
     Seam(_WORKER, "Worker.initialize_from_config", ("kv_cache_config",)),
     Seam(_WORKER, "Worker.execute_model", ("scheduler_output",)),
     Seam(_WORKER, "Worker.sample_tokens", ("grammar_output",)),
+    Seam(_WORKER, "Worker.compile_or_warm_up_model"),
+    Seam(_RUNNER, "GPUModelRunner", attributes=("cudagraph_dispatcher",)),
+    Seam(_RUNNER, "GPUModelRunner.capture_model"),
+    Seam(_RUNNER, "GPUModelRunner._capture_cudagraphs", ("batch_descriptors", "cudagraph_runtime_mode")),
+    Seam("compilation/cuda_graph.py", "CUDAGraphWrapper", attributes=("concrete_cudagraph_entries",)),
+    Seam("v1/cudagraph_dispatcher.py", "CudagraphDispatcher", attributes=("cudagraph_keys",)),
+    Seam("v1/cudagraph_dispatcher.py", "CudagraphDispatcher.get_capture_descs"),
+    Seam("distributed/parallel_state.py", "graph_capture", ("device",)),
+    Seam("compilation/monitor.py", "set_cudagraph_capturing_enabled", ("enabled",)),
     Seam("v1/worker/cpu_worker.py", "CPUWorker"),
     Seam("model_executor/layers/utils.py", "dispatch_cpu_unquantized_gemm"),
     Seam("model_executor/layers/utils.py", "check_cpu_sgl_kernel"),

@@ -4,6 +4,7 @@ Every figure is read from vLLM 0.32's sources or assumed; none was measured on a
 """
 
 from experts.footprint.architecture import Architecture
+from experts.spec import CAPTURED_SIZES
 
 CONTEXT_BYTES = 600 * 10**6
 """Assumed: CUDA's context, loaded kernels and the libraries' workspaces of one process."""
@@ -48,6 +49,11 @@ def graph_bytes(architecture: Architecture, sequences: int) -> int:
     largest = min(LARGEST_CAPTURED, 2 * sequences)
     sizes = 3 + min(largest, 256) // 8 + max(0, largest - 256) // 16
     return sizes * architecture.layers * GRAPH_BYTES
+
+
+def graph_set_bytes(architecture: Architecture) -> int:
+    """Estimates what the graphs of one expert take, where each has its own."""
+    return len(CAPTURED_SIZES) * architecture.layers * GRAPH_BYTES
 
 
 def context_bytes(ranks: int) -> int:

@@ -24,6 +24,7 @@ from vllm.version import __version__ as vllm_version
 
 from experts.checkpoints.tensor_headers import check_same_family, read_headers
 from experts.errors import LoadFailed
+from experts.inside_vllm.graph_sets import GraphSets, graph_sets
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms
 from experts.inside_vllm.scheduling.turns import Cost
@@ -53,11 +54,15 @@ class ExpertWorker(PlatformWorker):
     """Whether the device's memory is another than that which image files are mapped in."""
 
     @property
-    def copies(self) -> bool:
-        """Whether images are copied into the model's tensors, whose addresses CUDA graphs have captured.
-        Without graphs (``--enforce-eager``) the model looks its weights up at every call, so they are pointed
-        at."""
+    def captures(self) -> bool:
+        """Whether batches are computed by graphs, which have captured the addresses of weights."""
         return self.beside and not self.model_config.enforce_eager
+
+    @property
+    def copies(self) -> bool:
+        """Whether images are copied into the model's tensors, as all experts share one set of graphs. Where
+        each has graphs of its own, or there are none, images are pointed at."""
+        return self.captures and self.vllm_config.additional_config["cuda_graphs"] == "shared"
 
     def load_model(self, **kwargs: Any) -> None:
         if current_platform.is_cpu():
@@ -83,6 +88,7 @@ class ExpertWorker(PlatformWorker):
         self._derived = derived_state(model, pointers=not self.copies)
         self._scales = cache_scales(Path(self.model_config.model))
         self._activation_bytes = 0
+        self._graphs: GraphSets | None = None
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
         self._arrival: Arrival | None = None
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
@@ -96,6 +102,21 @@ class ExpertWorker(PlatformWorker):
             )
             self._activation_bytes = max(0, most - used)
         return available
+
+    def compile_or_warm_up_model(self) -> Any:
+        """Takes over the graphs of the first expert, which vLLM captures here."""
+        runner, capture, took = self.model_runner, self.model_runner.capture_model, []
+
+        def capture_model() -> int:
+            took.append(capture())
+            return int(took[-1])
+
+        runner.capture_model = capture_model
+        times = super().compile_or_warm_up_model()
+        runner.capture_model = capture
+        if self.captures and not self.copies and self._images.active is not None:
+            self._graphs = graph_sets(self._images.active, runner, sum(took), self._free_bytes)
+        return times
 
     def initialize_from_config(self, kv_cache_config: Any) -> None:
         super().initialize_from_config(kv_cache_config)
@@ -150,6 +171,8 @@ class ExpertWorker(PlatformWorker):
         checkpoint."""
         try:
             arrival = self._under_way(name)
+            if self._graphs is not None:  # those of an image that is replaced
+                self._graphs.drop(name)
             self._images.add(name, arrival.image())
         except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
@@ -162,8 +185,43 @@ class ExpertWorker(PlatformWorker):
             self._abandon()
         return self._report()
 
+    def coe_graphs(self, name: str) -> Report:
+        """Says how many graphs ``name`` lacks (``missing``) and whether the device has ``room`` for them."""
+        graphs = self._graphs
+        if graphs is None or name not in self._images.names:
+            return self._report(missing=0, room=True)
+        room = self._free_bytes() - self._activation_bytes >= graphs.needs(name)
+        return self._report(missing=graphs.missing(name), room=room)
+
+    def coe_capture(self, name: str) -> Report:
+        """Captures one graph of ``name``. All workers are asked at once, as what they capture may need the
+        others; no load is under way."""
+        graphs, active = self._graphs, self._images.active
+        if graphs is None or name not in self._images.names:
+            return self._report()
+        self._pinned.wait()  # a thread that pins would spoil what is captured
+        try:
+            self._activate(name)
+            with set_current_vllm_config(self.vllm_config):
+                graphs.capture()
+        except Exception as error:  # sent to the gateway, which goes on without these graphs
+            logger.error("graphs of expert %s could not be captured", name, exc_info=error)
+            return self._report(error=f"{type(error).__name__}: {error}")
+        finally:
+            if active is not None:
+                self._activate(active)
+        return self._report()
+
+    def coe_forget_graphs(self, name: str) -> Report:
+        """Destroys the graphs of ``name``."""
+        if self._graphs is not None:
+            self._graphs.drop(name)
+        return self._report()
+
     def coe_unload(self, name: str) -> Report:
         """Frees the memory of ``name``, if it is held or under way."""
+        if self._graphs is not None:  # they read its weights
+            self._graphs.drop(name)
         self._images.drop(name)
         self.coe_load_abandon(name)
         _give_memory_back()
@@ -183,8 +241,13 @@ class ExpertWorker(PlatformWorker):
         return output
 
     def _switch(self, expert: str) -> None:
-        self._timer.of(lambda: self._images.activate(expert))
+        self._timer.of(lambda: self._activate(expert))
         self._switches += 1
+
+    def _activate(self, expert: str) -> None:
+        self._images.activate(expert)
+        if self._graphs is not None:
+            self._graphs.show(expert)
 
     def _place(self, stamp: str, images: str) -> Place | None:
         if not images:
@@ -207,7 +270,10 @@ class ExpertWorker(PlatformWorker):
                 f"{self._derived} is derived from weights, and no image carries it: say mode: plain"
             )
         if not current_platform.is_cpu():
-            check_room(self._image_bytes, free_on(self.device), self._activation_bytes)
+            check_room(self._image_bytes, self._free_bytes(), self._activation_bytes)
+
+    def _free_bytes(self) -> int:
+        return free_on(self.device)
 
     def _under_way(self, name: str) -> Arrival:
         if self._arrival is None or self._arrival.name != name:
@@ -235,7 +301,8 @@ class ExpertWorker(PlatformWorker):
             "switches": self._switches,
             "switch_seconds": self._switch_seconds,
             "busy_seconds": self._busy_seconds,
-            "image_bytes": self._image_bytes,
+            "captures": self._graphs is not None,
+            "held_bytes": self._image_bytes + (0 if self._graphs is None else self._graphs.set_bytes),
             **more,
         }
 

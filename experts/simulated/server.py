@@ -71,7 +71,7 @@ class Worker:
         return await self._report()
 
     async def _report(self, name: str = "") -> Mapping[str, Any]:
-        report = {"whole": True, "converted": False, "image_bytes": self._bytes.get(name, 0)}
+        report = {"whole": True, "converted": False, "held_bytes": self._bytes.get(name, 0)}
         return asdict(await self._engine.statistics()) | report
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, assert_never
 
-from experts.spec import FamilyConfig
+from experts.spec import CAPTURED_SIZES, FamilyConfig
 
 VllmMode = Literal["interleaved", "plain", "lora"]
 IN_THE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 """An executor that computes in the engine core, with no process of its own beside it."""
 INTERNAL_MODEL = "coe-engine"
 """The model name of the checkpoint that vLLM starts with; clients see the expert's name."""
+EACH_CAPTURES = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": list(CAPTURED_SIZES)}
 NO_HOST = "none.invalid"
 """vLLM takes an empty list for all hosts. This one cannot exist (RFC 2606)."""
 
@@ -48,7 +49,7 @@ def command(
         arguments += ["--enforce-eager"]  # compiling takes a minute per start and freezes packed weights
     match mode:
         case "interleaved":
-            arguments += _interleaving(config, expert)
+            arguments += _interleaving(config, platform, expert)
         case "plain":
             arguments += ["--worker-extension-cls", "experts.inside_vllm.weights.reload.ReloadExtension"]
         case "lora":
@@ -71,16 +72,21 @@ def _sizes(config: FamilyConfig) -> list[str]:
     return [word for name, size in sizes.items() if size is not None for word in (name, str(int(size)))]
 
 
-def _interleaving(config: FamilyConfig, expert: str) -> list[str]:
+def _interleaving(config: FamilyConfig, platform: str, expert: str) -> list[str]:
     seams = "experts.inside_vllm"
     executor = "ExpertExecutor" if config.tensor_parallel_size == 1 else "ExpertMultiprocExecutor"
     shared = {
         "resident": [expert],
+        "cuda_graphs": config.cuda_graphs,
         "switch_overhead": config.switch_overhead,
         "max_turn_wait_s": config.max_turn_wait_s,
         "max_stall_ms": config.max_stall_ms,
     }
+    graphs = []
+    if platform == "cuda" and config.cuda_graphs == "each":
+        graphs = ["--compilation-config", json.dumps(EACH_CAPTURES)]
     return [
+        *graphs,
         "--scheduler-cls", f"{seams}.scheduling.scheduler.ExpertScheduler",
         "--worker-cls", f"{seams}.worker.ExpertWorker",
         "--distributed-executor-backend", f"{seams}.scheduling.executor.{executor}",

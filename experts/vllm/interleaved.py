@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from experts.engines.engine import Body, EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import EngineUnavailable, LoadFailed
 from experts.spec import Expert
+from experts.vllm.captures import Captures
 from experts.vllm.command import INTERNAL_MODEL
 from experts.vllm.engine import VllmEngine, absolute
 from experts.vllm.server import VllmServer
@@ -23,11 +25,20 @@ class InterleavedEngine(VllmEngine):
     _proven: frozenset[tuple[str, Resident]] = frozenset()
     """Experts, with the weights of theirs that have passed their canary."""
 
+    def __init__(self, family: str, *arguments: Any, **more: Any) -> None:
+        super().__init__(family, *arguments, **more)
+        self._captures = Captures(family)
+
     @property
     def resident_limit(self) -> None:
         return None
 
+    async def stop(self) -> None:
+        self._captures.end_all()
+        await super().stop()
+
     async def unload(self, name: str) -> None:
+        self._captures.end(name)
         # Removed here first: a request that comes meanwhile is refused rather than failed by the engine.
         if self._resident.pop(name, None) is not None:
             await self.server.worker("coe_unload", name)
@@ -46,9 +57,20 @@ class InterleavedEngine(VllmEngine):
         )
 
     async def _held(self, expert: Expert) -> int:
-        return int((await self.server.worker("coe_statistics"))["image_bytes"])
+        return int((await self.server.worker("coe_statistics"))["held_bytes"])
 
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
+        async with self._captures.no_load:
+            report = await self._load(expert, weights, images)
+        if report.get("captures"):
+            self._captures.begin(self.server, expert.name, partial(self._prove_graphs, expert))
+        return int(report["held_bytes"])
+
+    async def _prove_graphs(self, expert: Expert) -> None:
+        if self._can_prove(expert):
+            await self._prove(expert)
+
+    async def _load(self, expert: Expert, weights: Path, images: Path | None) -> dict[str, Any]:
         server, resident = self.server, Resident.of(weights)
         try:
             kept = absolute(images) if images else ""
@@ -65,7 +87,7 @@ class InterleavedEngine(VllmEngine):
         except BaseException:
             await self._give_up_loading(server, expert.name)
             raise
-        return int(report["image_bytes"])
+        return report
 
     async def _give_up_loading(self, server: VllmServer, name: str) -> None:
         """Has the workers free what they loaded, as far as they still answer."""

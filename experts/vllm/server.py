@@ -94,16 +94,21 @@ class VllmServer:
 
     async def worker(self, method: str, *arguments: str) -> dict[str, Any]:
         """Calls a method of the workers. Returns the report of the first, or of one that is not ``whole``
-        yet, with ``image_bytes`` of all.
+        yet, with ``held_bytes`` of all.
 
         Raises LoadFailed with the first ``error``, DeviceFull where it is that the device has no room."""
+        reports = await self.workers(method, *arguments)
+        shown = next((report for report in reports if not report.get("whole", True)), reports[0])
+        return {**shown, "held_bytes": sum(report.get("held_bytes", 0) for report in reports)}
+
+    async def workers(self, method: str, *arguments: str) -> list[dict[str, Any]]:
+        """Calls a method of the workers, and returns each one's report. Raises as ``worker`` does."""
         body = await self.command("/collective_rpc", {"method": method, "args": arguments})
         reports: list[dict[str, Any]] = orjson.loads(body)["results"]
         for report in reports:
             if "error" in report:
                 raise (DeviceFull if report.get("full") else LoadFailed)(report["error"])
-        shown = next((report for report in reports if not report.get("whole", True)), reports[0])
-        return {**shown, "image_bytes": sum(report.get("image_bytes", 0) for report in reports)}
+        return reports
 
     async def occupancy(self) -> Occupancy:
         """Asks vLLM for what it holds. Raises EngineUnavailable."""

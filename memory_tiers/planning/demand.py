@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from experts.footprint.kv_cache import kv_bytes_per_token
 from experts.footprint.model import Model
-from experts.footprint.run_time import activation_bytes, batched_tokens, context_bytes, graph_bytes
+from experts.footprint.run_time import (
+    activation_bytes,
+    batched_tokens,
+    context_bytes,
+    graph_bytes,
+    graph_set_bytes,
+)
 from experts.spec import FamilyConfig
 from memory_tiers.planning.gpus import Gpu
 
@@ -59,10 +65,23 @@ class FamilyDemand:
 
     @property
     def working_copy(self) -> int:
-        """Bytes of the tensors that an interleaved engine computes with on a GPU, beside one image an expert:
-        addresses are captured in CUDA graphs. A family of one expert needs no second copy, nor one without
-        graphs."""
-        return self.shard if self.mode == "interleaved" and self.experts > 1 and not self._eager else 0
+        """Bytes of the tensors that an interleaved engine computes with on a GPU, beside one image an expert,
+        where all experts share one set of CUDA graphs, which have captured their addresses. A family of one
+        expert needs no second copy."""
+        shares = self.config.cuda_graphs == "shared" and not self._eager
+        return self.shard if self.mode == "interleaved" and self.experts > 1 and shares else 0
+
+    @property
+    def graph_set(self) -> int:
+        """Bytes of the CUDA graphs that each expert has of its own on a GPU."""
+        if self.mode != "interleaved" or self.config.cuda_graphs == "shared" or self._eager:
+            return 0
+        return graph_set_bytes(self.model.architecture)
+
+    @property
+    def charged(self) -> int:
+        """Bytes that an expert on the device is charged on each of its GPUs: weights, and its graphs."""
+        return self.shard + self.graph_set
 
     def weights(self, resident: int) -> int:
         """Bytes of so many experts on each GPU."""
@@ -75,8 +94,11 @@ class FamilyDemand:
         )
         return activation_bytes(self.model.architecture, self.ranks, tokens, sequences)
 
-    def graphs(self, sequences: int) -> int:
-        return 0 if self._eager else graph_bytes(self.model.architecture, sequences)
+    def graphs(self, sequences: int, resident: int) -> int:
+        """Bytes of graphs for batches of up to so many sequences, with so many experts."""
+        if self._eager:
+            return 0
+        return self.graph_set * resident or graph_bytes(self.model.architecture, sequences)
 
     @property
     def _eager(self) -> bool:

@@ -12,7 +12,8 @@ for what it assumes wrongly."""
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One engine's part of one GPU, in bytes. ``weights``: of the experts that may be resident."""
+    """One engine's part of one GPU, in bytes. ``weights``: of the experts that may be resident; ``charged``:
+    what the tiers charge them, their own graphs included."""
 
     family: str
     weights: int
@@ -21,6 +22,7 @@ class Share:
     kv: int
     activations: int
     context: int
+    charged: int
 
     @property
     def total(self) -> int:
@@ -87,7 +89,8 @@ class FamilyPlan:
             self.name,
             weights=demand.weights(resident),
             working_copy=demand.working_copy,
-            graphs=demand.graphs(self.max_num_seqs),
+            graphs=demand.graphs(self.max_num_seqs, resident),
+            charged=demand.charged * resident + demand.adapters,
             kv=self.kv_cache,
             activations=demand.activations(gpu, self.max_model_len, self.max_num_seqs),
             context=demand.context,
@@ -119,7 +122,7 @@ class NodePlan:
         """Bytes for experts on each GPU that has an engine: those of the plan, and what it leaves above the
         reserve."""
         return {
-            plan.gpu.number: sum(share.weights for share in plan.shares)
+            plan.gpu.number: sum(share.charged for share in plan.shares)
             + max(0, plan.free - round(plan.gpu.bytes * RESERVE))
             for plan in self.gpus
             if plan.shares

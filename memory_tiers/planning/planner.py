@@ -132,12 +132,12 @@ def _with_more_experts(families: Sequence[FamilyPlan], known: Mapping[int, Gpu])
     while waiting:
         name = waiting.pop(0)
         family = found[name]
-        shard = family.demand.shard
+        size = family.demand.charged
         full = family.resident >= family.demand.most_resident
-        if full or any(room[number] < shard for number in family.devices):
+        if full or any(room[number] < size for number in family.devices):
             continue
         for number in family.devices:
-            room[number] -= shard
+            room[number] -= size
         found[name] = replace(family, resident=family.resident + 1)
         waiting.append(name)
     return list(found.values())
@@ -146,11 +146,11 @@ def _with_more_experts(families: Sequence[FamilyPlan], known: Mapping[int, Gpu])
 def _safe_budget(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> int:
     """The bytes of the planned experts, lowered while experts that gather on one GPU could overfill it:
     ``tiers.device`` is one sum over all GPUs."""
-    device = sum(family.resident * family.demand.shard * family.demand.ranks for family in families)
+    device = sum(family.resident * family.demand.charged * family.demand.ranks for family in families)
     least = sum(
-        family.demand.least_resident * family.demand.shard * family.demand.ranks for family in families
+        family.demand.least_resident * family.demand.charged * family.demand.ranks for family in families
     )
-    smallest = min((family.demand.shard for family in families), default=1)
+    smallest = min((family.demand.charged for family in families), default=1)
     while device > least:
         counts = most_on(families, device)
         worst = [replace(family, resident=counts[family.name]) for family in families]
@@ -177,7 +177,7 @@ def _with_the_rest(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> 
 
 def _checked(families: Sequence[FamilyPlan], gpus: Sequence[Gpu], device: int) -> NodePlan:
     least = sum(
-        family.demand.least_resident * family.demand.shard * family.demand.ranks for family in families
+        family.demand.least_resident * family.demand.charged * family.demand.ranks for family in families
     )
     short = [
         f"{family.name}: kv_cache {gib(family.kv_cache)} -> "

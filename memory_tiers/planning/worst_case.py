@@ -20,4 +20,4 @@ def most_on(families: Sequence[FamilyPlan], device: int) -> dict[str, int]:
 
 def _whole(family: FamilyPlan) -> int:
     """Bytes of one expert on all its GPUs together."""
-    return family.demand.shard * family.demand.ranks
+    return family.demand.charged * family.demand.ranks

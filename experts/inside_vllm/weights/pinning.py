@@ -120,6 +120,11 @@ class PinnedFiles:
         file.begin(self._driver, self._device)
         return file
 
+    def wait(self) -> None:
+        """Waits until no file is being registered."""
+        for file in self._files.values():
+            file.wait()
+
     def sweep(self) -> None:
         """Releases files that were deleted."""
         for key, file in list(self._files.items()):

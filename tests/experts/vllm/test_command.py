@@ -57,6 +57,7 @@ def test_interleaving_names_the_first_expert_the_limits_of_turns_and_the_longest
     config = FamilyConfig(switch_overhead=0.05, max_stall_ms=20)
     arguments = command(config, "interleaved", "cpu", "law", WEIGHTS)
     shared = {"resident": ["law"], "switch_overhead": 0.05, "max_turn_wait_s": 1.0, "max_stall_ms": 20}
+    shared["cuda_graphs"] = "each"
     assert json.loads(flag(arguments, "--additional-config")) == shared
 
 

@@ -52,13 +52,13 @@ async def test_a_failed_command_is_the_loads_failure_only_while_all_of_the_engin
 
 async def test_an_experts_bytes_are_those_of_all_ranks(tmp_path: Path) -> None:
     """Ranks differ: what is not divided (norms, a key-value head for several ranks) is in each."""
-    reports = [{"image_bytes": 12, "whole": True}, {"image_bytes": 11, "whole": False}]
+    reports = [{"held_bytes": 12, "whole": True}, {"held_bytes": 11, "whole": False}]
     async with server_that_answers(tmp_path / "s", reports=reports) as server:
-        assert await server.worker("coe_load_more", "math") == {"image_bytes": 23, "whole": False}
+        assert await server.worker("coe_load_more", "math") == {"held_bytes": 23, "whole": False}
 
 
 async def test_a_device_without_room_is_told_from_other_failures(tmp_path: Path) -> None:
-    reports: list[dict[str, Any]] = [{"image_bytes": 1}, {"error": "CUDA out of memory", "full": True}]
+    reports: list[dict[str, Any]] = [{"held_bytes": 1}, {"error": "CUDA out of memory", "full": True}]
     async with server_that_answers(tmp_path / "s", reports=reports) as server:
         with pytest.raises(DeviceFull, match="out of memory"):
             await server.worker("coe_load", "math")

@@ -10,7 +10,7 @@ from experts.footprint.published import LLAMA_3_1_8B, LLAMA_3_1_70B
 from experts.spec import FamilyConfig
 from memory_tiers.errors import PlanImpossible
 from memory_tiers.planning.advice import GATHER, advice
-from memory_tiers.planning.costs import costs_of, profile_for
+from memory_tiers.planning.costs import FLIP_S, costs_of, profile_for
 from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.gpus import Gpu, parse_gpus
 from memory_tiers.planning.node_plan import NodePlan
@@ -55,11 +55,23 @@ def test_what_is_no_list_of_gpus_is_refused(text: str) -> None:
         parse_gpus(text)
 
 
-def test_one_expert_needs_no_working_copy_and_two_need_one_more_than_they_are() -> None:
+def test_where_graphs_are_shared_two_experts_need_a_working_copy_and_one_does_not() -> None:
     size = LLAMA_3_1_8B_BYTES
-    one, two = (plan([family(experts=count)], parse_gpus("80GB")).gpus[0].shares[0] for count in (1, 2))
+    demands = [family(experts=count, cuda_graphs="shared") for count in (1, 2)]
+    one, two = (plan([demand], parse_gpus("80GB")).gpus[0].shares[0] for demand in demands)
     assert (one.weights, one.working_copy) == (size, 0)
     assert (two.weights, two.working_copy) == (2 * size, size)
+    assert one.graphs == two.graphs > 0
+    assert two.charged == two.weights
+
+
+def test_where_each_expert_has_graphs_of_its_own_they_are_charged_with_it_and_nothing_is_copied() -> None:
+    demands = [family(experts=count) for count in (1, 3)]
+    one, three = (plan([demand], parse_gpus("80GB")).gpus[0].shares[0] for demand in demands)
+    assert (three.weights, three.working_copy) == (3 * LLAMA_3_1_8B_BYTES, 0)
+    assert three.graphs == 3 * one.graphs > 0
+    assert three.charged == three.weights + three.graphs
+    assert costs_of(plan([demands[1]], parse_gpus("80GB")).families[0], profile_for(80 * GB)).switch == FLIP_S
 
 
 LLAMA_3_1_8B_BYTES = Model(LLAMA_3_1_8B, "a test").shard_bytes(1)
@@ -78,17 +90,18 @@ def test_a_model_whose_state_would_mix_is_planned_plain_and_says_why() -> None:
 
 def test_more_experts_become_resident_while_the_gpu_keeps_its_reserve() -> None:
     planned = plan([family(experts=12)], (Gpu(0, 141 * GB),))
-    assert planned.families[0].resident == 6
+    assert planned.families[0].resident == 7
     assert planned.fits
     one_more = planned.gpus[0].used + LLAMA_3_1_8B_BYTES
     assert one_more > 0.9 * 141 * GB
 
 
 def test_a_budget_in_bytes_says_how_many_are_resident() -> None:
-    planned = plan([family(experts=12)], (Gpu(0, 141 * GB),), device=3 * LLAMA_3_1_8B_BYTES)
-    assert planned.families[0].resident == 3
+    three = 3 * family().charged
+    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), device=three).families[0].resident == 3
+    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), device=three - 1).families[0].resident == 2
     short = plan([family(experts=12)], (Gpu(0, 141 * GB),), device=LLAMA_3_1_8B_BYTES)
-    assert short.short == ("tiers.device 16.1 GB -> 32.2 GB, or auto",)
+    assert short.short == ("tiers.device 16.1 GB -> 32.3 GB, or auto",)
 
 
 def test_one_budget_over_two_gpus_lets_experts_gather_on_one() -> None:
@@ -134,7 +147,7 @@ def test_where_a_pool_is_too_large_the_advice_is_a_smaller_one_or_other_gpus() -
         family("small", kv_cache="24GiB", devices=[0]),
     ]
     (line,) = advice(demands, parse_gpus("6x80GB"), None)
-    assert line == "small: kv_cache 24 GiB -> 11.5 GiB, or devices [5]"
+    assert line == "small: kv_cache 24 GiB -> 11.75 GiB, or devices [5]"
 
 
 def test_following_the_advice_makes_it_fit() -> None:
@@ -192,7 +205,7 @@ def test_vllms_own_arguments_are_counted() -> None:
 
 
 def test_costs_follow_the_bandwidths() -> None:
-    found = plan([family(experts=3)], parse_gpus("80GB")).families[0]
+    found = plan([family(experts=3, cuda_graphs="shared")], parse_gpus("80GB")).families[0]
     costs = costs_of(found, profile_for(80 * GB))
     assert costs.switch == pytest.approx(2 * LLAMA_3_1_8B_BYTES / 2e12)
     assert costs.load_from_host == pytest.approx(LLAMA_3_1_8B_BYTES / 32e9)

@@ -58,7 +58,7 @@ def test_what_is_given_stays_and_so_does_a_share_that_an_operator_wrote() -> Non
 
 
 def test_what_cannot_fit_is_refused_with_what_to_change() -> None:
-    with pytest.raises(PlanImpossible, match=r"^f: kv_cache 70 GiB -> 50 GiB "):
+    with pytest.raises(PlanImpossible, match=r"^f: kv_cache 70 GiB -> 50.5 GiB "):
         on_gpus(settings({"f": {"kv_cache": "70GiB", "max_model_len": 8192}}, a="f"), parse_gpus("80GB"))
 
 
