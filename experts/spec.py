@@ -192,6 +192,10 @@ class FamilyConfig(Strict):
     whose weights each expert is copied when it has its turn. ``--enforce-eager`` in ``extra_args``: none."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Give up a start after this long; a process that ends is noticed at once."""
+    sleep_after_s: float | None = Field(default=None, gt=0)
+    """Seconds after which an unused engine sleeps, unless one of its experts is pinned or a default: it gives
+    weights and KV pool back and keeps its processes, so that the next request waits for a load and for no
+    start. Absent means never. Mode interleaved or simulated."""
     tool_parser: str | None = None
     """How the family's models write tool calls, by the name of vLLM's parser: ``hermes``, ``llama3_json``,
     ``mistral``, ... Absent means that no expert of the family takes tools."""
@@ -217,6 +221,20 @@ class FamilyConfig(Strict):
             raise ValueError(
                 f"{self.replicas} replicas of tensor_parallel_size {self.tensor_parallel_size} need {needed} "
                 f"devices, and {len(self.devices)} are named"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sleeps_in_an_engine_that_can(self) -> Self:
+        if self.sleep_after_s is not None and self.cuda_graphs == "shared":
+            raise ValueError(
+                "sleep_after_s goes with cuda_graphs: each: a KV pool that comes back is not where shared "
+                "graphs read it"
+            )
+        if self.sleep_after_s is not None and self.mode not in ("interleaved", "simulated"):
+            raise ValueError(
+                f"sleep_after_s goes with mode interleaved, and not with {self.mode}: leave it out, or give "
+                "tiers.engine_idle_s, after which an engine is stopped"
             )
         return self
 

@@ -59,12 +59,14 @@ class AbortMove:
 @dataclass(frozen=True, slots=True)
 class StopEngine:
     """Stops the engine of ``family``, which gives back all memory it holds. ``reason`` and ``beneficiary``:
-    as in a Move. ``ages_s``: seconds that each resident expert was on the device."""
+    as in a Move. ``ages_s``: seconds that each resident expert was on the device. ``sleep``: it gives back
+    the device's memory and goes on to run; the next load wakes it."""
 
     family: str
     reason: MoveReason
     beneficiary: str | None = None
     ages_s: Mapping[str, float] = field(default_factory=dict, compare=False)
+    sleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,10 +113,11 @@ class EngineDied:
 
 @dataclass(frozen=True, slots=True)
 class EngineStopped:
-    """A StopEngine was carried out."""
+    """A StopEngine was carried out. ``asleep``: the engine sleeps; else it ended."""
 
     family: str
     at: float
+    asleep: bool = False
 
 
 @dataclass(frozen=True, slots=True)

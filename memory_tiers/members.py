@@ -35,14 +35,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family's engine, with ``Engine.resident_limit``, ``Engine.held_bytes`` and ``Engine.devices``.
-    ``replica_of``: the family of an engine that is not its first."""
+    """A family's engine, with ``Engine.resident_limit``, ``Engine.held_bytes``, ``Engine.devices`` and
+    ``Engine.sleep_after_s``. ``replica_of``: the family of an engine that is not its first."""
 
     name: str
     resident_limit: int | None
     held: int = 0
     devices: tuple[int, ...] = ()
     replica_of: str = ""
+    sleep_after_s: float | None = None
 
     @property
     def serves(self) -> str:
@@ -52,7 +53,14 @@ class Family:
     @classmethod
     def of(cls, engine: Engine, replica_of: str = "") -> "Family":
         """Takes what the tiers need from an engine."""
-        return cls(engine.family, engine.resident_limit, engine.held_bytes, engine.devices, replica_of)
+        return cls(
+            engine.family,
+            engine.resident_limit,
+            engine.held_bytes,
+            engine.devices,
+            replica_of,
+            engine.sleep_after_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)

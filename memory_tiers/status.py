@@ -81,8 +81,8 @@ class MoveProgress:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
-    """One engine. ``starts``: attempts. ``detail``: why it is dead. ``rests``: it does not run, or is about
-    to stop, because no request needs it or others need its memory; the next request starts it.
+    """One engine. ``starts``: attempts. ``detail``: why it is dead. ``rests``: it does not run, sleeps, or is
+    about to, because no request needs it or others need its memory; the next request starts or wakes it.
     ``bound_hits``: how often an expert's oldest ticket waited as long as ``max_wait_s``."""
 
     family: str

@@ -32,7 +32,13 @@ def engine_of(
     if config.mode == "simulated":
         if config.simulation.process:
             return SimulatedProcess(family, config, settings.logs)
-        return SimulatedEngine(family, config.simulation, task=config.task, devices=config.devices)
+        return SimulatedEngine(
+            family,
+            config.simulation,
+            task=config.task,
+            devices=config.devices,
+            sleep_after_s=config.sleep_after_s,
+        )
     check_installed(family, installed_vllm())
     hosts = settings.server.media_hosts
     members = [expert for expert in experts if expert.family == family]

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from experts.spec import Expert
 
-EngineState = Literal["stopped", "starting", "ready", "dead"]
+EngineState = Literal["stopped", "asleep", "starting", "ready", "dead"]
 Body = Mapping[str, Any]
 """A JSON object on its way to vLLM; the gateway owns a few fields and passes the others through."""
 NO_HEADERS: Mapping[str, str] = {}
@@ -97,6 +97,11 @@ class Engine(Protocol):
         part of each."""
         ...
 
+    @property
+    def sleep_after_s(self) -> float | None:
+        """Seconds after which it may ``sleep`` when it is unused; None: it cannot."""
+        ...
+
     async def start(self, expert: Expert, weights: Path) -> Loaded:
         """Starts with ``expert`` resident, reading ``weights`` (a folder as in ``Expert.folder``), warmed up.
 
@@ -106,6 +111,11 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Ends the engine and everything it started; leaves nothing. Idempotent, also while starting."""
+        ...
+
+    async def sleep(self) -> None:
+        """Gives back the device's memory, and keeps its processes; no expert is resident then, and ``load``
+        wakes it. No request uses it. Raises EngineUnavailable, LoadFailed: it is then to be stopped."""
         ...
 
     async def died(self) -> str:

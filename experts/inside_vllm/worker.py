@@ -27,6 +27,7 @@ from experts.errors import LoadFailed
 from experts.inside_vllm.graph_sets import GraphSets, graph_sets
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms
+from experts.inside_vllm.kv_pool import SleepingPool
 from experts.inside_vllm.scheduling.turns import Cost
 from experts.inside_vllm.switch_time import SwitchTime
 from experts.inside_vllm.weights.arrival import Arrival, Place
@@ -91,6 +92,7 @@ class ExpertWorker(PlatformWorker):
         self._graphs: GraphSets | None = None
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
         self._arrival: Arrival | None = None
+        self._asleep: SleepingPool | None = None
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
 
     def determine_available_memory(self) -> int:
@@ -225,6 +227,27 @@ class ExpertWorker(PlatformWorker):
         self._images.drop(name)
         self.coe_load_abandon(name)
         _give_memory_back()
+        return self._report()
+
+    def coe_sleep(self) -> Report:
+        """Gives back the memory of all experts and of the KV pool, which holds nothing then."""
+        self._abandon()
+        for name in self._images.names:
+            self.coe_unload(name)
+        self._asleep = self._asleep or SleepingPool(self.model_runner.kv_caches)
+        _give_memory_back()
+        return self._report()
+
+    def coe_wake(self) -> Report:
+        """Takes memory for the KV pool again, zeroed; experts are loaded next."""
+        try:
+            if self._asleep is not None:
+                self._asleep.wake()
+                if not current_platform.is_cpu():  # it names addresses
+                    self.model_runner._init_kv_zero_meta()
+        except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
+            return self._failed("", error)
+        self._asleep = None
         return self._report()
 
     def coe_statistics(self) -> Report:

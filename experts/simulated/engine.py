@@ -23,12 +23,14 @@ class SimulatedEngine:
         sleep: Sleep = asyncio.sleep,
         task: Task = "generate",
         devices: tuple[int, ...] = (),
+        sleep_after_s: float | None = None,
     ) -> None:
-        """``task``: ``embed`` gives vectors that tell one text from another and no more. ``devices``: as of
-        ``Engine``; none of them is needed."""
+        """``task``: ``embed`` gives vectors that tell one text from another and no more. ``devices``,
+        ``sleep_after_s``: as of ``Engine``; no GPU is needed."""
         self._family = family
         self._task = task
         self._devices = devices
+        self._sleep_after_s = sleep_after_s
         self._speeds = speeds
         self._sleep = sleep
         self._state: EngineState = "stopped"
@@ -93,6 +95,15 @@ class SimulatedEngine:
         self._resident[expert.name] = None
         return Loaded(expert.weights_bytes, self._speeds.start_s)
 
+    @property
+    def sleep_after_s(self) -> float | None:
+        return self._sleep_after_s
+
+    async def sleep(self) -> None:
+        if self._state != "asleep":
+            self._expect_ready()
+        self._end("asleep")
+
     async def stop(self) -> None:
         self._end("stopped")
 
@@ -107,6 +118,8 @@ class SimulatedEngine:
         self._died.set()
 
     async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
+        if self._state == "asleep":
+            self._state = "ready"
         self._expect_ready()
         _check(expert, weights)
         seconds = expert.weights_bytes / self._speeds.load_bytes_per_s

@@ -53,6 +53,8 @@ class Worker:
             "coe_load_abandon": self._report,
             "coe_unload": self._unload,
             "coe_statistics": self._report,
+            "coe_sleep": self._sleep,
+            "coe_wake": self._report,
         }
 
     async def call(self, method: str, arguments: list[str]) -> Mapping[str, Any]:
@@ -68,6 +70,10 @@ class Worker:
 
     async def _unload(self, name: str) -> Mapping[str, Any]:
         await self._engine.unload(name)
+        return await self._report()
+
+    async def _sleep(self) -> Mapping[str, Any]:
+        await self._engine.sleep()
         return await self._report()
 
     async def _report(self, name: str = "") -> Mapping[str, Any]:
@@ -128,6 +134,8 @@ class Connection(asyncio.Protocol):
         elif self._path == "/collective_rpc":
             report = await self._worker.call(body["method"], body["args"])
             self._send(200, orjson.dumps({"results": [report]}))
+        elif self._path == "/reset_prefix_cache":
+            self._send(200, b"")
         else:
             await self._compute(body)
         if not self._parser.should_keep_alive():

@@ -33,6 +33,18 @@ class InterleavedEngine(VllmEngine):
     def resident_limit(self) -> None:
         return None
 
+    @property
+    def sleep_after_s(self) -> float | None:
+        return self._config.sleep_after_s
+
+    async def sleep(self) -> None:
+        self._captures.end_all()
+        self._resident.clear()  # first: a request that comes meanwhile is refused
+        async with self._captures.no_load:
+            await self.server.worker("coe_sleep")
+            await self.server.command("/reset_prefix_cache")  # it names blocks that are gone
+        self._state = "asleep"
+
     async def stop(self) -> None:
         self._captures.end_all()
         await super().stop()
@@ -61,6 +73,10 @@ class InterleavedEngine(VllmEngine):
 
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
         async with self._captures.no_load:
+            asleep = self._state == "asleep"
+            if asleep:
+                await self.server.worker("coe_wake")
+                self._state = "ready"
             report = await self._load(expert, weights, images)
         if report.get("captures"):
             self._captures.begin(self.server, expert.name, partial(self._prove_graphs, expert))

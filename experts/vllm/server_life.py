@@ -13,7 +13,7 @@ from experts.engines.computing_type import computes_bfloat16, refused_instructio
 from experts.engines.engine import Body, EngineState, Loaded
 from experts.engines.nursery import Nurseries
 from experts.engines.resident import Resident
-from experts.errors import CanaryFailed, EngineStartFailed, EngineUnavailable
+from experts.errors import CanaryFailed, EngineStartFailed, EngineUnavailable, LoadFailed
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.command import VllmMode, command
 from experts.vllm.environment import environment
@@ -74,6 +74,13 @@ class ServerLife(ABC):
         return self._state
 
     @property
+    def sleep_after_s(self) -> float | None:
+        return None
+
+    async def sleep(self) -> None:
+        raise LoadFailed(f"mode {self.mode} does not sleep")
+
+    @property
     def dtype(self) -> str:
         """vLLM's ``--dtype``: the configured one, until the first start settles it."""
         return self._dtype
@@ -81,7 +88,7 @@ class ServerLife(ABC):
     @property
     def server(self) -> VllmServer:
         """The running server, for what the protocol lacks. Raises EngineUnavailable when there is none."""
-        if self._running is None or self._state not in ("starting", "ready"):
+        if self._running is None or self._state not in ("starting", "ready", "asleep"):
             raise EngineUnavailable(f"engine of {self._family} is {self._state}")
         return self._running
 

@@ -105,13 +105,18 @@ class EngineSupervisor:
             watch.cancel()
         started = self._clock()
         event = await self._mover.stop(action)
-        self.changed(action.family, "stopped", event.at - started, action.reason)
+        state: EngineState = "asleep" if event.asleep else "stopped"
+        self.changed(action.family, state, event.at - started, action.reason)
+        if event.asleep:
+            self._watches[action.family] = self._tasks.spawn(
+                self._watch(action.family), f"watch {action.family}"
+            )
         for expert, age_s in action.ages_s.items():
             rival = self._experts.get(action.beneficiary or "")
             name = None if rival is None else rival.name
             self._observe(Displaced(self._experts[expert].name, action.reason, age_s, name))
         self._feed(event)
-        if all(expert.family != action.family for expert in self._experts.values()):
+        if not event.asleep and all(expert.family != action.family for expert in self._experts.values()):
             del self._engines[action.family]
 
     async def _restart_later(self, family: str) -> None:

@@ -87,7 +87,9 @@ class TierManager:
         feed, say, costs = self._feed.feed, self._say, MoveCosts()
         self._costs = costs
         self._tickets = Tickets(self._experts, self._engines, costs, feed, say, clock)
-        self._mover = Mover(self._experts, self._engines, host, costs, say, clock, self._death_noticed)
+        self._mover = Mover(
+            self._experts, self._engines, host, costs, say, clock, self._death_noticed, self._woke
+        )
         self._supervisor = EngineSupervisor(
             self._experts,
             self._engines,
@@ -296,6 +298,9 @@ class TierManager:
         )
         self._tickets.waited(names, started, event.at)
         self._feed.feed(event)
+
+    def _woke(self, family: str, seconds: float) -> None:
+        self._supervisor.changed(family, "ready", seconds, "woken")
 
     async def _death_noticed(self, family: str) -> None:
         await self._supervisor.death_noticed(family)

@@ -45,7 +45,8 @@ class RunningMove:
 @dataclass(frozen=True, slots=True)
 class Mover:
     """Holds the moves that run. ``dead`` returns once an engine's death is known to the state, or when it has
-    waited long enough for it."""
+    waited long enough for it; ``woke`` is told of an engine that slept and serves again, and in how many
+    seconds."""
 
     experts: Mapping[str, Expert]
     engines: Mapping[str, Engine]
@@ -54,6 +55,7 @@ class Mover:
     observe: Callable[[Observation], None]
     clock: Callable[[], float]
     dead: Callable[[str], Awaitable[None]]
+    woke: Callable[[str, float], None]
     running: dict[Move, RunningMove] = field(default_factory=dict)
 
     async def start(self, action: StartEngine) -> StartEnded:
@@ -66,8 +68,15 @@ class Mover:
         return EngineStarted(family, action.expert, loaded.bytes, self.clock())
 
     async def stop(self, action: StopEngine) -> EngineStopped:
-        """Stops the engine and waits until it is gone."""
-        await self.engines[action.family].stop()
+        """Stops the engine and waits until it is gone, or until it sleeps. One that cannot is stopped."""
+        engine = self.engines[action.family]
+        if action.sleep:
+            try:
+                await engine.sleep()
+                return EngineStopped(action.family, self.clock(), asleep=True)
+            except (EngineUnavailable, LoadFailed) as error:
+                log.warning("engine %s does not sleep and is stopped: %s", action.family, error)
+        await engine.stop()
         return EngineStopped(action.family, self.clock())
 
     def abort(self, move: Move) -> None:
@@ -152,6 +161,14 @@ class Mover:
         return Loaded(0, 0.0)
 
     async def _load(self, engine: Engine, expert: Expert, move: Move) -> Loaded:
+        begun, asleep = self.clock(), engine.state == "asleep"
+        try:
+            return await self._load_awake(engine, expert, move)
+        finally:
+            if asleep and engine.state == "ready":
+                self.woke(expert.family, self.clock() - begun)
+
+    async def _load_awake(self, engine: Engine, expert: Expert, move: Move) -> Loaded:
         weights = self._weights(expert, move.source)
         if not move.image:
             return await engine.load(expert, weights)

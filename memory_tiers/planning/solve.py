@@ -63,7 +63,9 @@ def _least(demand: FamilyDemand, gpu: Gpu) -> int:
     """The least that an engine takes on a GPU."""
     weights = demand.weights(demand.least_resident) + demand.working_copy
     beside = (
-        demand.context + demand.graphs(256, demand.least_resident) + demand.activations(gpu, demand.model.architecture.context, 256)
+        demand.context
+        + demand.graphs(256, demand.least_resident)
+        + demand.activations(gpu, demand.model.architecture.context, 256)
     )
     return weights + beside + KV_ALLOWANCE
 

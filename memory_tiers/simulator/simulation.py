@@ -18,6 +18,7 @@ from memory_tiers.actions import (
 )
 from memory_tiers.events import (
     EngineStarted,
+    EngineStopped,
     Event,
     LeaseReleased,
     MoveFinished,
@@ -126,7 +127,7 @@ class Simulation:
         self._arriving = arriving
         self._compute = ComputeModel(node.streams)
         self._at = 0.0
-        self._moves: list[tuple[float, int, Move | StartEngine]] = []
+        self._moves: list[tuple[float, int, Move | StartEngine | StopEngine]] = []
         self._numbers = itertools.count(1)
         self._tickets: dict[int, _OpenRequest] = {}
         self._result = TraceResult()
@@ -204,8 +205,10 @@ class Simulation:
                     self._result.rejected += 1
                 case StartEngine() | Move():
                     self._begin(action)
-                case StopEngine() | AbortMove() | Forget():
-                    raise AssertionError(f"nothing is stopped, aborted or removed here: {action}")
+                case StopEngine():
+                    heapq.heappush(self._moves, (self._at, next(self._numbers), action))
+                case AbortMove() | Forget():
+                    raise AssertionError(f"nothing is aborted or removed here: {action}")
                 case _:
                     assert_never(action)
 
@@ -230,7 +233,10 @@ class Simulation:
         if target == "device" and not self._node.overlap:
             self._compute.halt(self._at)
 
-    def _moved(self, action: Move | StartEngine) -> None:
+    def _moved(self, action: Move | StartEngine | StopEngine) -> None:
+        if isinstance(action, StopEngine):
+            self._feed(EngineStopped(action.family, self._at, action.sleep))
+            return
         size, result = self._node.bytes_of(action.expert), self._result
         if isinstance(action, StartEngine):
             self._load_ended(size)

@@ -100,6 +100,8 @@ def _check_engine(engine: EngineRecord) -> None:
     assert len(moving) <= (1 if engine.resident_limit is None else 2), f"{engine!r} moves {moving}"
     staying = sum(expert.device.presence != "leaving" for expert in engine.residents.values())
     assert engine.resident_limit is None or staying <= engine.resident_limit, f"{engine!r} holds too many"
+    # An engine that sleeps runs, and has given everything back.
+    assert not engine.asleep or (engine.state == "ready" and not engine.residents), f"{engine!r} sleeps"
     # 7. Only an engine that runs holds experts.
     present = any(expert.device.presence == "present" for expert in engine.residents.values())
     assert engine.state == "ready" or not present, f"{engine!r} does not run"

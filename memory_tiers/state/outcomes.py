@@ -106,10 +106,15 @@ class Outcomes:
                 message = f"the engine of family {engine.family} does not start: {reason}"
                 self._demand.reject(other, "engine_failed", message)
 
-    def stopped(self, engine: EngineRecord) -> None:
-        """Notes that the engine has stopped and given back what it held."""
+    def stopped(self, engine: EngineRecord, *, asleep: bool) -> None:
+        """Notes that the engine has stopped and given back what it held, or sleeps and has given back what
+        its experts held."""
         for expert in [*engine.residents.values()]:
             self._records.leave_device(expert)
+        engine.asleep = asleep
+        if asleep:
+            engine.stopping = False
+            return
         if engine.holds:
             self._records.device.hold(-engine.held, engine.parts)
         engine.state, engine.stopping, engine.holds = "stopped", False, False
@@ -121,6 +126,9 @@ class Outcomes:
         it ends, and leases stay until they are released."""
         assert engine.state == "ready", engine
         engine.state, engine.detail = "dead", reason
+        if engine.asleep:  # nobody misses it: the next request starts it
+            engine.asleep, engine.state = False, "stopped"
+            return
         held = [expert for expert in engine.residents.values() if expert.device.presence == "present"]
         for expert in held:
             self._records.leave_device(expert)

@@ -137,7 +137,7 @@ class TierState:
             case EngineStartFailed(family, expert, reason):
                 outcomes.start_failed(records.engines[family], records.experts[expert], reason)
             case EngineStopped(family):
-                outcomes.stopped(records.engines[family])
+                outcomes.stopped(records.engines[family], asleep=event.asleep)
             case EngineDied(family, reason):
                 outcomes.died(records.engines[family], reason)
             case Opened():

@@ -112,10 +112,11 @@ class StatusView:
         return tuple(
             EngineStatus(
                 family=engine.family,
-                state=engine.state,
+                state="asleep" if engine.asleep else engine.state,
                 starts=engine.starts,
                 detail=engine.detail,
-                rests=(engine.state == "stopped" or engine.stopping) and not any(engine.queued),
+                rests=engine.asleep
+                or ((engine.state == "stopped" or engine.stopping) and not any(engine.queued)),
                 bound_hits=engine.bound_hits,
             )
             for engine in self._records.engines.values()

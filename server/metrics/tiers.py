@@ -103,6 +103,13 @@ class TierMetrics:
             buckets=STARTS,
             registry=registry,
         )
+        self._wake_seconds = Histogram(
+            "coe_engine_wake_seconds",
+            "Seconds in which an engine that slept had its first expert again",
+            ["family"],
+            buckets=(),
+            registry=registry,
+        )
         self._deaths = Counter(
             "coe_engine_deaths", "Engines that died after they had started", ["family"], registry=registry
         )
@@ -155,13 +162,15 @@ class TierMetrics:
         match change.state:
             case "starting":
                 self._starting.add(family)
+            case "ready" if not starting:
+                self._wake_seconds.observe(change.seconds, family)
             case "ready":
                 self._start_seconds.observe(change.seconds, family, "done")
             case "dead" if starting:
                 self._start_seconds.observe(change.seconds, family, "failed")
             case "dead":
                 self._deaths.inc(family)
-            case "stopped":
+            case "stopped" | "asleep":
                 pass
             case _:
                 assert_never(change.state)

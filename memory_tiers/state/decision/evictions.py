@@ -126,8 +126,10 @@ class Evictions:
                 Move(victim.name, "device", below(victim), reason, rival, age_s=age_s, gives_back=size)
             )
 
-    def stop(self, engine: EngineRecord, rival: str | None, reason: MoveReason) -> None:
-        """Stops the engine; all its residents leave with it."""
+    def stop(
+        self, engine: EngineRecord, rival: str | None, reason: MoveReason, *, sleep: bool = False
+    ) -> None:
+        """Stops the engine, or has it sleep; all its residents leave."""
         records = self._records
         engine.stopping = True
         for other in engine.residents.values():
@@ -135,7 +137,7 @@ class Evictions:
             records.rank(other)
             records.victims.pop(other.name, None)
         ages_s = {other.name: records.age_s(other.loaded_at) for other in engine.residents.values()}
-        records.actions.append(StopEngine(engine.family, reason, rival, ages_s))
+        records.actions.append(StopEngine(engine.family, reason, rival, ages_s, sleep))
 
     def _order_of_replacement(self, resident: ExpertRecord) -> tuple[bool, bool, float, float]:
         """Orders residents like ``_victim``: those without leases, then victims of the decision before."""

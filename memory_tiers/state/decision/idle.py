@@ -11,7 +11,8 @@ class IdleRules:
     """Orders down, stops and calls back by the time that has passed without use.
 
     1. An idle expert whose ``ttl_s`` is over is ordered down from the device.
-    2. An engine that was unused for ``engine_idle_s`` is stopped, and so is one without experts.
+    2. An engine that was unused for its ``sleep_after_s`` sleeps; one that was for ``engine_idle_s`` is
+       stopped, and so is one without experts.
     3. When no request was asked for during ``return_to_default_s``, the defaults are called back, once.
     """
 
@@ -35,12 +36,14 @@ class IdleRules:
             records.wake(at)
 
     def stop_engines(self) -> None:
-        """Stops the engines that were unused long enough (2)."""
+        """Stops the engines that were unused long enough, or has them sleep (2)."""
         for engine in [*self._records.engines.values()]:
             if engine.occupied or engine.state == "starting" or engine.leases or any(engine.queued):
                 continue
-            if not engine.members or self._has_rested(engine):
+            if not engine.members or self._has_rested(engine, self._engine_idle_s):
                 self._evictions.stop(engine, None, "idle")
+            elif not engine.asleep and self._has_rested(engine, engine.sleep_after_s):
+                self._evictions.stop(engine, None, "idle", sleep=True)
 
     def return_to_default(self) -> None:
         """Calls the default experts back (3)."""
@@ -56,11 +59,11 @@ class IdleRules:
             if expert.default and not expert.removed and expert.ordered is None:
                 self._demand.want(expert)
 
-    def _has_rested(self, engine: EngineRecord) -> bool:
-        if self._engine_idle_s is None or engine.state != "ready":
+    def _has_rested(self, engine: EngineRecord, seconds: float | None) -> bool:
+        if seconds is None or engine.state != "ready":
             return False
         if any(member.pinned or member.default for member in engine.members.values()):
             return False
-        due = engine.last_used + self._engine_idle_s
+        due = engine.last_used + seconds
         self._records.wake(due)
         return self._records.now >= due

@@ -100,6 +100,7 @@ class Prefetch:
             and expert.host.presence in ("absent", "present")
             and expert.ordered is None
             and engine.state == "ready"
+            and not engine.asleep
             and not engine.occupied
             and not engine.full
         )

@@ -39,6 +39,9 @@ class EngineRecord:
     busy: str | None = None
     stopping: bool = False
     """Whether its stop is under way; what was resident is leaving."""
+    sleep_after_s: float | None = None
+    asleep: bool = False
+    """Whether it has given the device's memory back, though it runs (``ready``); a load wakes it."""
     leases: int = 0
     last_used: float = 0.0
     starts: int = 0

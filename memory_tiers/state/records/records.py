@@ -79,7 +79,14 @@ class Records:
         held = whole(family.held, parts)
         number = sum(engine.serves == family.serves for engine in self.engines.values())
         self.engines[family.name] = EngineRecord(
-            family.name, family.resident_limit, held, holds, parts, serves=family.serves, number=number
+            family.name,
+            family.resident_limit,
+            held,
+            holds,
+            parts,
+            serves=family.serves,
+            number=number,
+            sleep_after_s=family.sleep_after_s,
         )
         if holds:
             self.device.hold(held, parts)
@@ -113,6 +120,7 @@ class Records:
                 engine.held,
                 engine.parts if self.by_gpu else (),
                 engine.serves if engine.serves != engine.family else "",
+                engine.sleep_after_s,
             )
             for engine in self.engines.values()
         ]

@@ -101,7 +101,7 @@ def _engines(state: State) -> Table:
     for family, engine in state.engines.items():
         shown.add_row(
             family,
-            "rests" if engine.rests else engine.state,
+            "rests" if engine.rests and engine.state != "asleep" else engine.state,
             engine.active or "",
             _count(engine.running),
             _count(engine.switches),

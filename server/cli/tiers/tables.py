@@ -49,7 +49,7 @@ def _engines(snapshot: Snapshot) -> Table:
     counts = ("starts", "waited too long")
     shown = table("engine", "state", *counts, numbers=counts, wrapped="")
     for engine in snapshot.engines:
-        state = "rests" if engine.rests else engine.state
+        state = "rests" if engine.rests and engine.state != "asleep" else engine.state
         shown.add_row(engine.family, state, f"{engine.starts}", f"{engine.bound_hits}")
     return shown
 

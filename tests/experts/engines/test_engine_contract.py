@@ -448,6 +448,31 @@ async def test_a_dead_engine_is_noticed_and_starts_again(bench: Bench) -> None:
     assert await answers(bench.engine, "other") == bench.answers["other"], "loaded beside is as served alone"
 
 
+@pytest.mark.kinds("simulated", "simulated process", "interleaved")
+async def test_an_engine_that_sleeps_gives_memory_back_and_a_load_wakes_it(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await bench.has_both()
+    before, server = await bench.engine.statistics(), server_of(bench) if bench.real else 0
+    used = memory_of(server) if bench.real else 0
+    assert len(before.resident) == 2
+    for _ in range(2):
+        await bench.engine.sleep()
+        assert bench.engine.state == "asleep"
+        with pytest.raises((EngineUnavailable, ExpertNotResident)):
+            await bench.engine.request("other", PATH, asking(PROMPTS[0]))
+    if bench.real:
+        weights = bench.general.weights_bytes + bench.other.weights_bytes
+        assert memory_of(server) < used - weights
+    await bench.engine.load(bench.other, bench.other.folder)
+    assert bench.engine.state == "ready"
+    assert await answers(bench.engine, "other") == bench.answers["other"]
+    await bench.engine.load(bench.general, bench.general.folder)
+    assert await answers(bench.engine, "general") == bench.answers["general"]
+    assert sorted((await bench.engine.statistics()).resident) == ["general", "other"]
+    assert not bench.real or server_of(bench) == server, "the same process"
+
+
 async def test_stop_leaves_no_process_socket_or_segment(bench: Bench) -> None:
     server = server_of(bench) if bench.real else 0
     folder = Path(os.readlink(f"/proc/{server}/cwd")) if bench.real else Path("/nowhere")
@@ -468,6 +493,17 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(bench: Bench, tmp_
         await bench.engine.start(missing, missing.folder)
     assert bench.engine.state == "stopped"
     assert servers() == before
+
+
+def memory_of(server: int) -> int:
+    """Bytes that the engine's processes hold, what several share once."""
+    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in session_members(server))
+    return sum(
+        1024 * int(line.split()[1])
+        for text in rollups
+        for line in text.splitlines()
+        if line.startswith("Pss:")
+    )
 
 
 def expert_at(name: str, folder: Path) -> Expert:

@@ -28,6 +28,7 @@ class EngineInHand:
         self.image_bytes = 0
         """Of the image that a load leaves where it may."""
         self.held = 0
+        self.sleeps_after_s: float | None = None
 
     @property
     def family(self) -> str:
@@ -44,6 +45,17 @@ class EngineInHand:
     @property
     def held_bytes(self) -> int:
         return self.held
+
+    @property
+    def sleep_after_s(self) -> float | None:
+        return self.sleeps_after_s
+
+    async def sleep(self) -> None:
+        self.calls.append("sleep")
+        if self.failures:
+            raise self.failures.popleft()
+        self._state = "asleep"
+        self.resident.clear()
 
     @property
     def devices(self) -> tuple[int, ...]:
@@ -80,6 +92,8 @@ class EngineInHand:
     async def load(self, expert: Expert, weights: Path, images: Path | None = None) -> Loaded:
         self.calls.append(f"load {expert.name}")
         await self.gate.wait()
+        if self._state == "asleep":
+            self._state = "ready"
         if self._state != "ready":
             raise EngineUnavailable("connection refused")
         if self.failures:

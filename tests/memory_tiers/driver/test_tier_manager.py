@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from experts.errors import EngineStartFailed, LoadFailed
+from experts.errors import EngineStartFailed, EngineUnavailable, LoadFailed
 from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, SimulationConfig
 from memory_tiers.driver.event_feed import CHECK_EVENTS
@@ -80,6 +80,7 @@ async def a_house(
     restart_pause_s: float = 1e6,
     event_log: Path | None = None,
     engine_idle_s: float | None = None,
+    sleep_after_s: float | None = None,
 ) -> AsyncIterator[House]:
     """Experts of 10 bytes each; started and, unless the engine's gate is shut, ready."""
     experts = []
@@ -98,7 +99,7 @@ async def a_house(
     }
     config = TiersConfig.model_validate(tree)
     engine, store, clock = EngineInHand(resident_limit=limit), HostStore(tmp_path), Clock()
-    engine.held = held
+    engine.held, engine.sleeps_after_s = held, sleep_after_s
     seen: list[Observation] = []
 
     def observe(observation: Observation) -> None:
@@ -222,6 +223,37 @@ async def test_who_is_resident_in_an_engine_that_is_stopped_is_displaced(tmp_pat
         displaced = [each for each in house.seen if isinstance(each, Displaced)]
         assert displaced == [Displaced("a", "idle", 60.0), Displaced("b", "idle", 60.0)]
     assert replayed(log).different is None
+
+
+async def test_an_engine_that_sleeps_is_woken_by_a_request(tmp_path: Path) -> None:
+    log = tmp_path / "tiers.log"
+    async with a_house(tmp_path, sleep_after_s=60.0, event_log=log) as house:
+        (await house.manager.lease("b")).release()
+        for rounds in (1, 2):
+            house.clock.now += 60.0
+            house.manager.foresee({})
+            await house.until(lambda: house.engine.state == "asleep")
+            await house.at_rest()
+            assert [engine.state for engine in house.manager.readiness.engines] == ["asleep"]
+            assert house.manager.readiness.ready
+            (await house.manager.lease("b")).release()
+            assert house.engine.state == "ready"
+            changes = [(e.state, e.detail) for e in house.seen if isinstance(e, EngineChanged)]
+            assert changes[-2:] == [("asleep", "idle"), ("ready", "woken")]
+            assert house.engine.calls.count("sleep") == rounds
+        house.engine.die()
+        await house.until(lambda: EngineChanged("f", "dead", 1, 0.0, "killed") in house.seen)
+    assert replayed(log).different is None
+
+
+async def test_an_engine_that_cannot_sleep_is_stopped(tmp_path: Path) -> None:
+    async with a_house(tmp_path, sleep_after_s=60.0) as house:
+        house.engine.failures.append(EngineUnavailable("connection refused"))
+        house.clock.now += 60.0
+        house.manager.foresee({})
+        await house.until(lambda: house.engine.state == "stopped")
+        await house.at_rest()
+        assert [engine.state for engine in house.manager.readiness.engines] == ["stopped"]
 
 
 async def test_an_image_that_a_load_leaves_takes_the_place_of_the_copied_checkpoint(tmp_path: Path) -> None:

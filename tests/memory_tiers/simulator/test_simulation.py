@@ -193,9 +193,10 @@ class Checked(TierState):
     ),
     policy=st.sampled_from(["lru", "cost", "belady"]),
     overlap=st.booleans(),
+    sleep_after_s=st.sampled_from([None, 0.5, 20.0]),
 )
 def test_every_request_of_any_trace_is_served_and_the_invariants_hold(
-    requests: list[tuple[float, str, float]], policy: str, overlap: bool
+    requests: list[tuple[float, str, float]], policy: str, overlap: bool, sleep_after_s: float | None
 ) -> None:
     trace = [Request(*request) for request in sorted(requests)]
     node = Node(10, 10.0, 5.0, 0.1, streams=3, overlap=overlap)
@@ -205,7 +206,9 @@ def test_every_request_of_any_trace_is_served_and_the_invariants_hold(
     config = TiersConfig.model_validate(
         {"device": 20, "host": 30, "max_queue": 100, "policy": "lru" if known else policy}
     )
-    state = Checked(config, members, [Family(FAMILY, None)], belady if known else None)
+    state = Checked(
+        config, members, [Family(FAMILY, None, sleep_after_s=sleep_after_s)], belady if known else None
+    )
     simulation = Simulation(state, node, belady.arriving)
     simulation.warm_up([*"fedcba"])
     outcome = simulation.run(trace)

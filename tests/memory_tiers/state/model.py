@@ -106,7 +106,7 @@ class Model:
                 self.engines[family].busy = False
                 self.experts[name].device.go()
             case EngineStopped(family):
-                self._stopped(self.engines[family])
+                self._stopped(self.engines[family], event.asleep)
             case EngineDied(family):
                 self.engines[family].runs = False
                 for expert in self.residents(self.engines[family]):
@@ -235,10 +235,14 @@ class Model:
         else:
             expert.host.stay()
 
-    def _stopped(self, engine: ModelEngine) -> None:
-        engine.busy = engine.holds = False
+    def _stopped(self, engine: ModelEngine, asleep: bool) -> None:
+        engine.busy = False
         for expert in self.residents(engine):
             expert.device.go()
+        if asleep:
+            engine.runs = True
+            return
+        engine.holds = False
         if all(expert.engine is not engine for expert in self.experts.values()):
             del self.engines[engine.family.name]
 

@@ -59,7 +59,7 @@ class Script:
         if isinstance(action, StartEngine):
             return self.feed(EngineStarted(action.family, action.expert, size, self.now()))
         if isinstance(action, StopEngine):
-            return self.feed(EngineStopped(action.family, self.now()))
+            return self.feed(EngineStopped(action.family, self.now(), action.sleep))
         assert isinstance(action, Move)
         held = 0 if action.source == "device" or action.target == "disk" else size
         return self.feed(MoveFinished(action, held, self.now(), image))

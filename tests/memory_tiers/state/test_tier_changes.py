@@ -226,6 +226,45 @@ def test_a_request_may_say_how_long_its_expert_stays_until_the_next_one() -> Non
     assert script.release(5) == [], "a pin stays"
 
 
+def test_an_idle_engine_sleeps_and_the_next_request_loads_its_expert_without_a_start() -> None:
+    family = Family("f", None, 15, sleep_after_s=5.0)
+    script = Script(TierState(a_config(35, engine_idle_s=60.0), [an_expert("a"), an_expert("b")], [family]))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.ask("b"))
+    script.settle(script.release(1))
+    assert script.wait(3) == []
+    assert script.wait(10) == [StopEngine("f", "idle", sleep=True)]
+    assert script.state.status.tiers()[0].used_bytes == 15, "what it holds itself stays"
+    (engine,) = script.state.status.engines()
+    assert (engine.state, engine.rests, engine.starts) == ("asleep", True, 1)
+    actions = script.settle(script.ask("b"))
+    assert actions == [Move("b", "disk", "device", "ticket"), Grant(2)]
+    (engine,) = script.state.status.engines()
+    assert (engine.state, engine.starts) == ("ready", 1)
+    script.settle(script.release(2))
+    assert script.wait(100) == [StopEngine("f", "idle", sleep=True), StopEngine("f", "idle")]
+    (engine,) = script.state.status.engines()
+    assert (engine.state, engine.rests) == ("stopped", True)
+
+
+def test_an_engine_that_dies_asleep_is_not_missed() -> None:
+    family = Family("f", None, sleep_after_s=5.0)
+    script = Script(TierState(a_config(20), [an_expert("a")], [family]))
+    script.settle(script.feed(Opened(script.now())))
+    assert script.wait(10) == [StopEngine("f", "idle", sleep=True)]
+    assert script.die() == []
+    (engine,) = script.state.status.engines()
+    assert (engine.state, engine.rests) == ("stopped", True)
+    assert script.settle(script.ask("a")) == [StartEngine("f", "a", "disk"), Grant(1)]
+
+
+def test_an_engine_with_a_pinned_expert_does_not_sleep() -> None:
+    family = Family("f", None, sleep_after_s=5.0)
+    script = Script(TierState(a_config(20), [an_expert("a", pinned=True)], [family]))
+    script.settle(script.feed(Opened(script.now())))
+    assert script.wait(100) == []
+
+
 def test_an_idle_engine_is_stopped_and_the_next_request_starts_it() -> None:
     script = Script(TierState(a_config(30, engine_idle_s=60.0), [an_expert("a")], [Family("f", None, 15)]))
     script.settle(script.feed(Opened(script.now())))

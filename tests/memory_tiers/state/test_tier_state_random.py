@@ -141,7 +141,10 @@ class World:
             return
         action = self.under_way.pop(self.chance.randrange(len(self.under_way)))
         if isinstance(action, StopEngine):
-            self.feed(EngineStopped(action.family, self.clock()))
+            asleep = action.sleep and self.keeps.random() < 0.9
+            if asleep:
+                self.running.add(action.family)
+            self.feed(EngineStopped(action.family, self.clock(), asleep))
             return
         fails = self.chance.random() < self.failing
         size = self.member(action.expert).weights_bytes
@@ -289,10 +292,11 @@ def a_world(chance: random.Random, *, failing: float, surprise: float) -> World:
         default = not pinned and index == 0 and chance.random() < 0.3
         size = SIZES[family] + chance.randint(0, 5)
         members.append(Member(f"{family}-{index}", family, size, pinned, default, ttl_s))
-    gpus = chance.choice([0, 0, 2, 3])
+    gpus, sleeps = chance.choice([0, 0, 2, 3]), random.Random(len(members))
     places = {name: some_gpus(chance, gpus) for name in names}
     families = [
-        Family(name, limit, chance.choice([0, 0, 10]), places[name]) for name, limit in limits.items()
+        Family(name, limit, chance.choice([0, 0, 10]), places[name], "", sleeps.choice([None, 4.0]))
+        for name, limit in limits.items()
     ]
     needed = sum(family.held for family in families) + max(member.weights_bytes for member in members)
     needed += sum(member.weights_bytes for member in members if member.pinned or member.default)

@@ -60,7 +60,10 @@ class Worker(ExpertWorker):
     def __init__(self, folder: Path) -> None:
         on_cpu = current_platform.is_cpu()
         self.model = Full(folder, packing=False)
-        self.model_runner = SimpleNamespace(get_model=lambda: self.model)
+        self.pool = torch.ones(64 * MB, dtype=torch.uint8)
+        self.model_runner = SimpleNamespace(
+            get_model=lambda: self.model, kv_caches=[self.pool[:MB].view(4, -1), self.pool[MB:]]
+        )
         self.vllm_config, self.device, self.rank = VllmConfig(), torch.device("cpu"), 0
         self.model_config = SimpleNamespace(dtype=torch.float32)
         self.parallel_config = SimpleNamespace(world_size=1)
@@ -70,6 +73,7 @@ class Worker(ExpertWorker):
         self._timer, self._derived, self._scales = SwitchTime(), None, {}
         self._image_bytes, self._slice_seconds = 0, 1e9
         self._arrival, self._pinned = None, PinnedFiles()
+        self._graphs, self._asleep = None, None
 
     def load(self, folder: Path, images: str = "") -> dict[str, Any]:
         """As the gateway does; the last answer."""
@@ -271,3 +275,30 @@ def test_state_that_no_image_carries_is_no_second_expert(a: Path, b: Path) -> No
     assert "layers.0.attn.W_UV is derived from weights" in worker.load(b)["error"]
     worker._derived, worker._scales = None, {"layers.0.self_attn.k_scale": [0.5]}
     assert "layers.0.self_attn.k_scale is None, the engine computes with [0.5]" in worker.load(b)["error"]
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_worker_that_sleeps_holds_neither_experts_nor_a_pool_and_wakes_with_both(a: Path, b: Path) -> None:
+    worker = Worker(a)
+    worker.load(b)
+    first, second = worker.model_runner.kv_caches
+    used = resident_bytes()
+    for _ in range(2):
+        assert worker.coe_sleep()["resident"] == []
+        assert resident_bytes() < used - 56 * MB
+    assert "error" not in worker.coe_wake()
+    assert (first.shape, second.shape) == ((4, MB // 4), (63 * MB,)), "the tensors that layers hold"
+    assert not first.any()
+    assert not second.any()
+    assert first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+    assert worker.load(b)["resident"] == ["b"]
+    worker._switch("b")
+    assert value_of(worker.model) == value_of(Model(b, packing=False))
+    assert "error" not in worker.coe_wake(), "awake it changes nothing"
+    first.fill_(1)
+    worker.coe_wake()
+    assert first.all()

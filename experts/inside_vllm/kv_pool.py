@@ -1,0 +1,32 @@
+"""Gives the KV pool's memory back while an engine sleeps."""
+
+from collections.abc import Iterable
+
+import torch
+
+
+class SleepingPool:
+    """A pool without memory. Its tensors, which vLLM's layers hold, stay what they are. Nothing may compute
+    until ``wake``, after which they are elsewhere: graphs that were captured before would read what is not
+    there."""
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Frees the memory of ``tensors``."""
+        storages = {storage._cdata: storage for storage in map(torch.Tensor.untyped_storage, tensors)}
+        self._sizes = [(storage, storage.nbytes()) for storage in storages.values()]
+        for storage in storages.values():
+            storage.resize_(0)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that it takes when it is awake."""
+        return sum(size for _, size in self._sizes)
+
+    def wake(self) -> None:
+        """Takes the memory again, zeroed. Raises RuntimeError where there is none: it can be tried again."""
+        for storage, size in self._sizes:
+            storage.resize_(size)
+            torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage).zero_()
+
+    def __repr__(self) -> str:
+        return f"<SleepingPool {self.bytes}>"
