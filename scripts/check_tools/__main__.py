@@ -35,6 +35,8 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no tool {unknown[0]!r}: {', '.join(TOOLS)}")
     over = options.url or ("embedded" if options.embedded else "simulated")
+    if over == "simulated":
+        os.environ["SIMULATED"] = "1"  # sessions leave out what only a model does
     print(f"{time.strftime('%Y-%m-%d')}, {over}", flush=True)
     with tempfile.TemporaryDirectory(prefix="check-tools-") as folder, contextlib.ExitStack() as stack:
         url = options.url or stack.enter_context(served(Path(folder), embedded=options.embedded))

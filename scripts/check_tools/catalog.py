@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = ROOT / "tests" / "clients" / "tools"
+NODE = ROOT / "tests" / "clients" / "node"
 Command = Sequence[str | Path]
 
 
@@ -23,6 +24,13 @@ class Tool:
 
 def _python(session: str) -> Callable[[Path, str], Command]:
     return lambda folder, url: [folder / "bin" / "python", SESSIONS / session]
+
+
+def _node(session: str, *packages: str) -> Tool:
+    """The session that CI runs of the pinned packages, as they are now."""
+    names = ("checks.mjs", f"session_{session}.mjs")
+    files = {name: (NODE / name).read_text(encoding="utf-8") for name in names}
+    return Tool(packages, lambda folder, url: ["node", names[1]], files, npm=True)
 
 
 def _aider(folder: Path, url: str) -> Command:
@@ -73,12 +81,8 @@ TOOLS = {
     "ollama": Tool(("ollama", "llm", "llm-ollama"), _python("ollama_python.py")),
     "langchain-ollama": Tool(("langchain-ollama",), _python("langchain_chat.py")),
     "semantic-kernel": Tool(("semantic-kernel",), _python("semantic_kernel_chat.py")),
-    "javascript": Tool(
-        ("ollama", "ai", "@ai-sdk/openai-compatible"),
-        lambda folder, url: ["node", "javascript.mjs"],
-        {"javascript.mjs": (SESSIONS / "javascript.mjs").read_text(encoding="utf-8")},
-        npm=True,
-    ),
+    "ollama-node": _node("ollama", "ollama"),
+    "ai-sdk": _node("ai_sdk", "ai", "@ai-sdk/openai-compatible"),
     "promptfoo": Tool(
         ("promptfoo",),
         lambda folder, url: ["npx", "promptfoo", "eval", "-c", "eval.yaml", "--no-cache", "--no-table"],

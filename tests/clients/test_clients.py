@@ -7,6 +7,8 @@ A session is a program that prints a line for each check; it runs without this f
 import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,12 +29,17 @@ def session(client: str, python: str | Path = CLIENTS / "python") -> Command:
     return [python, "-m", f"tests.clients.session_{client}"]
 
 
+def node(client: str) -> Command:
+    return [CLIENTS / "node", f"tests/clients/node/session_{client}.mjs"]
+
+
 SESSIONS: dict[str, Command] = {
     "wire": session("wire", sys.executable),
     "stored": session("stored", sys.executable),
     "openai": session("openai", sys.executable),
     "openai-2": session("openai"),
-    "openai-node": [CLIENTS / "node", "tests/clients/node/session.mjs"],
+    "openai-node": node("openai"),
+    "ai-sdk": node("ai_sdk"),
     "anthropic": session("anthropic"),
     "langchain": session("langchain"),
     "llama-index": session("llama_index"),
@@ -40,7 +47,9 @@ SESSIONS: dict[str, Command] = {
     "pydantic-ai": session("pydantic_ai"),
     "instructor": session("instructor"),
     "llm": session("llm"),
+    "llm-ollama": session("llm_ollama"),
     "ollama": session("ollama", sys.executable),
+    "ollama-node": node("ollama"),
     "curl": ["bash", "tests/clients/session_curl.sh"],
 }
 LANGCHAINS_SUITE: Command = [
@@ -101,6 +110,17 @@ def test_a_client_finds_what_it_expects(client: str, url: str, tmp_path: Path) -
     print(printed)
     assert printed.splitlines()[-1].endswith(" passed, 0 failed"), printed
     assert printed.startswith("ok ")
+    deadline = time.monotonic() + 60
+    while leases(url):
+        assert time.monotonic() < deadline, "it left a lease"
+        time.sleep(0.1)
+
+
+def leases(url: str) -> float:
+    request = urllib.request.Request(f"{url}/metrics", headers={"authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("coe_leases{"))
 
 
 def test_langchains_own_suite_passes_but_for_what_the_model_cannot(url: str, tmp_path: Path) -> None:

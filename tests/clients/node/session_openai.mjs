@@ -1,11 +1,10 @@
-// OpenAI's own SDK for JavaScript. Prints one line a check, as the sessions in Python do.
+// OpenAI's own SDK for JavaScript.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
+import { apiKey, composition, embedder, leaving, model, question, run, url } from "./checks.mjs";
 
-const { BASE_URL: url = "http://127.0.0.1:8000", MODEL: model = "general", API_KEY: apiKey = "none" } = process.env;
-const { COMPOSITION: composition = "coe", EMBEDDER: embedder = composition } = process.env;
 const client = new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
-const messages = [{ role: "user", content: "Why is the sky blue? Answer in one sentence." }];
+const messages = [{ role: "user", content: question }];
 const weather = {
   type: "function",
   function: {
@@ -19,25 +18,7 @@ const weather = {
   },
 };
 
-async function total(name, label) {
-  const lines = (await (await fetch(`${url}/metrics`, { headers: { authorization: `Bearer ${apiKey}` } })).text()).split("\n");
-  const found = lines.filter((line) => line.startsWith(`${name}{`) && line.includes(label));
-  return found.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
-}
-
-async function leaving(answer) {
-  const before = await total("coe_requests_total", 'outcome="client_left"');
-  await answer();
-  const deadline = Date.now() + 60_000;
-  const noticed = async () =>
-    (await total("coe_requests_total", 'outcome="client_left"')) === before + 1 && !(await total("coe_leases", ""));
-  while (!(await noticed())) {
-    assert(Date.now() < deadline, "the gateway did not notice that its client left");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-const checks = {
+await run({
   async chat() {
     const answer = await client.chat.completions.create({ model, messages, max_completion_tokens: 20, temperature: 0 });
     assert(answer.choices[0].message.content);
@@ -168,20 +149,4 @@ const checks = {
     const long = [{ role: "user", content: "word ".repeat(5000) }];
     await refused(OpenAI.BadRequestError, { code: "context_length_exceeded" }, { messages: long });
   },
-};
-
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const began = performance.now();
-  const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
-  try {
-    await check();
-    console.log(`ok   ${words} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${words}: ${error}`.replaceAll("\n", " ").slice(0, 600));
-    console.error(error);
-  }
-}
-console.log(`${Object.keys(checks).length - failed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+});
