@@ -17,6 +17,7 @@ from server.cli.bench import tiers as policies
 from server.cli.cluster import endpoints as cluster_endpoints
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
+from server.cli.command_line import CommandLine
 from server.cli.eval import arena_hard, mt_bench
 from server.cli.feedback import verbs as feedback
 from server.cli.live import explain, logs, top
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Builds the parser of every verb and option of the command."""
-    made = argparse.ArgumentParser(
+    made: argparse.ArgumentParser = CommandLine(
         prog="coe", description="Many expert LLMs behind one OpenAI-compatible endpoint."
     )
     verb = made.add_subparsers(required=True, metavar="VERB")

@@ -66,6 +66,26 @@ def test_help_is_of_the_verb_that_is_named(capsys: pytest.CaptureFixture[str]) -
     assert "coe tiers: no verb 'lod'; there are status" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sreve"], "coe: VERB: there is no 'sreve'; did you mean serve? (coe --help)"),
+        (["init", "x", "--out", "y", "--artefact", "z"],
+         "coe: there is no '--artefact' here; did you mean --artifact? (coe --help)"),
+        (["completion", "tcsh"],
+         "coe completion: shell: there is no 'tcsh'; there are bash, fish, zsh (coe completion --help)"),
+        (["init", "x"], "coe init: the following arguments are required: --out (coe init --help)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line_is_told_in_one_line_with_the_nearest(
+    typed: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(typed)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{said}\n"
+
+
 def test_systemd_takes_the_unit_of_any_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "my models, 100 % mine"
     folder.mkdir()
