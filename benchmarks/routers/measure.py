@@ -30,25 +30,17 @@ BLOCK = 100
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Prompts, experts and budgets of a comparison. Raises DatasetError where training and test share a
-    prompt, and for budgets and a strong expert that the pool does not have."""
+    prompt, and for budgets that the pool does not have."""
 
     train: Sequence[Example]
     test: Sequence[Example]
     pool: Pool
-    strong: str | None = None
-    """The other expert of a two-model router beside the cheapest; None: the one with the best mean in
-    training."""
     budgets: Sequence[float] = ()
     """At which gains are reported, in billions."""
     resamples: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.strong is not None and self.strong not in self.pool.names[1:]:
-            raise DatasetError(
-                f"{self.strong!r} is not an expert to put beside {self.pool.names[0]!r}, the cheapest; "
-                f"choose one of {', '.join(self.pool.names[1:])}"
-            )
         for budget in self.budgets:
             if not self.pool.parameters[0] <= budget <= self.pool.parameters[-1]:
                 raise DatasetError(
@@ -86,7 +78,7 @@ def measure(trial: Trial, embedder: Embedder, artifact: Artifact | None, progres
     learned, tested = Graded.of(pool, train, vectors), Graded.of(pool, test, vectors)
     tuning = Tuning(pool, train, vectors, progress)
     entries = [] if ours is None else [_entry("ours", ours, learned, tested)]
-    for family in families(trial.strong or _strongest(learned), trial.seed):
+    for family in families(_strongest(learned), trial.seed):
         for name, contestant in tuning.contestants(family):
             progress(f"training {name}", 0, 1)
             entries.append(_entry(name, contestant, learned, tested))
@@ -100,7 +92,7 @@ def _entry(name: str, contestant: Contestant, train: Graded, test: Graded) -> En
 
 
 def _strongest(train: Graded) -> str:
-    """The one with the best mean beside the cheapest."""
+    """Names the other expert of a two-model router beside the cheapest: the one with the best mean."""
     return train.pool.names[1 + int(train.scores.mean(axis=0)[1:].argmax())]
 
 

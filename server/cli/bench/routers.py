@@ -37,9 +37,6 @@ def add_to(bench: Parent) -> None:
         "--experts", required=True, metavar="NAME=SIZE,...", help="with their sizes, such as small=7.62B"
     )
     routers.add_argument("--artifact", type=Path, help="folder of a router to put beside the rivals")
-    routers.add_argument(
-        "--strong", metavar="NAME", help="of two-model routers; by default the best in training"
-    )
     routers.add_argument("--budgets", metavar="SIZE,...", help="active parameters to compare at, such as 31B")
     routers.add_argument(
         "--resamples", type=positive, default=2000, help="of the test prompts, for intervals"
@@ -75,7 +72,6 @@ def _trial(options: argparse.Namespace) -> Any:
         train=parts.fit if options.split else examples,
         test=test,
         pool=pool,
-        strong=options.strong,
         budgets=_budgets(options.budgets, pool.parameters[0], pool.parameters[-1]),
         resamples=options.resamples,
         seed=options.seed,

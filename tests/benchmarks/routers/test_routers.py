@@ -274,8 +274,8 @@ def test_an_artifact_needs_scores_of_the_same_experts() -> None:
         MappedArtifact.of(Router(artifact(table(("tiny", "big"))), HashedWords()), SMALL_AND_BIG)
 
 
-def trial(budgets: Sequence[float] = (30.0,), strong: str | None = None) -> Trial:
-    return Trial(data(200).examples, data(100, seed=1).examples, SMALL_AND_BIG, strong, budgets, resamples=50)
+def trial(budgets: Sequence[float] = (30.0,)) -> Trial:
+    return Trial(data(200).examples, data(100, seed=1).examples, SMALL_AND_BIG, budgets, resamples=50)
 
 
 def test_ours_stands_first_and_rivals_are_tuned_beside_it() -> None:
@@ -301,11 +301,6 @@ def test_ours_stands_first_and_rivals_are_tuned_beside_it() -> None:
 def test_a_prompt_to_train_on_is_none_to_test_on() -> None:
     with pytest.raises(DatasetError, match="test prompt '0/0' is a training prompt too"):
         Trial(data().examples, data().examples, SMALL_AND_BIG)
-
-
-def test_the_strong_expert_is_one_of_the_dearer() -> None:
-    with pytest.raises(DatasetError, match="'small' is not an expert to put beside 'small', the cheapest"):
-        trial(strong="small")
 
 
 def test_a_budget_is_between_the_cheapest_expert_and_the_dearest() -> None:
