@@ -14,7 +14,7 @@ class Seniority:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a node says of itself. ``leaving``: it is not to decide any more. ``hears``: the most senior node
+    """A node's word about itself. ``leaving``: it is not to decide any more. ``hears``: the most senior node
     that it hears itself, of those that stay. ``term`` and ``placer``: what it follows; 0 and empty: nothing
     yet."""
 

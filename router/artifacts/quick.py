@@ -16,7 +16,7 @@ from router.classifiers.linear import log_softmax
 from router.classifiers.uncertainty import Uncertainty
 
 NARROW = 1e-3
-"""Of a probability, or in bits of surprise: a thousand times what the order of a sum may change."""
+"""Tolerance of a probability, or in bits of surprise: a thousand times what the order of a sum may change."""
 SHORT = 200
 """Characters up to which a prompt is short."""
 

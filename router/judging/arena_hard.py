@@ -42,14 +42,14 @@ _SHARES: Mapping[Verdict, tuple[int, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Games:
-    """What a contestant has against the baseline on a question, over both orders: games, and its share."""
+    """A contestant's games against the baseline on a question, over both orders, and its share of them."""
 
     played: float
     won: float
 
 
 Battles = Mapping[tuple[str, str], Games]
-"""By contestant and question's id; without those in which the judge gave no two verdicts."""
+"""Keys are contestant and question's id; without those in which the judge gave no two verdicts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Said:
 
 
 Answers = Mapping[tuple[str, str], Said]
-"""By contestant and question's id."""
+"""Keys are contestant and question's id."""
 
 
 async def answers_of(

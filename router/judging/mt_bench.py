@@ -25,7 +25,7 @@ _RATING = re.compile(r"\[\[(10|[1-9])(?:\.0+)?\]\]")
 RESAMPLES = 1000
 
 Grades = Mapping[tuple[str, str, int], float]
-"""By contestant, question's id and turn; without what could not be graded."""
+"""Keys are contestant, question's id and turn; without what could not be graded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ TEMPERATURES: Mapping[str, float] = {
     "stem": 0.1,
     "humanities": 0.1,
 }
-"""Of MT-Bench's categories (FastChat, ``llm_judge/common.py``); 0 of the others."""
+"""Temperatures of MT-Bench's categories (FastChat, ``llm_judge/common.py``); 0 of the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """What another map would have changed about decisions that were kept. ``moves``: how many decisions would
-    have gone from one expert to another, the most first."""
+    """The changes that another map would have made to decisions that were kept. ``moves``: how many decisions
+    would have gone from one expert to another, the most first."""
 
     decisions: int
     moves: Mapping[tuple[str, str], int]

@@ -22,7 +22,7 @@ PATIENCE_S = 5.0
 LATEST = 0.3
 """Weight of the latest piece in a smoothed rate."""
 AGAIN = 32
-"""Of as many pieces one comes the slower way: it may have become the quicker one."""
+"""One of as many pieces comes the slower way, which may have become the quicker one."""
 _NONE = NoPieces()
 
 

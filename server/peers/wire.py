@@ -146,8 +146,8 @@ class TableChange(BaseModel):
 
 
 class PlacementNews(BaseModel):
-    """What the node that places experts tells the others. ``changes``: since what the node was told before,
-    or with ``whole`` one that has all. ``address``: where the placing node listens."""
+    """The message of the node that places experts to the others. ``changes``: since what the node was told
+    before, or with ``whole`` one that has all. ``address``: where the placing node listens."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -21,7 +21,7 @@ CREDENTIALS = {
     "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     "http": "its address",
 }
-"""What to look at where a store refuses, by the store's extra."""
+"""The thing to look at where a store refuses, by the store's extra."""
 VERSIONS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated")
 """Fields of a file's description that change when the file does, by the file systems' own names."""
 

@@ -1,4 +1,4 @@
-"""What ``coe eval`` has in common: contestants at one endpoint, a judge at another, replies kept between
+"""The common part of ``coe eval``: contestants at one endpoint, a judge at another, replies kept between
 runs."""
 
 import argparse

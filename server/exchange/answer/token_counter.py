@@ -17,7 +17,7 @@ _FINISH = b'"finish_reason":"'
 _TIMES = b',"metrics":{'
 """Start of the engine's times (``--enable-per-request-metrics``), which come after the usage."""
 _NO_TIMES = b',"metrics":null'
-"""What a whole answer has without them."""
+"""Stands in a whole answer without them."""
 _JSON = json.JSONDecoder()
 
 
