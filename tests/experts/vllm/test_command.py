@@ -61,6 +61,31 @@ def test_interleaving_names_the_first_expert_the_limits_of_turns_and_the_longest
     assert json.loads(flag(arguments, "--additional-config")) == shared
 
 
+def test_each_expert_has_few_graphs_and_those_that_are_shared_are_as_vllm_has_them() -> None:
+    each, shared = FamilyConfig(), FamilyConfig(cuda_graphs="shared")
+    wanted = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}
+    arguments = command(each, "interleaved", "cuda", "law", WEIGHTS)
+    assert json.loads(flag(arguments, "--compilation-config")) == wanted
+    for others in (
+        command(shared, "interleaved", "cuda", "law", WEIGHTS),
+        command(each, "plain", "cuda", "law", WEIGHTS),
+        command(each, "interleaved", "cpu", "law", WEIGHTS),
+    ):
+        assert "--compilation-config" not in others
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"mode": "plain", "sleep_after_s": 5}, "sleep_after_s goes with mode interleaved"),
+        ({"cuda_graphs": "shared", "sleep_after_s": 5}, "sleep_after_s goes with cuda_graphs: each"),
+    ],
+)
+def test_what_cannot_sleep_is_refused(config: dict[str, object], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        FamilyConfig.model_validate(config)
+
+
 def test_several_devices_have_a_worker_each() -> None:
     config = FamilyConfig(tensor_parallel_size=2, devices=(2, 3))
     arguments = command(config, "interleaved", "cuda", "law", WEIGHTS)
