@@ -1,3 +1,5 @@
+import random
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +59,16 @@ def test_the_strange_and_the_unsure_are_left_to_be_decided_by_themselves(shipped
     assert shipped.decide_quickly([]) == []
     decided = [decision is not None for decision in shipped.decide_quickly(prompts())]
     assert sum(decided) > len(decided) / 2
+
+
+def test_gibberish_is_read_twice_and_goes_to_general(shipped: Router) -> None:
+    draw = random.Random(0)
+    written = [
+        "".join(draw.choices(letters, k=draw.randint(5, 160)))
+        for letters in [string.ascii_lowercase + "   "] * 60 + [string.punctuation + string.digits + " "] * 40
+    ]
+    assert shipped.decide_quickly(written) == [None] * 100
+    assert {shipped.decide(prompt).category for prompt in written} == {"general"}
 
 
 def test_a_router_without_a_quick_stage_decides_nothing_quickly(shipped: Router) -> None:

@@ -88,6 +88,12 @@ def test_each_prompt_of_a_language_finds_its_expert(speaking: Composition) -> No
         assert choice.alone.expert in speaking.router.experts
 
 
+def test_without_experts_of_languages_all_are_doubted_by_both_stages(speaking: Composition) -> None:
+    prompts = [prompt for _, prompt in ASKED]
+    assert speaking.router.decide_quickly(prompts) == [None] * len(prompts)
+    assert {speaking.router.decide(prompt).category for prompt in prompts} == {"general"}
+
+
 def test_english_and_languages_without_an_expert_go_by_the_map(speaking: Composition) -> None:
     english = [each.prompt for each in plain_prompts() if each.prompt not in OTHER]
     told = Languages({code: code for code in ("hu", "ja", "ar", "de", "fr", "es", "it", "ru", "zh", "pt")})
