@@ -153,7 +153,7 @@ class TierSnapshot(Collector):
         ]
         yield _gauge(
             "coe_engine_state",
-            "1 at stopped, starting, ready or dead, 0 at the others",
+            "1 at stopped, asleep, starting, ready or dead, 0 at the others",
             ("family", "state"),
             states,
         )
