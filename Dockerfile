@@ -25,7 +25,8 @@ RUN scripts/install && .venv/bin/coe experts prepare --config configs/embedded.y
 # hadolint ignore=DL3006
 FROM ${BASE}
 ARG COE_BUILD=cpu
-ENV COE_BUILD=${COE_BUILD} COE_STATE=/var/lib/coe PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV COE_BUILD=${COE_BUILD} COE_STATE=/var/lib/coe PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/var/lib/coe/huggingface XDG_CACHE_HOME=/var/lib/coe/cache XDG_CONFIG_HOME=/var/lib/coe/config
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libnuma1 python3 \

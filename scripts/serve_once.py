@@ -1,6 +1,7 @@
 """Serves with scripts/serve, asks the composition once, stops it, and looks for what it left behind.
 
     python3 scripts/serve_once.py        # scripts/check_bare runs it
+    python3 scripts/serve_once.py URL    # asks one that runs, and does not stop it; for scripts/check_image
 
 Uses the standard library alone, as it runs before anything is installed. Exit status 1, and what is wrong.
 """
@@ -20,6 +21,8 @@ QUESTION = "What is the derivative of x^2 * sin(x)?"
 
 def main() -> str | None:
     """Returns None when all went well, else what ``sys.exit`` is to say."""
+    if len(sys.argv) > 1:
+        return asked(sys.argv[1])
     command = [str(ROOT / "scripts" / "serve"), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gateway:
         assert gateway.stdout is not None

@@ -1,6 +1,7 @@
 """Messages of the README's commands when they cannot do their work."""
 
 import os
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -26,6 +27,22 @@ def test_the_image_runs_as_a_user_without_rights() -> None:
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert users == ["10001:10001", "10001:10001"], "one in each stage"
     assert lines.index(f"USER {users[-1]}") < lines.index('ENTRYPOINT ["scripts/serve", "--host", "0.0.0.0"]')
+
+
+def test_programs_that_the_image_needs_are_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname") or "")
+    done = subprocess.run(
+        ["/bin/bash", ROOT / "scripts" / "check_image"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "check_image: no buildah debootstrap ip unshare here; "
+        "on Debian and Ubuntu: apt-get install buildah debootstrap iproute2 util-linux\n"
+    )
 
 
 def test_the_image_is_built_of_every_package_that_ships() -> None:
