@@ -76,6 +76,7 @@ SERVER = {
         "log_fields",
     }
     | {"model_request", "observation", "peers", "resilience", "routing", "services", "tracing", "transport"},
+    "fleet": {"config"},
     "node": {"config", "error_table", "errors", "exchange.engine"} | {"peers", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "services", "transport"} | EXCHANGE | SPOKEN,
@@ -115,7 +116,7 @@ SERVER = {
     "cli": {"access", "config", "logs", "operator_api", "planning", "routing", "serve"}
     | {"storage", "validation"},
     "cli.feedback": {"access", "cli", "config", "feedback", "routing", "storage"},
-    "cli.cluster": {"cli", "cli.tiers", "operator_api"},
+    "cli.cluster": {"cli", "cli.tiers", "config", "fleet", "operator_api"},
     "cli.tiers": {"cli", "config", "operator_api"},
     "cli.live": {"cli", "cli.tiers"},
     "cli.router": {"cli", "cli.tiers", "config", "feedback", "planning"},

@@ -11,10 +11,12 @@ from memory_tiers.errors import TiersError
 from router.errors import RouterError
 from server.cli import experts, keys, plan, route, serve, state, usage
 from server.cli.arguments import Parent
+from server.cli.bench import cluster as nodes
 from server.cli.bench import engine, gateway, public_routing, routers, switch
 from server.cli.bench import router as decisions
 from server.cli.bench import tiers as policies
 from server.cli.cluster import endpoints as cluster_endpoints
+from server.cli.cluster import fleet as cluster_fleet
 from server.cli.cluster import simulate as cluster_simulate
 from server.cli.cluster import verbs as cluster_verbs
 from server.cli.command_line import CommandLine
@@ -85,10 +87,10 @@ def parser() -> argparse.ArgumentParser:
     for room in (verbs, simulate):
         room.add_to(tiers)
     cluster = _group(verb, "cluster", "many nodes as one")
-    for room in (cluster_verbs, cluster_endpoints, cluster_simulate):
+    for room in (cluster_verbs, cluster_fleet, cluster_endpoints, cluster_simulate):
         room.add_to(cluster)
     bench = _group(verb, "bench", "measure (needs a source checkout)")
-    for room in (switch, policies, engine, decisions, gateway, routers, public_routing):
+    for room in (switch, policies, engine, decisions, gateway, nodes, routers, public_routing):
         room.add_to(bench)
     return made
 

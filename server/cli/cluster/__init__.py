@@ -1,1 +1,1 @@
-"""The verbs of ``coe cluster``. May import cli, cli.tiers and operator_api."""
+"""The verbs of ``coe cluster``. May import cli, cli.tiers, config, fleet and operator_api."""

@@ -1,0 +1,1 @@
+"""Measures several nodes, all of them on this machine, over simulated engines."""
