@@ -35,6 +35,9 @@ class Keeper:
         folder = file.state or Path(tempfile.gettempdir()) / f"coe-fleet-{known}"
         self._process = NodeProcess(file, ray.util.get_node_ip_address(), folder / id[:16])
 
+    def address(self) -> str:
+        return self._process.address()
+
     def ensure(self, peers: list[str]) -> Started:
         return self._process.ensure(peers)
 
@@ -83,19 +86,31 @@ class Watcher:
             for id in self._keepers.keys() - machines:
                 del self._keepers[id]
                 self._nodes.pop(id, None)
-            await asyncio.gather(*(self._keep(id) for id in sorted(machines)))
+            found = await asyncio.gather(*(self._address(id) for id in sorted(machines)))
+            addresses = [address for address in found if address is not None]
+            await asyncio.gather(*(self._keep(id, addresses) for id in sorted(machines)))
             await asyncio.sleep(LOOK_S)
 
-    async def _keep(self, id: str) -> None:
-        """Has the machine's keeper start the node if it does not run. One that cannot now is asked again."""
+    async def _address(self, id: str) -> str | None:
+        """Returns where the machine's node will be, so that all are told of all before any is started."""
         try:
             if id not in self._keepers:
                 self._keepers[id] = _keeper(self._file, id)
-            peers = [started.address for started in self._nodes.values()]
+            address: str = await asyncio.wait_for(self._keepers[id].address.remote(), ANSWER_S)
+        except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
+            print(f"machine {id[:8]}: no keeper yet: {error}", flush=True)  # Ray logs what actors print
+            return None
+        return address
+
+    async def _keep(self, id: str, peers: list[str]) -> None:
+        """Has the machine's keeper start the node if it does not run. One that cannot now is asked again."""
+        if id not in self._keepers:
+            return
+        try:
             answer = self._keepers[id].ensure.remote(peers)
             self._nodes[id] = await asyncio.wait_for(answer, ANSWER_S)
         except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
-            print(f"machine {id[:8]}: no node yet: {error}", flush=True)  # Ray logs what actors print
+            print(f"machine {id[:8]}: no node yet: {error}", flush=True)
 
 
 def _keeper(file: ClusterFile, id: str) -> Any:

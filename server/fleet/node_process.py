@@ -63,11 +63,8 @@ class NodeProcess:
         running = self.running
         if running is not None:
             return running
-        port, node_port = (
-            given or _free_port(self._host) for given in (self._file.port, self._file.node_port)
-        )
-        address = f"{self._host}:{node_port}"
-        url = f"http://{self._host}:{port}"
+        port, node_port = self._ports()
+        address, url = f"{self._host}:{node_port}", f"http://{self._host}:{port}"
         command = _command(self._file, self._host, port, address, peers)
         environment = dict(os.environ)
         if self._file.state is not None:
@@ -85,6 +82,25 @@ class NodeProcess:
         new.write_text(json.dumps(asdict(started)))
         new.replace(self._folder / "node.json")
         return started
+
+    def address(self) -> str:
+        """Returns where other nodes reach the node, or will."""
+        running = self.running
+        return f"{self._host}:{self._ports()[1]}" if running is None else running.address
+
+    def _ports(self) -> tuple[int, int]:
+        """Returns the ports for clients and for nodes: those that were taken before, while they are free."""
+        file = self._folder / "ports.json"
+        try:
+            before = json.loads(file.read_text())
+        except (OSError, ValueError):
+            before = [0, 0]
+        given = (self._file.port, self._file.node_port)
+        port, node_port = (
+            fixed or _free_port(self._host, last) for fixed, last in zip(given, before, strict=True)
+        )
+        file.write_text(json.dumps([port, node_port]))
+        return port, node_port
 
     def end(self, patience_s: float) -> None:
         """Ends the process as SIGTERM does, and as SIGKILL does if it is still there after a while."""
@@ -117,7 +133,10 @@ def _began(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as taken:
-        taken.bind((host, 0))
-        return int(taken.getsockname()[1])
+def _free_port(host: str, wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as taken, contextlib.suppress(OSError):
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind((host, port))
+            return int(taken.getsockname()[1])
+    raise OSError(f"{host} has no free port")

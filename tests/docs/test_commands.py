@@ -29,6 +29,7 @@ OTHERS = {
     "docker",
     "buildah",
     "helm",
+    "ray",
     "sudo",
     "cd",
 }
