@@ -31,7 +31,8 @@ class Table:
             raise NotThisFile(
                 f"it has version {version}, which a newer program wrote, and this one reads {self.version}"
             )
-        if self.added and self.name in tables and version < self.version:
+        columns = {row[1] for row in database.execute(f"PRAGMA table_info({self.name})")}
+        if self.added and self.name in tables and self.added.partition(" ")[0] not in columns:
             database.execute(f"ALTER TABLE {self.name} ADD COLUMN {self.added}")
         database.execute(f"CREATE TABLE IF NOT EXISTS {self.name} ({self.columns})")
         database.execute(f"PRAGMA application_id = {self.application_id}")
