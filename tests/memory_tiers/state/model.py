@@ -188,7 +188,11 @@ class Model:
         expert = self.experts[move.expert]
         if move.target == "device":
             expert.load_seconds = self.at - expert.load_began
-            self._loaded(expert, size)
+            if expert.engine.runs:
+                self._loaded(expert, size)
+            else:  # it was done just before the engine died
+                expert.engine.busy = False
+                expert.device.go()
             if move.replaces is not None:
                 self.experts[move.replaces].device.go()
             if move.image and image:

@@ -79,7 +79,7 @@ class Promises:
                 if all(engine.family.resident_limit != 1 for engine in self.model.engines.values()):
                     started = {n for n, e in experts.items() if e.member.family == family and not e.waiting}
                     self.wished -= started - self.lost - self.orders
-            case MoveFinished(move) if move.target == "device":
+            case MoveFinished(move) if move.target == "device" and experts[move.expert].engine.runs:
                 self._wish_ended(experts[move.expert])
             case OrderGiven(name) | LoadCancelled(name):
                 self.wished.add(name)

@@ -82,7 +82,7 @@ class ReplicaAccount:
             engine = self.engine_of(move.expert)
             self.arriving.pop(engine)
             replaced = self.split(move.replaces)[0] if move.replaces else None
-            dead = failed and engine not in self.running
+            dead = engine not in self.running  # a load may have been done just before that
             if failed or dead:
                 self.on_engine[engine].discard(expert)
             if replaced is not None:

@@ -514,6 +514,16 @@ def test_a_dead_engine_is_restarted_for_the_oldest_ticket_and_serves_those_who_w
     assert script.done(start) == [Grant(1), Move("a", "disk", "device", "preload")]
 
 
+def test_a_load_that_was_done_just_before_its_engine_died_leaves_nothing_there() -> None:
+    script = opened("abc", device=20)
+    (load,) = script.ask("b")
+    assert script.die() == []
+    (start,) = script.done(load)
+    assert start == StartEngine("f", "b", "disk")
+    assert script.where("b") == "disk"
+    assert script.done(start) == [Grant(1), Move("a", "disk", "device", "preload")]
+
+
 def test_a_dead_engine_is_restarted_when_nobody_waits() -> None:
     script = opened("ab", device=20)
     assert script.die() == [StartEngine("f", "a", "disk")]

@@ -160,15 +160,16 @@ class World:
             fails = fails or self.chance.random() < 0.8
         if fails and action.target == "host" and action.source == "disk" and self.chance.random() < 0.5:
             self.feed(HostFilled(action, self.chance.randint(0, 200), self.clock()))
-        elif fails or ("device" in (action.source, action.target) and not self.runs(action)):
+        elif fails or ("device" in (action.source, action.target) and self.died_first(action)):
             self.feed(MoveFailed(action, "chance", self.clock(), self.chance.random() < 0.3))
         else:
             held = self.measured(size) if action.target == "device" else size
             image = self.measured(size) if action.image and self.chance.random() < 0.8 else 0
             self.feed(MoveFinished(action, held, self.clock(), image))
 
-    def runs(self, move: Move) -> bool:
-        return self.engine_of(move.expert) in self.running
+    def died_first(self, move: Move) -> bool:
+        """Whether the move failed with its engine; now and then it was done just before that died."""
+        return self.engine_of(move.expert) not in self.running and self.chance.random() < 0.8
 
     def member(self, name: str) -> Member:
         """The expert that an action names."""
