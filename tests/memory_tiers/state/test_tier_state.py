@@ -14,7 +14,8 @@ from memory_tiers.actions import (
 from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import DrainRequested, MoveFailed, Opened, TimePassed
 from memory_tiers.members import Family, Member
-from memory_tiers.state.state_machine import TierState
+from memory_tiers.state.state_machine import SHUTTING_DOWN, TierState
+from memory_tiers.status import GpuStatus
 from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
@@ -714,12 +715,25 @@ def test_draining_rejects_who_waits_and_who_comes_and_lets_leases_end() -> None:
     script.ask("a")
     script.ask("b")
     (rejection,) = script.feed(DrainRequested(9.0))
-    assert isinstance(rejection, Reject)
-    assert (rejection.ticket, rejection.reason) == (2, "shutting_down")
-    (rejection,) = script.ask("a")
-    assert isinstance(rejection, Reject)
+    assert rejection == Reject(2, "shutting_down", SHUTTING_DOWN)
+    assert script.ask("a") == [Reject(3, "shutting_down", SHUTTING_DOWN)]
     assert script.release(1) == []
     assert script.die() == [], "nothing is restarted"
+
+
+def test_the_state_tells_of_each_gpu_and_whether_others_wait() -> None:
+    experts = [an_expert("a", family="f"), an_expert("b", family="g"), an_expert("c", family="g")]
+    config = TiersConfig.model_validate({"devices": {0: 20, 1: 30}, "host": 0})
+    script = Script(TierState(config, experts, [Family("f", None, 0, (0,)), Family("g", None, 5, (1,))]))
+    (first,) = script.feed(Opened(script.now()))
+    script.settle([first])
+    assert script.state.status.gpus() == (GpuStatus(0, 10, 20), GpuStatus(1, 15, 30))
+    assert not script.state.status.others_wait("a")
+    script.ask("c")
+    assert script.state.status.others_wait("a")
+    assert script.state.status.others_wait("unknown")
+    assert not script.state.status.others_wait("c")
+    assert opened("a", device=10).state.status.gpus() == ()
 
 
 def test_engines_of_two_families_share_the_device_budget() -> None:

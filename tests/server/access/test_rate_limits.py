@@ -1,5 +1,6 @@
 """The limits of a key: never over in any window, whatever comes, ends or is cancelled, and nothing leaks."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -12,10 +13,12 @@ from server.access.rate_limits import (
     JUMP_S,
     WINDOW_S,
     Instant,
+    Left,
     RateLimits,
     Refusal,
     Reservation,
     Window,
+    now,
 )
 from server.config.api_keys import Limits
 
@@ -199,6 +202,21 @@ def test_what_nobody_waits_for_adds_up_over_the_day_and_is_reserved_from_when_it
     assert rate_limits.admit_offline(limits, at(1), 4) == Reservation(at(1), 20_000, 4, offline=True)
     assert isinstance(rate_limits.admit_offline(limits, at(2), 4), Reservation)
     assert rate_limits.admit_offline(limits, at(3), 4) == Refusal("day", 10, 8, 4, DAY_S - 3)
+
+
+def test_what_is_left_is_told_by_requests_and_tokens_with_the_time_that_it_holds_for() -> None:
+    rate_limits = RateLimits()
+    admitted(rate_limits, at(0.25), 30)
+    left = rate_limits.remaining(LIMITS, at(1))
+    assert left.at == at(1)
+    assert left.of == {"requests": Left(5, 4, 60.0), "tokens": Left(100, 70, 60.0)}
+
+
+def test_a_moment_is_read_from_both_clocks() -> None:
+    before = time.monotonic(), time.time()
+    moment = now()
+    assert before[0] <= moment.steady <= time.monotonic()
+    assert before[1] - 1 <= moment.utc <= time.time() + 1  # this one may be set meanwhile
 
 
 def test_half_a_second_before_the_next_day_half_a_second_is_to_be_waited() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, Turns, replay
+from experts.inside_vllm.scheduling.turns import Cost, Limits, Step, Trace, Turns, replay
 
 NAMES = "abcde"
 
@@ -243,3 +243,11 @@ def longest_wait(engine: Simulation) -> float:
         waiting.pop(step.expert or "", None)
         before = step.expert
     return longest
+
+
+def test_a_trace_keeps_its_first_steps() -> None:
+    trace = Trace(2)
+    steps = [Step(float(number), ("a",), "a", None) for number in range(3)]
+    for step in steps:
+        trace.add(step)
+    assert trace.steps == steps[:2]
