@@ -1,5 +1,7 @@
 """The cases of the tiers' decision, one by one."""
 
+from dataclasses import astuple
+
 import pytest
 from pydantic import ValidationError
 
@@ -15,7 +17,7 @@ from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import DrainRequested, MoveFailed, Opened, TimePassed
 from memory_tiers.members import Family, Member
 from memory_tiers.state.state_machine import SHUTTING_DOWN, TierState
-from memory_tiers.status import GpuStatus
+from memory_tiers.status import EngineStatus, GpuStatus, OpenCounts, TierStatus
 from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
@@ -734,6 +736,50 @@ def test_the_state_tells_of_each_gpu_and_whether_others_wait() -> None:
     assert script.state.status.others_wait("unknown")
     assert not script.state.status.others_wait("c")
     assert opened("a", device=10).state.status.gpus() == ()
+
+
+def test_the_state_tells_of_tiers_and_experts_what_is_there_and_what_is_on_its_way() -> None:
+    experts = [an_expert("a", pinned=True), an_expert("b", default=True, ttl_s=7.0), an_expert("c")]
+    script = Script(TierState(a_config(device=31, host=25, disk=99, ttl_s=5), experts, engines(f=None)))
+    status = script.state.status
+    script.settle(script.feed(Opened(script.now())))
+    (read,) = script.ask("c")
+    assert status.tiers() == (
+        TierStatus("device", 20, 0, 31),
+        TierStatus("host", 20, 10, 25),
+        TierStatus("disk", 30, 0, 99),
+    )
+    assert status.counts == OpenCounts(1, 0, 1)
+    (load,) = script.done(read)
+    assert status.tiers()[:2] == (TierStatus("device", 30, 10, 31), TierStatus("host", 20, 0, 25))
+    script.done(load)
+    script.ask("c")
+    script.release(1)
+    told = [astuple(expert) for expert in status.experts()]
+    assert told == [
+        ("a", "f", "device", "present", "absent", True, 0, 0, 10, 10, 0, False, False, 5, None, "", ("f",)),
+        ("b", "f", "device", "present", "present", False, 0, 0, 10, 10, 10, False, True, 7, None, "", ("f",)),
+        (
+            "c",
+            "f",
+            "device",
+            "present",
+            "present",
+            False,
+            1,
+            0,
+            10,
+            10,
+            10,
+            False,
+            False,
+            5,
+            None,
+            "",
+            ("f",),
+        ),
+    ]
+    assert status.engines() == (EngineStatus("f", "ready", 1, "", False, 0),)
 
 
 def test_engines_of_two_families_share_the_device_budget() -> None:

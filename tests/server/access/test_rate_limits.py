@@ -212,6 +212,15 @@ def test_what_is_left_is_told_by_requests_and_tokens_with_the_time_that_it_holds
     assert left.of == {"requests": Left(5, 4, 60.0), "tokens": Left(100, 70, 60.0)}
 
 
+def test_of_a_limit_that_is_used_up_nothing_is_left() -> None:
+    used_up, day = RateLimits(), Limits(tokens_per_day=10)
+    for _ in range(3):
+        admitted(used_up, at(0), 1)
+    limits = Limits(requests_per_minute=3, tokens_per_minute=3)
+    assert used_up.remaining(limits, at(0)).of == {"requests": Left(3, 0, 61.0), "tokens": Left(3, 0, 61.0)}
+    assert RateLimits(at(0), 10).remaining(day, at(1)).of == {"tokens": Left(10, 0, DAY_S - 1)}
+
+
 def test_a_moment_is_read_from_both_clocks() -> None:
     before = time.monotonic(), time.time()
     moment = now()
