@@ -40,10 +40,10 @@ class Story:
 
     ``number``: this gateway's own, never given twice. ``id``: the one that its answer has as x-request-id,
     which its client may have chosen, and may have chosen twice. ``came``: when it started, in seconds since
-    1970. ``route``: without the prompt. ``tier``: where the expert was when the lease was asked for.
-    ``queue_seconds``: from the ticket to the lease; ``load_seconds``: the part of it in which moves for the
-    expert were under way. ``tries``: leases so far; more than one where an engine was lost. ``prompt``: empty
-    unless the configuration has it kept.
+    1970. ``route``: without the prompt and the composition. ``tier``: where the expert was when the lease was
+    asked for. ``queue_seconds``: from the ticket to the lease; ``load_seconds``: the part of it in which
+    moves for the expert were under way. ``tries``: leases so far; more than one where an engine was lost.
+    ``prompt``: empty unless the configuration has it kept.
     """
 
     number: int
@@ -75,12 +75,13 @@ class Story:
     """Ends the request before its time; None: it cannot be ended, or not any more."""
 
     def routed(self, route: Route, at: float) -> None:
-        """Notes the route that is tried now, and lets go of the text that it was decided for."""
+        """Notes the route that is tried now, and lets go of the text that it was decided for, and of the
+        composition: stories are kept for longer than that is."""
         choice = route.choice
         if choice is not None:
             choice = Choice(choice.decision, choice.by, choice.alone, "", choice.sticky)
             route = Route(
-                route.expert, route.ruled_out, route.composition, choice, route.source, route.in_place_of
+                route.expert, route.ruled_out, route.composition, choice, in_place_of=route.in_place_of
             )
         self.route = route
         self.expert = route.expert

@@ -145,21 +145,10 @@ async def until(happens: Callable[[], bool], meanwhile: "asyncio.Task[object] | 
 async def kill(
     engine: VllmEngine, victim: int, loading: "asyncio.Task[None]", *streams: "asyncio.Task[Said]"
 ) -> None:
-    """Kills one of the engine's processes; see ``ends``."""
-    await ends(engine, lambda: os.kill(victim, signal.SIGKILL), loading, *streams)
-
-
-async def ends(
-    engine: VllmEngine,
-    strike: Callable[[], object],
-    loading: "asyncio.Task[None]",
-    *streams: "asyncio.Task[Said]",
-) -> None:
-    """``strike`` has one of the engine's processes killed: whoever waits is told so, and nothing is left of
-    the engine."""
+    """Kills one of the engine's processes: whoever waits is told so, and nothing of the engine is left."""
     death, server, left = asyncio.create_task(engine.died()), processes(engine)[0], _belongings(engine)
     assert not loading.done()
-    strike()
+    os.kill(victim, signal.SIGKILL)
     with pytest.raises(EngineUnavailable):
         await loading
     for each in streams:

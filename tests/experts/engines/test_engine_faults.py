@@ -4,7 +4,6 @@ Tests share one engine, whose KV pool has seven blocks, and run in the order of 
 """
 
 import asyncio
-import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from tests.experts.engines.real_engine import (
     Said,
     ask,
     ask_alone,
-    ends,
     expert_at,
     kill,
     maps,
@@ -33,7 +31,6 @@ from tests.experts.engines.real_engine import (
     processes,
     until,
 )
-from tests.memory_limit import memory_limit
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,8 +40,6 @@ BLOCKS = 7
 PROMPTS = ("How do I sort a list in Python?", "What are the symptoms of pneumonia?")
 TOKENS = 16
 STAYING = 160
-LITTLE = 32 * 2**20
-"""Bytes, a fraction of what a load takes."""
 ENDLESS = 400
 FULL_TOKENS = 16
 """Of an answer that makes its request outgrow its first block."""
@@ -215,22 +210,6 @@ async def test_a_server_killed_while_an_image_is_read_ends_the_engine_and_spares
     await bench.load(bench.coding)
     assert identity(image) == left, "read, not written"
     await bench.serves(bench.coding)
-
-
-async def test_a_core_that_its_cgroup_gives_no_memory_for_a_load_ends_the_engine_and_nothing_else(
-    bench: Bench,
-) -> None:
-    streams = await streaming(bench.engine, "general", "math")
-    core = process(bench.engine, "EngineCore")
-    loading = asyncio.create_task(bench.load(bench.coding))
-    await until(lambda: maps(core, bench.coding.folder / "model.safetensors"), loading)
-    with contextlib.ExitStack() as limit:
-        most = memory_limit(LITTLE, [core])
-        await ends(bench.engine, lambda: limit.enter_context(most), loading, *streams)
-    await comes_back(bench)
-    await bench.load(bench.coding)
-    await bench.serves(bench.coding)
-    await bench.engine.unload("coding")
 
 
 async def comes_back(bench: Bench) -> None:

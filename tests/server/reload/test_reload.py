@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import re
@@ -449,3 +450,19 @@ async def test_a_hangup_makes_the_process_reload(config: Config) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_reloads_between_routed_requests_keep_no_composition_of_before(
+    serving: Serving, settings: Settings
+) -> None:
+    """Stories of requests outlive the configuration that they were routed by."""
+    async with serving(settings) as gateway:
+
+        async def reloaded() -> int:
+            assert (await gateway.post(model="coe", messages=MATHS)).status_code == 200
+            await gateway.reload.now()
+            gc.collect()
+            return sum(isinstance(each, Composition) for each in gc.get_objects())
+
+        first = await reloaded()
+        assert [await reloaded() for _ in range(3)] == [first] * 3
