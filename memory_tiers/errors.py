@@ -39,6 +39,9 @@ class LeaseRejected(TiersError):
         self.reason: RejectionReason = reason
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[type["LeaseRejected"], tuple[RejectionReason, str, float | None]]:
+        return LeaseRejected, (self.reason, str(self), self.retry_after_s)
+
 
 class BudgetTooSmall(TiersError):
     """Names an expert, or a set of them, that the budgets can never hold."""

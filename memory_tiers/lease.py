@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from experts.engines.engine import Engine
+from experts.engines.engine import Answering
 from memory_tiers.tiers import Tier
 
 
@@ -20,7 +20,7 @@ class Lease:
     def __init__(
         self,
         expert: str,
-        engine: Engine,
+        engine: Answering,
         tier: Tier,
         queue_seconds: float,
         swap_seconds: float,

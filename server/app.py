@@ -57,7 +57,7 @@ from server.routes.schemas import (
     SCORE,
     TOKENIZE,
 )
-from server.services import Services
+from server.services import NodeServices, Services
 
 FAST_ENDPOINTS = {
     "/v1/chat/completions": server.openai.chat.chat_completions,
@@ -150,7 +150,7 @@ def _add_operators_paths(app: FastAPI) -> None:
     app.include_router(server.routes.monitoring.router)
 
 
-def _over(app: Application, services: Services, reload: Reload) -> Application:
+def _over(app: Application, services: NodeServices, reload: Reload) -> Application:
     app.services = services
     app.state.reload = reload
     return app

@@ -17,6 +17,7 @@ from memory_tiers.driver.manager import TierManager
 from memory_tiers.observations import Observation
 from server.access.accounts import Accounts, accounting
 from server.access.admission import Admissions
+from server.access.counts import LocalCounts
 from server.batches.service import Batches, batching
 from server.config.settings import Settings
 from server.engine_factory import EngineFactory, engines_of
@@ -38,7 +39,7 @@ from server.responses.kept.stored_responses import StoredResponses, storing_resp
 from server.responses.responses import Responses
 from server.routing.catalog import Catalog
 from server.routing.thread_pools import Workers
-from server.services import Services
+from server.services import NodeServices
 from server.tracing.traces import Traces, tracing
 
 
@@ -47,7 +48,7 @@ class Running:
     """A gateway that runs: what every request needs, and the features that only some endpoints know.
     ``batches`` is None where they are off."""
 
-    services: Services
+    services: NodeServices
     feed: Feed
     responses: StoredResponses
     responses_endpoint: Responses
@@ -105,7 +106,7 @@ async def _started(
     accounts: Accounts,
     engine_of: EngineFactory | None,
     host_store: Callable[[], HostStore],
-) -> AsyncIterator[Services]:
+) -> AsyncIterator[NodeServices]:
     settings = found.settings
     with contextlib.closing(Workers()) as workers, contextlib.closing(Nurseries()) as nurseries:
         engine_of = engine_of or functools.partial(engine_by_mode, nurseries=nurseries)
@@ -119,7 +120,7 @@ async def _started(
         tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())
         await tiers.start()
         try:
-            yield Services(
+            yield NodeServices(
                 catalog=catalog,
                 tiers=tiers,
                 engine_of=engine_of,
@@ -130,7 +131,7 @@ async def _started(
                 observer=observer,
                 traces=traces,
                 accounts=accounts,
-                admissions=Admissions(accounts),
+                admissions=Admissions(LocalCounts(accounts)),
                 residency=changes,
                 started=int(time.time()),
                 version=importlib.metadata.version("composition-of-experts"),

@@ -30,7 +30,7 @@ def engine_of(
     installed."""
     config = settings.families[family]
     if config.mode == "simulated":
-        if config.simulation.process:
+        if config.simulation.process or settings.server.process_count > 1:
             return SimulatedProcess(family, config, settings.logs)
         return SimulatedEngine(
             family,

@@ -26,6 +26,11 @@ def configure(verbose: bool, form: Literal["text", "json"] = "text") -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def is_verbose() -> bool:
+    """Says whether all logging was set up so."""
+    return logging.getLogger("httpx").level != logging.WARNING
+
+
 class TurnHandler(logging.StreamHandler[TextIO]):
     """Writes in one piece what one turn of an event loop logs: a write for each of many requests takes longer
     than all else about its line. A warning or more, and what comes from elsewhere, is written when it comes,

@@ -20,13 +20,16 @@ from server.access.allowed_hosts import AllowedHosts
 from server.app import FAST_ENDPOINTS, create_admin_app, create_app, with_cors
 from server.compose import Running, running
 from server.config.cluster import Address
-from server.config.settings import Settings
+from server.config.settings import Settings, SettingsError
 from server.errors import ReloadRefused
+from server.logs import is_verbose
+from server.node.kept_elsewhere import KeptElsewhere
 from server.node.membership import joined
 from server.peers.identity import Identity
 from server.peers.wire import HEARTBEAT
+from server.processes.processes import Processes, beside
 from server.reload.reload import Reload
-from server.services import Services
+from server.services import NodeServices, Services
 from server.transport.admission_gate import AdmissionGate
 from server.transport.connection import Connection
 from server.transport.fast_path import FastPath
@@ -64,11 +67,12 @@ class Server(uvicorn.Server):
         yield
 
 
-def server_over(app: FastAPI, services: Services, certificate: Certificate | None = None) -> Server:
+def server_over(app: FastAPI, services: NodeServices, certificate: Certificate | None = None) -> Server:
     """Makes the HTTP server of ``app``, which ``create_app`` made. It ends once ``should_exit`` is set and
     answers under way have had their time."""
     config = services.settings.server
-    gate = AdmissionGate(FastPath(app, FAST_ENDPOINTS), config.limits)
+    everywhere = KeptElsewhere(FastPath(app, FAST_ENDPOINTS), lambda: services.peers)
+    gate = AdmissionGate(everywhere, config.limits)
     hosts = AllowedHosts(
         with_cors(gate, config.cors_origins), config, config.host, lambda: services.keys.needed
     )
@@ -102,9 +106,11 @@ async def operators_served(
 
 
 @contextlib.asynccontextmanager
-async def node_served(services: Services, listener: socket.socket | None, url: str) -> AsyncIterator[None]:
+async def node_served(
+    services: NodeServices, listener: socket.socket | None, url: str, app: ASGIApp
+) -> AsyncIterator[None]:
     """The server of ``cluster.port``, if there is one. It ends after the clients' server, when what it
-    computes for other nodes is done."""
+    computes for other nodes is done. ``app``: answers clients."""
     config = services.settings.cluster
     if listener is None or config is None:
         yield
@@ -112,8 +118,8 @@ async def node_served(services: Services, listener: socket.socket | None, url: s
     identity = await asyncio.to_thread(Identity.of, config.secret.get_secret_value())
     host, port = listener.getsockname()[:2]
     address = Address(host, port)
-    async with joined(services, config, identity, url) as app:
-        gate = AdmissionGate(app, services.settings.server.limits, watched=frozenset({HEARTBEAT}))
+    async with joined(services, config, identity, url, app) as own:
+        gate = AdmissionGate(own, services.settings.server.limits, watched=frozenset({HEARTBEAT}))
         context = identity.context("server") if config.encrypted(address) else None
         server = http_server(gate, gate, services, context)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -146,7 +152,7 @@ def http_server(
     return Server(config, gate, services)
 
 
-def _take_file_descriptors() -> None:
+def take_file_descriptors() -> None:
     """Raises the limit of open files as far as is of use: each request has a connection here and one to its
     engine, and a shell's limit of 1024 is soon reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -161,7 +167,7 @@ async def serve(read: Callable[[], Settings]) -> None:
     Raises SettingsError when the port is taken, EngineError when an engine cannot start the first time,
     and what ``running`` and ``read`` raise.
     """
-    _take_file_descriptors()
+    take_file_descriptors()
     hangup, stopping = asyncio.Event(), Stopping()
     with _on({signal.SIGHUP: hangup.set, signal.SIGINT: stopping.ask, signal.SIGTERM: stopping.ask}):
         try:
@@ -207,22 +213,31 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
         async with running(settings) as gateway:
             services = gateway.services
             reload = Reload(services, read, certificate)
-            server = server_over(create_app(gateway, reload), services, certificate)
+            app = create_app(gateway, reload)
+            server = server_over(app, services, certificate)
             async with (
                 operators_served(gateway, reload, operators, certificate),
-                node_served(services, nodes, _address_for_nodes(listener, services)),
+                node_served(services, nodes, _address_for_nodes(listener, services), app),
+                beside(services, server.gate, listener, verbose=is_verbose()) as processes,
             ):
-                stopping.started(server.stop)
-                await _serve(server, listener, services, _reload_at(hangup, reload))
+                reload.followed_by(processes.reload)
+
+                def stop() -> None:
+                    server.stop()
+                    processes.stop()
+
+                stopping.started(stop)
+                await _serve(server, listener, services, processes, _reload_at(hangup, reload))
 
 
 async def _serve(
     server: Server,
     listener: socket.socket,
-    services: Services,
+    services: NodeServices,
+    processes: Processes,
     reloading: Coroutine[None, None, None],
 ) -> None:
-    opening = asyncio.create_task(_open(server, listener, services))
+    opening = asyncio.create_task(_open(server, listener, services, processes))
     beside = {opening, asyncio.create_task(reloading)}
     try:
         await server.serve(sockets=[listener])
@@ -247,12 +262,19 @@ async def _reload_at(hangup: asyncio.Event, reload: Reload) -> None:
             log.exception("the reload failed")
 
 
-async def _open(server: Server, listener: socket.socket, services: Services) -> None:
+async def _open(
+    server: Server, listener: socket.socket, services: NodeServices, processes: Processes
+) -> None:
     address = _address(listener, services)
     print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
     try:
-        await services.tiers.ready()
-    except EngineError:
+        starting = asyncio.create_task(processes.start(services.settings.server.process_count - 1))
+        try:
+            await services.tiers.ready()
+            await starting
+        finally:
+            starting.cancel()
+    except (EngineError, SettingsError):
         server.should_exit = True
         raise
     # What is there now stays. Looking through it for garbage again and again takes tens of milliseconds each
@@ -263,12 +285,12 @@ async def _open(server: Server, listener: socket.socket, services: Services) -> 
     print(_banner(address, services), flush=True)
 
 
-def _address(listener: socket.socket, services: Services) -> str:
+def _address(listener: socket.socket, services: NodeServices) -> str:
     host, port = listener.getsockname()[:2]
     return shown_address(_scheme(services), host, port)
 
 
-def _address_for_nodes(listener: socket.socket, services: Services) -> str:
+def _address_for_nodes(listener: socket.socket, services: NodeServices) -> str:
     """Writes where clients ask this node as other machines reach it, as far as that is configured: where it
     listens on all addresses, by the one at which other nodes reach it."""
     host, port = listener.getsockname()[:2]
@@ -285,11 +307,11 @@ def shown_address(scheme: str, host: str, port: int) -> str:
     return f"{scheme}://{f'[{here}]' if ':' in here else here}:{port}"
 
 
-def _scheme(services: Services) -> str:
+def _scheme(services: NodeServices) -> str:
     return "http" if services.settings.server.tls_cert is None else "https"
 
 
-def _banner(address: str, services: Services) -> str:
+def _banner(address: str, services: NodeServices) -> str:
     width = max(len(name) for name in services.experts)
     experts = [f"  {name:<{width}}  {expert.description}" for name, expert in services.experts.items()]
     generating = [name for name, expert in services.experts.items() if expert.task == "generate"]

@@ -5,24 +5,25 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from experts.engines.engine import Engine
+from experts.engines.engine import Answering, Engine
 from experts.errors import EngineError
 from experts.spec import Expert
 from memory_tiers.driver.manager import TierManager
 from memory_tiers.replicas import family_of
+from memory_tiers.residency import Residency
 from server.access.accounts import Accounts
 from server.access.admission import Admissions
-from server.access.auth import Keys
+from server.access.auth import Keys, MadeKeys
 from server.config.settings import Settings
 from server.engine_factory import EngineFactory
-from server.feedback.recorder import Feedback
+from server.feedback.recorder import Decisions, Feedback
 from server.metrics.disk_space import free_shares
-from server.metrics.gateway import Metrics
+from server.metrics.gateway import Metrics, RequestMetrics
 from server.model_request import ModelRequest
 from server.observation.observer import Observer
 from server.peers.peers import Peers
 from server.peers.residency_changes import ResidencyChanges
-from server.resilience.circuit_breakers import Breakers
+from server.resilience.circuit_breakers import Attempts, Breakers
 from server.routing.catalog import Catalog
 from server.routing.compositions import Named
 from server.routing.explanation import Explanation
@@ -33,22 +34,22 @@ from server.tracing.traces import Traces
 log = logging.getLogger("coe.services")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Services:
-    """Services of every request. Made by ``server.compose.running``. A reload replaces ``catalog``, and
-    nothing else is ever replaced. ``peers``: the other nodes, None where there are none. ``feedback`` and
-    ``traces``: None if they are off. ``draining``: a shutdown has begun."""
+    """Services of every request. Made by ``server.compose.running``, and in a process beside the node's by
+    ``server.processes.gateway``. A reload replaces ``catalog``, and nothing else is ever replaced. ``peers``:
+    the other nodes, None where there are none. ``feedback`` and ``traces``: None if they are off.
+    ``draining``: a shutdown has begun."""
 
     catalog: Catalog
-    tiers: TierManager
-    engine_of: EngineFactory
-    metrics: Metrics
+    tiers: Residency
+    metrics: RequestMetrics
     workers: Workers
-    breakers: Breakers
-    feedback: Feedback | None
+    breakers: Attempts
+    feedback: Decisions | None
     observer: Observer
     traces: Traces | None
-    accounts: Accounts
+    accounts: MadeKeys
     admissions: Admissions
     residency: ResidencyChanges
     started: int
@@ -70,7 +71,7 @@ class Services:
         return Keys(self.catalog.keys, self.accounts.keys, self.settings.server.require_key)
 
     @property
-    def engines(self) -> Mapping[str, Engine]:
+    def engines(self) -> Mapping[str, Answering]:
         return self.tiers.engines
 
     async def route(self, request: ModelRequest, category: str | None = None) -> Routed:
@@ -101,6 +102,22 @@ class Services:
     async def explain(self, request: ModelRequest, category: str | None = None) -> Explanation:
         """Explains the route that ``request`` would take now. Raises what ``Routing.route`` does."""
         return await self.catalog.routing.explain(request, category, self._resident)
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeServices(Services):
+    """Services of the process that is the node: it has the tiers, the databases and the counters."""
+
+    tiers: TierManager
+    metrics: Metrics
+    breakers: Breakers
+    feedback: Feedback | None
+    accounts: Accounts
+    engine_of: EngineFactory
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        return self.tiers.engines
 
     async def problems(self) -> dict[str, str]:
         """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.

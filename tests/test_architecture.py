@@ -47,7 +47,7 @@ SERVER = {
     "feedback": {"config", "errors", "metrics", "routing", "storage"},
     "access": {"config", "error_table", "errors", "model_request", "routing", "storage"},
     "observation": {"config", "routing"},
-    "peers": {"config"},
+    "peers": {"access", "config"},
     "services": {
         "access",
         "config",
@@ -77,7 +77,8 @@ SERVER = {
     }
     | {"model_request", "observation", "peers", "resilience", "routing", "services", "tracing", "transport"},
     "fleet": {"config"},
-    "node": {"config", "error_table", "errors", "exchange.engine"} | {"peers", "services", "transport"},
+    "node": {"access", "config", "error_table", "errors", "exchange.engine"}
+    | {"peers", "services", "transport"},
     "openai": {"access", "errors", "exchange", "model_request", "routing", "services", "transport"},
     "anthropic": {"access", "error_table", "services", "transport"} | EXCHANGE | SPOKEN,
     "responses.wire": {"error_table", "errors", "model_request", "transport", "validation"},
@@ -111,8 +112,22 @@ SERVER = {
     },
     "app": {"anthropic", "compose", "error_table", "errors", "ollama", "openai", "reload", "responses"}
     | {"routes", "routes.operators", "services"},
-    "serve": {"access", "app", "compose", "config", "errors", "node", "peers", "reload", "services"}
-    | {"transport"},
+    "serve": {"access", "app", "compose", "config", "errors", "logs", "node", "peers", "processes", "reload"}
+    | {"services", "transport"},
+    "processes": {"access", "config", "errors", "feedback", "observation", "peers", "resilience", "routing"}
+    | {"services", "transport"},
+    "worker": {
+        "access",
+        "app",
+        "config",
+        "logs",
+        "observation",
+        "peers",
+        "processes",
+        "resilience",
+        "routing",
+    }
+    | {"serve", "services", "tracing", "transport"},
     "cli": {"access", "config", "logs", "operator_api", "planning", "routing", "serve"}
     | {"storage", "validation"},
     "cli.feedback": {"access", "cli", "config", "feedback", "routing", "storage"},

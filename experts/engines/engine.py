@@ -66,7 +66,31 @@ class EngineResponse(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Answering(Protocol):
+    """What a request needs of an engine."""
+
+    @property
+    def state(self) -> EngineState: ...
+
+    async def request(
+        self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
+    ) -> EngineResponse:
+        """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``), computed with ``expert``.
+
+        The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
+        internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
+        ``headers`` of its trace go along. Raises EngineUnavailable when no answer came (the client can have
+        seen nothing) and ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is a
+        response with its status. Cancelling the caller cancels the work in the engine.
+        """
+        ...
+
+    async def alive(self) -> bool:
+        """Asks the engine, within a second or two, whether a request would reach it."""
+        ...
+
+
+class Engine(Answering, Protocol):
     """One engine. The tier manager calls loads and unloads one at a time; requests come concurrently.
 
     An engine starts with one expert resident. Whatever fails in ``load`` leaves the resident ones serving.
@@ -74,9 +98,6 @@ class Engine(Protocol):
 
     @property
     def family(self) -> str: ...
-
-    @property
-    def state(self) -> EngineState: ...
 
     @property
     def resident_limit(self) -> int | None:
@@ -136,23 +157,6 @@ class Engine(Protocol):
 
     async def unload(self, name: str) -> None:
         """Frees the device memory of a resident expert that no request uses. Unknown names are ignored."""
-        ...
-
-    async def request(
-        self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
-    ) -> EngineResponse:
-        """Sends ``body`` to vLLM's ``path`` (such as ``/v1/chat/completions``), computed with ``expert``.
-
-        The engine adds what it needs to tell experts apart (model name, xargs, cache salt) and replaces its
-        internal model name by ``expert`` in what comes back. Returns when the first bytes have arrived.
-        ``headers`` of its trace go along. Raises EngineUnavailable when no answer came (the client can have
-        seen nothing) and ExpertNotResident when ``expert`` is not on the device. An HTTP error of vLLM is a
-        response with its status. Cancelling the caller cancels the work in the engine.
-        """
-        ...
-
-    async def alive(self) -> bool:
-        """Asks the engine, within a second or two, whether a request would reach it."""
         ...
 
     async def statistics(self) -> EngineStatistics:

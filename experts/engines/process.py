@@ -43,6 +43,8 @@ class EngineProcess:
         self._folder = folder
         self._log = log
         self._descriptors: list[int] = []
+        self.pids: tuple[int, ...] = ()
+        """The processes without which it does not answer; none while it starts."""
         self._ending = False
         self._reason = ""
         self._watch = asyncio.create_task(self._until_gone(), name=f"watch engine {process.pid}")
@@ -113,6 +115,7 @@ class EngineProcess:
             except ProcessLookupError:
                 continue
             self._descriptors.append(descriptor)
+            self.pids += (pid,)
             loop.add_reader(descriptor, self._kill)
 
     async def ended(self) -> str:

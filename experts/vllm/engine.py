@@ -11,6 +11,7 @@ from experts.engines.engine import NO_HEADERS, Body, EngineStatistics, Loaded
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, DeviceFull, ExpertNotResident, LoadFailed
 from experts.spec import Expert
+from experts.vllm.address import Address
 from experts.vllm.response import VllmResponse
 from experts.vllm.server_life import ServerLife
 
@@ -43,11 +44,14 @@ class VllmEngine(ServerLife):
     def request(
         self, expert: str, path: str, body: Body, headers: Mapping[str, str] = NO_HEADERS
     ) -> Coroutine[Any, Any, VllmResponse]:
-        server = self.server
+        return self.server.ask(self.address(expert), path, body, headers)
+
+    def address(self, expert: str) -> Address:
+        """Returns what names a resident expert to the server. Raises ExpertNotResident."""
         resident = self._resident.get(expert)
         if resident is None:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
-        return server.ask(expert, path, self._addressed(expert, resident, body), headers)
+        return self._address(expert, resident)
 
     async def alive(self) -> bool:
         if self._state != "ready":

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experts.engines.engine import Body, EngineStatistics
+from experts.engines.engine import EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import EngineUnavailable, LoadFailed
 from experts.spec import Expert
+from experts.vllm.address import Address
 from experts.vllm.captures import Captures
 from experts.vllm.command import INTERNAL_MODEL
 from experts.vllm.engine import VllmEngine, absolute
@@ -115,10 +116,5 @@ class InterleavedEngine(VllmEngine):
             self._resident[name] = Resident(f"{self._resident[name].stamp} {time.monotonic_ns()}")
             await server.worker("coe_load_abandon", name)
 
-    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
-        return {
-            **body,
-            "model": INTERNAL_MODEL,
-            "vllm_xargs": {**(body.get("vllm_xargs") or {}), "expert": expert},
-            "cache_salt": resident.salt(expert, str(body.get("cache_salt") or "")),
-        }
+    def _address(self, expert: str, resident: Resident) -> Address:
+        return Address(expert, INTERNAL_MODEL, named=True, resident=resident)

@@ -11,12 +11,13 @@ from typing import Any
 from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.peft import CONFIG, WEIGHTS, read_adapter
 from experts.checkpoints.tensor_headers import read_headers
-from experts.engines.engine import Body, EngineStatistics
+from experts.engines.engine import EngineStatistics
 from experts.engines.nursery import Nurseries
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, EngineStartFailed, LoadFailed
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.adapter_places import AdapterPlaces
+from experts.vllm.address import Address
 from experts.vllm.command import INTERNAL_MODEL, command
 from experts.vllm.engine import VllmEngine, absolute
 from experts.vllm_version import VERIFIED, InstalledVllm, installed_vllm
@@ -159,8 +160,6 @@ class LoraEngine(VllmEngine):
         numbers = [str(adapter.number) for adapter in self._adapters.values()]
         return await self.server.worker("coe_keep_adapters", *numbers)
 
-    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
+    def _address(self, expert: str, resident: Resident) -> Address:
         adapter = self._adapters.get(expert)
-        model = INTERNAL_MODEL if adapter is None else adapter.model
-        salt = resident.salt(expert, str(body.get("cache_salt") or ""))
-        return {**body, "model": model, "cache_salt": salt}
+        return Address(expert, INTERNAL_MODEL if adapter is None else adapter.model, resident=resident)

@@ -5,13 +5,13 @@ import logging
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from experts.checkpoints.tensor_headers import TensorHeader, check_same_family, read_headers
-from experts.engines.engine import Body, EngineStatistics
+from experts.engines.engine import EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import CheckpointError, EngineStartFailed, LoadFailed
 from experts.spec import Expert
+from experts.vllm.address import Address
 from experts.vllm.command import INTERNAL_MODEL
 from experts.vllm.engine import VllmEngine, absolute
 from experts.vllm.server import VllmServer
@@ -94,5 +94,5 @@ class PlainEngine(VllmEngine):
             )
             await server.process.stop(grace_s=0)  # what it would answer is unknown
 
-    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
-        return {**body, "model": INTERNAL_MODEL}
+    def _address(self, expert: str, resident: Resident) -> Address:
+        return Address(expert, INTERNAL_MODEL)

@@ -1,7 +1,7 @@
 """A running vLLM server: its processes, and HTTP over its private Unix socket."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from experts.engines.http_connection import ConnectionEnded
 from experts.engines.nursery import Nurseries
 from experts.engines.process import EngineProcess
 from experts.errors import DeviceFull, EngineUnavailable, LoadFailed
+from experts.vllm.address import Address
+from experts.vllm.reach import EngineRun, ask, unavailable
 from experts.vllm.response import VllmResponse
 
 _REQUESTS = re.compile(rb"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)", re.MULTILINE)
@@ -49,6 +51,11 @@ class VllmServer:
     ) -> "VllmServer":
         return cls(await EngineProcess.launch(command, environment, log, nurseries))
 
+    @property
+    def run(self) -> EngineRun:
+        """The way to it for another process."""
+        return EngineRun(str(self.process.socket), self.process.pids)
+
     async def close(self) -> None:
         """Ends the server; responses under way raise EngineLost."""
         await self._http.close()
@@ -61,18 +68,11 @@ class VllmServer:
         except EngineUnavailable:
             return False
 
-    async def ask(
-        self, expert: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> VllmResponse:
-        """Posts ``body``, and returns the response once its first bytes are there, with ``expert`` in the
-        place of the body's ``model``."""
-        try:
-            response = await self._http.request("POST", path, orjson.dumps(body), again=True, headers=headers)
-        except ConnectionEnded as error:
-            raise self._unavailable(path, error) from error
-        return await VllmResponse.begin(
-            response, expert, lambda: self.process.intact, internal=str(body["model"])
-        )
+    def ask(
+        self, address: Address, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Coroutine[Any, Any, VllmResponse]:
+        """Posts ``body`` to ``address``, and returns the response once its first bytes are there."""
+        return ask(self._http, lambda: self.process.intact, address, path, body, headers)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Requests any path, and returns the status and the whole body."""
@@ -81,7 +81,7 @@ class VllmServer:
             with closing(await self._http.request(method, path, content)) as response:
                 return response.status, await response.read()
         except ConnectionEnded as error:
-            raise self._unavailable(path, error) from error
+            raise unavailable(path, error) from error
 
     async def command(self, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         """Posts to one of vLLM's paths for operators. Raises LoadFailed when vLLM refuses."""
@@ -117,9 +117,6 @@ class VllmServer:
             raise EngineUnavailable(f"the engine answers {status} to /metrics; try again once it is ready")
         used = [float(share) for share in _KV_USED.findall(body)]
         return Occupancy(int(sum(map(float, _REQUESTS.findall(body)))), max(used, default=None))
-
-    def _unavailable(self, path: str, error: Exception) -> EngineUnavailable:
-        return EngineUnavailable(f"the engine did not answer {path} ({error}); try again once it is ready")
 
     def __repr__(self) -> str:
         return f"<VllmServer [{self.process}]>"

@@ -6,15 +6,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from experts.engines import canary
 from experts.engines.computing_type import computes_bfloat16, refused_instruction, types_to_try
-from experts.engines.engine import Body, EngineState, Loaded
+from experts.engines.engine import EngineState, Loaded
 from experts.engines.nursery import Nurseries
 from experts.engines.resident import Resident
 from experts.errors import CanaryFailed, EngineStartFailed, EngineUnavailable, LoadFailed
 from experts.spec import Expert, FamilyConfig
+from experts.vllm.address import Address
 from experts.vllm.command import VllmMode, command
 from experts.vllm.environment import environment
 from experts.vllm.server import VllmServer
@@ -207,7 +208,7 @@ class ServerLife(ABC):
     async def _prove(self, expert: Expert) -> None:
         """Raises CanaryFailed when the engine does not compute for ``expert`` what its canary records."""
         unused = Resident(f"canary {time.monotonic_ns()}")  # no prefix of earlier weights is its own
-        body = self._addressed(expert.name, unused, canary.question(expert.canary))
+        body = self._address(expert.name, unused).addressed(canary.question(expert.canary))
         status, answer = await self.server.call("POST", canary.PATH, body)
         canary.check(expert.canary, status, answer, self._dtype)
 
@@ -219,8 +220,8 @@ class ServerLife(ABC):
         await server.close()
 
     @abstractmethod
-    def _addressed(self, expert: str, resident: Resident, body: Body) -> dict[str, Any]:
-        """Returns ``body`` with what tells the server which expert it is for."""
+    def _address(self, expert: str, resident: Resident) -> Address:
+        """Returns what tells the server which expert a request is for."""
 
     def __repr__(self) -> str:
         names = ", ".join(self._resident) or "none"

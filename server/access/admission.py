@@ -1,15 +1,15 @@
 """A request's right to run: admitted by its key's limits, settled with what it used, counted once."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from memory_tiers.events import Priority
-from server.access.accounts import Accounts
+from server.access.counts import Admitted, Counts
 from server.access.limit_headers import duration
-from server.access.rate_limits import Instant, RateLimits, Refusal, Remaining, Reservation, now
+from server.access.rate_limits import Refusal, Remaining
 from server.access.token_estimate import NO_TOKENS, TokenEstimate
-from server.access.usage import NO_EXPERT, Place, Spent
+from server.access.usage import Spent
 from server.config.api_keys import Key
 from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyTokens, UnknownModel
 
@@ -17,22 +17,16 @@ from server.errors import GatewayError, OverBudget, TooManyRequests, TooManyToke
 class Admissions:
     """Admits the requests of all keys of a gateway."""
 
-    def __init__(self, accounts: Accounts, clock: Callable[[], Instant] = now) -> None:
-        self._accounts = accounts
-        self._clock = clock
-        self._rate_limits: dict[str, RateLimits] = {}
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
 
     def __repr__(self) -> str:
-        return f"<Admissions {self._rate_limits}>"
+        return f"<Admissions {self.counts!r}>"
 
     def of(self, key: Key, *, offline: bool = False) -> "Admission":
         """Makes the admission of one request of ``key``. ``offline``: no client waits for it, so of the
         limits only the day's tokens hold."""
-        rate_limits = self._rate_limits.get(key.name)
-        if rate_limits is None:
-            used = self._accounts.used.get(key.name, 0)
-            rate_limits = self._rate_limits[key.name] = RateLimits(self._accounts.started, used)
-        return Admission(key, rate_limits, self._accounts.note, self._clock, offline)
+        return Admission(key, self.counts, offline)
 
 
 @dataclass(slots=True)
@@ -41,36 +35,33 @@ class Admission:
     however it ends."""
 
     key: Key
-    _rate_limits: RateLimits
-    _note: Callable[[Place, Spent], None]
-    _clock: Callable[[], Instant]
+    _counts: Counts
     _offline: bool = False
     _need: TokenEstimate | None = None
-    _reservation: Reservation | None = None
+    _admitted: Admitted | None = None
     _settled: bool = False
 
-    def enter(self, names: Sequence[str], need: TokenEstimate) -> None:
+    async def enter(self, names: Sequence[str], need: TokenEstimate) -> None:
         """Reserves what the request needs. ``names``: as ``check_model`` takes them. Raises UnknownModel,
         TooManyRequests, TooManyTokens, OverBudget. An admitted request is not checked again."""
-        if self._reservation is not None:
+        if self._admitted is not None:
             return
         check_model(self.key, names)
         self._need = need
         limits = self.key.limits
         counted = limits.tokens_per_minute is not None or limits.tokens_per_day is not None
         tokens = need.prompt_tokens + need.answer_tokens() if counted else 0
-        admit = self._rate_limits.admit_offline if self._offline else self._rate_limits.admit
-        decided = admit(limits, self._clock(), tokens)
+        decided = await self._counts.admit(self.key, tokens, offline=self._offline)
         if isinstance(decided, Refusal):
             raise refused(decided, self.key)
-        self._reservation = decided
+        self._admitted = decided
 
-    @contextmanager
-    def entered(self, names: Sequence[str]) -> Iterator[None]:
+    @asynccontextmanager
+    async def entered(self, names: Sequence[str]) -> AsyncIterator[None]:
         """Enters a request for which no expert computes, and settles it. Raises what ``enter`` does."""
         failed = True
         try:
-            self.enter(names, NO_TOKENS)
+            await self.enter(names, NO_TOKENS)
             yield
             failed = False
         finally:
@@ -79,9 +70,9 @@ class Admission:
     def priority(self, asked: Priority | None) -> Priority:
         return self.key.priority_of(asked)
 
-    def remaining(self) -> Remaining:
-        """Returns what is left of the key's limits now."""
-        return self._rate_limits.remaining(self.key.limits, self._clock())
+    async def remaining(self) -> Remaining:
+        """Returns what is left of the key's limits: as the request was let in, or now."""
+        return await self._counts.remaining(self.key) if self._admitted is None else self._admitted.remaining
 
     def settle(self, expert: str, used: Spent, *, failed: bool) -> None:
         """Counts what the request used; only the first call counts. ``expert``: empty if it had none.
@@ -90,14 +81,12 @@ class Admission:
         if self._settled:
             return
         self._settled = True
-        prompt_tokens, now, came = used.prompt_tokens, self._clock(), self._reservation
+        prompt_tokens = used.prompt_tokens
         if used.completion_tokens and not prompt_tokens and self._need is not None:
             prompt_tokens = self._need.prompt_tokens
-        if came is not None:
-            self._rate_limits.settle(came, now, prompt_tokens + used.completion_tokens)
-        day = self._rate_limits.day(now) if came is None else came.day
         spent = Spent(1, int(failed), prompt_tokens, used.completion_tokens, used.cached_tokens)
-        self._note(Place(day, self.key.name, expert or NO_EXPERT), spent)
+        receipt = None if self._admitted is None else self._admitted.receipt
+        self._counts.settle(self.key, receipt, expert, spent)
 
 
 def check_model(key: Key, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ hashes."""
 import hmac
 import ipaddress
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pydantic import SecretStr
 from starlette.requests import Request
@@ -15,6 +15,13 @@ from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
 
 _ANYBODY = Key(ANONYMOUS)
+
+
+class MadeKeys(Protocol):
+    """The keys that operators made, as they are now."""
+
+    @property
+    def keys(self) -> KeyRing: ...
 
 
 class Keys(NamedTuple):

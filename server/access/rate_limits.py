@@ -8,7 +8,7 @@ is charged for the rest when it ends, and the next ones wait for that.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -73,6 +73,20 @@ class Window:
         if second in self._charged:
             self._charged[second] -= amount
             self._used -= amount
+
+    def ages(self, steady: float) -> dict[int, int]:
+        """Returns what counts now, by how many whole seconds ago it was charged."""
+        now = math.floor(steady)
+        self._forget(now)
+        return {now - second: amount for second, amount in self._charged.items() if amount}
+
+    def fill(self, steady: float, parts: Sequence[Mapping[int, int]]) -> None:
+        """Charges an empty window with what others had, by how many seconds ago."""
+        now = math.floor(steady)
+        for age in sorted({age for part in parts for age in part if age <= WINDOW_S}, reverse=True):
+            amount = sum(part.get(age, 0) for part in parts)
+            self._charged[now - age] = amount
+            self._used += amount
 
     def _forget(self, now: int) -> None:
         """Forgets what was charged too long before second ``now``."""
@@ -139,8 +153,8 @@ class RateLimits:
     def __init__(self, began: Instant | None = None, tokens: int = 0) -> None:
         """``tokens``: already used on the day of ``began``. ``began`` None: counting starts with the first
         request's day."""
-        self._requests = Window()
-        self._tokens = Window()
+        self.requests = Window()
+        self.tokens = Window()
         self._open = 0
         self._day = 0
         self._day_ends = -math.inf  # on the steady clock
@@ -151,9 +165,19 @@ class RateLimits:
 
     def __repr__(self) -> str:
         return (
-            f"<RateLimits {self._open} open, requests {self._requests!r}, tokens {self._tokens!r}, "
+            f"<RateLimits {self._open} open, requests {self.requests!r}, tokens {self.tokens!r}, "
             f"{self._day_tokens} tokens on day {self._day}>"
         )
+
+    @property
+    def day_tokens(self) -> int:
+        """The tokens that were used or reserved on the day that is counted."""
+        return self._day_tokens
+
+    def take(self, open: int, day_tokens: int) -> None:
+        """Adds what was counted elsewhere: requests under way, and tokens of this day."""
+        self._open += open
+        self._day_tokens += day_tokens
 
     @property
     def open(self) -> int:
@@ -175,8 +199,8 @@ class RateLimits:
         if refusal is not None:
             return refusal
         self._open += 1
-        self._requests.charge(at.steady, 1)
-        self._tokens.charge(at.steady, tokens)
+        self.requests.charge(at.steady, 1)
+        self.tokens.charge(at.steady, tokens)
         self._day_tokens += tokens
         return Reservation(at, self._day, tokens)
 
@@ -197,12 +221,12 @@ class RateLimits:
             return
         self._open -= 1
         if over <= 0:
-            self._tokens.give_back(reservation.at.steady, -over)
+            self.tokens.give_back(reservation.at.steady, -over)
         else:
-            self._tokens.charge(at.steady, over)
+            self.tokens.charge(at.steady, over)
 
     def remaining(self, limits: Limits, at: Instant) -> Remaining:
-        requests = _left(limits.requests_per_minute, self._requests, at)
+        requests = _left(limits.requests_per_minute, self.requests, at)
         tokens = self._tokens_left(limits, at)
         of: dict[Literal["requests", "tokens"], Left] = {}
         if requests is not None:
@@ -215,7 +239,7 @@ class RateLimits:
         """Returns what is left of the minute's tokens, or of the day's where the minute has no limit. None:
         neither is limited."""
         if limits.tokens_per_minute is not None or limits.tokens_per_day is None:
-            return _left(limits.tokens_per_minute, self._tokens, at)
+            return _left(limits.tokens_per_minute, self.tokens, at)
         used = self._used_today(at)
         return Left(limits.tokens_per_day, max(0, limits.tokens_per_day - used), self._next_day_s(at))
 
@@ -224,8 +248,8 @@ class RateLimits:
         if most is not None and self._open >= most:
             return Refusal("concurrent", most, self._open, 1, retry_after_s=1.0)  # nobody knows when one ends
         return (
-            _over("requests", limits.requests_per_minute, self._requests, at, 1)
-            or _over("tokens", limits.tokens_per_minute, self._tokens, at, tokens)
+            _over("requests", limits.requests_per_minute, self.requests, at, 1)
+            or _over("tokens", limits.tokens_per_minute, self.tokens, at, tokens)
             or self._over_today(limits.tokens_per_day, at, tokens)
         )
 

@@ -25,7 +25,7 @@ from server.exchange.exchange import Exchange
 from server.model_request import ModelRequest
 from server.resilience.timeouts import Timeouts
 from server.routing.routing import Route, Routed
-from server.services import Services
+from server.services import NodeServices
 from server.transport.disconnect import Disconnect
 
 PAUSE_S = 1.0
@@ -39,7 +39,7 @@ class BatchRunner:
     """Answers requests to one endpoint for one owner. A failure is an answer too: nothing is raised but
     cancellation."""
 
-    def __init__(self, services: Services, endpoint: Endpoint, owner: str, key: str) -> None:
+    def __init__(self, services: NodeServices, endpoint: Endpoint, owner: str, key: str) -> None:
         """``key``: its name."""
         self._services = services
         self._endpoint = endpoint
@@ -72,7 +72,7 @@ class BatchArrival:
     path = "/v1/batches"
     peer = "-"
 
-    def __init__(self, services: Services, body: bytes, owner: str, key: str, expert: str | None) -> None:
+    def __init__(self, services: NodeServices, body: bytes, owner: str, key: str, expert: str | None) -> None:
         """``key``: its name. ``expert``: the one that was routed to; None: it is not routed yet."""
         self.request_id = uuid.uuid4().hex
         self._services = services

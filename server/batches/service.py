@@ -18,7 +18,7 @@ from server.batches.upload import Uploaded, receive
 from server.config.batches import BatchesConfig
 from server.errors import BadRequest
 from server.exchange.endpoint import Endpoint
-from server.services import Services
+from server.services import NodeServices
 from server.storage.retention_clock import RetentionClock
 
 log = logging.getLogger("coe.batches")
@@ -41,7 +41,7 @@ class Batches:
         self,
         config: BatchesConfig,
         archive: Archive,
-        services: Services,
+        services: NodeServices,
         endpoints: Mapping[str, Endpoint],
         clock: RetentionClock | None = None,
     ) -> None:
@@ -212,7 +212,7 @@ def _lifetime_s(uploaded: Uploaded, otherwise: int) -> int:
 
 @contextlib.asynccontextmanager
 async def batching(
-    config: BatchesConfig | None, services: Services, endpoints: Mapping[str, Endpoint]
+    config: BatchesConfig | None, services: NodeServices, endpoints: Mapping[str, Endpoint]
 ) -> AsyncIterator[Batches | None]:
     """Serves files and batches meanwhile; None if they are off. ``endpoints``: those that a batch may ask, by
     their paths. Raises SettingsError, DatabaseError."""

@@ -1,9 +1,10 @@
 """The configuration: one strict, frozen tree read from one YAML file. Each package owns its piece."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -41,6 +42,9 @@ class ServerConfig(Strict):
     """Address to listen on; 0.0.0.0 serves the network (then set ``api_keys``)."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    """Gateway processes that listen on the port: the node's, and as many beside it, which parse, route and
+    stream. ``auto`` means one for every two cores that the gateway may use, at most 8 (docs/scale.md)."""
     api_keys: tuple[ApiKey, ...] = ()
     """Keys clients may send as ``Authorization: Bearer KEY``, beside those that coe keys made; where there
     are neither, any client may call. Each is a secret, or sha256: and its hash, or a mapping, for a name and
@@ -97,6 +101,13 @@ class ServerConfig(Strict):
     always asked."""
     breaker_cool_down_s: float = Field(default=30.0, gt=0)
     """How long that while is. Then one request tries whether it works again."""
+
+    @property
+    def process_count(self) -> int:
+        """How many gateway processes there are on this machine."""
+        if self.processes != "auto":
+            return self.processes
+        return min(8, max(1, len(os.sched_getaffinity(0)) // 2))
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:

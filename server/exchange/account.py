@@ -10,7 +10,7 @@ from server.access.token_estimate import NO_TOKENS, TokenEstimate
 from server.exchange.answer.token_counter import TokenCounter
 from server.exchange.arrival import Caller
 from server.exchange.destination import StreamedAnswer
-from server.feedback.recorder import Recorded
+from server.feedback.recorder import Kept
 from server.log_fields import with_fields
 from server.model_request import ModelRequest
 from server.routing.routing import Route
@@ -40,7 +40,7 @@ class Account:
         """``path``: what the request was sent to. ``peer``: the client's address; a hyphen if there is
         none."""
         self._services = services
-        self._recorded: Recorded | None = None
+        self._recorded: Kept | None = None
         self.trace: RequestTrace | None = None
         self.admission: Admission | None = None  # until its key is known
         self.tokens = TokenCounter()
@@ -81,7 +81,7 @@ class Account:
         it. Raises UnknownModel, OverLimit."""
         assert self.admission is not None, "its key is known"
         estimate = await TokenEstimate.of(request, self._services.workers) if computes else NO_TOKENS
-        self.admission.enter(self._services.catalog.aliases.names_of(request.sent_model), estimate)
+        await self.admission.enter(self._services.catalog.aliases.names_of(request.sent_model), estimate)
 
     def counted(self, answer: bytes | StreamedAnswer) -> bytes | StreamedAnswer:
         """Returns ``answer``, which the gateway gives by itself, and counts the tokens that it reports."""

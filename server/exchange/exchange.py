@@ -112,7 +112,7 @@ class Exchange:
     async def _enter(self, call: Call) -> None:
         """Reserves what the request may use of its key's limits. Raises UnknownModel, OverLimit."""
         await self.account.enter(call.request, computes=not self._endpoint.expert_independent)
-        self._reply.note_limits()
+        await self._reply.note_limits()
 
     async def _open(self, call: Call, routed: Routed, caller: Caller, terms: Terms) -> OpenAnswer:
         """Opens the answer of the chosen expert. If that one is broken, and nothing has reached the client,

@@ -36,11 +36,11 @@ class Reply:
         """Returns the HTTP status; zero until the reply has begun."""
         return self._destination.status
 
-    def note_limits(self) -> None:
+    async def note_limits(self) -> None:
         """Adds the headers of the key's remaining limits."""
         admission = self._account.admission
         if admission is not None and admission.key.limits is not UNLIMITED:
-            self._headers |= self._endpoint.limit_headers(admission.remaining())
+            self._headers |= self._endpoint.limit_headers(await admission.remaining())
 
     def note_route(self, route: Route) -> None:
         """Adds the headers of the chosen expert, before it is ready."""
@@ -83,7 +83,7 @@ class Reply:
             return
         if not self.status:
             self._headers |= retry_after(error)
-            self.note_limits()
+            await self.note_limits()
         await self._refuse(failure)
 
     async def engine_refused(self, status: int, body: bytes) -> None:

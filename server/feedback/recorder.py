@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from router.data.redaction import Redaction, shortened
 from server.config.feedback import DAY_S, FeedbackConfig
@@ -41,6 +42,22 @@ class _Item:
 
     what: Decided | Ended | Said
     known: Future[bool | None] | None = None
+
+
+class Kept(Protocol):
+    """A decision that is kept, until its request has ended."""
+
+    def ended(self, outcome: str) -> None:
+        """Records how its request ended. ``outcome``: HTTP status, or client_left."""
+        ...
+
+
+class Decisions(Protocol):
+    """Records decisions: ``Feedback``, in this process or in another."""
+
+    def decided(self, request_id: str, owner: str, composition: str, route: Route) -> Kept | None:
+        """Records a decision and returns its record, to be told the end; None: it is not kept."""
+        ...
 
 
 class Feedback:

@@ -12,7 +12,7 @@ import orjson
 from experts.engines.engine import EngineStatistics
 from experts.errors import EngineError
 from server.live.sections import Moment, SectionReader, Sections, delta, snapshot
-from server.services import Services
+from server.services import NodeServices
 from server.transport import sse
 
 log = logging.getLogger("coe.live")
@@ -70,7 +70,7 @@ class Listener:
 class Feed:
     """Looks at the state while there are listeners, and does nothing while there are none."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: NodeServices) -> None:
         self._services = services
         self._reader = SectionReader(services)
         self._listeners: dict[Listener, Callable[[], bool]] = {}
@@ -152,7 +152,7 @@ class Feed:
             listener.tell(message)
 
 
-async def engine_statistics(services: Services) -> dict[str, EngineStatistics]:
+async def engine_statistics(services: NodeServices) -> dict[str, EngineStatistics]:
     """Asks the engines that are ready for their counts; those that do not answer are left out."""
     statistics = {}
     for family, engine in services.engines.items():

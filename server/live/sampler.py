@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 from server.live.feed import engine_statistics
 from server.observation.figures import EVERY_S
-from server.services import Services
+from server.services import NodeServices
 
 
 @contextlib.asynccontextmanager
-async def sampling(services: Services) -> AsyncIterator[None]:
+async def sampling(services: NodeServices) -> AsyncIterator[None]:
     """Takes a sample every ``EVERY_S`` seconds until it is left."""
     sampler = asyncio.create_task(_sample_on(services), name="samples of figures")
     try:
@@ -21,7 +21,7 @@ async def sampling(services: Services) -> AsyncIterator[None]:
         await asyncio.wait({sampler})
 
 
-async def _sample_on(services: Services) -> None:
+async def _sample_on(services: NodeServices) -> None:
     observer, tiers = services.observer, services.tiers
     while True:
         await asyncio.sleep(EVERY_S)

@@ -10,7 +10,7 @@ from experts.engines.engine import EngineStatistics
 from memory_tiers.status import EngineStatus, MoveProgress
 from server.live.story_view import row_of
 from server.observation.story import Story
-from server.services import Services
+from server.services import NodeServices
 
 Rows = Mapping[str, bytes]
 """A section: key to row."""
@@ -30,7 +30,7 @@ class Moment:
 class SectionReader:
     """Reads the state of ``services``. Rows of requests that have ended are written once."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: NodeServices) -> None:
         self._services = services
         self._written: dict[int, bytes] = {}
 

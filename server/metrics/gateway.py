@@ -1,6 +1,7 @@
 """Prometheus series of the gateway. Label values are closed sets or names from the configuration."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -18,6 +19,16 @@ from server.metrics.tier_snapshot import TierSnapshot
 from server.metrics.tiers import WAITS, TierMetrics
 
 DECISIONS = (0.001, 0.005, 0.025, 0.1)
+
+
+class RequestMetrics(Protocol):
+    """What requests count: ``Metrics``, in this process or in another."""
+
+    def request_done(self, expert: str, outcome: str, seconds: float) -> None: ...
+
+    def first_bytes(self, expert: str, seconds: float) -> None: ...
+
+    def decided(self, composition: str, decision: Decision, by: RoutedBy, arm: Arm = "") -> None: ...
 
 
 class Metrics:

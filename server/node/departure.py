@@ -18,7 +18,7 @@ from cluster.placement.rules import PlacementRules
 from server.node.snapshots import taken
 from server.peers.peers import HERE
 from server.peers.wire import HEARTBEAT_S, NodeOrder
-from server.services import Services
+from server.services import NodeServices
 
 log = logging.getLogger("coe.cluster")
 
@@ -28,7 +28,7 @@ _RULES = PlacementRules(copies=1, lost_grace_s=0, order_s=30, avoid_s=5)
 class Departure:
     """Gives away what only this node holds, then ends the process as SIGTERM does."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: NodeServices) -> None:
         self._services = services
         self._task: asyncio.Task[None] | None = None
 

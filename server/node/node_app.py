@@ -3,40 +3,54 @@
 import asyncio
 import hmac
 import logging
+from collections.abc import Awaitable
 
 import orjson
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from experts.errors import EngineError, EngineUnavailable
 from memory_tiers.errors import LeaseRejected, TiersError
 from memory_tiers.lease import Lease
 from memory_tiers.tiers import HEIGHT
+from server.config.api_keys import Limits
 from server.config.cluster import Address
 from server.error_table import rendering_of
 from server.errors import BadRequest, GatewayError, ShuttingDown, Unauthorized
 from server.exchange.engine.call import EngineRequest, open_answer
+from server.node.kept_elsewhere import ForClients
+from server.node.key_homes import KeyHomes
 from server.node.obedience import obey
 from server.node.self_description import FRESH_S, SelfDescription
 from server.node.weights_served import WeightsServed
 from server.peers.peers import Peers
 from server.peers.wire import (
+    ADMIT,
     ANSWER,
+    CLIENT,
+    FIGURES,
     HEARTBEAT,
     HEARTBEAT_S,
     LISTENS_AT,
     ORDER,
     PLACEMENT,
     REBALANCE,
+    SETTLE,
     SUMS,
     WEIGHTS,
+    AdmitAnswer,
+    AdmitRequest,
     AnswerHead,
+    ClientRequest,
+    FiguresRequest,
     NodeOrder,
     NodeRequest,
     PlacementNews,
     Refusal,
+    Settlement,
 )
-from server.services import Services
+from server.services import NodeServices
 from server.transport.body_limits import read_body
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.streaming import send_end, send_part, send_start
@@ -47,15 +61,27 @@ ENVELOPE = 2**16
 """Most bytes of a node's request beside the body that its client sent."""
 MOST_NEWS = 2**26
 """Most bytes of a table: some 100 for each copy of an expert."""
+_SETTLEMENTS = TypeAdapter(list[Settlement])
 
 
 class NodeApp:
     """ASGI application that takes requests from nodes with the shared secret, and from nobody else."""
 
-    def __init__(self, services: Services, peers: Peers, description: SelfDescription, token: str) -> None:
+    def __init__(
+        self,
+        services: NodeServices,
+        peers: Peers,
+        description: SelfDescription,
+        homes: KeyHomes,
+        clients: ForClients,
+        token: str,
+    ) -> None:
+        """``homes``: limits of keys over all nodes; ``clients``: answers clients of other nodes."""
         self._services = services
         self._peers = peers
         self._description = description
+        self._homes = homes
+        self._clients = clients
         self._authorization = f"Bearer {token}".encode()
         self._weights = WeightsServed(services.tiers.host_copy)
         self._under_way: dict[str, Disconnect] = {}
@@ -90,6 +116,10 @@ class NodeApp:
                     await _accepted(send)
                 else:
                     await _refuse(send, BadRequest("this node does not place experts"), 409)
+            case "POST", path if path == CLIENT:
+                await self._for_client(scope, receive, send)
+            case "POST", path if path in (ADMIT, SETTLE, FIGURES):
+                await self._count(path, Request(scope, receive), send)
             case method, path:
                 await _refuse(send, BadRequest(f"{method} {path} is nothing that nodes ask each other."), 404)
 
@@ -128,7 +158,7 @@ class NodeApp:
             earlier.notice()
         self._under_way[asked.id] = disconnect
         try:
-            await while_connected(self._compute(asked, send), disconnect)
+            await while_connected(self._compute(asked, send, disconnect), disconnect)
         finally:
             if self._under_way.get(asked.id) is disconnect:
                 del self._under_way[asked.id]
@@ -171,7 +201,59 @@ class NodeApp:
             why = f"term {term} is followed" if taken == "old" else "tables were missed: all is needed"
             await _refuse(send, BadRequest(why), 409)
 
-    async def _compute(self, asked: NodeRequest, send: Send) -> None:
+    async def _for_client(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a client of another node, for what may be kept here."""
+        try:
+            raw = await read_body(Request(scope, receive), self._services.settings.server.max_body + ENVELOPE)
+            line, _, body = raw.partition(b"\n")
+            asked = ClientRequest.model_validate_json(line)
+        except ClientDisconnect:
+            return
+        except ValidationError as error:
+            await _refuse(send, BadRequest(f"This is no request of a client: {error}"))
+        except GatewayError as error:
+            await _refuse(send, error)
+        else:
+            await self._clients.answer(asked, body, scope, receive, send)
+
+    async def _count(self, path: str, request: Request, send: Send) -> None:
+        """Answers what other nodes ask the home of a key, and what it asks them."""
+        try:
+            raw = await read_body(request, self._services.settings.server.max_body)
+            match path:
+                case path if path == ADMIT:
+                    answer = (await self._admit(AdmitRequest.model_validate_json(raw))).model_dump_json()
+                case path if path == FIGURES:
+                    asked = FiguresRequest.model_validate_json(raw)
+                    answer = self._homes.figures_for(asked.home, asked.key).model_dump_json()
+                case _:
+                    for each in _SETTLEMENTS.validate_json(raw):
+                        self._homes.settle_for(each)
+                    answer = "{}"
+        except ClientDisconnect:
+            return
+        except ValidationError as error:
+            await _refuse(send, BadRequest(f"This is nothing that a key's home is asked: {error}"))
+        except EngineUnavailable as error:
+            await _refuse(send, error, 409)
+        except GatewayError as error:
+            await _refuse(send, error)
+        else:
+            body = answer.encode()
+            length = {"content-type": "application/json", "content-length": str(len(body))}
+            await send_start(send, 200, length)
+            await send_end(send, body)
+
+    def _admit(self, asked: AdmitRequest) -> Awaitable[AdmitAnswer]:
+        limits = Limits(
+            asked.requests_per_minute,
+            asked.tokens_per_minute,
+            asked.concurrent_requests,
+            asked.tokens_per_day,
+        )
+        return self._homes.admit_for(asked.node, asked.key, limits, asked.tokens, offline=asked.offline)
+
+    async def _compute(self, asked: NodeRequest, send: Send, disconnect: Disconnect) -> None:
         services = self._services
         expert = services.experts.get(asked.expert)
         if services.draining:
@@ -203,11 +285,16 @@ class NodeApp:
             queue_seconds=lease.queue_seconds,
             swap_seconds=lease.swap_seconds,
         )
-        async with answer:
-            await send_start(send, 200, {"content-type": "application/octet-stream"})
-            await send_part(send, head.model_dump_json().encode() + b"\n" + answer.head)
-            async for chunk in answer.rest:
-                await send_part(send, chunk)
+        try:
+            async with answer:
+                await send_start(send, 200, {"content-type": "application/octet-stream"})
+                await send_part(send, head.model_dump_json().encode() + b"\n" + answer.head)
+                async for chunk in answer.rest:
+                    await send_part(send, chunk)
+        except EngineError as error:
+            log.warning("an answer for another node ends in its middle: %s", error)
+            disconnect.cut()  # by which who asked knows
+            return
         await send_end(send)
 
 

@@ -2,15 +2,16 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cluster.election import Seniority
 from memory_tiers.status import ExpertStatus
 from memory_tiers.tiers import Tier
+from server.access.figures import Figures
 from server.peers.peers import Peers
 from server.peers.wire import ExpertPlace, NodeSnapshot
-from server.services import Services
+from server.services import NodeServices
 
 FRESH_S = 0.02
 """Seconds for which a description is as good as a new one."""
@@ -21,12 +22,14 @@ _GUESS: dict[Tier, float] = {"device": 0.0, "host": 0.2e-9, "disk": 1e-9}
 class SelfDescription:
     """Describes this node. Numbers grow from one description to the next."""
 
-    def __init__(self, services: Services, own: Seniority, url: str) -> None:
+    def __init__(self, services: NodeServices, own: Seniority, url: str) -> None:
         """``url``: where this node's clients ask it."""
         self._services = services
         self._own = own
         self._url = url
         self._numbers = itertools.count(1)
+        self.used: Callable[[], Mapping[str, Figures]] = dict
+        """Returns what this node has let in for keys with limits."""
         self._latest: NodeSnapshot | None = None
         self._made_at = 0.0
 
@@ -58,6 +61,7 @@ class SelfDescription:
             host_rate=tiers.bytes_per_s("host", "device"),
             peer_rate=None if peers is None else peers.weights_rate(),
             disk_rate=tiers.bytes_per_s("disk", "host"),
+            used=self.used(),
         )
 
     def _places(self, experts: tuple[ExpertStatus, ...], ahead: float) -> Iterator[tuple[str, ExpertPlace]]:

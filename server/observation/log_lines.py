@@ -49,7 +49,11 @@ class LogLines(logging.Handler):
             return
         if record.exc_info:
             text = f"{text}\n{record.exc_text or logging.Formatter().formatException(record.exc_info)}"
-        self._kept.append((next(self._numbers), record.created, record.levelno, record.name, text))
+        self.add(record.created, record.levelno, record.name, text)
+
+    def add(self, at: float, level: int, logger: str, text: str) -> None:
+        """Keeps a line: see ``LogLine``."""
+        self._kept.append((next(self._numbers), at, level, logger, text))
 
     def about(self, id: str, begun: float, ended: float) -> list[LogLine]:
         """Lists the lines with a request's id in a span of time, in seconds since 1970."""

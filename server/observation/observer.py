@@ -11,16 +11,23 @@ from server.config.observation import ObservationConfig
 from server.observation.figures import Figures
 from server.observation.log_lines import LogLines
 from server.observation.stories import Stories
+from server.observation.story import Story
 from server.observation.tier_events import OF_REQUESTS, TierEvents
 
 
 class Observer:
     """``clock``: seconds that only go forward, of all times in stories and tier events."""
 
-    def __init__(self, config: ObservationConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: ObservationConfig,
+        clock: Callable[[], float] = time.monotonic,
+        ended: Callable[[Story], None] | None = None,
+    ) -> None:
+        """``ended``: told each story that ends, in the place of the figures."""
         self.clock = clock
         self.figures = Figures()
-        self.stories = Stories(config.requests, self.figures.ended, clock)
+        self.stories = Stories(config.requests, ended or self.figures.ended, clock)
         self.tier_events = TierEvents(clock)
         self.log_lines = LogLines(config.log_lines)
 

@@ -50,6 +50,16 @@ class Stories:
         self._kept.append(story)
         self._ended(story)
 
+    def take(self, story: Story, before: Story | None) -> None:
+        """Takes in a story that another process tells: as it is there now, in the place of ``before``."""
+        story.number = next(self._numbers) if before is None else before.number
+        self._live.pop(story.number, None)
+        if story.ended_at is None:
+            self._live[story.number] = story
+        else:
+            self._kept.append(story)
+            self._ended(story)
+
     def drop(self, story: Story) -> None:
         """Forgets a live story. Does nothing with one that has ended."""
         self._live.pop(story.number, None)

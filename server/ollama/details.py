@@ -10,13 +10,13 @@ from typing import Any
 
 from experts.spec import Expert
 from server.ollama.request import tagged
-from server.services import Services
+from server.services import NodeServices
 
 _CAPABILITIES = {"tools": "tools", "images": "vision"}
 """Capability of an expert to Ollama's."""
 
 
-def listed(entries: Sequence[Mapping[str, Any]], services: Services) -> list[dict[str, Any]]:
+def listed(entries: Sequence[Mapping[str, Any]], services: NodeServices) -> list[dict[str, Any]]:
     """Words entries of the list of models. Reads small files: not for the event loop."""
     modified = time_of(datetime.fromtimestamp(services.started, UTC))
     return [
@@ -32,7 +32,7 @@ def listed(entries: Sequence[Mapping[str, Any]], services: Services) -> list[dic
     ]
 
 
-def shown_whole(entry: Mapping[str, Any], services: Services) -> dict[str, Any]:
+def shown_whole(entry: Mapping[str, Any], services: NodeServices) -> dict[str, Any]:
     """Words all of one entry. Reads small files: not for the event loop."""
     experts = _experts(entry, services)
     configs = [_config(expert.folder) for expert in experts]
@@ -57,7 +57,7 @@ def shown_whole(entry: Mapping[str, Any], services: Services) -> dict[str, Any]:
     }
 
 
-def _experts(entry: Mapping[str, Any], services: Services) -> list[Expert]:
+def _experts(entry: Mapping[str, Any], services: NodeServices) -> list[Expert]:
     """Returns the expert of an entry, or those that its composition may choose."""
     aliases = services.catalog.aliases
     name = aliases.without_budget(aliases.model_of(entry["id"]) or entry["id"])
@@ -66,7 +66,7 @@ def _experts(entry: Mapping[str, Any], services: Services) -> list[Expert]:
     return [services.experts[each] for each in services.catalog.routing.chosen_by(name)]
 
 
-def _details(entry: Mapping[str, Any], services: Services) -> dict[str, Any]:
+def _details(entry: Mapping[str, Any], services: NodeServices) -> dict[str, Any]:
     experts = _experts(entry, services)
     configs = [_config(expert.folder) for expert in experts]
     kinds = list(dict.fromkeys(str(config.get("model_type", "")) for config in configs))
@@ -81,7 +81,7 @@ def _details(entry: Mapping[str, Any], services: Services) -> dict[str, Any]:
     }
 
 
-def _capabilities(experts: Sequence[Expert], services: Services) -> list[str]:
+def _capabilities(experts: Sequence[Expert], services: NodeServices) -> list[str]:
     """Names what a model can: a composition what any of its experts can, as it routes past the others."""
     if all(expert.task == "embed" for expert in experts):
         return ["embedding"]

@@ -13,7 +13,7 @@ from server.ollama.details import listed, shown_whole, time_of
 from server.ollama.request import model_named
 from server.routes.models import entry_of, permitted
 from server.routes.schemas import OLLAMA_ERRORS
-from server.services import Services
+from server.services import NodeServices
 from server.transport.json_body import body_schema, read_model
 
 router = APIRouter(prefix="/api", responses=OLLAMA_ERRORS)
@@ -34,14 +34,14 @@ class ShowSent(BaseModel):
 @router.get("/version")
 async def version(request: Request) -> Response:
     """Say which version of Ollama's API is spoken, and the gateway's own."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     return JSONResponse({"version": SPOKEN, "coe": services.version})
 
 
 @router.get("/tags")
 async def tags(request: Request) -> Response:
     """List in Ollama's words the compositions, experts and aliases that the key may use."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     shown = permitted(request)
     return JSONResponse({"models": await asyncio.to_thread(listed, shown, services)})
 
@@ -49,7 +49,7 @@ async def tags(request: Request) -> Response:
 @router.get("/ps")
 async def ps(request: Request) -> Response:
     """List in Ollama's words the experts on the device that the key may use, and when they leave unused."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     shown = {entry["id"]: entry for entry in permitted(request)}
     stays = services.tiers.stays()
     status = [each for each in services.tiers.status() if each.tier == "device" and each.expert in shown]
@@ -75,7 +75,7 @@ async def ps(request: Request) -> Response:
 @router.post("/show", openapi_extra=body_schema(ShowSent, required=True))
 async def show(request: Request) -> Response:
     """Say in Ollama's words what is known of a model: its template, its context, what it takes."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     sent = await read_model(request, ShowSent)
     entry = await entry_of(request, model_named(sent.model, services.catalog.aliases))
     return JSONResponse(await asyncio.to_thread(shown_whole, entry, services))

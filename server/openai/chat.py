@@ -50,5 +50,5 @@ async def explain_route(request: Request) -> Explanation:
     caller = Caller(request.scope[REQUEST_ID], key, request.headers, aliases=aliases)
     chat = caller.asks(parse_chat(await read_json(request, config, services.workers.count)))
     check_request(chat, config)
-    with services.admissions.of(key).entered(aliases.names_of(chat.sent_model)):
+    async with services.admissions.of(key).entered(aliases.names_of(chat.sent_model)):
         return await services.explain(chat, request.headers.get("x-coe-category"))

@@ -1,1 +1,1 @@
-"""Other nodes: what they hold, whether they answer, and requests to them. May import config."""
+"""Other nodes: what they hold, whether they answer, and requests to them. May import access and config."""

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import get_args
 
 import orjson
@@ -14,15 +16,19 @@ from experts.engines.http_client import HttpClient, HttpResponse, TcpAddress
 from experts.engines.http_connection import ConnectionEnded
 from experts.errors import EngineLost, EngineUnavailable
 from memory_tiers.errors import LeaseRejected, RejectionReason
+from server.access.figures import Figures
 from server.config.cluster import Address
 from server.peers.wire import (
     ANSWER,
+    CLIENT,
     HEARTBEAT,
     LOST_S,
     ORDER,
     PLACEMENT,
     REBALANCE,
     AnswerHead,
+    ClientAnswer,
+    ClientRequest,
     NodeOrder,
     NodeRequest,
     NodeSnapshot,
@@ -90,6 +96,15 @@ class PeerAnswer:
         return f"<PeerAnswer of {self._peer} {self.head!r}>"
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """Another node's answer to a client's request: its head, and its body, of which ``rest`` has come."""
+
+    head: ClientAnswer
+    response: HttpResponse
+    rest: bytes
+
+
 class Peer:
     """A node at ``address``. ``snapshot``: what it said last; None while it does not answer."""
 
@@ -102,6 +117,10 @@ class Peer:
         self.under_way_then = 0
         """As many as there were when it said ``snapshot``."""
         self.is_self = False
+        self.figures: dict[str, tuple[Figures, float]] = {}
+        """What it told last of each key's use, and when."""
+        self._figures_of = ""
+        self._gone: dict[str, tuple[Figures, float]] = {}
         self._place = place
         self._changed = changed
         self._client = HttpClient(place)
@@ -111,6 +130,15 @@ class Peer:
         """Returns how many requests it computes: as it said, and those given to it since."""
         assert self.snapshot is not None, "it answers"
         return max(0, self.snapshot.running + self.under_way - self.under_way_then)
+
+    def gone(self, key: str) -> Iterator[Figures]:
+        """Yields the figures of a key that this node cannot be asked for: those of its run before this one,
+        and where it does not answer its own."""
+        now = time.monotonic()
+        for figures in (self._gone, self.figures if self.snapshot is None else {}):
+            if key in figures:
+                each, at = figures[key]
+                yield each.aged(now - at)
 
     async def watch(self, own_id: str, most_s: float = math.inf) -> None:
         """Follows its heartbeat for ever, or until it proves to be this node itself, or was lost for
@@ -176,6 +204,31 @@ class Peer:
         except (ConnectionEnded, ValidationError) as error:
             return str(error)
 
+    async def ask_for_client(self, request: ClientRequest, body: bytes) -> KeptAnswer:
+        """Asks for what the node may have kept; the caller closes the answer. Raises EngineUnavailable."""
+        sent = request.model_dump_json().encode() + b"\n" + body
+        try:
+            response = await self._client.request("POST", CLIENT, sent)
+            try:
+                if response.status != 200:
+                    raise ConnectionEnded(f"it answers {response.status}")
+                line, rest = await _line(response, b"")
+                return KeptAnswer(ClientAnswer.model_validate_json(line), response, rest)
+            except BaseException:
+                response.close()
+                raise
+        except (ConnectionEnded, ValidationError) as error:
+            raise EngineUnavailable(f"Node {self.address} gave no answer: {error}") from error
+
+    async def tell(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Posts to one of its paths; returns the status and the whole answer. Raises EngineUnavailable."""
+        try:
+            response = await self._client.request("POST", path, body, again=True)
+            with contextlib.closing(response):
+                return response.status, await response.read()
+        except ConnectionEnded as error:
+            raise EngineUnavailable(f"Node {self.address} gave no answer: {error}") from error
+
     async def _begun(self, response: HttpResponse) -> PeerAnswer:
         """Raises ConnectionEnded, ValidationError beside what ``ask`` does."""
         if response.status != 200:
@@ -209,6 +262,11 @@ class Peer:
             self.is_self = True
             return
         back = self.snapshot is None
+        if self._figures_of != snapshot.id:  # it was started anew, and has read its own usage of the day
+            self.figures = {key: (each.minute, at) for key, (each, at) in self.figures.items()}
+            self._figures_of, self._gone, self.figures = snapshot.id, self.figures, {}
+        now = time.monotonic()
+        self.figures.update({key: (each, now) for key, each in snapshot.used.items()})
         self.snapshot, self.under_way_then = snapshot, self.under_way
         if back:
             log.info("node %s answers", self.address)

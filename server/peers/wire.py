@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from cluster.placement.actions import Entry
 from memory_tiers.events import Priority
 from memory_tiers.tiers import Tier
+from server.access.figures import Figures
 
 HEARTBEAT = "/node/heartbeat"
 """A stream of ``NodeSnapshot``, one a line, one every ``HEARTBEAT_S``, and one whenever an
@@ -28,6 +29,15 @@ WEIGHTS = "/node/weights"
 SUMS = "/node/sums"
 """Gives the digests of all pieces of such a file, of which its checksum is made."""
 DIGEST_BYTES = 8
+ADMIT = "/node/admit"
+"""Takes an ``AdmitRequest``, and gives an ``AdmitAnswer``; 409 where another node is the key's home."""
+SETTLE = "/node/settle"
+"""Takes a list of ``Settlement``, and answers 202."""
+FIGURES = "/node/figures"
+"""Takes a ``FiguresRequest``, and gives the ``Figures`` of what this node has let in for the key."""
+CLIENT = "/node/client"
+"""Takes a ``ClientRequest`` as the first line, then the client's body; gives a ``ClientAnswer`` as the first
+line, then its bytes."""
 ENGINE_PATHS = frozenset(
     {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"}
 )
@@ -80,6 +90,8 @@ class NodeSnapshot(BaseModel):
     host_rate: float | None = None
     peer_rate: float | None = None
     disk_rate: float | None = None
+    used: Mapping[str, Figures] = {}
+    """What this node has let in for keys with limits that were used in the last seconds."""
 
 
 class NodeRequest(BaseModel):
@@ -104,6 +116,92 @@ class NodeRequest(BaseModel):
         if path not in ENGINE_PATHS:
             raise ValueError(f"{path!r} is no path at which an engine computes for clients")
         return path
+
+
+class AdmitRequest(BaseModel):
+    """Asks the home of a key to let a request in. ``node``: the id of the node that asks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    key: str
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+    tokens_per_day: int | None
+    tokens: int
+    offline: bool
+
+
+class LeftOf(BaseModel):
+    """As ``server.access.rate_limits.Left``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+class AdmitAnswer(BaseModel):
+    """The home's answer. ``steady``: seconds of its clock, by which it knows the charge; None: the request
+    is not let in, for the reason that ``limit`` and what follows it say. ``left``: by requests and tokens."""
+
+    model_config = ConfigDict(frozen=True)
+
+    steady: float | None = None
+    limit: str = ""
+    most: int = 0
+    used: int = 0
+    asked: int = 0
+    retry_after_s: float | None = None
+    left: Mapping[str, LeftOf] = {}
+
+
+class Settlement(BaseModel):
+    """What a request was charged, ``age_s`` ago or at ``steady`` of the home with that id, and what it has
+    used."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    key: str
+    home: str
+    steady: float
+    age_s: float
+    day: int
+    charged: int
+    offline: bool
+    used: int
+
+
+class FiguresRequest(BaseModel):
+    """Asks what a node has let in for a key. ``home``: the id of the node that counts for it from now on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: str
+    key: str
+
+
+class ClientRequest(BaseModel):
+    """A client's request for what another node may have kept. ``size``: bytes of its body."""
+
+    model_config = ConfigDict(frozen=True)
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    size: int
+
+
+class ClientAnswer(BaseModel):
+    """The head of its answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
 
 
 class NodeOrder(BaseModel):

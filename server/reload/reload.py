@@ -1,7 +1,7 @@
 """Another configuration while serving: read, checked as a whole, then in force at once, or refused."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from experts.engines.engine import Engine
@@ -15,7 +15,7 @@ from server.operator_api import Reloaded
 from server.planning.planned import as_before, planned
 from server.reload.plan import ReloadPlan, check_reloadable, plan
 from server.routing.catalog import Catalog
-from server.services import Services
+from server.services import NodeServices
 from server.transport.tls import Certificate
 
 
@@ -34,7 +34,7 @@ class Reload:
     it."""
 
     def __init__(
-        self, services: Services, read: Callable[[], Settings], certificate: Certificate | None = None
+        self, services: NodeServices, read: Callable[[], Settings], certificate: Certificate | None = None
     ) -> None:
         """``read`` gives the settings as they are written now; it raises SettingsError. ``certificate`` is
         renewed."""
@@ -42,9 +42,14 @@ class Reload:
         self._read = read
         self._certificate = certificate
         self._turn = asyncio.Lock()
+        self._follow: Callable[[Settings], Awaitable[None]] | None = None
 
     def __repr__(self) -> str:
         return f"<Reload of {self._services.tiers!r}{' under way' if self._turn.locked() else ''}>"
+
+    def followed_by(self, follow: Callable[[Settings], Awaitable[None]]) -> None:
+        """Has each reload end once ``follow`` has taken the settings over too."""
+        self._follow = follow
 
     async def now(self) -> Reloaded:
         """Reloads now. Raises ReloadRefused, and then nothing has changed."""
@@ -54,6 +59,8 @@ class Reload:
                 self._take_over(coming)
             except (SettingsError, ExpertsError, RouterError, TiersError) as error:
                 raise ReloadRefused(f"Nothing was changed: {error}") from error
+            if self._follow is not None:
+                await self._follow(coming.catalog.settings)
         device, host, _ = self._services.tiers.usage()
         return Reloaded(
             added=tuple(expert.name for expert in coming.plan.added),

@@ -5,7 +5,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from experts.errors import EngineLost, EngineStalled, EngineUnavailable, ExpertNotResident
 from experts.spec import Expert
@@ -15,6 +15,8 @@ from server.errors import BreakerOpen
 log = logging.getLogger("coe.requests")
 
 Part = Literal["expert", "engine"]
+BreakerStates = Mapping[tuple[str, str], tuple[float | None, int]]
+"""Part and name of breakers, each with until when it refuses and its failures in a row."""
 ENGINE_FAULTS = (EngineUnavailable, EngineLost, EngineStalled)
 
 
@@ -40,6 +42,30 @@ def broken_by(error: Exception, expert: Expert, experts: Mapping[str, Expert]) -
             return frozenset(name for name, other in experts.items() if other.family == expert.family)
         case None:
             return frozenset()
+
+
+class Outcomes(Protocol):
+    """Takes the outcome of one attempt. The first counts; later ones change nothing."""
+
+    def answered(self, status: int) -> None:
+        """Notes the engine's first bytes."""
+        ...
+
+    def ended(self) -> None:
+        """Notes that a good answer was sent whole."""
+        ...
+
+    def over(self, error: BaseException | None) -> None:
+        """Notes any other end."""
+        ...
+
+
+class Attempts(Protocol):
+    """Begins attempts: implemented by ``Breakers``, in this process or through another."""
+
+    def enter(self, expert: Expert) -> Outcomes:
+        """Begins an attempt before a request asks for a lease. Raises BreakerOpen."""
+        ...
 
 
 class Breaker:
@@ -68,6 +94,16 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self._until is not None
+
+    @property
+    def opened(self) -> tuple[float | None, int]:
+        """Returns until when it refuses, None where it is closed, and the failures in a row."""
+        return self._until, self._in_a_row
+
+    @opened.setter
+    def opened(self, state: tuple[float | None, int]) -> None:
+        """Takes over the state of another process's breaker."""
+        self._until, self._in_a_row = state
 
     @property
     def in_a_row(self) -> int:
@@ -189,6 +225,21 @@ class Breakers:
     def is_open(self, expert: Expert) -> bool:
         """Says whether the expert's or its engine's breaker is open, also while a probe is awaited."""
         return self._experts[expert.name].is_open or self._engines[expert.family].is_open
+
+    @property
+    def open(self) -> BreakerStates:
+        """Returns the states of those that are open."""
+        experts, engines = self._experts.items(), self._engines.items()
+        return {("expert", name): each.opened for name, each in experts if each.is_open} | {
+            ("engine", name): each.opened for name, each in engines if each.is_open
+        }
+
+    @open.setter
+    def open(self, states: BreakerStates) -> None:
+        """Takes over which ones are open in another process, whose clock is the same."""
+        for kind, breakers in (("expert", self._experts), ("engine", self._engines)):
+            for name in {*breakers} | {name for part, name in states if part == kind}:
+                breakers[name].opened = states.get((kind, name), (None, 0))
 
     def refusing(self, families: Iterable[str]) -> dict[str, str]:
         """Returns the engines among ``families`` that no request reaches now, and why."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from server.access.auth import authorization_of
 from server.access.owner import owner_of
 from server.errors import BadRequest, FeedbackOff, UnknownRequest
-from server.services import Services
+from server.services import NodeServices
 from server.transport.json_body import body_schema, read_model
 
 router = APIRouter(prefix="/v1/coe")
@@ -49,7 +49,7 @@ class FeedbackTaken(BaseModel):
 @router.post("/feedback", openapi_extra=body_schema(FeedbackSent, required=True))
 async def feedback(request: Request) -> FeedbackTaken:
     """Say how good an answer was, or which category would have been right."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     owner = owner_of(services.keys.check(authorization_of(request.headers)), request.headers)
     if services.feedback is None:
         raise FeedbackOff("No feedback is kept here: the configuration has no 'feedback'.")

@@ -12,7 +12,7 @@ from memory_tiers.status import MoveProgress
 from server.access.admission import check_model
 from server.access.auth import authorization_of
 from server.errors import UnknownModel
-from server.services import Services
+from server.services import NodeServices
 from server.transport.request_id import REQUEST_ID
 
 router = APIRouter()
@@ -42,7 +42,7 @@ async def model(request: Request, name: str) -> Response:
 
 def permitted(request: Request) -> list[dict[str, Any]]:
     """Returns the entries that the request's key may see. Raises Unauthorized."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     names_of = services.catalog.aliases.names_of
     return [entry for entry in entries(services) if key.may_use(names_of(entry["id"]))]
@@ -51,7 +51,7 @@ def permitted(request: Request) -> list[dict[str, Any]]:
 async def entry_of(request: Request, name: str) -> dict[str, Any]:
     """Returns the entry of what ``name`` stands for, called so. Raises Unauthorized, UnknownModel, and
     BadRequest or OverLimit where there is no map for a budget."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     aliases = services.catalog.aliases
     names = aliases.names_of(name)
@@ -59,7 +59,7 @@ async def entry_of(request: Request, name: str) -> dict[str, Any]:
     model = aliases.model_of(name) or name
     listed = aliases.without_budget(model)
     # coe:31B is coe under a budget, whose map may have to be solved.
-    with nullcontext() if model == listed else services.admissions.of(key).entered(names):
+    async with nullcontext() if model == listed else services.admissions.of(key).entered(names):
         await services.named(model, key.name)
     found = next((entry for entry in entries(services) if entry["id"] == listed), None)
     if found is None:  # a reload took it away while its map was solved
@@ -67,7 +67,7 @@ async def entry_of(request: Request, name: str) -> dict[str, Any]:
     return {**found, "id": name} if name == model else _as_alias(name, model, found)
 
 
-def entries(services: Services) -> list[dict[str, Any]]:
+def entries(services: NodeServices) -> list[dict[str, Any]]:
     """Returns the entries of OpenAI's list, as of now."""
 
     def entry(name: str, detail: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from server.access.owner import owner_of
 from server.batches.service import Batches
 from server.batches.store import PageQuery
 from server.errors import BadRequest, BatchesOff
-from server.services import Services
+from server.services import NodeServices
 
 
 def page_query(request: Request, *, most: int, default: int) -> PageQuery:
@@ -48,7 +48,7 @@ class Owner:
     @classmethod
     def of(cls, request: Request) -> "Owner":
         """Returns the owner of a request. Raises Unauthorized, BatchesOff."""
-        services: Services = request.app.services
+        services: NodeServices = request.app.services
         key = services.keys.check(authorization_of(request.headers))
         batches: Batches | None = request.app.state.batches
         if batches is None:

@@ -15,7 +15,7 @@ from server.responses.kept.store import KeptResponse
 from server.responses.kept.stored_responses import StoredResponses
 from server.responses.wire.events import error_event
 from server.responses.wire.items import Item
-from server.services import Services
+from server.services import NodeServices
 from server.transport.streaming import SSE_HEADERS
 
 router = APIRouter()
@@ -89,7 +89,7 @@ async def _events(following: Following) -> AsyncIterator[bytes]:
 
 def _asking(request: Request) -> tuple[StoredResponses, str]:
     """Returns the stored responses, and the owner that asks for them. Raises Unauthorized."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     key = services.keys.check(authorization_of(request.headers))
     return request.app.state.responses, owner_of(key, request.headers)
 

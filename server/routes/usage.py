@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from server.access.auth import authorization_of, check_operator, is_operator
 from server.access.usage import Usage, UsageQuery, day_of
 from server.errors import BadRequest
-from server.services import Services
+from server.services import NodeServices
 
 router = APIRouter(prefix="/v1/coe")
 admin_router = APIRouter(prefix="/v1/coe")
@@ -35,7 +35,7 @@ UsageParameters = Annotated[UsageQuery, Depends(_usage_query)]
 @router.get("/usage")
 async def usage(request: Request, query: UsageParameters) -> Usage:
     """Count requests and tokens by day (UTC), key and expert, from ``since`` to ``until``, both included."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     config = services.settings.server
     if config.admin_port is not None or not is_operator(request, config):
         own = services.keys.check(authorization_of(request.headers)).name
@@ -46,6 +46,6 @@ async def usage(request: Request, query: UsageParameters) -> Usage:
 @admin_router.get("/usage")
 async def all_usage(request: Request, query: UsageParameters) -> Usage:
     """Count the same of every key, or of one."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     check_operator(request, services.settings.server, services.keys)
     return Usage(rows=tuple(await services.accounts.usage(query)))

@@ -47,6 +47,10 @@ class Compositions:
     def names(self) -> tuple[str, ...]:
         return tuple(self._compositions)
 
+    def source(self, name: str) -> Composition | None:
+        """Returns the composition ``name``, without a budget; None: there is none."""
+        return self._compositions.get(name)
+
     def chosen_by(self, name: str) -> tuple[str, ...]:
         """Returns the experts that the composition ``name`` can choose."""
         return self._compositions[name].experts

@@ -109,6 +109,10 @@ class Routing:
         """Dimensions of each composition's embeddings."""
         return self._compositions.dimensions
 
+    def source(self, composition: str) -> Composition | None:
+        """Returns a composition by its name, without a budget; None: there is none."""
+        return self._compositions.source(composition)
+
     def chosen_by(self, composition: str) -> tuple[str, ...]:
         """Returns the experts that a composition's map can choose."""
         return self._compositions.chosen_by(composition)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -19,14 +19,16 @@ class FastPath:
     of a busy machine (``python -m scripts.measure.fast_path``).
     """
 
-    def __init__(self, app: FastAPI, fast: Mapping[str, Endpoint]) -> None:
+    def __init__(self, app: FastAPI, fast: Mapping[str, Endpoint], otherwise: ASGIApp | None = None) -> None:
+        """``otherwise``: called for anything else, in the place of ``app``."""
         self._app = app
         self._fast = fast
+        self._otherwise = otherwise or app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._fast.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None or scope["method"] != "POST" or self._app.user_middleware:
-            await self._app(scope, receive, send)
+            await self._otherwise(scope, receive, send)
             return
         scope["app"] = self._app
         response = await endpoint(FastRequest(scope, receive))

@@ -29,7 +29,7 @@ from server.exchange.arrival import Caller
 from server.reload.reload import Reload
 from server.responses.kept.stored_responses import StoredResponses
 from server.serve import Server, server_over
-from server.services import Services
+from server.services import NodeServices
 from server.transport.sockets import listen
 from server.transport.tls import certificate_of
 
@@ -45,7 +45,7 @@ class Gateway:
     """A running gateway and a client for it."""
 
     made: Running
-    services: Services
+    services: NodeServices
     responses: StoredResponses
     batches: Batches | None
     reload: Reload

@@ -33,7 +33,7 @@ from server.config.settings import Settings, load
 from server.errors import ReloadRefused
 from server.reload.reload import Reload
 from server.serve import Server, server_over
-from server.services import Services
+from server.services import NodeServices
 from tests.simulation import clock
 from tests.simulation.answers import Answer, Wrong, take_whole
 from tests.simulation.client import Client, body_of
@@ -69,7 +69,7 @@ class World:
     scenario: Scenario
     loop: SeededLoop
     wall: clock.Clock
-    services: Services
+    services: NodeServices
     server: Server
     reload: Reload
     engine: FaultyEngine

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, Self
 from experts.engines.engine import NO_HEADERS, EngineResponse
 from experts.errors import EngineLost, EngineUnavailable
 from experts.spec import Expert
-from memory_tiers.driver.manager import TierManager
 from memory_tiers.events import Priority
 from memory_tiers.lease import Lease
+from memory_tiers.residency import Residency
 from server.exchange.engine.conversation import conversation_of
-from server.resilience.circuit_breakers import Attempt, Breakers
+from server.resilience.circuit_breakers import Attempts, Outcomes
 from server.resilience.stall_timeout import unstalled
 
 RETRY_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0)
@@ -48,7 +48,7 @@ class OpenAnswer:
     answer: EngineResponse
     head: bytes
     rest: AsyncIterator[bytes]
-    attempt: Attempt
+    attempt: Outcomes
 
     @property
     def status(self) -> int:
@@ -75,8 +75,8 @@ class OpenAnswer:
 
 
 async def open_answer(
-    tiers: TierManager,
-    breakers: Breakers,
+    tiers: Residency,
+    breakers: Attempts,
     sent: EngineRequest,
     leased: Callable[[Lease], None],
     *,
@@ -114,7 +114,7 @@ async def open_answer(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def _open(lease: Lease, attempt: Attempt, sent: EngineRequest, whole: bool) -> OpenAnswer:
+async def _open(lease: Lease, attempt: Outcomes, sent: EngineRequest, whole: bool) -> OpenAnswer:
     """Opens an answer. Releases the lease if it raises."""
     try:
         answer = await lease.engine.request(lease.expert, sent.path, sent.body, sent.headers)

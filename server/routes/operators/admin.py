@@ -12,7 +12,7 @@ from server.errors import UnknownModel
 from server.operator_api import Demotion, Destination, Reloaded, Snapshot, Verb
 from server.reload.reload import Reload
 from server.routes.operators.rights import ForOperators, note_order
-from server.services import Services
+from server.services import NodeServices
 from server.transport.json_body import body_schema, read_model
 
 router = APIRouter(prefix="/v1/coe")
@@ -87,7 +87,7 @@ async def cancel(name: str, services: ForOperators, request: Request) -> ExpertS
 
 def _ordered(
     request: Request,
-    services: Services,
+    services: NodeServices,
     verb: Verb,
     name: str,
     order: Callable[[OperatorOrders], None],

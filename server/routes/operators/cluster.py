@@ -12,7 +12,7 @@ from server.peers.peer import Peer
 from server.peers.peers import Peers
 from server.peers.wire import NodeSnapshot
 from server.routes.operators.rights import ForOperators, note_order
-from server.services import Services
+from server.services import NodeServices
 
 router = APIRouter(prefix="/v1/coe")
 
@@ -43,14 +43,14 @@ async def rebalance(request: Request, services: ForOperators) -> ClusterStatus:
     return await cluster(services)
 
 
-def _peers(services: Services) -> Peers:
+def _peers(services: NodeServices) -> Peers:
     """Raises ClusterOff."""
     if services.peers is None:
         raise ClusterOff("This gateway serves alone: name the other nodes in cluster.peers.")
     return services.peers
 
 
-def _own_address(services: Services) -> str:
+def _own_address(services: NodeServices) -> str:
     peers = _peers(services)
     return next((str(peer.address) for peer in peers.all if peer.is_self), "")
 

@@ -12,7 +12,7 @@ from server.live.feed import Feed
 from server.live.story_view import story_of
 from server.observation.story import Story
 from server.routes.operators.rights import ForOperators, note_order
-from server.services import Services
+from server.services import NodeServices
 from server.transport.admission_gate import ADMISSION_GATE, AdmissionGate
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.streaming import SSE_HEADERS, send_end, send_part, send_start
@@ -63,7 +63,7 @@ async def cancel(id: str, services: ForOperators, request: Request) -> dict[str,
     return {"id": found.id, "state": "cancelled"}
 
 
-def _found(services: Services, id: str) -> Story:
+def _found(services: NodeServices, id: str) -> Story:
     """Returns the latest story with this id. Raises UnknownRequest."""
     found = services.observer.stories.find(id)
     if found is None:

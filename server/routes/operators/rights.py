@@ -7,12 +7,12 @@ from fastapi import Depends, Request
 
 from server.access.auth import check_operator, is_operator
 from server.log_fields import with_fields
-from server.services import Services
+from server.services import NodeServices
 
 
-async def operators(request: Request) -> Services:
+async def operators(request: Request) -> NodeServices:
     """Checks that an operator asks, and returns the services. Raises Unauthorized, Forbidden."""
-    services: Services = request.app.services
+    services: NodeServices = request.app.services
     check_operator(request, services.settings.server, services.keys)
     return services
 
@@ -20,7 +20,7 @@ async def operators(request: Request) -> Services:
 log = logging.getLogger("coe.orders")
 
 
-def note_order(request: Request, services: Services, order: str, **about: str) -> None:
+def note_order(request: Request, services: NodeServices, order: str, **about: str) -> None:
     """Logs an order that was taken, and who gave it: by which right, from where. ``about``: what
     it is for."""
     by = "admin_key" if is_operator(request, services.settings.server) else "this_machine"
@@ -29,4 +29,4 @@ def note_order(request: Request, services: Services, order: str, **about: str) -
     log.info("%s", text, extra=with_fields(lambda: fields))
 
 
-ForOperators = Annotated[Services, Depends(operators)]
+ForOperators = Annotated[NodeServices, Depends(operators)]

@@ -18,7 +18,7 @@ from server.live.experts_view import experts_of
 from server.live.logs_view import GATEWAY, engine_logs, of_engine, of_gateway
 from server.reload.reload import Reload
 from server.routes.operators.rights import ForOperators
-from server.services import Services
+from server.services import NodeServices
 
 router = APIRouter(prefix="/v1/coe")
 Level = Literal["info", "warning", "error"]
@@ -90,7 +90,7 @@ async def logs(
     return {"sources": [GATEWAY, *files], "source": source, "lines": part.lines, "next": part.next}
 
 
-async def _composition(services: Services, name: str) -> Composition:
+async def _composition(services: NodeServices, name: str) -> Composition:
     """Returns a composition by its name. Raises UnknownModel."""
     named = await services.named(name, "") if name in services.settings.compositions else None
     if named is None:

@@ -615,8 +615,8 @@ async def test_the_simulated_engine_serves_more_experts_than_it_holds(tmp_path: 
     await manager.start()
 
     async def client(expert: str) -> None:
-        with await manager.lease(expert) as lease:
-            assert expert in (await lease.engine.statistics()).resident
+        with await manager.lease(expert):
+            assert expert in (await engine.statistics()).resident
 
     await asyncio.gather(*(client(expert) for expert in "abcdeedcbaaebdc"))
     engine.crash()

@@ -109,19 +109,23 @@ async def nodes(
     placement: dict[str, Any] | None = None,
     host: str | None = None,
     weights: str = "auto",
+    server: dict[str, Any] | None = None,
+    batches: bool = False,
     **simulation: Any,
 ) -> AsyncIterator[list[Node]]:
     """As many nodes as ``count``, which know each other. ``folder`` has ``config.yaml`` with prepared
     experts; ``peers``: other addresses than the nodes' own, by the node's number;
     ``placement``: rules, without which experts stay where requests bring them; ``host``: the host tier;
-    ``weights``: as ``cluster.weights_from_nodes``."""
+    ``weights``: as ``cluster.weights_from_nodes``; ``server``: more of that part of the configuration."""
     ports = free_ports(2 * count)
     made = []
     addresses = [f"127.0.0.1:{port}" for port in ports[count:]]
     for number in range(count):
         tree = yaml.safe_load((folder / "config.yaml").read_text())
         tree["state"] = str(folder / f"node{number}")
-        tree["server"] = {"port": ports[number], "drain_s": 20, "breaker_failures": 0}
+        tree["server"] = {"port": ports[number], "drain_s": 20, "breaker_failures": 0} | (server or {})
+        if batches:
+            tree["batches"] = {}
         tree["families"]["small"]["simulation"] = {"tokens_per_s": 200} | simulation
         others = (peers or {}).get(number, addresses)
         tree["cluster"] = {"port": ports[count + number], "secret": SECRET, "peers": others, "tls": tls}

@@ -57,7 +57,7 @@ async def beside(gateway: Gateway, other: OtherNode) -> AsyncIterator[None]:
     async with await asyncio.start_server(other.serve, "127.0.0.1", 0) as server:
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         config = ClusterConfig(secret=SECRET, peers=(address,))  # type: ignore[arg-type]
-        async with joined(gateway.services, config, Identity.of(SECRET), gateway.url):
+        async with joined(gateway.services, config, Identity.of(SECRET), gateway.url, gateway.server.gate):
             peers = gateway.services.peers
             assert peers is not None
             await until(lambda: len(peers.up) == 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -104,6 +105,31 @@ async def test_a_node_killed_under_load_loses_no_request_before_its_first_byte_a
         here.forget()
         await there.start()
         await here.knows(there)
+
+
+def engine_of(node: Node) -> int:
+    """The process of its only engine."""
+    assert node.process is not None
+    children = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+    named = [int(pid) for pid in children if b"simulated.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(named) == 1
+    return named[0]
+
+
+async def test_an_engine_that_dies_elsewhere_ends_its_streams_with_one_event_and_one_line_there(
+    settings: Settings, tmp_path: Path, http: httpx.AsyncClient
+) -> None:
+    async with nodes(tmp_path, 2, process=True) as (here, there):
+        held = await only_there(http, here, there)
+        events = stream(http, here, held, 2000)
+        await first(events)
+        there.forget()
+        os.kill(engine_of(there), signal.SIGKILL)
+        rest = [json.loads(event) async for event in events if event != "[DONE]"]
+        assert [event["error"]["code"] for event in rest if "error" in event] == ["engine_lost"]
+        await there.says("an answer for another node ends in its middle")
+        assert (await ask(http, here, held)).status_code == 200
+        assert b"Traceback" not in there.said, there.said.decode()
 
 
 async def running(http: httpx.AsyncClient, node: Node, count: int) -> None:

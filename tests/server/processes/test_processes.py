@@ -1,0 +1,150 @@
+"""Several gateway processes over one node, as clients and operators see them."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from server.cli.main import main
+from server.config.settings import Settings
+from tests.server.conftest import chat
+from tests.server.peers.nodes import PATIENCE_S
+from tests.server.processes.served import Gateway, command_of, gateway_of
+
+KEY = {"key": "sk-of-a-test-alone", "name": "mobile", "requests_per_minute": 10, "tokens_per_day": 100_000}
+SENT = {"authorization": f"Bearer {KEY['key']}"}
+CHAT = "/v1/chat/completions"
+
+
+async def begun(client: httpx.AsyncClient, **fields: Any) -> tuple[AsyncIterator[str], str]:
+    """A stream of which the first event has come, and that event."""
+
+    async def events() -> AsyncIterator[str]:
+        body = chat(stream=True, **fields)
+        async with client.stream("POST", CHAT, json=body) as answer:
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                if line.startswith("data: "):
+                    yield line.removeprefix("data: ")
+
+    made = events()
+    return made, await anext(made)
+
+
+async def replaced(gateway: Gateway, old: int) -> int:
+    """Waits for the process in the place of the only one that was beside the node."""
+    async with asyncio.timeout(PATIENCE_S):
+        while gateway.beside in ([], [old]):  # noqa: ASYNC110  another process does it
+            await asyncio.sleep(0.05)
+    return gateway.beside[0]
+
+
+async def test_limits_usage_metrics_and_stories_are_those_of_one(settings: Settings, tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, keys=[KEY]) as gateway:
+        (beside,) = gateway.beside
+        ours = await gateway.client_of(gateway.node, headers=SENT)
+        theirs = await gateway.client_of(beside, headers=SENT)
+        statuses, left = [], []
+        for number in range(12):
+            model = "coe" if number < 4 else "law"
+            answer = await (ours, theirs)[number % 2].post(CHAT, json=chat(model=model, max_tokens=3))
+            statuses.append(answer.status_code)
+            left.append(answer.headers["x-ratelimit-remaining-requests"])
+        assert statuses == [200] * 10 + [429] * 2
+        assert left == [str(count) for count in range(9, -1, -1)] + ["0", "0"]
+        for client in (ours, theirs):
+            rows = (await client.get("/v1/coe/usage")).json()["rows"]
+            assert sum(row["requests"] for row in rows) == 12
+            assert sum(row["completion_tokens"] for row in rows) == 30
+            assert sum(row["errors"] for row in rows) == 2
+            metrics = (await client.get("/metrics")).text
+            assert 'coe_requests_total{expert="",outcome="429"} 2.0' in metrics
+            decided = [line for line in metrics.splitlines() if line.startswith("coe_route_decisions_total")]
+            assert sum(float(line.rpartition(" ")[2]) for line in decided) == 4
+        responses = [await client.post("/v1/responses", json={"model": "law"}) for client in (ours, theirs)]
+        assert {answer.status_code for answer in responses} == {400}, "they are read where they are kept"
+        await ours.aclose()
+        await theirs.aclose()
+        assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
+        assert b"Traceback" not in gateway.said, gateway.said.decode()
+
+
+async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with gateway_of(tmp_path, keys=[{**KEY, "concurrent_requests": 2}]) as gateway:
+        (old,) = gateway.beside
+        ours = await gateway.client_of(gateway.node, headers=SENT)
+        theirs = await gateway.client_of(old, headers=SENT)
+        mine, _ = await begun(ours, max_tokens=200)
+        lost, _ = await begun(theirs, max_tokens=2000)
+        refused = await gateway.client_of(gateway.node, headers=SENT)
+        assert (await refused.post(CHAT, json=chat())).status_code == 429, "two are under way"
+        os.kill(old, signal.SIGKILL)
+        try:
+            rest = [event async for event in lost]
+        except httpx.HTTPError:
+            rest = []
+        assert "[DONE]" not in rest
+        assert [event async for event in mine][-1] == "[DONE]", "the other's stream goes on"
+        new = await replaced(gateway, old)
+        await gateway.says("another takes its place")
+        again = await gateway.client_of(new, headers=SENT)
+        answer = await again.post(CHAT, json=chat(max_tokens=3))
+        assert answer.status_code == 200, answer.text
+        assert 'coe_leases{expert="law"} 0.0' in (await again.get("/metrics")).text
+        for client in (ours, theirs, refused, again):
+            await client.aclose()
+        assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
+
+
+async def test_one_stop_drains_all_and_the_end_of_the_node_ends_all(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with gateway_of(tmp_path) as gateway:
+        (beside,) = gateway.beside
+        clients = [await gateway.client_of(pid) for pid in (gateway.node, beside)]
+        streams = [(await begun(client, max_tokens=100))[0] for client in clients]
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGTERM)
+        for events in streams:
+            assert [event async for event in events][-1] == "[DONE]"
+        assert await gateway.process.wait() == 0, gateway.said.decode()
+        assert command_of(beside) == b""
+        for client in clients:
+            await client.aclose()
+        await gateway.start()
+        (beside,) = gateway.beside
+        gateway.process.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            while command_of(beside):  # noqa: ASYNC110  another process does it
+                await asyncio.sleep(0.05)
+
+
+async def test_a_reload_and_a_lost_engine_are_seen_by_all(
+    settings: Settings, tmp_path: Path, capsys: Any
+) -> None:
+    async with gateway_of(tmp_path) as gateway:
+        (beside,) = gateway.beside
+        theirs = await gateway.client_of(beside)
+        assert (await theirs.post(CHAT, json=chat(model="short"))).status_code == 404
+        text = gateway.config.read_text()
+        gateway.config.write_text(text + "aliases: {short: law}\n")
+        assert await asyncio.to_thread(main, ["reload", "--url", gateway.url]) == 0
+        answer = await theirs.post(CHAT, json=chat(model="short", max_tokens=3))
+        assert answer.headers["x-coe-expert"] == "law"
+        assert await asyncio.to_thread(main, ["tiers", "status", "--url", gateway.url]) == 0
+        assert "law" in capsys.readouterr().out
+        events, _ = await begun(theirs, max_tokens=2000)
+        os.kill(gateway.engine, signal.SIGKILL)
+        errors = [json.loads(event) async for event in events if "error" in event]
+        assert [error["error"]["code"] for error in errors] == ["engine_lost"]
+        assert (await theirs.post(CHAT, json=chat(max_tokens=3))).status_code == 200
+        await theirs.aclose()
+        assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
+        assert b"Traceback" not in gateway.said, gateway.said.decode()
