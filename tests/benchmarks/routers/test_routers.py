@@ -379,7 +379,6 @@ def test_the_verb_writes_figures_and_a_plot(tmp_path: Path, capsys: pytest.Captu
         ("--experts", "a=1B,a=2B", "--experts 'a': write each once"),
         ("--experts", "a=1,b=2B", "--experts: '1' is not a number of parameters"),
         ("--budgets", "8", "--budgets: '8' is not a number of parameters"),
-        ("--strong", "bigger", "'bigger' is not an expert to put beside 'small'"),
     ],
 )
 def test_a_wrong_option_is_one_line(
