@@ -23,9 +23,10 @@ def test_nothing_that_a_seed_draws_breaks_a_promise(first: int) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("seed", [6692, 8094])
+@pytest.mark.parametrize("seed", [6692, 8094, 11004])
 def test_seeds_that_once_failed_pass(seed: int) -> None:
-    """A slow client heard of a time-out after the end of its stream."""
+    """A slow client heard of a time-out after the end of its stream; the check blamed a token that was on
+    its way when a slow client's time was up."""
     done = played("--seed", str(seed))
     assert done.returncode == 0, done.stdout + done.stderr
 
