@@ -74,6 +74,7 @@ def up(node: dict[str, Any]) -> int:
     return sum(each["state"] in ("up", "this node") for each in told.json()["nodes"])
 
 
+@pytest.mark.soak
 def test_nodes_start_where_ray_has_machines_are_kept_adopted_and_ended(
     settings: Settings, tmp_path: Path, cluster: Any
 ) -> None:
