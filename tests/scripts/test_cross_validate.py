@@ -1,4 +1,4 @@
-"""``python -m scripts.cross_validate_router``: what it measures, and what it says of wrong options."""
+"""``python -m scripts.router.cross_validate``: what it measures, and what it says of wrong options."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.cross_validate_router import main
+from scripts.router.cross_validate import main
 from tests.router.mapping.hidden_groups import hidden
 
 EXPERTS = "chat=1B,chef=7B,skipper=7B"
@@ -49,4 +49,4 @@ def test_what_is_wrong_is_one_line(
     assert main([*rest, *words]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"cross_validate_router: {complaint}" in said.err.splitlines()[-1]
+    assert f"cross_validate: {complaint}" in said.err.splitlines()[-1]

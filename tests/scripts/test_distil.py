@@ -1,4 +1,4 @@
-"""``scripts/distil.py``: a static embedder from a slow one."""
+"""``scripts/router/distil.py``: a static embedder from a slow one."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from router.embedders.model_files import TOKENIZER
 from router.embedders.static import StaticMiniLm
 from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
-from scripts.distil import distil, rounded
+from scripts.router.distil import distil, rounded
 from tests.router.hashed_words import HashedWords
 
 ANIMALS = ["the cat sat on the mat", "a cat and a dog", "the dog ran to the cat", "dog, cat and mouse"]

@@ -1,11 +1,11 @@
-"""The texts that ``scripts/distil_static.py`` takes from the routing data."""
+"""The texts that ``scripts/router/distil_static.py`` takes from the routing data."""
 
 import json
 from pathlib import Path
 
 from router.data.dataset import Example, split
 from router.data.plain_prompts import plain_prompts
-from scripts.distil_static import first_sentence_of, prompts
+from scripts.router.distil_static import first_sentence_of, prompts
 
 PROMPT = "A ball falls from a tower. How fast is it?\nA. 1\nB. 2"
 

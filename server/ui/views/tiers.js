@@ -117,8 +117,9 @@ export function tiers(root) {
     keyed(engines, Object.entries(state.engines), ([family]) => family,
       ([family]) => h("article", { class: "card" }, h("h3", null, family), h("p", { class: "state" }), h("div"), h("p", { class: "muted small" })),
       (card, [, engine]) => {
-        card.dataset.state = engine.rests ? "rests" : engine.state;
-        text(card.children[1], engine.rests ? `${engine.state}, rests` : engine.state);
+        const rests = engine.rests && engine.state !== "asleep";
+        card.dataset.state = rests ? "rests" : engine.state;
+        text(card.children[1], rests ? `${engine.state}, rests` : engine.state);
         const share = engine.busy_seconds ? engine.switch_seconds / engine.busy_seconds : null;
         const said = JSON.stringify([engine.active, engine.running, engine.switches, share?.toFixed(3)]);
         if (card.dataset.said !== said) {

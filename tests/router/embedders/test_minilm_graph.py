@@ -1,4 +1,4 @@
-"""The graph of scripts/build_minilm_graph.py computes what the wheel's own does, the same on every CPU."""
+"""The graph of ``scripts.router.build_minilm_graph`` computes what the wheel's own does, on every CPU."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from router.arrays import Vectors
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.minilm_session import minilm_session, products_saturate
 from router.embedders.model_files import MINILM, installed_weights
-from scripts.build_minilm_graph import minilm_graph, probe
+from scripts.router.build_minilm_graph import minilm_graph, probe
 
 TEXTS = [
     "Hi",

@@ -1,6 +1,6 @@
 """Evaluates maps on every graded prompt of a file: a router is trained for each fold without it.
 
-    python -m scripts.cross_validate_router --data train.jsonl.gz --experts "small=7.62B,large=70.6B" \\
+    python -m scripts.router.cross_validate --data train.jsonl.gz --experts "small=7.62B,large=70.6B" \\
         --cache vectors.sqlite --budgets 15B,31B,54B --json gains.json
 
 A test of a tenth leaves intervals wider than the gains in question; this one is on all prompts, and takes
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _measured(parser.parse_args(arguments))
     except (RouterError, SettingsError, OSError) as error:
-        print(f"cross_validate_router: {error}", file=sys.stderr)
+        print(f"cross_validate: {error}", file=sys.stderr)
         return 1
 
 

