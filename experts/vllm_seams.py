@@ -25,7 +25,8 @@ _WORKER = "v1/worker/gpu_worker.py"
 _RELOAD = "model_executor/model_loader/reload"
 SEAMS = (
     Seam(_SCHEDULER, "Scheduler", attributes=(
-        "running", "waiting", "kv_holding_waiting", "deferred_waiting", "requests", "vllm_config")),
+        "running", "waiting", "kv_holding_waiting", "deferred_waiting", "requests", "vllm_config",
+        "prev_step_scheduled_req_ids")),
     Seam(_SCHEDULER, "Scheduler.__init__", ("vllm_config", "kv_cache_config")),
     Seam(_SCHEDULER, "Scheduler.schedule"),
     Seam(_SCHEDULER, "Scheduler.update_from_output", ("scheduler_output", "model_runner_output")),

@@ -54,6 +54,7 @@ class ExpertScheduler(Scheduler):
     there: ``resident`` and ``trace``."""
 
     running: list[Request]
+    prev_step_scheduled_req_ids: set[str]
 
     def __init__(self, vllm_config: Any, kv_cache_config: KVCacheConfig, *args: Any, **kwargs: Any) -> None:
         same = {field.name: getattr(kv_cache_config, field.name) for field in fields(kv_cache_config)}
@@ -158,6 +159,9 @@ class ExpertScheduler(Scheduler):
         self.running = [r for r in self.running if expert_of(r) == expert]
         self.kv_holding_waiting.remove_requests(hidden_holding)
         self.waiting.remove_requests(hidden_waiting)
+        # Else all tokens of those that were hidden would be copied, and pickled for each worker, at every
+        # switch: a runner that is not asynchronous has them and does not read these.
+        self.prev_step_scheduled_req_ids.update(request.request_id for request in self.running)
         try:
             yield
         finally:

@@ -48,6 +48,8 @@ class Pool:
         self._switch_s = quantum * OVERHEAD
         self._holds: str | None = None
         self.steps: list[tuple[str | None, int]] = []
+        self.resent: dict[str, list[int]] = {}
+        """The tokens that workers were sent of requests that they know."""
         self.tokens: Counter[str] = Counter()
         self.finished: dict[str, str] = {}
 
@@ -80,6 +82,7 @@ class Pool:
         output = self.scheduler.schedule()
         scheduled = list(output.num_scheduled_tokens)
         expert = output.coe_expert
+        self.resent |= output.scheduled_cached_reqs.all_token_ids
         assert {self._expert_of(name) for name in scheduled} <= {expert}
         self.steps.append((expert, len(scheduled)))
         answers = [
@@ -166,6 +169,20 @@ def test_a_step_computes_for_one_expert(build: Build) -> None:
     assert pool.order == "aabbaabb"
     assert all(computed == 3 for _, computed in pool.steps if computed)
     assert set(pool.finished.values()) == {"length"}
+
+
+def test_a_switch_sends_workers_no_tokens_that_they_have(build: Build) -> None:
+    pool = build(blocks=21, seqs=4)
+    for expert in "ab":
+        pool.add(f"{expert}0", expert, prompt=64, answer=20)
+    pool.run()
+    assert pool.order.startswith("aabbaabb")
+    assert pool.resent == {}
+    for expert in "ab":  # the pool has no room for both: vLLM preempts one, and workers forget it
+        pool.add(f"{expert}1", expert, prompt=64, answer=200)
+    pool.run()
+    assert pool.tokens == {"a0": 20, "b0": 20, "a1": 200, "b1": 200}
+    assert set(pool.resent) & {"a1", "b1"}
 
 
 def test_a_block_is_zeroed_before_a_request_gets_it_unless_it_holds_its_prefix(build: Build) -> None:
