@@ -13,6 +13,7 @@ _PARALLEL = "sizes, loads and turns count the GPUs of tensor_parallel_size alone
 _SEAM = "mode interleaved has a class of its own there"
 _HIDDEN = "a step would be scheduled before the one in front of it has ended, by another scheduler class"
 _ALWAYS: Mapping[str, str] = {
+    "--config": "the arguments in that file would go unchecked: write them into extra_args",
     "--data-parallel-size": _PARALLEL,
     "-dp": _PARALLEL,
     "--pipeline-parallel-size": _PARALLEL,
@@ -30,31 +31,47 @@ _INTERLEAVED: Mapping[str, str] = {
     "--distributed-executor-backend": _SEAM,
     "--additional-config": "mode interleaved keeps the experts in it",
 }
+_CAPTURED = (
+    "cuda_graphs: each says which sizes are captured, and memory is planned by them; with cuda_graphs: "
+    "shared vLLM's own settings hold"
+)
+_EACH_CAPTURES: Mapping[str, str] = {
+    "--compilation-config": _CAPTURED,  # the last one replaces all of ours
+    "-cc": _CAPTURED,
+    "--cudagraph-capture-sizes": _CAPTURED,
+    "--max-cudagraph-capture-size": _CAPTURED,
+}
 _ADAPTERS = "an adapter is an expert of a family with mode lora"
 _SALTED: Mapping[str, frozenset[str]] = {
     "interleaved": frozenset({"OffloadingConnector", "SimpleCPUOffloadConnector", "LMCacheMPConnector"}),
     "lora": frozenset({"OffloadingConnector", "SimpleCPUOffloadConnector"}),
 }
 """KV connectors whose keys are vLLM's own block hashes, or carry the salt: no expert reads another's."""
+_KEEP_ADDRESSES = frozenset({"SimpleCPUOffloadConnector", "LMCacheMPConnector"})
+"""Those of them that were told once where the KV pool is, which a sleep changes."""
 _BACKENDS = {"native": "OffloadingConnector", "lmcache": "LMCacheMPConnector"}
 _ONE = frozenset({"1", "true"})
 """Values that leave a parallel size as it is."""
 
 
-def refusal(mode: EngineMode, arguments: Sequence[str]) -> str | None:
-    """Returns why ``arguments`` cannot be given in ``mode``, naming the argument; None where they can."""
+def refusal(
+    mode: EngineMode, arguments: Sequence[str], *, each_captures: bool = True, sleeps: bool = False
+) -> str | None:
+    """Returns why ``arguments`` cannot be given in ``mode``, naming the argument; None where they can.
+    ``each_captures``: with ``cuda_graphs: each``; ``sleeps``: with a ``sleep_after_s``."""
     if mode == "simulated":
         return None
     given = list(_named(arguments))
     for name, value in given:
         reason = _ALWAYS.get(name) if value not in _ONE else None
         if mode == "interleaved":
-            reason = reason or _INTERLEAVED.get(name.partition(".")[0])
+            refused = {**_INTERLEAVED, **(_EACH_CAPTURES if each_captures else {})}
+            reason = reason or refused.get(name.partition(".")[0])
         if mode != "lora" and name == "--enable-lora":
             reason = _ADAPTERS
         if reason is not None:
             return f"{name}: {reason}"
-    return _mixing(mode, dict(given))
+    return _mixing(mode, dict(given)) or (_moving(dict(given)) if sleeps else None)
 
 
 def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -76,6 +93,17 @@ def _mixing(mode: str, given: Mapping[str, str]) -> str | None:
             return (
                 f"{name}: {connector} could give one expert the KV of another; those known to tell experts "
                 f"apart in mode {mode}: {known}"
+            )
+    return None
+
+
+def _moving(given: Mapping[str, str]) -> str | None:
+    """Returns why an engine with a KV connector cannot sleep."""
+    for name, connector in _connectors(given):
+        if connector in _KEEP_ADDRESSES:
+            return (
+                f"{name}: {connector} keeps the addresses of the KV pool, which is elsewhere after a sleep: "
+                "it and sleep_after_s do not go together"
             )
     return None
 

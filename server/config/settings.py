@@ -222,7 +222,13 @@ class Settings(Strict):
         for name, family in self.families.items():
             if SEPARATOR in name and name.partition(SEPARATOR)[0] in self.families:
                 raise ValueError(f"families.{name}: engines of a family are named so; leave out {SEPARATOR}")
-            if (reason := refusal(family.mode, family.extra_args)) is not None:
+            reason = refusal(
+                family.mode,
+                family.extra_args,
+                each_captures=family.cuda_graphs == "each",
+                sleeps=family.sleep_after_s is not None,
+            )
+            if reason is not None:
                 raise ValueError(f"families.{name}.extra_args: {reason}; leave it out")
             if family.base is not None and base_name(name) in self.experts:
                 raise ValueError(f"experts.{base_name(name)}: the base of family {name} has this name")

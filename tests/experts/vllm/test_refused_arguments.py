@@ -35,6 +35,11 @@ def connector(name: str, **more: object) -> str:
         ("lora", [CONNECTOR, connector("LMCacheMPConnector")], "in mode lora"),
         ("plain", ["--kv-offloading-size", "8"], "OffloadingConnector could give"),
         ("lora", ["--kv-offloading-size", "8", "--kv-offloading-backend", "lmcache"], "LMCacheMPConnector"),
+        ("plain", ["--config", "vllm.yaml"], "--config: the arguments in that file would go unchecked"),
+        ("interleaved", ["--compilation-config", "{}"], "--compilation-config: cuda_graphs: each says"),
+        ("interleaved", ["-cc.cudagraph_mode=PIECEWISE"], "-cc.cudagraph-mode: cuda_graphs: each says"),
+        ("interleaved", ["--cudagraph-capture-sizes", "1", "2"], "cuda_graphs: each says"),
+        ("interleaved", ["--max_cudagraph_capture_size=8"], "cuda_graphs: each says"),
     ],
 )
 def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str], says: str) -> None:
@@ -51,6 +56,7 @@ def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str
         ("interleaved", [CONNECTOR, connector("OffloadingConnector")]),
         ("interleaved", ["--kv-offloading-size", "8"]),
         ("plain", ["--async-scheduling"]),
+        ("plain", ["--compilation-config", "{}"]),
         ("simulated", ["--enable-lora"]),
     ],
 )
@@ -62,3 +68,15 @@ def test_of_several_connectors_behind_one_each_is_looked_at() -> None:
     inner = [{"kv_connector": "OffloadingConnector"}, {"kv_connector": "LMCacheConnectorV1"}]
     several = connector("MultiConnector", kv_connector_extra_config={"connectors": inner})
     assert "LMCacheConnectorV1 could" in (refusal("interleaved", [CONNECTOR, several]) or "")
+
+
+def test_where_experts_share_graphs_vllm_may_be_told_which_to_capture() -> None:
+    assert refusal("interleaved", ["-cc.cudagraph_mode=PIECEWISE"], each_captures=False) is None
+
+
+def test_what_keeps_addresses_of_the_kv_pool_does_not_go_with_sleep() -> None:
+    arguments = [CONNECTOR, connector("SimpleCPUOffloadConnector")]
+    assert refusal("interleaved", arguments) is None
+    reason = refusal("interleaved", arguments, sleeps=True) or ""
+    assert "SimpleCPUOffloadConnector keeps the addresses of the KV pool" in reason
+    assert refusal("interleaved", ["--kv-offloading-size", "8"], sleeps=True) is None
