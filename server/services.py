@@ -121,8 +121,10 @@ class NodeServices(Services):
 
     async def problems(self) -> dict[str, str]:
         """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.
-        One that rests is started by the next request; one of several is none that others stand in for."""
+        One that rests is started by the next request, one that sleeps is woken by it, and is as well while it
+        wakes; one of several is none that others stand in for."""
         resting = {engine.family for engine in self.tiers.readiness.engines if engine.rests}
+        resting |= {name for name, engine in self.engines.items() if engine.state == "asleep"}
         wrong = {
             name: engine.state if engine.state != "ready" else "does not answer"
             for name, engine in self.engines.items()

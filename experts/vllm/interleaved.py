@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from experts.engines.engine import EngineStatistics
 from experts.engines.resident import Resident
 from experts.errors import EngineUnavailable, LoadFailed
@@ -43,8 +45,12 @@ class InterleavedEngine(VllmEngine):
         self._resident.clear()  # first: a request that comes meanwhile is refused
         async with self._captures.no_load:
             await self.server.worker("coe_sleep")
-            await self.server.command("/reset_prefix_cache")  # it names blocks that are gone
-        self._state = "asleep"
+            # It names blocks that are gone. vLLM keeps it where a request that was aborted is not gone yet.
+            said = orjson.loads(await self.server.command("/reset_prefix_cache") or b"{}")
+            if not said.get("success", True):
+                raise LoadFailed("its prefix cache is in use by a request that is not gone yet")
+        if self._state == "ready":  # it may have died just now
+            self._state = "asleep"
 
     async def stop(self) -> None:
         self._captures.end_all()
@@ -74,10 +80,10 @@ class InterleavedEngine(VllmEngine):
 
     async def _bring(self, expert: Expert, weights: Path, images: Path | None) -> int:
         async with self._captures.no_load:
-            asleep = self._state == "asleep"
-            if asleep:
+            if self._state == "asleep":
                 await self.server.worker("coe_wake")
-                self._state = "ready"
+                if self._state == "asleep":  # it may have died just now
+                    self._state = "ready"
             report = await self._load(expert, weights, images)
         if report.get("captures"):
             self._captures.begin(self.server, expert.name, partial(self._prove_graphs, expert))
