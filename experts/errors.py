@@ -9,7 +9,7 @@ ExpertsError
 ├── MemoryUnknown                   what memory is free is not known
 └── EngineError
     ├── EngineStartFailed           the process ended or never became ready; carries the first cause
-    ├── EngineUnavailable           no answer came and nothing of one was sent: safe to try again
+    ├── EngineUnavailable           the engine sent nothing of an answer: safe to try again
     ├── EngineLost                  the engine went away in the middle of an answer
     ├── AnswerFailed                the engine gave an answer up in the middle, and goes on
     ├── EngineStalled               the engine runs, and sends no more in the middle of an answer

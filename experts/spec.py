@@ -184,7 +184,7 @@ class FamilyConfig(Strict):
     replicas: Replicas = 1
     """Engines of the family, each on ``tensor_parallel_size`` of its ``devices`` in turn (of the node's GPUs
     where none are named), over one host tier. An expert in demand is on several of them, a conversation stays
-    where its prefix is cached, and one that ends takes no other along. ``auto``: as many as there are GPUs
+    where its prefix is cached, and the end of one engine ends no other. ``auto``: as many as there are GPUs
     for; without GPUs one, as engines on one processor take it from each other."""
     cuda_graphs: Literal["each", "shared"] = "each"
     """On CUDA, in mode interleaved: ``each``: every expert has graphs of its own for batches of up to 64

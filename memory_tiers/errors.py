@@ -2,8 +2,8 @@
 
 TiersError
 ├── LeaseRejected      a ticket ended without a lease; ``reason`` is one of ``RejectionReason``
-├── BudgetTooSmall     an expert can never be where it has to be; raised before anything starts
-├── OrderRefused       an operator's order cannot be carried out as things are; nothing changed
+├── BudgetTooSmall     a tier's budget is too small for an expert; raised before anything starts
+├── OrderRefused       an operator's order cannot be carried out now; nothing changed
 ├── HostUnavailable    the host tier's memory cannot be written; raised before anything starts
 ├── HostFull           a copy finds no room in shared memory; the tiers do without it
 ├── ManagerBroken      a bug of ours was found while serving; no more leases are granted

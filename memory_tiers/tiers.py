@@ -45,9 +45,8 @@ class TiersSettings(Strict):
     """Memory for weights on the device, over all engines and GPUs. KV pools are not in it: see ``kv_cache``.
     auto: what is free at the start, less what the engines need beside weights; with GPUs, on each of them."""
     devices: Mapping[int, ByteSize] = Field(default_factory=dict)
-    """Memory for weights on each GPU, by its number, in place of ``device``: an expert is charged to the GPUs
-    that its family's engine computes on, so that no GPU is filled with what another has room for. Every
-    family then says its ``devices``."""
+    """Memory for weights on each GPU, by its number, in place of ``device``. An expert is charged to the GPUs
+    that its family's engine computes on, so every family then has to set its ``devices``."""
     host: Budget = ByteSize(0)
     """Shared memory for copies of weights, the tier that a device load reads from. 0: no host tier. auto:
     what is free at the start and the device does not take, at most what ``/dev/shm`` has or all experts

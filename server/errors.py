@@ -3,38 +3,39 @@
 GatewayError                raised by the gateway itself
 ├── BadRequest              the body is not what the endpoint takes
 ├── NotCapable              no expert that may answer takes what the request needs
-├── ContextTooLong          no expert that may answer has a context window for it
+├── ContextTooLong          the request fits the context window of no expert that may answer
 ├── UnknownModel            neither a composition nor an expert has this name
 ├── Unauthorized            the key is missing or wrong
-├── Forbidden               orders are not taken from this client
+├── Forbidden               the gateway takes no orders from this client
 ├── TooLarge                the body is over the limit
 ├── UrlTooLong              the path with its query is over the limit
 ├── HeadersTooLarge         the headers are over the limit, or too many
-├── NotJson                 the body is said to be something else, or nothing is said
+├── NotJson                 the header content-type is missing, or is not the one that the endpoint takes
 ├── WrongHost               the request is addressed to a name that this gateway does not answer as
 ├── TooSlow                 the request did not arrive in time
 ├── NotSpoken               this part or version of HTTP is not served
-├── Overloaded              as many requests or bytes are under way as may be
+├── Overloaded              the gateway is at its limit of requests or bytes
 ├── ShuttingDown            the gateway shuts down and begins nothing new
+├── ClusterOff              the gateway serves alone, without other nodes
 ├── FeedbackOff             no feedback is kept here
-├── UnknownRequest          nothing is kept of the request that is named, or it is another client's
+├── UnknownRequest          nothing is kept of the named request, or it is another client's
 ├── FeedbackUnavailable     feedback cannot be kept now
 ├── RequestTimeout          the answer was not complete within its deadline
 ├── RequestCancelled        an operator ended the request
-├── BreakerOpen             the expert, or its engine, failed too often of late to be asked now
+├── BreakerOpen             the expert, or its engine, failed several times in a row and is not asked now
 ├── BatchesOff              no files and batches are kept here
 ├── BatchesUnavailable      files and batches cannot be read or kept now
 ├── UnknownFile             there is no such file, or it is another client's
 ├── UnknownBatch            there is no such batch, or it is another client's
-├── Conflict                a file, batch or request is not in the state that this needs
+├── Conflict                the state of a file, batch or request does not allow this
 ├── SpoolFull               the folder of files has no room left
 ├── TooManyBatches          50 batches are unfinished
-├── ReloadRefused           another configuration cannot be served, or not without a restart
-├── UsageUnavailable        what was used cannot be read now
+├── ReloadRefused           the new configuration cannot be served, or needs a restart
+├── UsageUnavailable        usage cannot be read now
 ├── UnknownResponse         no response of this client with this id is kept
 ├── PreviousResponseNotFound  the conversation to go on from is not kept
-├── EventsGone              events of a response are asked for that are not kept, or not any more
-├── BackgroundFull          as many responses are made in the background as may be
+├── EventsGone              the events of the response were not kept, or are gone
+├── BackgroundFull          too many responses are being made in the background
 ├── ResponsesUnavailable    responses cannot be kept or found now
 └── OverLimit               the key's limits do not let the request in now
     ├── TooManyRequests     in a minute, or at once

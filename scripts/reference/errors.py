@@ -15,16 +15,16 @@ Anthropic's, with the same status. An error after the first bytes of a stream is
 [Failures](../guides/failures.md) says what the gateway tries before it gives one,
 [Batches](../guides/batches.md) has the codes of a file's lines.
 
-What the engine refuses keeps the engine's status and message. A rejected request that may succeed later has
-`Retry-After`.
+An engine's refusal keeps the engine's status and message. A rejected request that may succeed later
+has `Retry-After`.
 """
 
 REASONS: Mapping[RejectionReason, str] = {
-    "queue_full": "as many requests wait for experts as may: `tiers.max_queue`, `tiers.max_queue_per_expert`",
+    "queue_full": "too many requests wait for experts: `tiers.max_queue`, `tiers.max_queue_per_expert`",
     "load_failed": "the expert could not be loaded",
     "load_cancelled": "an operator cancelled the load that the request waited for",
     "engine_failed": "the expert's engine could not be started",
-    "shutting_down": "nothing new is begun",
+    "shutting_down": "the gateway shuts down and begins nothing new",
     "not_resident": "the expert is not on the device, and the client does not wait (`x-coe-fail-fast`)",
     "unknown_expert": "the expert was removed by a reload",
 }

@@ -42,7 +42,7 @@ def add_to(parent: Parent) -> None:
     created.add_argument(
         "--yaml", action="store_true", help="keep nothing; print an entry for server.api_keys, with the hash"
     )
-    listed = add_verb(verbs, "list", list_keys, "the keys, their limits, and what still opens")
+    listed = add_verb(verbs, "list", list_keys, "the keys, their limits, and which are valid")
     listed.add_argument("--json", action="store_true", help="print them as JSON")
     revoked = add_verb(verbs, "revoke", revoke, "end an API key, now and for good")
     revoked.add_argument("name", metavar="NAME", help="of the key")

@@ -14,17 +14,19 @@ from server.config.settings import Settings, SettingsError, load
 
 def add_to(parent: Parent) -> None:
     made = add_verb(parent, "serve", serve, "serve a configuration over HTTP")
-    made.add_argument("--host", help="address to listen on, over the configuration's")
+    made.add_argument("--host", help="address to listen on, instead of the configuration's")
     made.add_argument(
-        "--port", type=int, help="port to listen on, over the configuration's; 0 takes a free one"
+        "--port", type=int, help="port to listen on, instead of the configuration's; 0 takes a free one"
     )
-    made.add_argument("--prepare", action="store_true", help="first prepare the experts that are not")
-    made.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, over the configuration's")
-    made.add_argument("--tls-key", type=Path, help="the certificate's private key, over the configuration's")
-    made.add_argument("--node", metavar="HOST:PORT", help="where to listen for nodes, over cluster's")
-    made.add_argument("--peers", metavar="LIST", help="nodes, with commas between, over cluster's")
-    made.add_argument("--reached-at", metavar="HOST:PORT", help="where nodes reach this one, over cluster's")
-    made.add_argument("--secret-file", type=Path, help="file with the nodes' secret, over cluster's")
+    made.add_argument("--prepare", action="store_true", help="first prepare experts that are not prepared")
+    made.add_argument("--tls-cert", type=Path, help="certificate for HTTPS, instead of the configuration's")
+    made.add_argument("--tls-key", type=Path, help="key of --tls-cert, instead of the configuration's")
+    made.add_argument(
+        "--node", metavar="HOST:PORT", help="address for nodes, instead of cluster.host and port"
+    )
+    made.add_argument("--peers", metavar="LIST", help="nodes, with commas between, instead of cluster.peers")
+    made.add_argument("--reached-at", metavar="HOST:PORT", help="where nodes reach it, for cluster.address")
+    made.add_argument("--secret-file", type=Path, help="file with the secret, instead of cluster.secret")
     made.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
 
 

@@ -18,7 +18,7 @@ def add_to(parent: Parent) -> None:
         required=True, metavar="VERB"
     )
     add_verb(verbs, "show", show, "where things are kept, and how many bytes")
-    add_verb(verbs, "move", move_all, "move what an older version kept elsewhere to where it is kept now")
+    add_verb(verbs, "move", move_all, "move files from where an older version kept them")
 
 
 def show(options: argparse.Namespace) -> int:

@@ -61,8 +61,8 @@ class ClusterConfig(Strict):
     """Addresses at which the nodes listen for each other, as ``10.0.0.2:8100``. The node's own may be among
     them, so that all nodes can have the same list."""
     address: str | None = None
-    """Address at which other nodes reach this one, for nodes that are not in the others' list: whoever this
-    one follows then follows it too. Absent: all that should follow it have it in their list."""
+    """Address at which other nodes reach this one. This node tells it to its peers, which then follow a node
+    that is not in their lists. Absent means that their lists name this node."""
     tls: bool | None = None
     """Whether nodes speak TLS to each other, with a certificate that they derive from ``secret``. Absent
     means wherever an address is not one of this machine alone."""

@@ -32,7 +32,7 @@ class LimitsConfig(Strict):
     """Most arrays, objects and keys of a body: parsing them holds up all requests, 100,000 for up to 20
     ms."""
     json_values: int = Field(default=300_000, ge=100)
-    """Most values of a body beside these: as many as OpenAI takes tokens of one request for embeddings."""
+    """Most other values of a body, such as numbers and texts: as many as OpenAI takes tokens to embed."""
     json_escapes: int = Field(default=3_000_000, ge=100)
     """Most backslashes in a body's texts: as many as 16 MiB of other scripts have, escaped. Writing the texts
     again holds up all requests, 3,000,000 for up to 30 ms."""

@@ -58,8 +58,8 @@ class ServerConfig(Strict):
     """Key that /metrics needs, as ``Authorization: Bearer KEY``; the admin key does too. Absent means that
     any client of the listener may see them."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)
-    """Port of a listener of its own for operators, /metrics and /ready, which the other then has no more; 0
-    takes a free one. Absent means that one listener has all."""
+    """Port of a second listener, which alone then serves operators, /metrics and /ready; 0 takes a free one.
+    Absent means that one listener has all."""
     admin_host: str = "127.0.0.1"
     """Address of that listener."""
     log_format: Literal["text", "json"] = "text"
@@ -100,7 +100,7 @@ class ServerConfig(Strict):
     """Failures in a row after which an expert, or an engine, is not asked for a while; 0 means that it is
     always asked."""
     breaker_cool_down_s: float = Field(default=30.0, gt=0)
-    """How long that while is. Then one request tries whether it works again."""
+    """Seconds for which a failed expert or engine is not asked. Then one request tries it again."""
 
     @property
     def process_count(self) -> int:
@@ -151,7 +151,7 @@ class Settings(Strict):
     """The whole configuration."""
 
     state: Path | None = None
-    """Folder of all that is kept; a relative path counts from the configuration file. Absent means COE_STATE
+    """Folder of all state; a relative path counts from the configuration file. Absent means COE_STATE
     of the environment, else .state of the checkout, else $XDG_STATE_HOME/coe (docs/guides/state.md)."""
     store: Path = Path("models")
     """Folder of prepared checkpoints; a relative path counts from ``state``."""

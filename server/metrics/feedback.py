@@ -6,10 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 Reason = Literal["queue_full", "busy", "ended"]
 
-KEPT = "Decisions, and what clients said of them (feedback), that were written"
+KEPT = "Decisions, and clients' feedback on them, that were written"
 DROPPED = (
-    "The same that were not written: queue_full, busy (another process held the file), ended (the disk is "
-    "full, or the file broke)"
+    "Decisions and feedback that were not written: queue_full, busy (another process held the file), ended "
+    "(the disk is full, or the file broke)"
 )
 RECORDING = "1 while decisions are recorded; 0 where that is off or has ended"
 

@@ -27,8 +27,8 @@ FIXED = 16
 def add_to(parent: Parent) -> None:
     help_text = "tiers, experts and requests of a running gateway, live until Ctrl-C"
     made = add_operator_verb(parent, "top", top, help_text)
-    made.add_argument("--interval", type=number, default=1.0, metavar="SECONDS", help="between two looks")
-    made.add_argument("--once", action="store_true", help="show it once, as where this is no terminal")
+    made.add_argument("--interval", type=number, default=1.0, metavar="SECONDS", help="between updates")
+    made.add_argument("--once", action="store_true", help="show it once; the default if piped")
 
 
 def top(options: argparse.Namespace) -> int:

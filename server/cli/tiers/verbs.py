@@ -27,7 +27,7 @@ def add_to(tiers: Parent) -> None:
     shown = add_operator_verb(tiers, "status", status, "where a gateway's experts are now")
     shown.add_argument("--json", action="store_true", help="print all of it as JSON")
     watched = add_operator_verb(tiers, "watch", watch, "the same, again and again until Ctrl-C")
-    watched.add_argument("--interval", type=number, default=1.0, metavar="SECONDS", help="between two looks")
+    watched.add_argument("--interval", type=number, default=1.0, metavar="SECONDS", help="between updates")
 
     _order(tiers, "load", load_expert, "bring an expert to the device")
     demoted = _order(tiers, "demote", demote, "take an expert down once nobody uses it")
