@@ -80,6 +80,11 @@ class Link(asyncio.Protocol):
         finally:
             del self._calls[number]
 
+    @property
+    def full(self) -> bool:
+        """Whether the other end has much to read yet."""
+        return not self._writable.is_set()
+
     async def writable(self) -> None:
         """Waits while the other end has much to read yet."""
         await self._writable.wait()

@@ -89,12 +89,16 @@ class Processes:
         await asyncio.gather(*(self._reload(each, settings) for each in self._running.values()))
 
     async def _reload(self, each: _Process, settings: Settings) -> None:
+        if each.served.link.gone:
+            return  # what takes its place begins with them
         each.served.reloaded = asyncio.get_running_loop().create_future()
         each.served.link.tell("reload", settings)
+        why_not = f"it does not answer within {RELOAD_S:g} s"
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(each.served.reloaded, RELOAD_S)
+            why_not = await asyncio.wait_for(each.served.reloaded, RELOAD_S)
+        if not why_not:
             return
-        log.error("gateway process %d does not take the new configuration", each.process.pid)
+        log.error("gateway process %d does not take the new configuration: %s", each.process.pid, why_not)
         with contextlib.suppress(ProcessLookupError):
             each.process.kill()
 
@@ -115,19 +119,29 @@ class Processes:
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
     async def _keep(self, number: int) -> None:
-        """Keeps one process running. Returns if it ended before it ever listened."""
-        short = 0
-        while not self._stopping:
+        """Keeps one process running. Returns if the first ended before it ever listened."""
+        short, listened = 0, False
+        while True:
             await asyncio.sleep(PAUSES_S[min(short, len(PAUSES_S) - 1)])
+            if self._stopping:
+                return
             began = time.monotonic()
-            each = self._running[number] = await self._started()
             try:
-                ready = await self._lived(each)
+                each = self._running[number] = await self._started()
+            except OSError as error:
+                log.error("a gateway process cannot be started: %s", error)
+                self._changed.set()
+                if not listened:
+                    return
+                short += 1
+                continue
+            try:
+                listened |= await self._lived(each)
             finally:
                 del self._running[number]
                 each.served.link.close()
             self._changed.set()
-            if self._stopping or not (ready or short):
+            if self._stopping or not listened:
                 return
             short = short + 1 if time.monotonic() - began < SHORT_S else 0
             code = each.process.returncode
@@ -170,7 +184,14 @@ class Processes:
         while True:
             await self._services.residency.next(HEARTBEAT_S)
             await asyncio.sleep(FRESH_S)
-            self._tell("tiers", self._tiers())
+            self._tell_tiers()
+
+    def _tell_tiers(self) -> None:
+        """Tells those that read what they are told. The others are told what is there by then."""
+        tiers = self._tiers()
+        for each in self._running.values():
+            if not each.served.link.full:
+                each.served.link.tell("tiers", tiers)
 
     async def _tell_keys(self) -> None:
         """Tells all which keys there are, as soon as the accounts have read others."""

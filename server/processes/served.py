@@ -38,7 +38,8 @@ class Served:
         """``app``: answers what the process passes on whole."""
         self.link = Link(self.take, self.end)
         self.ready = asyncio.Event()
-        self.reloaded: asyncio.Future[None] | None = None
+        self.reloaded: asyncio.Future[str] | None = None
+        """Why the process does not take other settings; empty: it does, or it is gone."""
         self._services = services
         self._app = app
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -79,6 +80,7 @@ class Served:
             attempt.over(None)
         for story in self._stories.values():
             self._services.observer.stories.end(story, "client_left")
+        self._on_reloaded()
         for held in (self._leases, self._admitted, self._attempts, self._stories, self._kept):
             held.clear()
 
@@ -87,9 +89,9 @@ class Served:
     def _on_ready(self) -> None:
         self.ready.set()
 
-    def _on_reloaded(self) -> None:
+    def _on_reloaded(self, why_not: str = "") -> None:
         if self.reloaded is not None and not self.reloaded.done():
-            self.reloaded.set_result(None)
+            self.reloaded.set_result(why_not)
 
     # Questions
 
@@ -111,19 +113,23 @@ class Served:
         self._answer(number, self._lease(number, expert, fail_fast, priority, conversation, keep_s))
 
     def _on_alive(self, number: int, engine: str) -> None:
-        self._answer(number, self._services.engines[engine].alive())
+        self._answer(number, self._alive(engine))
 
     def _answer(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
         """Does the work beside, and tells what comes of it."""
-        self._tasks[number] = asyncio.create_task(self._answered(number, work))
+        task = self._tasks[number] = asyncio.create_task(self._answered(number, work))
+
+        def over(_: asyncio.Task[None]) -> None:  # also of one that is cancelled before it begins
+            work.close()
+            del self._tasks[number]
+
+        task.add_done_callback(over)
 
     async def _answered(self, number: int, work: Coroutine[Any, Any, Any]) -> None:
         try:
             self.link.tell(ANSWER, number, await work)
         except Exception as error:  # noqa: BLE001  # told to who asked
             self.link.tell(FAILED, number, sendable(error))
-        finally:
-            del self._tasks[number]
 
     def _on_cancel(self, number: int) -> None:
         """Ends a question whose client has left, or gives back what it was just given."""
@@ -134,6 +140,10 @@ class Served:
         if number in self._admitted:
             key, receipt = self._admitted.pop(number)
             self._services.admissions.counts.settle(key, receipt, "", Spent())
+
+    async def _alive(self, engine: str) -> bool:
+        found = self._services.engines.get(engine)
+        return found is not None and await found.alive()  # a reload may have removed it
 
     # Leases
 

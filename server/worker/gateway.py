@@ -70,7 +70,7 @@ class Gateway:
         self._peers: Peers | None = None
         self._keys: NodeKeys | None = None
         self._attempts: NodeAttempts | None = None
-        self._services: Services | None = None
+        self._services: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
         self._certificate: Certificate | None = None
         self._observer: Observer | None = None
@@ -105,7 +105,7 @@ class Gateway:
         self._attempts = NodeAttempts(
             self.link, Breakers(config.breaker_failures, config.breaker_cool_down_s)
         )
-        self._services = Services(
+        services = Services(
             catalog=await asyncio.to_thread(Catalog.read, settings, metrics.decided, workers),
             tiers=self._tiers,
             metrics=metrics,
@@ -120,7 +120,8 @@ class Gateway:
             started=begin.started,
             version=importlib.metadata.version("composition-of-experts"),
         )
-        return self._services
+        self._services.set_result(services)
+        return services
 
     async def _serve(self, services: Services) -> None:
         config = services.settings.server
@@ -153,9 +154,8 @@ class Gateway:
         identity = await asyncio.to_thread(Identity.of, config.secret.get_secret_value())
         self._peers = Peers(config, identity, self._here, Seniority(self._told.run, self._told.id))
         self._peers.demand = NodeDemand(self.link)
-        assert self._services is not None, "they are made"
         async with watching(self._peers):
-            self._services.peers = self._peers
+            (await self._services).peers = self._peers
             yield
 
     def _here(self) -> NodeSnapshot:
@@ -220,11 +220,18 @@ class Gateway:
                 story.cancel()
 
     async def _reload(self, settings: Settings) -> None:
-        services = self._services
-        assert services is not None, "it has begun"
-        catalog = await asyncio.to_thread(Catalog.read, settings, services.metrics.decided, services.workers)
-        if self._certificate is not None:
-            self._certificate.renew()
+        """Takes over other settings, once it has taken over those that it began with."""
+        services = await self._services
+        try:
+            catalog = await asyncio.to_thread(
+                Catalog.read, settings, services.metrics.decided, services.workers
+            )
+            if self._certificate is not None:
+                self._certificate.renew()
+        except Exception as error:
+            log.exception("the new configuration cannot be taken over")
+            self.link.tell("reloaded", str(error) or type(error).__name__)
+            return
         services.catalog = catalog
         self.link.tell("reloaded")
 

@@ -148,3 +148,20 @@ async def test_a_reload_and_a_lost_engine_are_seen_by_all(
         await theirs.aclose()
         assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
         assert b"Traceback" not in gateway.said, gateway.said.decode()
+
+
+async def test_a_reload_reaches_a_process_that_only_begins(
+    settings: Settings, tmp_path: Path, capsys: Any
+) -> None:
+    async with gateway_of(tmp_path) as gateway:
+        (old,) = gateway.beside
+        gateway.config.write_text(gateway.config.read_text() + "aliases: {short: law}\n")
+        os.kill(old, signal.SIGKILL)
+        new = await replaced(gateway, old)
+        assert await asyncio.to_thread(main, ["reload", "--url", gateway.url]) == 0
+        theirs = await gateway.client_of(new)
+        answer = await theirs.post(CHAT, json=chat(model="short", max_tokens=3))
+        assert answer.headers["x-coe-expert"] == "law"
+        await theirs.aclose()
+        assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
+        assert b"does not take" not in gateway.said, gateway.said.decode()
