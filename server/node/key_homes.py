@@ -7,9 +7,11 @@ the nodes that are there have let in, and with what those that are gone have tol
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -39,6 +41,8 @@ log = logging.getLogger("coe.cluster")
 
 AGAIN_S = 0.02
 """Seconds until a home is looked for again, where nodes do not agree which it is or it does not answer."""
+SETTLED_S = 20 * HEARTBEAT_S
+"""Seconds for which a home that does not answer is told again what has ended."""
 TOLD_S = 4 * HEARTBEAT_S
 """Seconds for which heartbeats have the figures of a key after its last use."""
 
@@ -73,6 +77,11 @@ class KeyHomes:
         """The node that counts for a key now, as far as this one was told."""
         self._used: dict[str, float] = {}
         self._settling: list[Settlement] = []
+        self._ended: dict[str, list[Settlement]] = {}
+        """What has ended while nodes are asked for their figures of a key, and is not in those."""
+        self._asked = Counter[str]()
+        """How often this node was asked for its figures of a key."""
+        self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -92,7 +101,7 @@ class KeyHomes:
                         self._peers.id, key.name, key.limits, tokens, offline=offline
                     )
                 else:
-                    found = await self._ask(home, key, tokens, offline=offline)
+                    found = await self._ask_whole(home, key, tokens, offline=offline)
             except EngineUnavailable as error:
                 if time.monotonic() > deadline:
                     log.error("key %s is counted by this node alone: %s", key.name, error)
@@ -159,9 +168,13 @@ class KeyHomes:
 
     def settle_for(self, settlement: Settlement) -> None:
         """Puts right what a request was charged here."""
+        if settlement.key in self._ended:
+            self._ended[settlement.key].append(settlement)
         total = self._totals.get(settlement.key)
-        if total is None:
-            return  # figures that are asked for have it
+        if total is not None:  # else figures that are asked for have it
+            self._settle_in(total, settlement)
+
+    def _settle_in(self, total: KeyTotal, settlement: Settlement) -> None:
         at = self._clock()
         same = settlement.home == self._peers.id
         charged = Instant(settlement.steady if same else at.steady - settlement.age_s, at.utc)
@@ -171,6 +184,7 @@ class KeyHomes:
     def figures_for(self, home: str, key: str) -> Figures:
         """Returns what this node has let in. From now on ``home`` is told the ends of the key's requests."""
         self._homes[key] = home
+        self._asked[key] += 1
         if home != self._peers.id:
             self._totals.pop(key, None)
         return Figures.of(self._local.of(key), self._clock())
@@ -182,8 +196,10 @@ class KeyHomes:
         return {key: Figures.of(self._local.of(key), at) for key in self._used}
 
     async def close(self) -> None:
-        """Waits until homes were told what has ended."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Waits until homes that answer were told what has ended."""
+        self._closing = True
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # The rest
 
@@ -210,21 +226,48 @@ class KeyHomes:
                     total.lost(member)
                 if up.keys() <= total.members:
                     return total
-            told = await asyncio.gather(*(self._figures(peer, key) for peer in up.values()))
+            ended = self._ended[key] = []
+            try:
+                told = await asyncio.gather(*(self._figures(*each, key, ended) for each in up.items()))
+            finally:
+                del self._ended[key]
             members = {id: each for id, each in zip(up, told, strict=True) if each is not None}
             members[self._peers.id] = self.figures_for(self._peers.id, key)
             gone = [each for peer in self._peers.all for each in peer.gone(key)]
             total = self._totals[key] = KeyTotal(members, gone, self._clock())
+            for each in ended:
+                if each.node != self._peers.id:  # whose figures are the latest
+                    self._settle_in(total, each)
             return total
 
-    async def _figures(self, peer: Peer, key: str) -> Figures | None:
-        """Asks a node for its figures; None: it is gone, or of a version that has none."""
+    async def _figures(self, node: str, peer: Peer, key: str, ended: list[Settlement]) -> Figures | None:
+        """Asks a node for its figures; None: it is gone, or of a version that has none. Of what has
+        ``ended`` there, what they have is taken out."""
         request = FiguresRequest(home=self._peers.id, key=key)
         try:
             status, answer = await peer.tell(FIGURES, request.model_dump_json().encode())
         except EngineUnavailable:
             return None
+        ended[:] = [each for each in ended if each.node != node]
         return Figures.model_validate_json(answer) if status == 200 else Figures()
+
+    async def _ask_whole(self, home: Peer, key: Key, tokens: int, *, offline: bool) -> AdmitAnswer:
+        """Asks another node. What it lets in for a caller that is cancelled meanwhile is given back. Raises
+        EngineUnavailable."""
+        asking = asyncio.create_task(self._ask(home, key, tokens, offline=offline))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._spawn(self._give_back(asking, home, key, tokens, offline=offline))
+            raise
+
+    async def _give_back(
+        self, asking: asyncio.Task[AdmitAnswer], home: Peer, key: Key, tokens: int, *, offline: bool
+    ) -> None:
+        with contextlib.suppress(EngineUnavailable):  # then it has let nothing in
+            taken = self._taken(key, tokens, await asking, home, offline=offline)
+            if isinstance(taken, Admitted):
+                self.settle(key, taken.receipt, "", Spent())
 
     async def _ask(self, home: Peer, key: Key, tokens: int, *, offline: bool) -> AdmitAnswer:
         """Raises EngineUnavailable."""
@@ -264,21 +307,37 @@ class KeyHomes:
         return Admitted(_Receipt(here, id, found.steady), Remaining(at, left))
 
     async def _settle(self) -> None:
-        """Tells homes what has ended in one turn of the event loop."""
+        """Tells homes what has ended in one turn of the event loop, and a home that does not answer again,
+        unless figures that have it were asked for meanwhile."""
         await asyncio.sleep(0)
         ended, self._settling = self._settling, []
+        asked = {each.key: self._asked[each.key] for each in ended}
+        deadline = time.monotonic() + SETTLED_S
+        while ended := await self._tell_homes(ended):
+            if self._closing or time.monotonic() > deadline:
+                log.info(
+                    "%d ends of requests were told to no home: the next one asks for figures", len(ended)
+                )
+                return
+            await asyncio.sleep(HEARTBEAT_S / 2)
+            ended = [each for each in ended if self._asked[each.key] == asked[each.key]]
+
+    async def _tell_homes(self, ended: Iterable[Settlement]) -> list[Settlement]:
+        """Tells each home what concerns it. Returns what was not told."""
         by_home: dict[str, list[Settlement]] = {}
         for each in ended:
             by_home.setdefault(self._homes.get(each.key, self._peers.id), []).append(each)
         for each in by_home.pop(self._peers.id, []):
             self.settle_for(each)
         for peer in self._peers.up:
-            if peer.snapshot is not None and peer.snapshot.id in by_home:
-                told = by_home[peer.snapshot.id]
-                try:
-                    await peer.tell(SETTLE, b"[" + b",".join(_written(told)) + b"]")
-                except EngineUnavailable as error:
-                    log.warning("%d ends of requests were not counted: %s", len(told), error)
+            home = "" if peer.snapshot is None else peer.snapshot.id
+            if home in by_home:
+                with contextlib.suppress(EngineUnavailable):
+                    told = b"[" + b",".join(_written(by_home[home])) + b"]"
+                    status, _ = await peer.tell(SETTLE, told)
+                    if status == 200:
+                        del by_home[home]
+        return [each for untold in by_home.values() for each in untold]
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
