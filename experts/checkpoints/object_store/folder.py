@@ -22,7 +22,7 @@ CREDENTIALS = {
     "http": "its address",
 }
 """The thing to look at where a store refuses, by the store's extra."""
-VERSIONS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated")
+VERSIONS = ("ETag", "etag", "generation", "LastModified", "Last-Modified", "last_modified", "updated")
 """Fields of a file's description that change when the file does, by the file systems' own names."""
 
 

@@ -1,7 +1,9 @@
 """Preparation from object stores and web servers, over real sockets."""
 
 import hashlib
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save
 
+from experts.checkpoints.object_store.folder import ObjectFolder
 from experts.checkpoints.prepare import prepare
 from experts.checkpoints.sources.object_store import ObjectStoreSource
 from experts.errors import CheckpointMismatch, CheckpointMissing, NoSpace
@@ -28,6 +31,20 @@ WEIGHTS = save({"w.weight": np.arange(100_000, dtype=np.float32)})
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     with an_s3_server(monkeypatch) as server:
         yield server
+
+
+@contextmanager
+def a_web_server(folder: Path) -> Iterator[str]:
+    """A web server that lists its folders, gives no ETag, and says when a file was changed last."""
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def config(url: str) -> ExpertConfig:
@@ -166,14 +183,16 @@ def test_a_web_server_that_lists_its_folders_is_a_store_too(tmp_path: Path) -> N
         path = tmp_path / "there" / "tiny" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(tmp_path / "there"))) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{server.server_port}/tiny"
-            assert prepare("tiny", config(url), tmp_path / "store").parameters == 6
-        finally:
-            server.shutdown()
-            thread.join()
+    with a_web_server(tmp_path / "there") as url:
+        assert prepare("tiny", config(f"{url}/tiny"), tmp_path / "store").parameters == 6
     assert (tmp_path / "store" / "tiny" / "1_Pooling" / "config.json").is_file()
+
+
+def test_a_web_servers_file_that_was_changed_is_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(WEIGHTS)
+    with a_web_server(tmp_path) as url:
+        before = ObjectFolder(url).describe(file.name)
+        assert ObjectFolder(url).describe(file.name) == before
+        os.utime(file, (1, 1))
+        assert ObjectFolder(url).describe(file.name) != before
