@@ -122,7 +122,7 @@ class HttpClient:
             raise ConnectionEnded("the client was closed")
         try:
             connection = await self._connected()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter: what cannot be a host's name
             raise ConnectionEnded(str(error)) from error
         if self._closed:
             connection.close("the client was closed")

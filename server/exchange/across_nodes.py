@@ -114,11 +114,13 @@ async def _opened(
     answer = await peer.ask(request)
     try:
         head, rest = await first_bytes(answer, request.whole)
+        engine = services.engines.get(sent.expert.family)  # of its family here; the other node's has answered
+        if engine is None:
+            raise EngineUnavailable(f"The engine of family {sent.expert.family} was removed.")
     except BaseException:
         await answer.close()
         raise
     found = answer.head
-    engine = services.engines[sent.expert.family]  # of its family here; the other node's has answered
     lease = Lease(sent.expert.name, engine, found.tier, found.queue_seconds, found.swap_seconds, lambda: None)
     leased(lease)
     return OpenAnswer(sent, lease, answer, head, rest, _NEVER_OPEN.enter(sent.expert))

@@ -13,7 +13,7 @@ from experts.errors import EngineUnavailable
 from server.peers.peer import Peer
 from server.peers.peers import Peers
 from server.peers.wire import ClientAnswer, ClientRequest
-from server.transport.disconnect import DISCONNECT, while_connected
+from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.streaming import send_end, send_part
 
 log = logging.getLogger("coe.cluster")
@@ -68,16 +68,18 @@ class KeptElsewhere:
         )
         for peer in peers.up:
             try:
-                if await _passed_on(peer, asked, body, send):
+                if await _passed_on(peer, asked, body, send, scope[DISCONNECT]):
                     return
             except EngineUnavailable as error:
                 log.warning("what is kept may be on a node that does not answer: %s", error)
         await answer.give(send)
 
 
-async def _passed_on(peer: Peer, asked: ClientRequest, body: bytes, send: Send) -> bool:
+async def _passed_on(
+    peer: Peer, asked: ClientRequest, body: bytes, send: Send, disconnect: Disconnect
+) -> bool:
     """Asks one node; returns whether it had what was asked for. Raises EngineUnavailable before the answer
-    has begun."""
+    has begun; one that ends in its middle is cut."""
     answer = await peer.ask_for_client(asked, body)
     with contextlib.closing(answer.response):
         if answer.head.status in _NOT_FOUND:
@@ -88,9 +90,14 @@ async def _passed_on(peer: Peer, asked: ClientRequest, body: bytes, send: Send) 
         if _NO_PREVIOUS in first and answer.head.status == 400:
             return False
         await send({"type": "http.response.start", "status": answer.head.status, "headers": kept})
-        while first:
-            await send_part(send, first)
-            first = await _more(answer.response)
+        try:
+            while first:
+                await send_part(send, first)
+                first = await _more(answer.response)
+        except EngineUnavailable as error:
+            log.warning("node %s goes away in the middle of what it keeps: %s", peer.address, error)
+            disconnect.cut()  # by which the client knows
+            return True
         await send_end(send)
         return True
 

@@ -36,10 +36,12 @@ class WeightsServed:
         with self._opened(scope) as file:
             found = os.fstat(file)
             key = (_named(scope), found.st_ino, found.st_mtime_ns)
-            if key not in self._sums:
-                self._sums = {**dict([*self._sums.items()][-255:]), key: await asyncio.to_thread(_sums, file)}
-        await _start(send, 200, len(self._sums[key]))
-        await send_end(send, self._sums[key])
+            sums = self._sums.get(key)
+            if sums is None:
+                sums = await asyncio.to_thread(_sums, file)
+                self._sums = {**dict([*self._sums.items()][-255:]), key: sums}
+        await _start(send, 200, len(sums))
+        await send_end(send, sums)
 
     async def send_range(self, scope: Scope, send: Send) -> None:
         """Sends a range of a file. Raises BadRequest."""

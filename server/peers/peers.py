@@ -101,6 +101,8 @@ class Peers:
     async def _follow_met(self, peer: Peer) -> None:
         await peer.watch(self.id, FORGOTTEN_S)
         self.all = tuple(each for each in self.all if each is not peer)
+        if self._watching is not None:
+            self._watching.pop(peer, None)
         self.changed.set()
         await peer.close()
 

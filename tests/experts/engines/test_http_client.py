@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from experts.engines.http_client import KEPT_S, HttpClient
+from experts.engines.http_client import KEPT_S, HttpClient, TcpAddress
 from experts.engines.http_connection import ConnectionEnded
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -316,3 +316,8 @@ async def test_an_answer_that_breaks_off_at_any_byte_is_never_taken_for_a_whole_
                 await ask(server, again=False)
         passing = len(whole)
         assert await ask(server) in (b"{}", b"data: one\n\ndata: [DONE]\n\n")
+
+
+async def test_what_cannot_be_the_name_of_a_host_is_no_connection() -> None:
+    with pytest.raises(ConnectionEnded):
+        await HttpClient(TcpAddress("a..b", 8100)).request("GET", "/node/heartbeat")

@@ -4,14 +4,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
 
 import orjson
 import pytest
 
-from server.config.cluster import ClusterConfig
+from cluster.election import Seniority
+from experts.errors import EngineUnavailable
+from server.config.cluster import Address, ClusterConfig
 from server.config.settings import Settings
+from server.exchange.across_nodes import _opened
+from server.exchange.engine.call import EngineRequest
 from server.node.membership import joined
 from server.peers.identity import Identity
+from server.peers.peer import Peer
+from server.peers.peers import Peers
 from server.peers.wire import ExpertPlace, NodeSnapshot
 from tests.server.conftest import Gateway, Serving, settled, until
 
@@ -103,3 +111,41 @@ async def test_a_refusal_for_good_is_told_and_no_other_node_is_asked(
             answer = await gateway.post(model="law", max_tokens=3)
             assert answer.status_code == 404
             assert len(other.asked) == 1
+
+
+async def test_an_answer_for_a_family_that_a_reload_has_removed_is_closed() -> None:
+    closed: list[bool] = []
+
+    class Answer:
+        status = 200
+
+        async def whole(self) -> bytes:
+            return b"{}"
+
+        async def close(self) -> None:
+            closed.append(True)
+
+    async def ask(_: object) -> Answer:
+        return Answer()
+
+    sent = EngineRequest(cast(Any, SimpleNamespace(name="law", family="small")), "/v1/completions", {})
+    services, peer = SimpleNamespace(engines={}), SimpleNamespace(ask=ask)
+    with pytest.raises(EngineUnavailable):
+        await _opened(
+            cast(Any, services), sent, cast(Any, peer), cast(Any, SimpleNamespace(whole=True)), lambda _: None
+        )
+    assert closed == [True]
+
+
+async def test_a_node_that_was_met_and_lost_is_forgotten_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(Peer, "watch", lost)
+    config = ClusterConfig(secret=SECRET)  # type: ignore[arg-type]
+    peers = Peers(config, Identity.of(SECRET), cast(Any, None), Seniority(1, "own"))
+    await peers.watch()
+    peers.met(Address("10.0.0.2", 8100))
+    assert peers._watching is not None
+    await asyncio.gather(*peers._watching.values())
+    assert (peers.all, peers._watching) == ((), {})

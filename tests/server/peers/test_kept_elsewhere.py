@@ -5,11 +5,20 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from experts.engines.http_connection import ConnectionEnded
 from server.config.settings import Settings
+from server.node.kept_elsewhere import KeptElsewhere
+from server.peers.peer import KeptAnswer
+from server.peers.peers import Peers
+from server.peers.wire import ClientAnswer
+from server.transport.disconnect import DISCONNECT, Disconnect
 from tests.server.conftest import chat
 from tests.server.peers.nodes import PATIENCE_S, nodes
 
@@ -66,3 +75,42 @@ async def test_what_one_node_keeps_is_found_by_the_other(
         await there.end(signal.SIGKILL)
         gone = await http.get(f"{here.url}/v1/responses/{second.json()['id']}")
         assert gone.status_code == 404, gone.text
+
+
+async def test_an_answer_whose_node_goes_away_in_its_middle_is_cut_and_asked_of_nobody_else() -> None:
+    asked, cut, sent = list[str](), list[bool](), list[Message]()
+
+    class Goes:
+        def close(self) -> None:
+            pass
+
+        async def read_any(self) -> bytes:
+            raise ConnectionEnded("it is gone")
+
+    class Other:
+        def __init__(self, address: str) -> None:
+            self.address = address
+
+        async def ask_for_client(self, *_: Any) -> KeptAnswer:
+            asked.append(self.address)
+            return KeptAnswer(ClientAnswer(status=200, headers=()), cast(Any, Goes()), b"its beginning")
+
+    async def not_here(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    peers = cast(Peers, SimpleNamespace(up=[Other("one"), Other("two")]))
+    path = "/v1/files/file-1/content"
+    disconnect = Disconnect(lambda: cut.append(True))
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    await KeptElsewhere(not_here, lambda: peers)(
+        scope | {"headers": [], DISCONNECT: disconnect}, receive, send
+    )
+    assert (asked, cut) == (["one"], [True])
+    assert [each.get("status", each.get("body")) for each in sent] == [200, b"its beginning"]
