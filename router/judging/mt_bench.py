@@ -118,6 +118,9 @@ def standings(
     means = {name: np.array([np.mean(turns) for turns in rows]) for name, rows in of.items()}
     categories = np.array([question.category for question in whole])
     longer = [row for row, question in enumerate(whole) if len(question.turns) > 1]
+    again = drawn
+    if len(longer) < len(whole):  # their own mean, and resamples of as many
+        again = [np.arange(len(longer)), *random.integers(max(1, len(longer)), size=(RESAMPLES, len(longer)))]
     found = {}
     for name, rows in of.items():
         mean = means[name]
@@ -125,7 +128,7 @@ def standings(
         found[name] = Grade(
             _estimate(mean, drawn),
             _estimate(np.array([turns[0] for turns in rows]), drawn),
-            _estimate(later, [rows % len(later) for rows in drawn]) if longer else None,
+            _estimate(later, again) if longer else None,
             {label: float(mean[categories == label].mean()) for label in dict.fromkeys(categories.tolist())},
             _estimate(mean - means[contestants[0]], drawn),
             len(whole),
