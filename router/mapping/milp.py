@@ -23,6 +23,8 @@ POINT = 0.01
 """A point in the unit of scores."""
 SWEEP = 40
 """Budgets of a frontier that is asked for without any."""
+_SUMS = 10_000
+"""Sizes of sets of experts that are looked at: there are twice as many with each expert more."""
 _SCALE = 1e6
 """HiGHS stops at an absolute gap of 1e-6, which is 1e-12 of score this way."""
 _WITHIN = 1e-9
@@ -151,13 +153,20 @@ def total_frontier(
 
 
 def totals(table: ScoreTable, most: float, count: int) -> list[float]:
-    """Sizes of the sets of experts up to ``most`` billions, ascending, thinned to ``count``."""
+    """Sizes of the sets of experts up to ``most`` billions, ascending, thinned to ``count``. Of many experts
+    of unequal sizes not every set's is among them, but ``most`` is."""
+    limit = most * (1 + _WITHIN)
     sums = {0.0}
     for size in map(float, table.parameters):
-        sums |= {round(each + size, 6) for each in sums}
-    wanted = sorted(each for each in sums if 0 < each <= most * (1 + _WITHIN))
-    places = np.unique(np.linspace(0, len(wanted) - 1, count).astype(int))
-    return [wanted[place] for place in places]
+        sums |= {min(round(each + size, 6), most) for each in sums if each + size <= limit}
+        if len(sums) > _SUMS:
+            sums = {0.0, *_thinned(sorted(sums - {0.0}), _SUMS // 2), most}
+    return _thinned(sorted(sums - {0.0}), count)
+
+
+def _thinned(values: Sequence[float], count: int) -> list[float]:
+    places = np.unique(np.linspace(0, len(values) - 1, count).astype(int))
+    return [values[place] for place in places]
 
 
 def _free(table: ScoreTable, fixed: Mapping[str, str]) -> NDArray[np.bool_]:

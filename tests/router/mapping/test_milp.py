@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.errors import MappingError
-from router.mapping.milp import Budgets, Solution, frontier, solve
+from router.mapping.milp import Budgets, Solution, frontier, solve, total_frontier, totals
 from router.mapping.score_table import ScoreTable
 
 
@@ -219,3 +219,32 @@ def test_what_cannot_be_fixed_is_refused() -> None:
         solve(scores, Budgets(), fixed={"c9": "e1"})
     with pytest.raises(MappingError, match="the scores are of e0, e1"):
         solve(scores, Budgets(), fixed={"c1": "e9"})
+
+
+def of_sizes(parameters: Sequence[float]) -> ScoreTable:
+    """The larger an expert, the better."""
+    count = len(parameters)
+    return ScoreTable(
+        ("only",),
+        tuple(f"e{place}" for place in range(count)),
+        parameters=np.array(parameters),
+        shares=np.ones(1),
+        means=np.array([parameters]) / 100,
+        errors=np.full((1, count), 0.01),
+        counts=np.full((1, count), 100),
+    )
+
+
+def test_the_best_map_is_on_the_frontier_over_what_is_kept_whatever_its_size_is_rounded_to() -> None:
+    large = 8.030_261_9  # to a thousand parameters it is more than itself
+    found = total_frontier(of_sizes([1.0, large]))
+    assert [solution.experts["only"] for solution in found] == ["e0", "e1"]
+
+
+def test_budgets_of_many_unequal_experts_are_thinned_and_reach_the_most() -> None:
+    table = of_sizes([round(1 + place**1.3, 9) for place in range(40)])  # a million million sets
+    most = float(table.parameters.sum())
+    found = totals(table, most, 40)
+    assert len(found) == 40
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (1.0, most)
