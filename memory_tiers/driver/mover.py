@@ -74,8 +74,10 @@ class Mover:
             try:
                 await engine.sleep()
                 return EngineStopped(action.family, self.clock(), asleep=True)
-            except (EngineUnavailable, LoadFailed) as error:
-                log.warning("engine %s does not sleep and is stopped: %s", action.family, error)
+            except Exception as error:  # noqa: BLE001  # as a load's: one engine's bug is not the gateway's end
+                log.warning(
+                    "engine %s does not sleep and is stopped: %s", action.family, _reason(error, action)
+                )
         await engine.stop()
         return EngineStopped(action.family, self.clock())
 
@@ -211,7 +213,7 @@ class Mover:
         return copy if source == "host" and copy.exists() else expert.folder
 
 
-def _reason(error: Exception, action: Move | StartEngine) -> str:
+def _reason(error: Exception, action: Move | StartEngine | StopEngine) -> str:
     """Describes a failure for people. An error that engine and host store do not promise to raise is a bug,
     and logged as one."""
     if isinstance(error, ExpertsError | OSError):

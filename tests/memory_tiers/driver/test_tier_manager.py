@@ -246,9 +246,10 @@ async def test_an_engine_that_sleeps_is_woken_by_a_request(tmp_path: Path) -> No
     assert replayed(log).different is None
 
 
-async def test_an_engine_that_cannot_sleep_is_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [EngineUnavailable("connection refused"), KeyError("results")])
+async def test_an_engine_that_cannot_sleep_is_stopped(tmp_path: Path, error: Exception) -> None:
     async with a_house(tmp_path, sleep_after_s=60.0) as house:
-        house.engine.failures.append(EngineUnavailable("connection refused"))
+        house.engine.failures.append(error)
         house.clock.now += 60.0
         house.manager.foresee({})
         await house.until(lambda: house.engine.state == "stopped")
