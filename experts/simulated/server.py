@@ -73,7 +73,9 @@ class Worker:
         return await self._report()
 
     async def _sleep(self) -> Mapping[str, Any]:
-        await self._engine.sleep()
+        """Gives back all experts; as vLLM's workers, it answers its client meanwhile."""
+        for name in (await self._engine.statistics()).resident:
+            await self._engine.unload(name)
         return await self._report()
 
     async def _report(self, name: str = "") -> Mapping[str, Any]:
