@@ -33,3 +33,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "coe.configFile" -}}
 {{- if .Values.config }}/etc/coe/config.yaml{{ else }}configs/embedded.yaml{{ end }}
 {{- end }}
+
+{{- define "coe.scheme" -}}
+{{- $server := .Values.config.server | default dict -}}
+{{- if $server.tls_cert }}https{{ else }}http{{ end }}
+{{- end }}
