@@ -49,6 +49,15 @@ class Departure:
 
     async def _leave(self) -> None:
         log.info("this node drains: others get what only it holds")
+        try:
+            await self._give_away()
+        except Exception:
+            log.exception("not all that only this node holds was given away: others load it from disk")
+        else:
+            log.info("this node has given away what others could take, and ends")
+        signal.raise_signal(signal.SIGTERM)
+
+    async def _give_away(self) -> None:
         assert self._services.peers is not None, "there are others"
         held = self._services.peers.here.experts
         experts = [PlacedExpert(name, place.bytes) for name, place in held.items() if place.tier != "disk"]
@@ -57,8 +66,6 @@ class Departure:
         while not await self._done(state, actions):
             await self._services.residency.next(HEARTBEAT_S)
             actions = [*self._look(state)]
-        log.info("this node has given away what others could take, and ends")
-        signal.raise_signal(signal.SIGTERM)
 
     def _look(self, state: PlacementState) -> Iterator[Action]:
         peers = self._services.peers
