@@ -190,7 +190,13 @@ async def test_weights_come_from_another_nodes_host_memory_piece_by_piece(
     for name, expert in made_from.experts.items():
         prepare(name, expert, made_from.store)
     async with nodes(tmp_path, 2, weights="always", placement=RULES | {"copies": 2}, tls=True) as made:
-        await followed(http, made[0], placed(2, ["law", "math"]))
-        metrics = [(await http.get(f"{node.url}/metrics")).text for node in made]
-        found = [re.search(r"^coe_move_bytes_from_nodes_total (\S+)", text, re.MULTILINE) for text in metrics]
-        assert sum(float(each[1]) for each in found if each is not None) >= 24_000_000
+        placer = (await followed(http, made[0], placed(1, ["law", "math"]))).placer
+        first, late = sorted(made, key=lambda node: node.address != placer)
+        await late.end(signal.SIGKILL)
+        await followed(http, first, placed(1, ["law", "math"]))
+        await late.start()
+        await followed(http, first, placed(2, ["law", "math"]))
+        metrics = (await http.get(f"{late.url}/metrics")).text
+        found = re.search(r"^coe_move_bytes_from_nodes_total (\S+)", metrics, re.MULTILINE)
+        assert found is not None
+        assert float(found[1]) >= 24_000_000

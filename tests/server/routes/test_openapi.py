@@ -72,7 +72,9 @@ async def test_every_path_says_what_it_takes_and_how_it_refuses(serving: Serving
     }
     orders = {f"/v1/coe/experts/{{name}}/{order}" for order in ("load", "pin", "unpin", "cancel")}
     cancels = {"/v1/batches/{id}/cancel", "/v1/responses/{response_id}/cancel"}
-    assert without == {"/v1/coe/reload", "/v1/coe/cluster/drain"} | orders | cancels
+    assert (
+        without == {"/v1/coe/reload", "/v1/coe/cluster/drain", "/v1/coe/cluster/rebalance"} | orders | cancels
+    )
     for operation in operations(document):
         (content,) = operation["responses"]["4XX"]["content"].values()
         assert content["schema"]["$ref"].rpartition("/")[2] in ("ErrorBody", "AnthropicError", "OllamaError")
