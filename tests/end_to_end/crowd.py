@@ -48,14 +48,16 @@ class Answer:
 
     def agrees(self, first: "Answer", tolerance: Tolerance) -> bool:
         """Whether one expert may have said both. Who else is in a batch moves log-probabilities a little, and
-        may turn a token into another that was as likely; from there on the texts are different ones."""
+        may turn a token into another that was as likely; from there on the texts are different ones. The mean
+        is of the tokens before: it may be the first that turns."""
         off = []
         for found, expected in zip(self.tokens, first.tokens, strict=True):
             if found.text != expected.text:
-                off.append(expected.margin)
+                if expected.margin > tolerance.each:
+                    return False
                 break
             off.append(abs(found.logprob - expected.logprob))
-        return max(off) <= tolerance.each and sum(off) / len(off) <= tolerance.mean
+        return max(off, default=0.0) <= tolerance.each and sum(off) <= tolerance.mean * len(off)
 
 
 async def ask_all(url: str, questions: Iterable[Question], clients: int, tokens: int) -> list[Answer]:
