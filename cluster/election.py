@@ -1,4 +1,4 @@
-"""Which of the nodes decides what all of them should hold: without messages of its own, clock or I/O."""
+"""Elects the node that decides what all of them should hold: without messages of its own, clock or I/O."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

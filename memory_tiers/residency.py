@@ -1,4 +1,4 @@
-"""What a request asks of the tiers, whose manager may be in another process."""
+"""Names what a request asks of the tiers, whose manager may be in another process."""
 
 from collections.abc import Mapping
 from typing import Protocol

@@ -20,7 +20,7 @@ from router.atomic_file import replace_file
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "plain_vllm"
 PROCESSOR = ("model name", "flags", "Features")
-"""What ``/proc/cpuinfo`` says that kernels are chosen by."""
+"""Reads what ``/proc/cpuinfo`` says that kernels are chosen by."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ def _digest(checkpoint: Path) -> str:
 
 
 def _processor() -> list[str]:
-    """Of the first core: they are alike."""
+    """Reads the first core: they are alike."""
     first = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return [value.strip() for name, _, value in pairs if name.strip() in PROCESSOR]

@@ -20,7 +20,7 @@ STEADY_TOKENS_PER_S = 200.0
 STEADY_RATE = 40.0
 """Requests a second while a node is lost."""
 REPLICA_BYTES_PER_S = 500
-"""Of the simulated load: an expert of 1,072 bytes takes two seconds."""
+"""Sizes the simulated load: an expert of 1,072 bytes takes two seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class EngineResponse(Protocol):
 
 
 class Answering(Protocol):
-    """What a request needs of an engine."""
+    """Takes requests, as an engine does."""
 
     @property
     def state(self) -> EngineState: ...

@@ -35,7 +35,7 @@ from server.config.settings import SettingsError
 
 RESAMPLES = 1000
 STRENGTH = 50.0
-"""Of the ridge regression on others' grades."""
+"""Weighs the ridge regression on others' grades."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from server.access.usage import NO_EXPERT, Place, Spent
 from server.config.api_keys import UNLIMITED, Key
 
 Receipt = object
-"""What a request that was let in is settled with: its reservation where that is counted here, else what the
-process or the node that counts knows it by; 0: it has no limits, and was not counted yet."""
+"""Names what a request that was let in is settled with: its reservation where it is counted here, else what
+the process or the node that counts knows it by; 0: it has no limits, and was not counted yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a key has used of its limits, as nodes tell it each other, and the sum of it at the key's home."""
+"""Counts what a key has used of its limits, as nodes tell it each other, and the sum at the key's home."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,8 +9,8 @@ from server.config.api_keys import Limits
 
 
 class Figures(BaseModel):
-    """What one node has let in for a key. ``requests`` and ``tokens``: by how many seconds ago they were
-    charged, of the last minute. ``open``: requests under way. ``day``: days since 1970, of UTC."""
+    """Counts what one node has let in for a key. ``requests`` and ``tokens``: by how many seconds ago they
+    were charged, of the last minute. ``open``: requests under way. ``day``: days since 1970, of UTC."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,8 +61,8 @@ def summed(parts: Iterable[Figures], at: Instant) -> RateLimits:
 
 
 class KeyTotal:
-    """What all nodes have let in for one key, counted at its home. ``members``: the nodes that were asked
-    for their figures when it was made."""
+    """Sums what all nodes have let in for one key, counted at its home. ``members``: the nodes that were
+    asked for their figures when it was made."""
 
     def __init__(self, members: Mapping[str, Figures], gone: Iterable[Figures], at: Instant) -> None:
         """``gone``: the last figures of nodes that are not there any more."""

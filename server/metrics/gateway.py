@@ -22,7 +22,7 @@ DECISIONS = (0.001, 0.005, 0.025, 0.1)
 
 
 class RequestMetrics(Protocol):
-    """What requests count: ``Metrics``, in this process or in another."""
+    """Counts requests: ``Metrics``, in this process or in another."""
 
     def request_done(self, expert: str, outcome: str, seconds: float) -> None: ...
 

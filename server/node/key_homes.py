@@ -55,7 +55,7 @@ def home_of(key: str, nodes: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Receipt:
-    """What a request that the home let in is settled with. ``here``: this node's own reservation."""
+    """Settles a request that the home let in. ``here``: this node's own reservation."""
 
     here: Reservation
     home: str
@@ -71,14 +71,14 @@ class KeyHomes:
         self._peers = peers
         self._clock = clock
         self._totals: dict[str, KeyTotal] = {}
-        """Of the keys whose home this node is."""
+        """Counts the keys whose home this node is."""
         self._locks: dict[str, asyncio.Lock] = {}
         self._homes: dict[str, str] = {}
         """The node that counts for a key now, as far as this one was told."""
         self._used: dict[str, float] = {}
         self._settling: list[Settlement] = []
         self._ended: dict[str, list[Settlement]] = {}
-        """What has ended while nodes are asked for their figures of a key, and is not in those."""
+        """Keeps what has ended while nodes are asked for their figures of a key, and is not in those."""
         self._asked = Counter[str]()
         """How often this node was asked for its figures of a key."""
         self._closing = False

@@ -118,7 +118,7 @@ class Peer:
         """As many as there were when it said ``snapshot``."""
         self.is_self = False
         self.figures: dict[str, tuple[Figures, float]] = {}
-        """What it told last of each key's use, and when."""
+        """Keeps what it told last of each key's use, and when."""
         self._figures_of = ""
         self._gone: dict[str, tuple[Figures, float]] = {}
         self._place = place

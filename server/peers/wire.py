@@ -91,7 +91,7 @@ class NodeSnapshot(BaseModel):
     peer_rate: float | None = None
     disk_rate: float | None = None
     used: Mapping[str, Figures] = {}
-    """What this node has let in for keys with limits that were used in the last seconds."""
+    """Tells what this node has let in for keys with limits that were used in the last seconds."""
 
 
 class NodeRequest(BaseModel):
@@ -159,8 +159,8 @@ class AdmitAnswer(BaseModel):
 
 
 class Settlement(BaseModel):
-    """What a request was charged, ``age_s`` ago or at ``steady`` of the home with that id, and what it has
-    used."""
+    """Tells what a request was charged, ``age_s`` ago or at ``steady`` of the home with that id, and what it
+    has used."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -14,7 +14,7 @@ from server.transport.request_id import REQUEST_ID
 log = logging.getLogger("coe.processes")
 
 KEPT = ("type", "asgi", "http_version", "method", "path", "raw_path", "query_string", "root_path", "scheme")
-"""What is told of a request's scope, with its headers, addresses and id."""
+"""Tells a request's scope, with its headers, addresses and id."""
 UNREAD = 2**18
 """Bytes of an answer that are on their way to the other process at most."""
 _LEFT: Message = {"type": "http.disconnect"}

@@ -1,4 +1,4 @@
-"""What the node's process and the others tell each other beside single figures."""
+"""Defines what the node's process and the others tell each other beside single figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from server.resilience.circuit_breakers import BreakerStates
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a process begins with. ``started``: seconds since 1970 at which the node did."""
+    """Tells a process what it begins with. ``started``: seconds since 1970 at which the node did."""
 
     settings: Settings
     verbose: bool
@@ -27,8 +27,8 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Tiers:
-    """What the tiers hold now, and which breakers are open. ``engines``: state by name. ``node``: what the
-    node says about itself; None where there are no others, which listen at ``others``."""
+    """Tells what the tiers hold now, and which breakers are open. ``engines``: state by name. ``node``:
+    what the node says about itself; None where there are no others, which listen at ``others``."""
 
     experts: tuple[ExpertStatus, ...]
     moves: tuple[MoveProgress, ...]

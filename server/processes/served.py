@@ -30,9 +30,9 @@ log = logging.getLogger("coe.processes")
 
 
 class Served:
-    """What one process holds of the node. When it is gone, ``end`` gives all of it back: its leases, what it
-    had waiting, and its reservations. What its requests had used is not known then: they are charged no
-    tokens."""
+    """Keeps what one process holds of the node. When it is gone, ``end`` gives all of it back: its
+    leases, what it had waiting, and its reservations. What its requests had used is not known then: they
+    are charged no tokens."""
 
     def __init__(self, services: NodeServices, app: ASGIApp) -> None:
         """``app``: answers what the process passes on whole."""

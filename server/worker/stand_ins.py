@@ -1,4 +1,4 @@
-"""What stands in a gateway process for what the node alone has: each tells the node, or asks it."""
+"""Stands in a gateway process for what the node alone has: each tells the node, or asks it."""
 
 import logging
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class NodeMetrics:
 
 
 class NodeDemand(Demand):
-    """What clients of this process ask for: the node counts."""
+    """Has the node count what clients of this process ask for."""
 
     def __init__(self, link: Link) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""What docs/reliability.md says of faults: every row names a test, and every test that is named is there."""
+"""Checks what docs/reliability.md says of faults: every row names a test, and every test that is named
+is there."""
 
 import ast
 import re

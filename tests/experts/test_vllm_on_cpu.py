@@ -1,4 +1,4 @@
-"""What vLLM does not do on a CPU, so that what it would give cannot be measured there."""
+"""Shows what vLLM does not do on a CPU, so that what it would give cannot be measured there."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Which build of vLLM is there, and what is said where there are two."""
+"""Tells which build of vLLM is there, and what is said where there are two."""
 
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path

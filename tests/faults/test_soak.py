@@ -43,7 +43,7 @@ the last one; the allocator keeps some of what a round needed."""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is there at rest."""
+    """Tells what is there at rest."""
 
     memory: int
     descriptors: int

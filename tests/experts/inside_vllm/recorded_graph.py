@@ -119,7 +119,7 @@ class Stream:
 
 
 GRAPH_BYTES = 2**20
-"""What a graph takes of the device that stands in."""
+"""Sizes a graph on the device that stands in."""
 
 
 def free_bytes(of: int = 2**30) -> int:

@@ -29,7 +29,8 @@ CONFIG = VllmConfig()
 
 
 class Runner:
-    """What is used of vLLM's: a model in its wrapper, its dispatcher, and a batch in buffers that stay."""
+    """Holds what is used of vLLM's: a model in its wrapper, its dispatcher, and a batch in buffers that
+    stay."""
 
     device = torch.device("cpu")
 
@@ -50,7 +51,7 @@ class Runner:
             self._run(size, mode)
 
     def decode(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """What the model makes of ``x``, and whether by a graph."""
+        """Returns what the model makes of ``x``, and whether by a graph."""
         mode, size = self.cudagraph_dispatcher.dispatch(len(x), uniform_decode=True)
         self.batch[: len(x)] = x
         return self._run(size, mode)[: len(x)].clone(), mode != CUDAGraphMode.NONE

@@ -15,7 +15,7 @@ COMPLETED = (
     (["coe", "tiers", "lo"], "load"),
     (["coe", "init", "--ar"], "--artifact"),
 )
-"""What is typed, and the word that it becomes."""
+"""Pairs what is typed with the word that it becomes."""
 
 
 def completion(shell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:

@@ -29,7 +29,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def beats(node: Node) -> AsyncIterator[NodeSnapshot]:
-    """What a node says about itself to others."""
+    """Tells others about a node."""
     sent = {"authorization": f"Bearer {Identity.of(SECRET).token}"}
     async with (
         httpx.AsyncClient(timeout=PATIENCE_S, headers=sent) as client,

@@ -175,7 +175,7 @@ async def test_coe_cluster_rebalance_brings_copies_to_a_node_that_came_late(
 async def test_weights_come_from_another_nodes_host_memory_piece_by_piece(
     settings: Settings, tmp_path: Path, http: httpx.AsyncClient
 ) -> None:
-    """Of 24 MB each; the second copy of an expert is read from the node that has the first."""
+    """Places weights of 24 MB each; the second copy of an expert is read from the node that has the first."""
     large = tmp_path / "large"
     for name, config in settings.experts.items():
         shutil.copytree(str(config.checkpoint.folder), large / name)
