@@ -82,7 +82,8 @@ class HttpClient:
 
         ``again``: the request may go over a connection that has served before, and once more over a new one
         if that ends without a byte of a response: then the server had closed it just then, or has died, which
-        the second try finds out. A request that must not be done twice has a connection of its own.
+        the second try finds out. A request that must not be done twice has a connection of its own, which is
+        closed after it: kept, they would pile up beside those that are used again.
         ``headers``: more of them, of values without line ends.
         """
         content = b"" if body is None else body
@@ -95,11 +96,11 @@ class HttpClient:
         kept = self._kept() if again else None
         if kept is not None:
             try:
-                return await self._ask(kept, asked)
+                return await self._ask(kept, asked, self._keep)
             except ConnectionEnded:
                 if kept.heard:
                     raise
-        return await self._ask(await self._connect(), asked)
+        return await self._ask(await self._connect(), asked, self._keep if again else self._drop)
 
     async def close(self) -> None:
         """Closes all connections: responses under way raise ConnectionEnded, as do later requests."""
@@ -108,14 +109,16 @@ class HttpClient:
             connection.close("the client was closed")
         self._idle.clear()
 
-    async def _ask(self, connection: HttpConnection, asked: bytes) -> HttpResponse:
+    async def _ask(
+        self, connection: HttpConnection, asked: bytes, done: Callable[[HttpConnection], None]
+    ) -> HttpResponse:
         self._busy.add(connection)
         try:
             await connection.ask(asked)
         except BaseException:
-            self._done(connection)
+            self._drop(connection)
             raise
-        return HttpResponse(connection, self._done)
+        return HttpResponse(connection, done)
 
     async def _connect(self) -> HttpConnection:
         if self._closed:
@@ -150,12 +153,16 @@ class HttpClient:
             connection.close()
         return None
 
-    def _done(self, connection: HttpConnection) -> None:
-        """Keeps a connection that can be used again, and closes those that are too old."""
+    def _drop(self, connection: HttpConnection) -> None:
         self._busy.discard(connection)
+        connection.close()
+
+    def _keep(self, connection: HttpConnection) -> None:
+        """Keeps a connection that can be used again, and closes those that are too old."""
         if not connection.idle or self._closed:
-            connection.close()
+            self._drop(connection)
             return
+        self._busy.discard(connection)
         now = self._clock()
         self._idle.append((connection, now))
         while now - self._idle[0][1] >= KEPT_S:

@@ -63,7 +63,7 @@ class Outcomes:
             for replica in [*expert.replicas]:
                 self._stays_for_now(replica)
             beneficiary = records.experts.get(move.beneficiary or "")
-            if beneficiary is not None:
+            if beneficiary is not None and beneficiary.device.presence != "leaving":  # that needs no room now
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
                 self._demand.reject(beneficiary, "load_failed", message)
 

@@ -111,6 +111,15 @@ async def test_what_may_not_be_done_twice_has_a_connection_of_its_own(tmp_path: 
         assert [asked.connection for asked in server.asked] == [1, 2]
 
 
+async def test_connections_of_what_may_not_be_done_twice_are_not_kept(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        for _ in range(3):
+            await ask(server, again=False)
+        assert repr(server.client) == "<HttpClient [busy: 0, idle: 0]>"
+        await ask(server)
+        assert repr(server.client) == "<HttpClient [busy: 0, idle: 1]>"
+
+
 async def test_a_connection_that_was_idle_for_long_is_not_trusted(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         await ask(server)
