@@ -32,7 +32,7 @@ from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
 from server.peers.residency_changes import ResidencyChanges
-from server.planning.budgets import budgets_of
+from server.planning.budgets import budgets_of, explaining
 from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers
 from server.responses.kept.stored_responses import StoredResponses, storing_responses
@@ -162,7 +162,8 @@ async def _tiers(
     }
     try:
         budgets = await asyncio.to_thread(budgets_of, found, experts, engines, host.room)
-        return TierManager(budgets, list(experts.values()), engines, host, observe)
+        with explaining(budgets):
+            return TierManager(budgets.config, list(experts.values()), engines, host, observe)
     except BaseException:
         host.close()
         raise

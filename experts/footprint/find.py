@@ -48,7 +48,7 @@ def _cached(sources: Iterable[CheckpointSource]) -> Iterable[Path]:
 
 def _read(folder: Path) -> Model:
     config = read_json(folder / "config.json")
-    source = f"{folder / 'config.json'}"
+    source = f"{(folder / 'config.json').resolve()}"
     headers = read_headers(folder) if _whole(folder) else ()
     return Model(Architecture.of(config, source), source, headers, why_plain(config))
 

@@ -23,6 +23,8 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 def places_of(named: str) -> Iterator[Place | LeftOut]:
     """Yields the checkpoints at ``named``. Raises CheckpointMissing where nothing is there: a typing error,
     which is nothing to leave out."""
+    if not named.strip():
+        raise CheckpointMissing(f"{named!r} names no checkpoint; name a folder, a repository or a URL")
     if "://" in named:
         yield from _in_store(named)
         return

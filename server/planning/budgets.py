@@ -1,14 +1,16 @@
 """Budgets of the tiers in bytes, out of the settings and of what the machine has."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from experts.engines.engine import Engine
 from experts.memory.machine_memory import Room, memory
 from experts.memory.shared_memory import shared_memory
 from experts.spec import Expert
+from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.planning.node_plan import NodePlan
-from memory_tiers.sizing import FamilyNeeds, Machine, sized, within_shared_memory
+from memory_tiers.sizing import FamilyNeeds, Machine, Sized, sized, within_shared_memory
 from memory_tiers.tiers import TiersConfig
 from server.planning.planned import PlannedSettings
 
@@ -20,17 +22,18 @@ def budgets_of(
     experts: Mapping[str, Expert],
     engines: Mapping[str, Engine],
     shared: Callable[[], Room] = shared_memory,
-) -> TiersConfig:
+) -> Sized:
     """Resolves budgets that are auto, and lowers a host budget that the machine cannot hold. ``shared`` is
-    asked what shared memory may take, where that matters. Raises MemoryUnknown and what ``shared`` does."""
+    asked what shared memory may take, where that matters. What is given needs no reason: ``why`` is empty
+    then. Raises MemoryUnknown and what ``shared`` does."""
     settings = found.settings
     if settings.tiers.host == 0 and settings.tiers.device != "auto":
-        return TiersConfig.model_validate(dict(settings.tiers))
+        return Sized(TiersConfig.model_validate(dict(settings.tiers)), "")
     given, warning = within_shared_memory(settings.tiers, shared())
     if warning is not None:
         log.warning("%s", warning)
     if "auto" not in (given.device, given.host):
-        return TiersConfig.model_validate(dict(given))
+        return Sized(TiersConfig.model_validate(dict(given)), "")
     families = [
         FamilyNeeds(
             settings.families[name],
@@ -44,7 +47,18 @@ def budgets_of(
     budgets = sized(given, families, _machine(found.node))
     said = f"tiers.device is {budgets.config.device:,} bytes, tiers.host {budgets.config.host:,}"
     log.info("%s: %s", said, budgets.why)
-    return budgets.config
+    return budgets
+
+
+@contextmanager
+def explaining(budgets: Sized) -> Iterator[None]:
+    """Has an error of budgets that are auto say what the machine has. Raises BudgetTooSmall."""
+    try:
+        yield
+    except BudgetTooSmall as error:
+        if not budgets.why:
+            raise
+        raise BudgetTooSmall(f"{error}; what is auto is too little: {budgets.why}") from None
 
 
 def _machine(node: NodePlan | None) -> Machine:

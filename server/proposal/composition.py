@@ -33,7 +33,7 @@ ANYTHING = {"general", "base", "chat", "instruct", "it"}
 @dataclass(frozen=True, slots=True)
 class Composed:
     """``fields``: of the composition. ``comments``: above its map. ``guessed``: category to the expert that
-    was guessed for it; empty where the map is solved from scores."""
+    was guessed for it; empty where the user said it, or the map is solved from scores."""
 
     fields: Mapping[str, Any]
     comments: tuple[str, ...]
@@ -64,11 +64,12 @@ def composed(
     if artifact is not None and {*router.mapping.names()} <= {*names}:
         return Composed({"artifact": given}, ("The map is the artifact's.",))
     mapping = dict(answers) or _guessed(router.classifier.labels, draft)
+    whence = "As you said" if answers else "Guessed from the experts' names"
     lines = (
         "Category to the expert that answers it: yours to fill in. What is not named goes to general's.",
-        "Guessed from the experts' names; coe router train and coe router map find one by scores.",
+        f"{whence}; coe router train and coe router map find one by scores.",
     )
-    return Composed({"artifact": given, "mapping": mapping}, lines, mapping)
+    return Composed({"artifact": given, "mapping": mapping}, lines, {} if answers else mapping)
 
 
 def general_of(draft: Draft) -> str:

@@ -15,7 +15,7 @@ from memory_tiers.planning.node_plan import NodePlan
 from memory_tiers.tiers import TiersConfig
 from server.config.settings import Settings, load
 from server.engine_factory import engine_of
-from server.planning.budgets import budgets_of
+from server.planning.budgets import budgets_of, explaining
 from server.planning.planned import planned
 from server.routing.catalog import load_routers
 
@@ -61,12 +61,13 @@ def proven(file: Path, found: Mapping[str, Found], bases: Mapping[str, FullWeigh
         logging.getLogger("coe.init").warning("%s", error)
         return Proof(settings, experts, result.node, None, ("vLLM is not installed",))
     budgets = budgets_of(result, experts, engines)
-    check_members(
-        budgets,
-        [Member.of(expert) for expert in experts.values()],
-        [Family.of(engine) for engine in engines.values()],
-    )
-    return Proof(settings, experts, result.node, budgets)
+    with explaining(budgets):
+        check_members(
+            budgets.config,
+            [Member.of(expert) for expert in experts.values()],
+            [Family.of(engine) for engine in engines.values()],
+        )
+    return Proof(settings, experts, result.node, budgets.config)
 
 
 def _fill(store: Path, given: Settings, found: Mapping[str, Found], bases: Mapping[str, FullWeights]) -> None:

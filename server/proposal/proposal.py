@@ -14,6 +14,7 @@ from experts.survey.survey import survey
 from experts.survey.vllm_support import vllm_support
 from experts.vllm_version import installed_vllm
 from memory_tiers.errors import TiersError
+from router.artifacts.artifact import Artifact
 from router.errors import RouterError
 from server.config.settings import SettingsError, load
 from server.proposal.addition import with_added
@@ -77,9 +78,16 @@ def propose(
 ) -> Proposal:
     """Proposes the text of ``out`` with the checkpoints ``named``, added to what it has. Writes nothing but
     temporary files. Raises CheckpointMissing for a name of nothing, SettingsError where ``out`` cannot be
-    read or no checkpoint could be served."""
+    read or written or no checkpoint could be served, ArtifactError."""
+    out = out.resolve()
+    if out.is_dir():
+        raise SettingsError(f"--out {out}: is a folder; name a file")
+    with _drafted(out, ""):  # what is wrong with the command is not said of each checkpoint
+        pass
+    if artifact is not None:
+        Artifact.read(artifact)
     with tempfile.TemporaryDirectory(prefix="coe-init-") as folder:
-        return _Proposing(out.resolve(), Path(folder), questions, artifact).of(named, say)
+        return _Proposing(out, Path(folder), questions, artifact).of(named, say)
 
 
 class _Proposing:
@@ -172,7 +180,7 @@ class _Proposing:
         return kept, refused
 
     def _refused(self, group: Group, error: Exception) -> list[LeftOut]:
-        reason = str(error).removeprefix(f"{self._draft_file}: ")
+        reason = str(error).removeprefix(f"{_draft_file(self._out)}: ")
         return [LeftOut(each.place.shown, reason) for each in group.members]
 
     def _tried(self, groups: Sequence[Group], *, asked: bool = False) -> tuple[Draft, Composed | None, Proof]:
@@ -189,10 +197,6 @@ class _Proposing:
             composition = composed(draft, self._artifact, self._out.parent, answers)
         return draft, composition, self._proven(self._text(draft, composition), draft)
 
-    @property
-    def _draft_file(self) -> Path:
-        return self._out.with_name(f".{self._out.name}.draft")
-
     def _proven(self, text: str, draft: Draft) -> Proof:
         existing = self._existing
         found = {**(existing.found if existing else {}), **draft.found}
@@ -200,8 +204,8 @@ class _Proposing:
         self._proofs += 1
         store = self._temporary / f"store-{self._proofs}"
         store.mkdir()
-        with _written(self._draft_file, text):
-            return proven(self._draft_file, found, bases, store)
+        with _drafted(self._out, text) as draft_file:
+            return proven(draft_file, found, bases, store)
 
     def _text(self, draft: Draft, composition: Composed | None, proof: Proof | None = None) -> str:
         if self._existing is not None:
@@ -211,16 +215,21 @@ class _Proposing:
         return document(self._out.name, draft, composition, budgets, sizes)
 
 
+def _draft_file(out: Path) -> Path:
+    """Names the file that ``out`` is tried as, beside it: its relative paths mean the same."""
+    return out.with_name(f".{out.name}.draft")
+
+
 @contextmanager
-def _written(path: Path, text: str) -> Iterator[None]:
-    """Has ``path`` hold ``text`` for a while. Raises SettingsError."""
+def _drafted(out: Path, text: str) -> Iterator[Path]:
+    """Has a file beside ``out`` hold ``text`` for a while. Raises SettingsError."""
+    path = _draft_file(out)
     try:
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise SettingsError(
-                f"{path.parent}: cannot be written to: {error.strerror}; name another --out"
-            ) from error
-        yield
+            raise SettingsError(f"--out {out}: cannot be written: {error.strerror}") from error
+        yield path
     finally:
-        path.unlink(missing_ok=True)  # also what a full disk cut off
+        if path.exists():  # also what a full disk cut off
+            path.unlink()

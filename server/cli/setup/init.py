@@ -1,10 +1,11 @@
 """`coe init`: a configuration for checkpoints that are there."""
 
 import argparse
+import difflib
 import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experts.survey.candidate import FullWeights
@@ -121,7 +122,7 @@ class Terminal:
             given = _asked(f"{question} {', '.join(draft.generating)}", guess)
             if given in draft.generating:
                 return given
-            print(f"{given}: no such expert")
+            print(_unknown("expert", given, draft.generating))
 
     def _categories(self, expert: str, guess: list[str], categories: tuple[str, ...]) -> list[str]:
         while True:
@@ -130,7 +131,12 @@ class Terminal:
             unknown = [name for name in named if name not in categories]
             if not unknown:
                 return named
-            print(f"{unknown[0]}: no such category")
+            print(_unknown("category", unknown[0], categories))
+
+
+def _unknown(kind: str, given: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given, known, n=1)
+    return f"{given}: no such {kind}{f'; did you mean {close[0]}?' if close else ''}"
 
 
 def _asked(question: str, proposed: str = "") -> str:

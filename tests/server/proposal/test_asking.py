@@ -17,12 +17,14 @@ from tests.terminal import a_terminal
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_user_says_what_each_expert_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_says_what_each_expert_is_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for seed, name in enumerate(("one", "two", "law")):
         a_llama(tmp_path / name, seed, template=None if name == "two" else CHATML)
     template = tmp_path / "mine.jinja"
     template.write_text(CHATML)
-    answers = iter(["nowhere.jinja", str(template), "nobody", "two", "music", "math, code", ""])
+    answers = iter(["nowhere.jinja", str(template), "nobody", "two", "helth", "math, code", ""])
     asked: list[str] = []
 
     def answer(question: str) -> str:
@@ -38,6 +40,12 @@ def test_the_user_says_what_each_expert_is_for(tmp_path: Path, monkeypatch: pyte
     assert mapping == {"general": "two", "math": "one", "code": "one", "law": "law"}
     assert "two has no chat template" in asked[0]
     assert asked[-1] == "What is law for? Categories, with commas [law]: "
+    assert proposal.composition is not None
+    assert not proposal.composition.guessed, "the user said it"
+    assert "uessed from the experts' names" not in proposal.text
+    said = capsys.readouterr().out
+    assert "nobody: no such expert" in said
+    assert "helth: no such category; did you mean health?" in said
 
 
 def test_it_asks_in_a_terminal_and_never_with_yes(tmp_path: Path) -> None:

@@ -223,6 +223,37 @@ def test_a_name_of_nothing_is_an_error_that_names_the_nearest(init: Init) -> Non
     assert "house/none" in init("house/none", status=1)
 
 
+def test_what_is_wrong_with_the_command_is_said_once_and_not_of_each_checkpoint(init: Init) -> None:
+    for seed, name in enumerate(("general", "law")):
+        a_llama(Path(name), seed)
+    Path("taken").mkdir()
+    assert main(["init", "general", "law", "--out", "nowhere/my.yaml", "--yes"]) == 1
+    assert main(["init", "general", "law", "--out", "taken", "--yes"]) == 1
+    assert main(["init", "general", "law", "--out", "general/config.json/my.yaml", "--yes"]) == 1
+    said = init("general", "law", "--artifact", "non", status=1).splitlines()
+    refused = [line for line in said if line.startswith("coe: ")]
+    assert refused == [
+        f"coe: --out {Path('nowhere').resolve()}/my.yaml: cannot be written: No such file or directory",
+        f"coe: --out {Path('taken').resolve()}: is a folder; name a file",
+        f"coe: --out {Path('general').resolve()}/config.json/my.yaml: cannot be written: Not a directory",
+        "coe: non holds no router: manifest.json cannot be read (No such file or directory); make one with: "
+        "coe router train",
+    ]
+    assert not any(line.startswith("looking at") for line in said)
+
+
+def test_an_empty_name_is_not_the_folder_where_one_stands(init: Init) -> None:
+    a_llama(Path("general"), 1)
+    assert "coe: '' names no checkpoint" in init("", status=1)
+    assert not Path("my.yaml").exists()
+
+
+def test_a_note_on_a_checkpoint_names_its_own_file(init: Init, caplog: pytest.LogCaptureFixture) -> None:
+    odd.no_context(Path("odd"))
+    init("odd")
+    assert f"{Path('odd').resolve()}/config.json: what memory the model takes cannot be told" in caplog.text
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_may_not_be_read_is_left_out(init: Init) -> None:
     folder = a_llama(Path("secret"))
@@ -239,7 +270,9 @@ def test_a_model_that_this_machine_has_no_memory_for_is_left_out(init: Init) -> 
     with (huge / "model.safetensors").open("r+b") as file:
         _widen(file)
     said = init("small", "huge")
-    assert "left out huge: expert huge needs" in said
+    [reason] = [line for line in said.splitlines() if line.startswith("left out huge: expert huge needs")]
+    assert "; what is auto is too little: " in reason
+    assert "bytes are free (MemAvailable of /proc/meminfo), of which engines take" in reason
     assert set(tree()["experts"]) == {"small"}
     shutil.rmtree(huge)
 
