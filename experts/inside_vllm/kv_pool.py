@@ -1,8 +1,11 @@
 """Gives the KV pool's memory back while an engine sleeps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
+
+Pool = torch.Tensor | Iterable["Pool"]
+"""The tensors of a pool as vLLM's runner has them: one a layer, or several where a layer keeps state."""
 
 
 class SleepingPool:
@@ -10,9 +13,9 @@ class SleepingPool:
     until ``wake``, after which they are elsewhere: graphs that were captured before would read what is not
     there."""
 
-    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Frees the memory of ``tensors``."""
-        storages = {storage._cdata: storage for storage in map(torch.Tensor.untyped_storage, tensors)}
+    def __init__(self, pool: Pool) -> None:
+        """Frees the memory of ``pool``."""
+        storages = {storage._cdata: storage for storage in map(torch.Tensor.untyped_storage, _tensors(pool))}
         self._sizes = [(storage, storage.nbytes()) for storage in storages.values()]
         for storage in storages.values():
             storage.resize_(0)
@@ -30,3 +33,11 @@ class SleepingPool:
 
     def __repr__(self) -> str:
         return f"<SleepingPool {self.bytes}>"
+
+
+def _tensors(pool: Pool) -> Iterator[torch.Tensor]:
+    if isinstance(pool, torch.Tensor):
+        yield pool
+    else:
+        for part in pool:
+            yield from _tensors(part)

@@ -52,6 +52,11 @@ _KEEP_ADDRESSES = frozenset({"SimpleCPUOffloadConnector", "LMCacheMPConnector"})
 _BACKENDS = {"native": "OffloadingConnector", "lmcache": "LMCacheMPConnector"}
 _ONE = frozenset({"1", "true"})
 """Values that leave a parallel size as it is."""
+_READ = (
+    *(*_ALWAYS, *_INTERLEAVED, *_EACH_CAPTURES, "--enable-lora"),
+    *("--kv-transfer-config", "--kv-offloading-size", "--kv-offloading-backend"),
+)
+"""All arguments that are read here."""
 
 
 def refusal(
@@ -75,13 +80,21 @@ def refusal(
 
 
 def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields names as vLLM reads them, ``_`` and ``-`` alike, with their values (empty: none)."""
+    """Yields names as vLLM reads them, ``_`` and ``-`` alike and written out where they are cut short, with
+    their values (empty: none)."""
     for place, word in enumerate(arguments):
         if not word.startswith("-") or word[1:2].isdigit():
             continue
         name, equals, value = word.partition("=")
         follows = arguments[place + 1] if place + 1 < len(arguments) else ""
-        yield name.replace("_", "-"), value if equals else "" if follows.startswith("-") else follows
+        whole, dot, key = name.replace("_", "-").partition(".")
+        yield _whole(whole) + dot + key, value if equals else "" if follows.startswith("-") else follows
+
+
+def _whole(name: str) -> str:
+    """Returns the argument that ``name`` may be the beginning of, as argparse takes beginnings."""
+    cut = name not in _READ and name.strip("-")
+    return next((read for read in _READ if cut and read.startswith(name)), name)
 
 
 def _mixing(mode: str, given: Mapping[str, str]) -> str | None:

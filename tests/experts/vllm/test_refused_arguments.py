@@ -1,11 +1,18 @@
 """Arguments that would break turns are refused with their reason, and others pass."""
 
+import argparse
 import json
+import warnings
 
 import pytest
 
 from experts.spec import EngineMode
 from experts.vllm.refused_arguments import refusal
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # vLLM's imports
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 CONNECTOR = "--kv-transfer-config"
 
@@ -40,6 +47,10 @@ def connector(name: str, **more: object) -> str:
         ("interleaved", ["-cc.cudagraph_mode=PIECEWISE"], "-cc.cudagraph-mode: cuda_graphs: each says"),
         ("interleaved", ["--cudagraph-capture-sizes", "1", "2"], "cuda_graphs: each says"),
         ("interleaved", ["--max_cudagraph_capture_size=8"], "cuda_graphs: each says"),
+        ("interleaved", ["--compilation-c", "{}"], "--compilation-config: cuda_graphs: each says"),
+        ("interleaved", ["--compilation-conf.cudagraph_mode=NONE"], "--compilation-config.cudagraph-mode: "),
+        ("plain", ["-t", "2"], "-tp: set the family's tensor_parallel_size"),
+        ("interleaved", ["--kv-transfer-c.kv_connector", "ExampleConnector"], "ExampleConnector could give"),
     ],
 )
 def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str], says: str) -> None:
@@ -62,6 +73,21 @@ def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str
 )
 def test_what_does_not_passes(mode: EngineMode, arguments: list[str]) -> None:
     assert refusal(mode, arguments) is None
+
+
+@pytest.mark.parametrize("mode", ["interleaved", "plain", "lora"])
+def test_a_beginning_of_an_argument_is_what_vllms_own_parser_takes_it_for(mode: EngineMode) -> None:
+    parser: argparse.ArgumentParser = make_arg_parser(FlexibleArgumentParser())
+    options = [option for action in parser._actions for option in action.option_strings]
+    refused = [option for option in options if refusal(mode, [option]) is not None]
+    assert "--pipeline-parallel-size" in refused
+    for option in options:
+        least = 2 if option.startswith("--") else 1
+        for length in range(least + 1, len(option)):
+            begun = option[:length]
+            meant = {each for each in options if each.startswith(begun)}
+            if begun not in options and len(meant) == 1:
+                assert (refusal(mode, [begun]) is not None) == (option in refused), begun
 
 
 def test_of_several_connectors_behind_one_each_is_looked_at() -> None:

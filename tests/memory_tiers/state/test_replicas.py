@@ -15,8 +15,11 @@ def two_engines(*names: str, room: int = 20, host: int = 100, pinned: bool = Fal
     return opened(members, room, host)
 
 
-def opened(members: list[Member], room: int, host: int) -> Script:
-    families = [Family("f", None, 0, (0,)), Family("f#2", None, 0, (1,), "f")]
+def opened(members: list[Member], room: int, host: int, sleep_after_s: float | None = None) -> Script:
+    families = [
+        Family("f", None, 0, (0,), sleep_after_s=sleep_after_s),
+        Family("f#2", None, 0, (1,), "f", sleep_after_s),
+    ]
     tree = {"devices": {0: room, 1: room}, "host": host, "min_residency_s": 0, "policy": "lru"}
     script = Script(TierState(TiersConfig.model_validate(tree), members, families))
     script.settle(script.feed(Opened(script.now())))
@@ -60,6 +63,16 @@ def test_an_expert_is_loaded_where_there_is_room_and_the_host_has_it_once() -> N
     assert engine_of(ask(script, "d")) == "f#2", "the first is full"
     assert all(script.on_host(name) in (0, 10) for name in "abcd")
     assert script.state.status.tiers()[1].used_bytes == sum(script.on_host(name) for name in "abcd")
+
+
+def test_an_engine_sleeps_on_while_one_that_is_awake_can_load_as_soon() -> None:
+    script = opened([an_expert(name) for name in "abcd"], room=20, host=100, sleep_after_s=5.0)
+    ask(script, "b")
+    script.wait(10)
+    assert [engine.state for engine in script.state.status.engines()] == ["asleep", "ready"]
+    script.settle(script.release(1))
+    assert engine_of(ask(script, "c")) == "f#2"
+    assert engine_of(ask(script, "d")) == "f", "the other has no room"
 
 
 def test_an_expert_in_demand_comes_to_another_engine_where_that_costs_nothing() -> None:

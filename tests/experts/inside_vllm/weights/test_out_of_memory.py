@@ -22,8 +22,9 @@ with warnings.catch_warnings():
     from vllm.platforms import current_platform
 
     from experts.inside_vllm.switch_time import SwitchTime
+    from experts.inside_vllm.kv_pool import SleepingPool
     from experts.inside_vllm.weights.arrival import Arrival, Place
-    from experts.inside_vllm.weights.device_room import check_room
+    from experts.inside_vllm.weights.device_room import check_room, given_back
     from experts.inside_vllm.weights.image_reader import ImageReader
     from experts.inside_vllm.weights.image_writer import ImageWriter
     from experts.inside_vllm.weights.loading import Loading
@@ -259,6 +260,26 @@ def test_a_load_takes_no_memory_that_the_largest_step_may_need() -> None:
     check_room(size=10, free=16, activations=6)
     with pytest.raises(torch.OutOfMemoryError, match="10 bytes of the GPU beside 7 that steps may take, 16"):
         check_room(size=10, free=16, activations=7)
+
+
+def segment(size: int, used: int, pool: tuple[int, int] = (0, 0), device: int = 0) -> dict[str, Any]:
+    """As torch.cuda.memory_snapshot lists it."""
+    return {"device": device, "total_size": size, "active_size": used, "segment_pool_id": pool}
+
+
+def test_what_torch_keeps_for_graphs_or_in_part_for_others_is_not_free() -> None:
+    graphs = [segment(64, 0, pool=(0, 1)), segment(64, 16, pool=(0, 1))]
+    usual = [segment(20, 0), segment(20, 1), segment(20, 0, device=1)]
+    assert given_back([*graphs, *usual], device=0) == 20
+
+
+def test_a_pool_that_sleeps_may_have_several_tensors_a_layer() -> None:
+    attention, convolution, state = (torch.ones(4), torch.ones(2), torch.ones(3))
+    pool = SleepingPool([attention, [convolution, state]])
+    assert pool.bytes == 36
+    assert all(part.untyped_storage().nbytes() == 0 for part in (attention, convolution, state))
+    pool.wake()
+    assert not any(part.any() for part in (attention, convolution, state))
 
 
 def test_only_a_device_that_is_full_is_said_to_be(a: Path, b: Path) -> None:
