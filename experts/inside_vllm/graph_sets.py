@@ -8,6 +8,8 @@ pointed at (``PointerImages``), each has graphs of its own, and a switch changes
 2. All sets are captured into vLLM's one graph pool, which is right as no two graphs run at once.
 3. Graphs go before weights: ``drop`` destroys an expert's graphs, and then its memory may be another's.
 4. ``capture`` makes one graph a call, the largest first, for the expert that is shown and active.
+5. No request is computed by a set before it is trusted. Until then it is shown to steps for ``on_trial`` of
+   the expert alone: to the scheduler an expert of its own, so that no step has requests of both.
 
 CUDA is not verified: tests run this with graphs that stand in for NVIDIA's.
 """
@@ -28,6 +30,14 @@ Sizes = dict[Any, set[Any]]
 """``BatchDescriptor``s that there are graphs of, for each ``CUDAGraphMode``."""
 
 
+TRIAL = " on trial"
+
+
+def on_trial(name: str) -> str:
+    """Names the expert to which the graphs of ``name`` are shown before they are trusted."""
+    return name + TRIAL
+
+
 class Wrapper(Protocol):
     """vLLM's ``CUDAGraphWrapper``: replays what it has an entry for."""
 
@@ -46,12 +56,15 @@ class Dispatcher(Protocol):
 
 @dataclass(slots=True)
 class _Set:
-    """The graphs of one expert. ``entries``: those of each wrapper. ``given_up``: it gets no more."""
+    """The graphs of one expert. ``entries``: those of each wrapper. ``given_up``: it gets no more.
+    ``trusted``: requests may be computed by them; ``tried``: those that try them may."""
 
     entries: list[Entries]
     sizes: Sizes
     bytes: int = 0
     given_up: bool = False
+    trusted: bool = False
+    tried: bool = False
 
     def has(self, mode: Any, size: Any) -> bool:
         return size in self.sizes[mode]
@@ -78,7 +91,7 @@ class GraphSets:
         self._free = free
         self._wanted = [(mode, size) for mode, sizes in dispatcher.get_capture_descs() for size in sizes]
         seen = [wrapper.concrete_cudagraph_entries for wrapper in self._wrappers]
-        self._sets = {first: _Set(seen, dispatcher.cudagraph_keys, set_bytes)}
+        self._sets = {first: _Set(seen, dispatcher.cudagraph_keys, set_bytes, trusted=True)}
         self._shown: str | None = first
         self._set_bytes = set_bytes
 
@@ -98,18 +111,38 @@ class GraphSets:
         """Returns the bytes that what ``name`` lacks takes, by what a set has taken."""
         return -(-self._set_bytes * self.missing(name) // max(1, len(self._wanted)))
 
+    @property
+    def tried(self) -> tuple[str, ...]:
+        """Names for the requests that try graphs now, as ``on_trial`` does."""
+        return tuple(on_trial(name) for name, graphs in self._sets.items() if graphs.tried)
+
     def show(self, name: str) -> None:
-        """Has vLLM use the graphs of ``name``, or none where it has none."""
-        self._show(self._sets.get(name) or self._empty())
-        self._shown = name
+        """Has vLLM use the graphs of the expert, or none where it has none that are trusted; of one that is
+        ``on_trial`` those that are not, too."""
+        graphs = self._sets.get(name.removesuffix(TRIAL))
+        seen = graphs is not None and (graphs.trusted or name.endswith(TRIAL))
+        self._show(graphs if graphs is not None and seen else self._empty())
+        self._shown = name.removesuffix(TRIAL)
+
+    def try_out(self, name: str) -> None:
+        """Lets requests for ``name`` that are ``on_trial`` use its graphs."""
+        if (graphs := self._sets.get(name)) is not None:
+            graphs.tried = not graphs.trusted
+
+    def trust(self, name: str) -> None:
+        """Lets all requests for ``name`` use its graphs from the next time that they are shown."""
+        if (graphs := self._sets.get(name)) is not None:
+            graphs.trusted, graphs.tried = True, False
 
     def capture(self) -> None:
-        """Captures the next graph of the expert that is shown, if it lacks one. Where that fails the expert
-        keeps the graphs it has and gets no more, and what was raised is raised."""
+        """Captures the next graph of the expert that is shown, if it lacks one; ``show`` comes again after it.
+        Where that fails the expert keeps the graphs it has and gets no more, and what was raised is
+        raised."""
         assert self._shown is not None, "show comes first"
         if not self.missing(self._shown):
             return
         graphs = self._sets.setdefault(self._shown, self._empty())
+        graphs.trusted = graphs.tried = False
         self._show(graphs)
         mode, size = next(each for each in self._wanted if not graphs.has(*each))
         before = self._free()

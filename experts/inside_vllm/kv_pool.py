@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-Pool = torch.Tensor | Iterable["Pool"]
+Pool = Iterable[torch.Tensor | Iterable[torch.Tensor]]
 """The tensors of a pool as vLLM's runner has them: one a layer, or several where a layer keeps state."""
 
 
@@ -36,8 +36,5 @@ class SleepingPool:
 
 
 def _tensors(pool: Pool) -> Iterator[torch.Tensor]:
-    if isinstance(pool, torch.Tensor):
-        yield pool
-    else:
-        for part in pool:
-            yield from _tensors(part)
+    for part in pool:
+        yield from [part] if isinstance(part, torch.Tensor) else part

@@ -24,7 +24,7 @@ from vllm.version import __version__ as vllm_version
 
 from experts.checkpoints.tensor_headers import check_same_family, read_headers
 from experts.errors import LoadFailed
-from experts.inside_vllm.graph_sets import GraphSets, graph_sets
+from experts.inside_vllm.graph_sets import TRIAL, GraphSets, graph_sets, on_trial
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms
 from experts.inside_vllm.kv_pool import SleepingPool
@@ -90,6 +90,7 @@ class ExpertWorker(PlatformWorker):
         self._scales = cache_scales(Path(self.model_config.model))
         self._activation_bytes = 0
         self._graphs: GraphSets | None = None
+        self._shown = first
         self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
         self._arrival: Arrival | None = None
         self._asleep: SleepingPool | None = None
@@ -130,7 +131,7 @@ class ExpertWorker(PlatformWorker):
         expert = getattr(scheduler_output, "coe_expert", None)
         if (
             expert is not None
-            and expert != self._images.active
+            and expert != self._computing
             and scheduler_output.total_num_scheduled_tokens > 0
         ):
             self._switch(expert)
@@ -196,8 +197,8 @@ class ExpertWorker(PlatformWorker):
         return self._report(missing=graphs.missing(name), room=room)
 
     def coe_capture(self, name: str) -> Report:
-        """Captures one graph of ``name``. All workers are asked at once, as what they capture may need the
-        others; no load is under way."""
+        """Captures one graph of ``name``, which no request uses before ``coe_trust_graphs``. All workers are
+        asked at once, as what they capture may need the others; no load is under way."""
         graphs, active = self._graphs, self._images.active
         if graphs is None or name not in self._images.names:
             return self._report()
@@ -210,8 +211,21 @@ class ExpertWorker(PlatformWorker):
             logger.error("graphs of expert %s could not be captured", name, exc_info=error)
             return self._report(error=f"{type(error).__name__}: {error}")
         finally:
-            if active is not None:
-                self._activate(active)
+            self._activate(active or name)
+        return self._report()
+
+    def coe_try_graphs(self, name: str) -> Report:
+        """Says under which name requests are computed by the graphs of ``name`` (``tried_as``), which are not
+        trusted yet, until they are or are destroyed."""
+        if self._graphs is not None:
+            self._graphs.try_out(name)
+        return self._report(tried_as=on_trial(name))
+
+    def coe_trust_graphs(self, name: str) -> Report:
+        """Has all requests for ``name`` computed by its graphs."""
+        if self._graphs is not None:
+            self._graphs.trust(name)
+            self._tell_graphs()
         return self._report()
 
     def coe_forget_graphs(self, name: str) -> Report:
@@ -267,10 +281,20 @@ class ExpertWorker(PlatformWorker):
         self._timer.of(lambda: self._activate(expert))
         self._switches += 1
 
+    @property
+    def _computing(self) -> str | None:
+        """The expert that a step is computed for without a switch."""
+        return None if self._images.active is None else self._shown
+
     def _activate(self, expert: str) -> None:
-        self._images.activate(expert)
-        if self._graphs is not None:
-            self._graphs.show(expert)
+        """Activates an expert, or one whose graphs are tried."""
+        self._images.activate(expert.removesuffix(TRIAL))
+        self._shown = expert
+        self._tell_graphs()
+
+    def _tell_graphs(self) -> None:
+        if self._graphs is not None and self._images.active is not None:
+            self._graphs.show(self._shown)
 
     def _place(self, stamp: str, images: str) -> Place | None:
         if not images:
@@ -321,6 +345,7 @@ class ExpertWorker(PlatformWorker):
         return {
             "active": self._images.active,
             "resident": list(self._images.names),
+            "tried": [] if self._graphs is None else list(self._graphs.tried),
             "switches": self._switches,
             "switch_seconds": self._switch_seconds,
             "busy_seconds": self._busy_seconds,

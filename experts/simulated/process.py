@@ -25,5 +25,5 @@ class SimulatedProcess(InterleavedEngine):
             "--task", config.task,
         ]  # fmt: skip
 
-    async def _prove(self, expert: Expert) -> None:
+    async def _prove(self, expert: Expert, asked_as: str = "") -> None:
         """Does nothing: there is no model that could be wrong."""

@@ -10,8 +10,13 @@ from experts.vllm.server import VllmServer
 logger = logging.getLogger(__name__)
 
 
+Prove = Callable[[str], Awaitable[None]]
+"""Asks the server for what is known of an expert, under the name that it is given. Raises CanaryFailed."""
+
+
 class Captures:
-    """An expert that was loaded computes at once, without graphs; they come while it does."""
+    """An expert that was loaded computes at once, without graphs. They come while it does, and are used once
+    all are there and have proved right."""
 
     def __init__(self, family: str) -> None:
         self.no_load = asyncio.Lock()
@@ -19,9 +24,8 @@ class Captures:
         self._family = family
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, server: VllmServer, expert: str, prove: Callable[[], Awaitable[None]]) -> None:
-        """Begins to capture for ``expert``, which was loaded. ``prove`` asks it for what is known of it, and
-        raises CanaryFailed."""
+    def begin(self, server: VllmServer, expert: str, prove: Prove) -> None:
+        """Begins to capture for ``expert``, which was loaded."""
         self.end(expert)
         task = asyncio.create_task(self._capture(server, expert, prove), name=f"capture for {expert}")
         self._tasks[expert] = task
@@ -41,11 +45,13 @@ class Captures:
         while self._tasks:
             await asyncio.wait(self._tasks.values())
 
-    async def _capture(self, server: VllmServer, expert: str, prove: Callable[[], Awaitable[None]]) -> None:
+    async def _capture(self, server: VllmServer, expert: str, prove: Prove) -> None:
         try:
             while await self._captured_one(server, expert):
                 pass
-            await prove()
+            tried, *_ = await server.workers("coe_try_graphs", expert)
+            await prove(tried["tried_as"])
+            await server.workers("coe_trust_graphs", expert)
         except LoadFailed as error:
             logger.warning("family %s: %s computes without graphs: %s", self._family, expert, error)
             await self._forget(server, expert)

@@ -19,7 +19,7 @@ class EmbedEngine(PlainEngine):
     def _can_prove(self, expert: Expert) -> bool:
         return True
 
-    async def _prove(self, expert: Expert) -> None:
+    async def _prove(self, expert: Expert, asked_as: str = "") -> None:
         status, answer = await self.server.call("POST", PATH, {"model": INTERNAL_MODEL, "input": PROBE})
         check(status, answer)
 

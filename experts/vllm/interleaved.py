@@ -89,9 +89,9 @@ class InterleavedEngine(VllmEngine):
             self._captures.begin(self.server, expert.name, partial(self._prove_graphs, expert))
         return int(report["held_bytes"])
 
-    async def _prove_graphs(self, expert: Expert) -> None:
+    async def _prove_graphs(self, expert: Expert, tried_as: str) -> None:
         if self._can_prove(expert):
-            await self._prove(expert)
+            await self._prove(expert, tried_as)
 
     async def _load(self, expert: Expert, weights: Path, images: Path | None) -> dict[str, Any]:
         server, resident = self.server, Resident.of(weights)

@@ -205,10 +205,11 @@ class ServerLife(ABC):
         """Tells whether ``_prove`` would show more than that the engine answers."""
         return expert.canary is not None
 
-    async def _prove(self, expert: Expert) -> None:
-        """Raises CanaryFailed when the engine does not compute for ``expert`` what its canary records."""
+    async def _prove(self, expert: Expert, asked_as: str = "") -> None:
+        """Raises CanaryFailed when the engine does not compute for ``expert`` what its canary records.
+        ``asked_as``: in place of its name."""
         unused = Resident(f"canary {time.monotonic_ns()}")  # no prefix of earlier weights is its own
-        body = self._address(expert.name, unused).addressed(canary.question(expert.canary))
+        body = self._address(asked_as or expert.name, unused).addressed(canary.question(expert.canary))
         status, answer = await self.server.call("POST", canary.PATH, body)
         canary.check(expert.canary, status, answer, self._dtype)
 

@@ -27,7 +27,7 @@ class _TellsScheduler:
             return [self._trace(*arguments)]
         results = super().collective_rpc(method, *args, **kwargs)  # type: ignore[misc]
         if isinstance(method, str) and method.startswith("coe_"):
-            held = [set(result["resident"]) for result in results]
+            held = [{*result["resident"], *result["tried"]} for result in results]
             self.vllm_config.additional_config["resident"] = sorted(set.intersection(*held))
         return results
 

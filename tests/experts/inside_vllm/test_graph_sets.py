@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     from vllm.forward_context import set_forward_context
     from vllm.v1.cudagraph_dispatcher import CudagraphDispatcher
 
-    from experts.inside_vllm.graph_sets import GraphSets
+    from experts.inside_vllm.graph_sets import TRIAL, GraphSets, on_trial
 
 SIZES = (1, 2, 4)
 MODE = CUDAGraphMode.FULL_DECODE_ONLY
@@ -89,12 +89,17 @@ class Engine:
         while capture and self.graphs.missing(name):
             self.activate(name)
             self.graphs.capture()
-            if active is not None:
-                self.activate(active)
+            self.activate(active or name)
+        self.trust(name)
 
     def activate(self, name: str) -> None:
-        self.images.activate(name)
+        self.images.activate(name.removesuffix(TRIAL))
         self.graphs.show(name)
+
+    def trust(self, name: str) -> None:
+        self.graphs.trust(name)
+        if self.images.active is not None:
+            self.graphs.show(self.images.active)
 
     def drop(self, name: str) -> None:
         self.graphs.drop(name)
@@ -146,10 +151,36 @@ def test_an_expert_computes_without_graphs_until_it_has_some(engine: Engine) -> 
     assert not engine.computes("b", 4)
     engine.graphs.capture()
     assert engine.graphs.missing("b") == 2
+    engine.trust("b")
     assert engine.computes("b", 4), "the largest comes first"
     assert not engine.computes("b", 1)
     engine.activate("a")
     assert engine.computes("a", 1)
+
+
+def test_no_request_is_computed_by_graphs_before_they_are_trusted_but_those_that_try_them(
+    engine: Engine,
+) -> None:
+    engine.load("b", 2.0, capture=False)
+    for _ in range(3):
+        engine.activate("b")
+        engine.graphs.capture()
+    engine.activate("b")
+    assert not engine.computes("b")
+    assert not engine.graphs.tried
+    engine.graphs.try_out("b")
+    tried = on_trial("b")
+    assert list(engine.graphs.tried) == [tried]
+    engine.activate(tried)
+    assert engine.computes("b")
+    engine.activate("b")
+    assert not engine.computes("b")
+    engine.trust("b")
+    assert engine.computes("b")
+    assert not engine.graphs.tried
+    engine.graphs.drop("b")
+    engine.activate(tried)
+    assert not engine.computes("b"), "they are gone"
 
 
 def test_graphs_are_destroyed_before_the_weights_go(engine: Engine) -> None:
@@ -192,6 +223,7 @@ def test_a_capture_that_fails_leaves_an_expert_with_the_graphs_it_has(
         patched.setattr(Runner, "capture", refused)
         with pytest.raises(torch.OutOfMemoryError):
             engine.graphs.capture()
+    engine.trust("b")
     assert engine.graphs.missing("b") == 0, "it is not tried again"
     assert engine.computes("b", 3)
     assert not engine.computes("b", 2)
@@ -213,7 +245,7 @@ def test_a_set_is_charged_what_the_largest_took(engine: Engine) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["load", "bare", "capture", "drop", "go"]), st.sampled_from("abc")),
+        st.tuples(st.sampled_from(["load", "bare", "capture", "drop", "go", "try"]), st.sampled_from("abc")),
         max_size=30,
     )
 )
@@ -232,6 +264,9 @@ def test_whatever_comes_and_goes_an_expert_is_computed_with_its_weights(
                 engine.drop(name)
             elif event == "go" and held:
                 engine.activate(name)
+            elif event == "try" and held:
+                engine.graphs.try_out(name)
+                engine.activate(on_trial(name))
             elif event == "capture" and held and engine.images.active == name:
                 engine.graphs.show(name)
                 engine.graphs.capture()

@@ -18,6 +18,7 @@ class Workers:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.captured = [0, 0]
+        self.trusted = False
         self.room = [9, 9]
         self.fails_at = 9
         self.go_on = asyncio.Event()
@@ -34,8 +35,11 @@ class Workers:
             self.captured = [count + 1 for count in self.captured]
         elif method == "coe_forget_graphs":
             self.captured = [0, 0]
+        elif method == "coe_trust_graphs":
+            self.trusted = True
         pairs = zip(self.captured, self.room, strict=True)
-        return [{"missing": 3 - count, "room": room > count} for count, room in pairs]
+        tried = {"tried_as": f"{expert}, tried"}
+        return [{"missing": 3 - count, "room": room > count, **tried} for count, room in pairs]
 
 
 @pytest_asyncio.fixture
@@ -43,8 +47,9 @@ async def workers() -> AsyncIterator[Workers]:
     yield Workers()
 
 
-async def right() -> None:
+async def right(asked_as: str) -> None:
     """The canary gives what is known of it."""
+    assert asked_as == "math, tried"
 
 
 def begin(workers: Workers, captures: Captures, prove: Any = right) -> None:
@@ -56,7 +61,7 @@ async def test_all_graphs_are_captured_one_a_call(workers: Workers) -> None:
     begin(workers, captures)
     await captures.settled()
     assert workers.captured == [3, 3]
-    assert workers.calls == ["graphs", "capture"] * 3 + ["graphs"]
+    assert workers.calls == ["graphs", "capture"] * 3 + ["graphs", "try_graphs", "trust_graphs"]
 
 
 async def test_none_is_captured_where_one_worker_has_no_room(
@@ -82,13 +87,15 @@ async def test_a_capture_that_fails_leaves_none(workers: Workers) -> None:
 async def test_graphs_that_do_not_prove_right_are_destroyed(
     workers: Workers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def wrong() -> None:
+    async def wrong(asked_as: str) -> None:
+        assert not workers.trusted, "no request has been computed by them"
         raise CanaryFailed("token 3 is 7")
 
     captures = Captures("f")
     begin(workers, captures, wrong)
     await captures.settled()
     assert workers.captured == [0, 0]
+    assert not workers.trusted
     assert "math computes without graphs: token 3 is 7" in caplog.text
 
 

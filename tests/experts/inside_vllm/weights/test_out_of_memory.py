@@ -21,8 +21,8 @@ with warnings.catch_warnings():
     from vllm.config import VllmConfig
     from vllm.platforms import current_platform
 
-    from experts.inside_vllm.switch_time import SwitchTime
     from experts.inside_vllm.kv_pool import SleepingPool
+    from experts.inside_vllm.switch_time import SwitchTime
     from experts.inside_vllm.weights.arrival import Arrival, Place
     from experts.inside_vllm.weights.device_room import check_room, given_back
     from experts.inside_vllm.weights.image_reader import ImageReader
