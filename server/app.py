@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Sequence
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
 import server.anthropic.messages
@@ -96,13 +96,7 @@ def create_admin_app(gateway: Running, reload: Reload) -> FastAPI:
     services = gateway.services
     app = _app(services.version)
     app.state.feed = gateway.feed
-    app.add_api_route("/health", server.routes.models.health)
-    # What the page asks of models, with a client's key, as on the clients' listener.
-    app.add_api_route("/v1/chat/completions", server.openai.chat.chat_completions, methods=["POST"], **CHAT)
-    app.add_api_route("/v1/coe/route", server.openai.chat.explain_route, methods=["POST"], **ROUTE)
-    app.add_api_route("/v1/models", server.routes.models.models)
-    app.include_router(server.routes.usage.admin_router)
-    _add_operators_paths(app)
+    app.router.routes.extend(_admin_routes())
     return _over(app, services, reload)
 
 
@@ -110,7 +104,33 @@ def client_paths(version: str, *, operators: bool = True) -> Application:
     """Adds every path that clients have, and with ``operators`` theirs, over no services yet: enough for the
     OpenAPI document."""
     app = _app(version)
-    post = functools.partial(app.add_api_route, methods=["POST"])
+    app.router.routes.extend(_client_routes(operators=operators))
+    return app
+
+
+# An endpoint finds its services in the request's application, so the routes are made once and shared: making
+# them, with a validator for each model of their schemas, takes a tenth of a second.
+
+
+@functools.cache
+def _admin_routes() -> Sequence[BaseRoute]:
+    router = APIRouter(responses=ERRORS)
+    router.add_api_route("/health", server.routes.models.health)
+    # What the page asks of models, with a client's key, as on the clients' listener.
+    router.add_api_route(
+        "/v1/chat/completions", server.openai.chat.chat_completions, methods=["POST"], **CHAT
+    )
+    router.add_api_route("/v1/coe/route", server.openai.chat.explain_route, methods=["POST"], **ROUTE)
+    router.add_api_route("/v1/models", server.routes.models.models)
+    router.include_router(server.routes.usage.admin_router)
+    _add_operators_paths(router)
+    return router.routes
+
+
+@functools.cache
+def _client_routes(*, operators: bool) -> Sequence[BaseRoute]:
+    router = APIRouter(responses=ERRORS)
+    post = functools.partial(router.add_api_route, methods=["POST"])
     post("/v1/chat/completions", server.openai.chat.chat_completions, **CHAT)
     post("/v1/completions", server.openai.completions.completions, **COMPLETIONS)
     post("/v1/messages", server.anthropic.messages.messages, **MESSAGES)
@@ -119,7 +139,7 @@ def client_paths(version: str, *, operators: bool = True) -> Application:
     for path in ("/v1/rerank", "/v2/rerank"):
         post(path, server.openai.scoring.rerank, **RERANK)
     post("/v1/score", server.openai.scoring.score, **SCORE)
-    app.include_router(server.routes.unserved.router)
+    router.include_router(server.routes.unserved.router)
     post("/v1/responses", server.responses.responses.create_response, **RESPONSES)
     post("/tokenize", server.openai.tokenize.tokenize, **TOKENIZE)
     post("/detokenize", server.openai.tokenize.detokenize, **DETOKENIZE)
@@ -127,27 +147,27 @@ def client_paths(version: str, *, operators: bool = True) -> Application:
     post("/api/generate", server.ollama.generating.generate, **OLLAMA_GENERATE)
     post("/api/embed", server.ollama.embedding.embed, **OLLAMA_EMBED)
     post("/api/embeddings", server.ollama.embedding.embeddings, **OLLAMA_EMBEDDINGS)
-    app.add_api_route("/", server.ollama.listing.running, include_in_schema=False)
-    app.include_router(server.ollama.listing.router)
+    router.add_api_route("/", server.ollama.listing.running, include_in_schema=False)
+    router.include_router(server.ollama.listing.router)
     post("/v1/coe/route", server.openai.chat.explain_route, **ROUTE)
-    app.include_router(server.routes.models.router)
-    app.include_router(server.routes.stored_responses.router)
-    app.include_router(server.routes.feedback.router)
-    app.include_router(server.routes.files.router)
-    app.include_router(server.routes.batches.router)
-    app.include_router(server.routes.usage.router)
+    router.include_router(server.routes.models.router)
+    router.include_router(server.routes.stored_responses.router)
+    router.include_router(server.routes.feedback.router)
+    router.include_router(server.routes.files.router)
+    router.include_router(server.routes.batches.router)
+    router.include_router(server.routes.usage.router)
     if operators:
-        _add_operators_paths(app)
-    return app
+        _add_operators_paths(router)
+    return router.routes
 
 
-def _add_operators_paths(app: FastAPI) -> None:
-    app.include_router(server.routes.operators.admin.router)
-    app.include_router(server.routes.operators.cluster.router)
-    app.include_router(server.routes.operators.live.router)
-    app.include_router(server.routes.operators.views.router)
-    app.include_router(server.routes.operators.ui.page_router())
-    app.include_router(server.routes.monitoring.router)
+def _add_operators_paths(router: APIRouter) -> None:
+    router.include_router(server.routes.operators.admin.router)
+    router.include_router(server.routes.operators.cluster.router)
+    router.include_router(server.routes.operators.live.router)
+    router.include_router(server.routes.operators.views.router)
+    router.include_router(server.routes.operators.ui.page_router())
+    router.include_router(server.routes.monitoring.router)
 
 
 def _over(app: Application, services: NodeServices, reload: Reload) -> Application:
