@@ -135,8 +135,8 @@ class GraphSets:
             graphs.trusted, graphs.tried = True, False
 
     def capture(self) -> None:
-        """Captures the next graph of the expert that is shown, if it lacks one; ``show`` comes again after it.
-        Where that fails the expert keeps the graphs it has and gets no more, and what was raised is
+        """Captures the next graph of the expert that is shown, if it lacks one; ``show`` comes again after
+        it. Where that fails the expert keeps the graphs it has and gets no more, and what was raised is
         raised."""
         assert self._shown is not None, "show comes first"
         if not self.missing(self._shown):
