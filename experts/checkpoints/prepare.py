@@ -7,7 +7,8 @@ anything in the temporary folder at its start is a leftover.
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from experts.checkpoints.file_lock import alone
@@ -55,15 +56,31 @@ def prepare(
     Raises CheckpointError where the source is missing, damaged or another than it should be; NoSpace before
     the first byte is written or when the disk fills up. An earlier preparation stays in any case.
     """
+    field = f"experts.{name}.checkpoint"
     if base is None:
-        _prepare(name, config.checkpoint, source_of(config.checkpoint), store, progress, free)
+        with _said_of(field):
+            _prepare(name, config.checkpoint, source_of(config.checkpoint), store, progress, free)
     else:
         whole = base_name(config.family)
-        _prepare(whole, base, source_of(base), store, progress, free)
+        with _said_of(f"families.{config.family}.base"):
+            _prepare(whole, base, source_of(base), store, progress, free)
         made = read_manifest(store / whole)
-        source = source_beside(config.checkpoint, base, store / whole, made.origin)
-        _prepare(name, config.checkpoint, source, store, progress, free, made)
+        with _said_of(field):
+            source = source_beside(config.checkpoint, base, store / whole, made.origin)
+            _prepare(name, config.checkpoint, source, store, progress, free, made)
     return open_expert(name, config, store, base, task)
+
+
+@contextmanager
+def _said_of(field: str) -> Iterator[None]:
+    """Has an error of a checkpoint name the field of the configuration that it comes from. The disk's do
+    not: another checkpoint would fail as well."""
+    try:
+        yield
+    except NoSpace:
+        raise
+    except CheckpointError as error:
+        raise type(error)(f"{field}: {error}") from error
 
 
 def _prepare(

@@ -1,6 +1,5 @@
 """Places of checkpoints as people name them: folders, folders of them, files, URLs, repositories of a hub."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -9,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from experts.checkpoints.object_store.folder import ObjectFolder
+from experts.checkpoints.sources.folder import nearest
 from experts.errors import CheckpointMissing
 from experts.spec import CheckpointSource
 from experts.survey.candidate import LeftOut, Place
@@ -37,7 +37,7 @@ def places_of(named: str) -> Iterator[Place | LeftOut]:
         elif REPOSITORY.fullmatch(named) and not named.startswith("."):
             yield Place(named, CheckpointSource(huggingface=named))
         else:
-            raise CheckpointMissing(f"{named}: no such file or folder{_nearest(path)}")
+            raise CheckpointMissing(f"{named}: no such file or folder{nearest(path)}")
     except OSError as error:
         yield LeftOut(named, f"cannot be read: {error.strerror}")
 
@@ -107,15 +107,6 @@ def _of_file(path: Path) -> LeftOut:
         case ".safetensors" | ".json" | ".bin" | ".jinja":
             return LeftOut(shown, f"is one file of a checkpoint; name its folder, {path.parent}")
     return LeftOut(shown, "is a file; a checkpoint is a folder with config.json and *.safetensors")
-
-
-def _nearest(path: Path) -> str:
-    try:
-        beside = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        beside = []
-    close = difflib.get_close_matches(path.name, beside, n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 
 def distinct(places: Iterable[Place | LeftOut]) -> Iterator[Place | LeftOut]:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
@@ -24,21 +25,26 @@ def add_to(parent: Parent) -> None:
 
 def prepare(options: argparse.Namespace) -> int:
     settings = load(options.config)
-    prepare_experts(settings, _chosen(settings, options.names))
+    prepare_experts(settings, _chosen(settings, options.names), options.config)
     return 0
 
 
-def prepare_experts(settings: Settings, names: Sequence[str]) -> None:
-    """Prepares ``names`` of the experts, with bars. Raises CheckpointError."""
+def prepare_experts(settings: Settings, names: Sequence[str], file: Path) -> None:
+    """Prepares ``names`` of the experts, with bars. Raises CheckpointError, which names ``file``, from which
+    the settings were read."""
     from experts.checkpoints.prepare import prepare as prepare_expert
     from experts.engines.recording import record_canaries
+    from experts.errors import CheckpointError
     from server.cli.progress import Bars
 
     with Bars() as bars:
         progress_of = {name: bars.of(name) for name in names}
         for name, progress in progress_of.items():
             expert, base, task = settings.experts[name], settings.base_of(name), settings.task_of(name)
-            prepare_expert(name, expert, settings.store, progress, base=base, task=task)
+            try:
+                prepare_expert(name, expert, settings.store, progress, base=base, task=task)
+            except CheckpointError as error:
+                raise type(error)(f"{file}: {error}") from error
         generating = {name: bar for name, bar in progress_of.items() if name in settings.generating}
         record_canaries(generating, settings.store)  # of tokens, of which an embedding model says none
 

@@ -46,7 +46,7 @@ def serve(options: argparse.Namespace) -> int:
 
     if options.prepare:
         settings = load(options.config)
-        prepare_experts(settings, list(settings.experts))
+        prepare_experts(settings, list(settings.experts), options.config)
 
     def read() -> Settings:
         settings = _as_node(load(options.config), options)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from experts.checkpoints.prepared import check_families, open_expert
+from experts.checkpoints.sources.folder import nearest
 from experts.errors import CheckpointError, CheckpointMissing, ExpertsError
 from memory_tiers.errors import TiersError
 from router.errors import RouterError
@@ -21,15 +22,18 @@ def read(file: Path) -> Settings | Finding:
         return error("configuration", str(problem), "correct the file; configs/example.yaml has every field")
 
 
-def port(host: str, number: int, bind: Callable[[str, int], None], serves: Callable[[], bool]) -> Finding:
-    """``bind`` takes the port for a moment, or raises OSError; ``serves`` asks whether a gateway is there."""
+def port(
+    setting: str, host: str, number: int, bind: Callable[[str, int], None], serves: Callable[[], bool]
+) -> Finding:
+    """``bind`` takes the port for a moment, or raises OSError; ``serves`` asks whether a gateway is there.
+    ``setting``: where another is given."""
     shown = f"{host}:{number}"
     try:
         bind(host, number)
     except OSError as problem:
         if serves():
             return ok("port", f"a gateway listens on {shown}")
-        do = "stop what has it, or choose another: server.port, --port"
+        do = f"stop what has it, or choose another: {setting}"
         return error("port", f"{shown}: {problem.strerror or problem}", do)
     return ok("port", f"{shown} is free")
 
@@ -42,7 +46,11 @@ def checkpoints(settings: Settings) -> Iterator[Finding]:
         try:
             opened.append(open_expert(name, expert, settings.store, base, task))
         except CheckpointMissing:
-            missing.append(name)
+            gone = _gone(expert.checkpoint.folder)
+            if gone is None:
+                missing.append(name)
+            else:
+                yield error("checkpoints", f"experts.{name}.checkpoint.folder: {gone}", "correct it")
         except CheckpointError as problem:
             yield error("checkpoints", f"{name}: {problem}", "coe experts prepare; coe experts verify")
     if missing:
@@ -54,6 +62,13 @@ def checkpoints(settings: Settings) -> Iterator[Finding]:
         yield error("checkpoints", str(problem), "give it a family of its own")
     if opened:
         yield ok("checkpoints", f"{len(opened)} of {len(settings.experts)} are prepared")
+
+
+def _gone(folder: Path | None) -> str | None:
+    """Says that a folder to prepare from is not there."""
+    if folder is None or folder.is_dir():
+        return None
+    return f"{folder}: no such folder{nearest(folder)}"
 
 
 def routers(settings: Settings) -> Finding:

@@ -1,5 +1,6 @@
 """The whole examination: measures this machine, and has each part judged."""
 
+import functools
 import os
 import resource
 import shutil
@@ -51,10 +52,22 @@ def _of_configuration(settings: Settings, file: Path) -> Iterator[Finding]:
     yield ok("configuration", f"{file}: {len(settings.families)} families, {len(settings.experts)} experts")
     server = settings.server
     scheme = "http" if server.tls_cert is None else "https"
-    yield configured.port(server.host, server.port, _bind, lambda: _serves(scheme, server.host, server.port))
+    serves = functools.partial(_serves, scheme, server.host, server.port)  # it has the other ports then
+    for setting, host, number in _listeners(settings):
+        yield configured.port(setting, host, number, _bind, serves)
     yield from configured.checkpoints(settings)
     yield configured.routers(settings)
     yield configured.plan(settings)
+
+
+def _listeners(settings: Settings) -> Iterator[tuple[str, str, int]]:
+    """Yields the addresses that ``coe serve`` listens on, with the setting of each one's port."""
+    server, node = settings.server, settings.cluster
+    yield "server.port", server.host, server.port
+    if server.admin_port is not None:
+        yield "server.admin_port", server.admin_host, server.admin_port
+    if node is not None:
+        yield "cluster.port", node.host, node.port
 
 
 def _bind(host: str, number: int) -> None:

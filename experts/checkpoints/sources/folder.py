@@ -1,5 +1,6 @@
 """A local folder in Hugging Face's layout, which the prepared folder links to."""
 
+import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,11 +30,21 @@ class FolderSource:
 
     def space(self, store: Path) -> Space:
         if not self.folder.is_dir():
-            raise CheckpointMissing(f"{self.folder}: no such folder; correct checkpoint.folder")
+            raise CheckpointMissing(f"{self.folder}: no such folder{nearest(self.folder) or '; correct it'}")
         return Space(store, 0)
 
     def provide(self, folder: Path, progress: Progress) -> None:
         link(sorted(self.folder.iterdir()), folder)
+
+
+def nearest(path: Path) -> str:
+    """Asks whether what is beside ``path`` and has nearly its name was meant; empty where nothing is."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        beside = []
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 
 def link(files: Iterable[Path], folder: Path) -> None:

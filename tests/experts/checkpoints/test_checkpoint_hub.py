@@ -134,4 +134,6 @@ def test_what_was_downloaded_serves_offline(tmp_path: Path) -> None:
 def test_an_unknown_repository_is_a_missing_checkpoint(tmp_path: Path) -> None:
     with a_hub() as (endpoint, _):
         said = prepare(tmp_path, endpoint + "/nowhere")
-    assert said.startswith("CheckpointMissing Hugging Face repository house/tiny@main: ")
+    assert said.startswith(
+        "CheckpointMissing experts.tiny.checkpoint: Hugging Face repository house/tiny@main: "
+    )

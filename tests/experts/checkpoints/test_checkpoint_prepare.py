@@ -232,7 +232,12 @@ def test_what_a_killed_preparation_left_is_cleaned(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointMissing, match="nowhere: no such folder"):
+    with pytest.raises(
+        CheckpointMissing, match=r"^experts\.tiny\.checkpoint: .*nowhere: no such folder; correct it$"
+    ):
+        prepare("tiny", configured(tmp_path / "nowhere"), tmp_path / "store")
+    (tmp_path / "nowhere-1").mkdir()
+    with pytest.raises(CheckpointMissing, match=r"no such folder; did you mean .*/nowhere-1\?$"):
         prepare("tiny", configured(tmp_path / "nowhere"), tmp_path / "store")
 
 

@@ -132,7 +132,7 @@ def test_there_has_to_be_room_for_what_is_still_to_come(s3: S3Server, tmp_path: 
 def test_a_bucket_or_folder_that_is_not_there_is_one_line(s3: S3Server, tmp_path: Path, url: str) -> None:
     with pytest.raises(CheckpointMissing) as refused:
         prepare("tiny", config(url), tmp_path)
-    assert str(refused.value).startswith(f"{url}: there is nothing")
+    assert str(refused.value).startswith(f"experts.tiny.checkpoint: {url}: there is nothing")
     assert "\n" not in str(refused.value)
 
 
@@ -146,7 +146,9 @@ def test_missing_credentials_are_one_line(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(CheckpointMissing) as refused:
         prepare("tiny", config(url), tmp_path)
-    assert str(refused.value).startswith(f"{url}: Unable to locate credentials; check AWS_ACCESS_KEY_ID and")
+    assert str(refused.value).startswith(
+        f"experts.tiny.checkpoint: {url}: Unable to locate credentials; check AWS_ACCESS_KEY_ID and"
+    )
 
 
 def test_a_store_that_does_not_answer_is_one_line(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,8 +71,8 @@ ILL = {
     "no GPU": (engines.gpus(CUDA, list, None), engines.gpus(CPU, list, None), "error"),
     "compiler": (engines.compiler(CUDA, None), engines.compiler(CPU, None), "error"),
     "port": (
-        configured.port("127.0.0.1", 8000, taken, lambda: False),
-        configured.port("127.0.0.1", 8000, free, lambda: False),
+        configured.port("server.port", "127.0.0.1", 8000, taken, lambda: False),
+        configured.port("server.port", "127.0.0.1", 8000, free, lambda: False),
         "error",
     ),
 }
@@ -85,7 +86,24 @@ def test_a_part_that_is_ill_says_what_to_do(ill: Finding, well: Finding, level: 
 
 
 def test_a_port_that_a_gateway_has_is_well() -> None:
-    assert configured.port("127.0.0.1", 8000, taken, lambda: True).level == "ok"
+    assert configured.port("server.port", "127.0.0.1", 8000, taken, lambda: True).level == "ok"
+
+
+def test_every_port_that_is_listened_on_is_examined(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (tmp_path / "my.yaml").open("r+") as file:
+            text = file.read().replace("server: {port: 0}", f"server: {{port: 0, admin_port: {port}}}")
+            file.seek(0)
+            file.write(f"{text}cluster: {{secret: {'s' * 16}, port: {port}}}\n")
+        assert main(["doctor", "--config", str(tmp_path / "my.yaml")]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if f"127.0.0.1:{port}" in line]
+    assert len(said) == 2
+    for line, setting in zip(said, ("server.admin_port", "cluster.port"), strict=True):
+        assert line.startswith("error    port")
+        assert line.endswith(f"choose another: {setting}")
 
 
 def test_a_disk_is_examined_where_the_state_would_be(tmp_path: Path) -> None:
@@ -108,6 +126,13 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_checkpoints_routers_and_the_plan_are_examined(settings: Settings) -> None:
     assert [each.level for each in configured.checkpoints(settings)] == ["warning"]
+    given = settings.experts["general"].checkpoint.folder
+    assert given is not None
+    moved = given.rename(given.with_name("general-1"))
+    (gone,) = configured.checkpoints(settings)
+    assert gone.level == "error"
+    assert gone.said == f"experts.general.checkpoint.folder: {given}: no such folder; did you mean {moved}?"
+    moved.rename(given)
     folder = settings.store / "general"
     folder.mkdir(parents=True)
     (folder / "coe.json").write_text("{}")
