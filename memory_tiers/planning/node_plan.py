@@ -1,6 +1,7 @@
 """A plan: what every family takes on every GPU, and what that leaves."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.gpus import Gpu
@@ -31,14 +32,15 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class GpuPlan:
-    """One GPU with the engines on it."""
+    """One GPU with the engines on it. ``spare``: what is left of its budget for experts, in bytes."""
 
     gpu: Gpu
     shares: tuple[Share, ...]
+    spare: int = 0
 
     @property
     def used(self) -> int:
-        return sum(share.total for share in self.shares)
+        return sum(share.total for share in self.shares) + self.spare
 
     @property
     def free(self) -> int:
@@ -82,6 +84,10 @@ class FamilyPlan:
         """Sequences of the longest length that the pool holds at once."""
         return self.kv_tokens // self.max_model_len
 
+    def charged(self, resident: int) -> int:
+        """Bytes that so many experts are charged on each of its GPUs."""
+        return self.demand.charged * resident + self.demand.adapters
+
     def share(self, gpu: Gpu, resident: int) -> Share:
         """Computes its part of one of its GPUs, with so many experts."""
         demand = self.demand
@@ -90,7 +96,7 @@ class FamilyPlan:
             weights=demand.weights(resident),
             working_copy=demand.working_copy,
             graphs=demand.graphs(self.max_num_seqs, resident),
-            charged=demand.charged * resident + demand.adapters,
+            charged=self.charged(resident),
             kv=self.kv_cache,
             activations=demand.activations(gpu, self.max_model_len, self.max_num_seqs),
             context=demand.context,
@@ -99,12 +105,14 @@ class FamilyPlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """The plan of a node. ``device``: ``tiers.device`` in bytes, over all GPUs. ``short``: what no GPU shows,
-    such as a pool without room for one sequence, as lines that say what to change."""
+    """The plan of a node. ``device``: ``tiers.device`` in bytes, over all GPUs. ``devices``:
+    ``tiers.devices``, bytes of each GPU; empty where there is one sum. ``short``: what no GPU shows, such as
+    a pool without room for one sequence, as lines that say what to change."""
 
     gpus: tuple[GpuPlan, ...]
     families: tuple[FamilyPlan, ...]
     device: int
+    devices: Mapping[int, int] = field(default_factory=dict)
     short: tuple[str, ...] = ()
 
     @property
@@ -119,9 +127,9 @@ class NodePlan:
 
     @property
     def device_parts(self) -> dict[int, int]:
-        """Bytes for experts on each GPU that has an engine: those of the plan, and what it leaves above the
-        reserve."""
-        return {
+        """Bytes for experts on each GPU that has an engine: those that were given, or those of the plan and
+        what it leaves above the reserve."""
+        return dict(self.devices) or {
             plan.gpu.number: sum(share.charged for share in plan.shares)
             + max(0, plan.free - round(plan.gpu.bytes * RESERVE))
             for plan in self.gpus

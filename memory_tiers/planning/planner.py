@@ -8,18 +8,20 @@
 4. Then more experts become resident, one a family in turn, while their GPUs have room.
 5. What is left is KV, in equal parts for the engines on a GPU whose pool was left out.
 
-A tenth of each GPU stays free. Where ``tiers.device`` is given in bytes it says how many experts are
-resident.
+A tenth of each GPU stays free. A budget in bytes says how many experts are resident: ``tiers.devices`` on
+each GPU, where what the planned experts leave of it counts as taken; ``tiers.device`` over all, so that any
+family may take what the others leave.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from memory_tiers.errors import PlanImpossible
+from memory_tiers.planning.budget import Budget, charged_on, short_of, spare_on
 from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.gpus import Gpu
 from memory_tiers.planning.node_plan import RESERVE, FamilyPlan, GpuPlan, NodePlan
-from memory_tiers.planning.worst_case import most_on
+from memory_tiers.planning.worst_case import most_on, whole
 
 ROUNDED_TO = 256
 """A context that was lowered is a multiple of so many tokens."""
@@ -28,20 +30,30 @@ USUAL_TOKENS = 2048
 """Assumed: tokens of a usual sequence, of which the pool's are to be computed at once."""
 MOST_SEQUENCES, LEAST_SEQUENCES = 256, 8
 KV_ROUNDED_TO = 64 * 2**20
+NONE: Mapping[int, int] = {}
+"""No budgets of GPUs."""
 
 
-def plan(demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], device: int | None = None) -> NodePlan:
-    """Plans ``demands`` on ``gpus``. ``device``: ``tiers.device``, None where it is auto. The plan may not
-    fit: it says so. Raises PlanImpossible where a configuration cannot be placed at all."""
+def plan(
+    demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], budget: Budget = None, *, together: bool = False
+) -> NodePlan:
+    """Plans ``demands`` on ``gpus``. ``together``: a budget that is auto becomes one over all GPUs, as where
+    nobody says on which GPU an engine is. The plan may not fit: it says so. Raises PlanImpossible where a
+    configuration cannot be placed at all."""
     known = {gpu.number: gpu for gpu in gpus}
     families = [_first(demand, known) for demand in demands]
+    if isinstance(budget, Mapping):
+        left = {number: budget.get(number, 0) - charged_on(families, number) for number in known}
+        families = _with_more_experts(families, left)
+        families = _with_the_rest(_with_pools(families, known, budget), known, budget)
+        return _checked(families, gpus, budget)
     families = _with_pools(families, known)
-    if device is None:
-        families = _with_more_experts(families, known)
-        device = _safe_budget(families, known)
-    families = [replace(family, resident=most_on(families, device)[family.name]) for family in families]
-    families = _with_the_rest(families, known)
-    return _checked(families, gpus, device)
+    if budget is None:
+        families = _with_more_experts(families, _room(families, known))
+        budget = _safe_budget(families, known) if together else None
+    if budget is not None:
+        families = [replace(family, resident=most_on(families, budget)[family.name]) for family in families]
+    return _checked(_with_the_rest(families, known), gpus, budget)
 
 
 def sequences(kv_tokens: int, max_model_len: int, most: int) -> int:
@@ -84,9 +96,12 @@ def _first(demand: FamilyDemand, known: Mapping[int, Gpu]) -> FamilyPlan:
     )
 
 
-def _room(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> dict[int, int]:
-    """Bytes that each GPU has left over its reserve."""
-    room = {number: int(gpu.bytes * (1 - RESERVE)) for number, gpu in known.items()}
+def _room(
+    families: Sequence[FamilyPlan], known: Mapping[int, Gpu], budget: Mapping[int, int] = NONE
+) -> dict[int, int]:
+    """Bytes that each GPU has left over its reserve, and over its budget for experts."""
+    spare = spare_on(families, budget)
+    room = {number: int(gpu.bytes * (1 - RESERVE)) - spare.get(number, 0) for number, gpu in known.items()}
     for family in families:
         for number in family.devices:
             room[number] -= family.share(known[number], family.resident).total
@@ -105,9 +120,11 @@ def _open(family: FamilyPlan) -> bool:
     return family.demand.config.kv_cache is None
 
 
-def _with_pools(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> list[FamilyPlan]:
+def _with_pools(
+    families: Sequence[FamilyPlan], known: Mapping[int, Gpu], budget: Mapping[int, int] = NONE
+) -> list[FamilyPlan]:
     """Gives pools their least, and lowers lengths to it (3)."""
-    room = _room(families, known)
+    room = _room(families, known, budget)
     parts = {family.name: _part(family, families, room) for family in families if _open(family)}
     return [_with_pool(family, parts.get(family.name)) for family in families]
 
@@ -124,10 +141,10 @@ def _with_pool(family: FamilyPlan, part: int | None) -> FamilyPlan:
     return replace(family, max_model_len=length, kv_cache=pool, notes=notes)
 
 
-def _with_more_experts(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> list[FamilyPlan]:
-    """Makes experts resident, one a family in turn (4)."""
+def _with_more_experts(families: Sequence[FamilyPlan], left: Mapping[int, int]) -> list[FamilyPlan]:
+    """Makes experts resident, one a family in turn (4). ``left``: bytes for them on each GPU."""
     found = {family.name: family for family in families}
-    room = _room(families, known)
+    room = dict(left)
     waiting = list(found)
     while waiting:
         name = waiting.pop(0)
@@ -146,10 +163,8 @@ def _with_more_experts(families: Sequence[FamilyPlan], known: Mapping[int, Gpu])
 def _safe_budget(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> int:
     """The bytes of the planned experts, lowered while experts that gather on one GPU could overfill it:
     ``tiers.device`` is one sum over all GPUs."""
-    device = sum(family.resident * family.demand.charged * family.demand.ranks for family in families)
-    least = sum(
-        family.demand.least_resident * family.demand.charged * family.demand.ranks for family in families
-    )
+    device = sum(family.resident * whole(family) for family in families)
+    least = sum(family.demand.least_resident * whole(family) for family in families)
     smallest = min((family.demand.charged for family in families), default=1)
     while device > least:
         counts = most_on(families, device)
@@ -160,9 +175,11 @@ def _safe_budget(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> in
     return max(device, least)
 
 
-def _with_the_rest(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> list[FamilyPlan]:
+def _with_the_rest(
+    families: Sequence[FamilyPlan], known: Mapping[int, Gpu], budget: Mapping[int, int] = NONE
+) -> list[FamilyPlan]:
     """Gives what is left to the pools that were left out, and as many sequences as they hold (5)."""
-    room = _room(families, known)
+    room = _room(families, known, budget)
     found = []
     for family in families:
         if _open(family):
@@ -175,10 +192,7 @@ def _with_the_rest(families: Sequence[FamilyPlan], known: Mapping[int, Gpu]) -> 
     return found
 
 
-def _checked(families: Sequence[FamilyPlan], gpus: Sequence[Gpu], device: int) -> NodePlan:
-    least = sum(
-        family.demand.least_resident * family.demand.charged * family.demand.ranks for family in families
-    )
+def _checked(families: Sequence[FamilyPlan], gpus: Sequence[Gpu], budget: Budget) -> NodePlan:
     short = [
         f"{family.name}: kv_cache {gib(family.kv_cache)} -> "
         f"{gib(_rounded_up(family.max_model_len * family.demand.kv_bytes_per_token))}, or max_model_len "
@@ -187,13 +201,24 @@ def _checked(families: Sequence[FamilyPlan], gpus: Sequence[Gpu], device: int) -
         for family in families
         if family.kv_tokens < family.max_model_len and family.demand.config.task == "generate"
     ]
-    if device < least:
-        short.append(f"tiers.device {device / 1e9:.1f} GB -> {-(-least // 10**8) / 10:.1f} GB, or auto")
+    given = budget if isinstance(budget, Mapping) else NONE
+    spare = spare_on(families, given)
     plans = tuple(
-        GpuPlan(gpu, tuple(f.share(gpu, f.resident) for f in families if gpu.number in f.devices))
+        GpuPlan(
+            gpu,
+            tuple(f.share(gpu, f.resident) for f in families if gpu.number in f.devices),
+            spare.get(gpu.number, 0),
+        )
         for gpu in gpus
     )
-    return NodePlan(plans, tuple(families), device, tuple(short))
+    if isinstance(budget, int):
+        least = sum(family.demand.least_resident * whole(family) for family in families)
+        if budget < least:
+            short.append(f"tiers.device {budget / 1e9:.1f} GB -> {-(-least // 10**8) / 10:.1f} GB, or auto")
+        return NodePlan(plans, tuple(families), budget, short=tuple(short))
+    short += short_of(families, given) if budget is not None else ()
+    found = NodePlan(plans, tuple(families), 0, given, tuple(short))
+    return replace(found, device=sum(found.device_parts.values()), devices=found.device_parts)
 
 
 def gib(size: int) -> str:

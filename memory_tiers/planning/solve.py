@@ -1,6 +1,6 @@
-"""Chooses devices, lengths and pools so that a configuration fits."""
+"""Chooses devices, replicas, lengths and pools so that a configuration fits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from memory_tiers.errors import PlanImpossible
@@ -8,6 +8,7 @@ from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.gpus import Gpu
 from memory_tiers.planning.node_plan import RESERVE, NodePlan
 from memory_tiers.planning.planner import plan
+from memory_tiers.replicas import replica_name
 
 RANKS = (1, 2, 4, 8)
 KV_ALLOWANCE = 2 * 2**30
@@ -15,48 +16,96 @@ KV_ALLOWANCE = 2 * 2**30
 
 
 def solve(demands: Sequence[FamilyDemand], gpus: Sequence[Gpu]) -> NodePlan:
-    """Places the largest engine first, on the GPUs with the most room, with the smallest
-    tensor_parallel_size with which it fits; lengths and pools follow from the plan. Where there are several
-    families, one with a single expert has it pinned: ``tiers.device`` is one sum, and another family could
-    take its place on other GPUs. Raises PlanImpossible where none is found."""
-    room = {gpu.number: int(gpu.bytes * (1 - RESERVE)) for gpu in gpus}
-    sizes = {gpu.number: gpu for gpu in gpus}
-    placed: dict[str, FamilyDemand] = {}
-    for demand in sorted(demands, key=lambda each: -each.shard * each.ranks):
-        found = _place(_free(demand), room, sizes)
-        if found is None:
-            raise PlanImpossible(
-                f"{demand.name} fits on no GPUs beside {', '.join(placed) or 'nothing'}: take a quantised "
-                "checkpoint or more GPUs"
-            )
-        for number in found.config.devices:
-            room[number] -= _least(found, sizes[number])
-        alone = found.experts == 1 and len(demands) > 1
-        placed[demand.name] = replace(found, pinned=1) if alone else found
-    solved = plan([placed[demand.name] for demand in demands], gpus)
+    """Places engines so that the plan fits, each GPU with a budget of its own; lengths and pools follow from
+    the plan. ``demands``: one for each family, with its ``replicas``. Raises PlanImpossible where no place is
+    found.
+
+    1. The largest family comes first, on the GPUs with the most room, with the smallest
+       tensor_parallel_size with which all its replicas fit, none of them on another's GPUs.
+    2. Of a family with ``replicas: auto`` one engine is placed with the others, and more, one a family in
+       turn, while there is room for them.
+    """
+    room = _Room(gpus)
+    placed = {demand.name: _placed(demand, room) for demand in _largest_first(demands)}
+    growing = [demand.name for demand in demands if demand.config.replicas == "auto"]
+    while growing:
+        name = growing.pop(0)
+        another = room.place(placed[name][0], beside=placed[name])
+        if another is not None:
+            placed[name].append(another)
+            growing.append(name)
+    engines = [
+        replace(engine, name=replica_name(demand.name, number))
+        for demand in demands
+        for number, engine in enumerate(placed[demand.name])
+    ]
+    solved = plan(engines, gpus)
     if not solved.fits:
+        full = [f"GPU {gpu.gpu.number} by {gpu.over / 1e9:.1f} GB" for gpu in solved.gpus if gpu.over]
         raise PlanImpossible(
             "; ".join(solved.short)
-            or "the engines fit one by one, and not with all the experts that may gather on a GPU: "
-            "tiers.device is one sum over all GPUs; pin experts, or plan fewer families"
+            or f"the engines fit one by one and not together ({', '.join(full)}): plan fewer families or "
+            "replicas"
         )
     return solved
 
 
-def _free(demand: FamilyDemand) -> FamilyDemand:
-    """The demand with everything open that a solution chooses."""
-    return _with(demand, devices=(), kv_cache=None, max_model_len=None, max_num_seqs=None)
+class _Room:
+    """What is left of GPUs, in bytes, while engines are placed."""
+
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
+        self._gpus = {gpu.number: gpu for gpu in gpus}
+        self._left = {gpu.number: int(gpu.bytes * (1 - RESERVE)) for gpu in gpus}
+
+    def place(self, demand: FamilyDemand, beside: Sequence[FamilyDemand] = ()) -> FamilyDemand | None:
+        """Places an engine on the GPUs with the most room, on none of an engine in ``beside``; None where
+        there is too little."""
+        taken = {number for engine in beside for number in engine.config.devices}
+        free = [number for number in self._left if number not in taken]
+        best = sorted(free, key=lambda number: (-self._left[number], number))[: demand.ranks]
+        sizes = {number: _least(demand, self._gpus[number]) for number in best}
+        if len(best) < demand.ranks or any(size > self._left[number] for number, size in sizes.items()):
+            return None
+        self._take(sizes)
+        return _with(demand, devices=tuple(sorted(best)), replicas=1)
+
+    def give_back(self, engines: Sequence[FamilyDemand]) -> None:
+        for engine in engines:
+            self._take({number: -_least(engine, self._gpus[number]) for number in engine.config.devices})
+
+    def _take(self, sizes: Mapping[int, int]) -> None:
+        for number, size in sizes.items():
+            self._left[number] -= size
+
+    def __len__(self) -> int:
+        return len(self._gpus)
 
 
-def _place(demand: FamilyDemand, room: dict[int, int], gpus: dict[int, Gpu]) -> FamilyDemand | None:
+def _largest_first(demands: Sequence[FamilyDemand]) -> list[FamilyDemand]:
+    return sorted(demands, key=lambda each: -each.shard * each.ranks)
+
+
+def _placed(demand: FamilyDemand, room: _Room) -> list[FamilyDemand]:
+    """Places all replicas of a family (1), of ``auto`` one (2). Raises PlanImpossible."""
+    wanted = 1 if demand.config.replicas == "auto" else demand.config.replicas
+    opened = _with(demand, devices=(), kv_cache=None, max_model_len=None, max_num_seqs=None)
     for ranks in RANKS:
-        if ranks < demand.ranks or ranks > len(gpus) or demand.model.architecture.heads % ranks:
+        if ranks < demand.ranks or ranks > len(room) or demand.model.architecture.heads % ranks:
             continue
-        tried = _with(demand, tensor_parallel_size=ranks)
-        best = sorted(room, key=lambda number: (-room[number], number))[:ranks]
-        if all(_least(tried, gpus[number]) <= room[number] for number in best):
-            return _with(tried, devices=tuple(sorted(best)))
-    return None
+        engines: list[FamilyDemand] = []
+        while len(engines) < wanted:
+            engine = room.place(_with(opened, tensor_parallel_size=ranks), engines)
+            if engine is None:
+                break
+            engines.append(engine)
+        if len(engines) == wanted:
+            return engines
+        room.give_back(engines)
+    what = f"{demand.name} fits" if wanted == 1 else f"{wanted} replicas of {demand.name} fit"
+    fewer = "" if wanted == 1 else "fewer replicas, "
+    raise PlanImpossible(
+        f"{what} on no GPUs beside the larger families: take {fewer}a quantised checkpoint or more GPUs"
+    )
 
 
 def _least(demand: FamilyDemand, gpu: Gpu) -> int:

@@ -22,14 +22,19 @@ def lines(plan: NodePlan, profile: Profile) -> list[str]:
     for family in plan.families:
         found += _of_family(family, costs_of(family, profile))
     found.append("")
-    found.append(
-        f"tiers.device is {plan.device / 1e9:.1f} GB. longest: sequences of the whole context at once. "
-        f"Bandwidths of {profile.name}, with their sources:"
-    )
+    found.append(f"{_budget(plan)} longest: sequences of the whole context at once.")
+    found.append(f"Bandwidths of {profile.name}, with their sources:")
     for name in ("memory_bytes_per_s", "link_bytes_per_s", "disk_bytes_per_s"):
         found.append(f"  {name}: {profile.sources.get(name, 'given')}")
     found.append(PLANNED)
     return found
+
+
+def _budget(plan: NodePlan) -> str:
+    if not plan.devices:
+        return f"tiers.device is {plan.device / 1e9:.1f} GB over all GPUs."
+    parts = ", ".join(f"{size / 1e9:.1f} of GPU {number}" for number, size in plan.devices.items())
+    return f"Experts may fill {plan.device / 1e9:.1f} GB (tiers.devices): {parts}."
 
 
 def _of_gpu(gpu: GpuPlan) -> list[str]:
@@ -39,6 +44,8 @@ def _of_gpu(gpu: GpuPlan) -> list[str]:
         + _gb(share.total)
         for place, share in enumerate(gpu.shares)
     ]
+    if gpu.spare:
+        found.append(f"{'':<5}{'other experts':<20}{_gb(gpu.spare)}{'':>45}{_gb(gpu.spare)}")
     left = f"{_gb(gpu.used)}{_gb(gpu.free)} ({gpu.free_share:.0%} of {gpu.gpu.bytes / 1e9:.0f} GB)"
     return [*found, f"{'' if found else gpu.gpu.number:<5}{'together':<20}{'':>54}{left}"]
 
@@ -61,6 +68,8 @@ def _gb(size: int) -> str:
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
+    if seconds < 1e-4:
+        return f"{seconds * 1e6:.0f} us"
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
@@ -71,6 +80,7 @@ def report(plan: NodePlan, profile: Profile, advice: list[str]) -> dict[str, Any
         "fits": plan.fits,
         "change": advice,
         "device": plan.device,
+        "devices": {str(number): size for number, size in plan.devices.items()},
         "profile": profile.name,
         "gpus": [
             {
@@ -78,6 +88,7 @@ def report(plan: NodePlan, profile: Profile, advice: list[str]) -> dict[str, Any
                 "bytes": gpu.gpu.bytes,
                 "used": gpu.used,
                 "free": gpu.free,
+                "spare": gpu.spare,
                 "engines": [
                     {"family": share.family, **{column: getattr(share, column) for column in COLUMNS}}
                     for share in gpu.shares

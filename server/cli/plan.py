@@ -10,12 +10,14 @@ import yaml
 
 from memory_tiers.gpu_memory import gpus_here
 from memory_tiers.planning.advice import advice
+from memory_tiers.planning.budget import budget_of
 from memory_tiers.planning.costs import profile_for
 from memory_tiers.planning.gpus import Gpu, parse_gpus
-from memory_tiers.planning.node_plan import NodePlan
+from memory_tiers.planning.node_plan import FamilyPlan, NodePlan
 from memory_tiers.planning.planner import plan
 from memory_tiers.planning.solve import solve
 from memory_tiers.planning.table import lines, report
+from memory_tiers.replicas import family_of
 from memory_tiers.simulator.profile_lookup import profile_of
 from router.atomic_file import replace_file
 from server.cli.arguments import Parent, add_verb
@@ -46,19 +48,14 @@ def plan_node(options: argparse.Namespace) -> int:
     """Prints the plan; returns 1 where it does not fit."""
     settings = load(options.config)
     gpus = parse_gpus(options.gpus) if options.gpus else _here()
-    demands = on_each_engine(demands_of(settings, settings.families), gpus)
-    device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
+    families = demands_of(settings, settings.families)
     if options.solve is not None:
-        several = [name for name, family in settings.families.items() if family.replicas != 1]
-        if several:
-            raise SettingsError(
-                f"--solve places one engine of each family; families.{several[0]}.replicas: say 1, or devices"
-            )
-        planned, change = solve(demands, gpus), []
+        planned, change = solve(families, gpus), []
         _write(options.config, options.solve, planned, options.gpus or "this machine")
     else:
-        planned = plan(demands, gpus, device)
-        change = advice(demands, gpus, device)
+        demands, budget = on_each_engine(families, gpus), budget_of(settings.tiers)
+        planned = plan(demands, gpus, budget)
+        change = advice(demands, gpus, budget)
     profile = profile_of(options.profile) if options.profile else profile_for(gpus[0].bytes)
     if options.json:
         print(json.dumps(report(planned, profile, change)))
@@ -80,13 +77,9 @@ def _write(given: Path, file: Path, planned: NodePlan, gpus: str) -> None:
     if file.resolve().parent != given.resolve().parent:
         raise SettingsError(f"--solve {file}: write it beside {given}, so that its relative paths hold")
     tree: dict[str, Any] = yaml.safe_load(given.read_text(encoding="utf-8"))
-    tree["tiers"] = {**tree["tiers"], "device": planned.device}
+    kept = {name: value for name, value in tree["tiers"].items() if name not in ("device", "devices")}
+    tree["tiers"] = {"devices": dict(planned.devices), **kept}
     tree["families"] = _families(tree["families"], planned)
-    pinned = {family.name for family in planned.families if family.demand.pinned == family.demand.experts}
-    tree["experts"] = {
-        name: {**expert, "pinned": True} if expert["family"] in pinned else expert
-        for name, expert in tree["experts"].items()
-    }
     text = HEAD.format(name=given.name, gpus=gpus) + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     try:
         replace_file(file, text.encode(), mode=0o644)
@@ -95,14 +88,19 @@ def _write(given: Path, file: Path, planned: NodePlan, gpus: str) -> None:
 
 
 def _families(families: Mapping[str, Any], planned: NodePlan) -> dict[str, Any]:
+    """The families with what was chosen, which all engines of a family can have."""
+    engines: dict[str, list[FamilyPlan]] = {}
+    for engine in planned.families:
+        engines.setdefault(family_of(engine.name, families), []).append(engine)
     chosen = {
-        family.name: {
-            "devices": list(family.devices),
-            "tensor_parallel_size": family.demand.ranks,
-            "max_model_len": family.max_model_len,
-            "kv_cache": f"{family.kv_cache // 2**20}MiB",
-            "max_num_seqs": family.max_num_seqs,
+        name: {
+            "replicas": len(group),
+            "devices": [number for engine in group for number in engine.devices],
+            "tensor_parallel_size": group[0].demand.ranks,
+            "max_model_len": min(engine.max_model_len for engine in group),
+            "kv_cache": f"{min(engine.kv_cache for engine in group) // 2**20}MiB",
+            "max_num_seqs": min(engine.max_num_seqs for engine in group),
         }
-        for family in planned.families
+        for name, group in engines.items()
     }
     return {name: {**(family or {}), **chosen.get(name, {})} for name, family in families.items()}

@@ -65,4 +65,4 @@ def _machine(node: NodePlan | None) -> Machine:
     """Raises MemoryUnknown."""
     if node is None:
         return Machine("cpu", memory(), shared_memory())
-    return Machine("cuda", memory(), shared_memory(), node.device_parts)
+    return Machine("cuda", memory(), shared_memory(), node.devices or {0: node.device})

@@ -14,6 +14,7 @@ from experts.vllm_version import installed_vllm
 from memory_tiers.errors import PlanImpossible
 from memory_tiers.gpu_memory import gpus_here
 from memory_tiers.planning.advice import advice
+from memory_tiers.planning.budget import Budget, budget_of
 from memory_tiers.planning.demand import FamilyDemand
 from memory_tiers.planning.gpus import Gpu
 from memory_tiers.planning.main_memory import sizes_in_main_memory
@@ -98,10 +99,11 @@ def on_gpus(settings: Settings, gpus: Sequence[Gpu], *, place: bool = True) -> P
     demands = on_each_engine(demands_of(settings, settings.families), gpus)
     if not demands:
         return PlannedSettings(settings)
-    device = None if settings.tiers.device == "auto" else int(settings.tiers.device)
-    node = plan(demands, gpus, device)
+    budget = budget_of(settings.tiers)
+    placed = place or all(demand.config.devices for demand in demands)
+    node = plan(demands, gpus, budget, together=not placed)
     if not node.fits:
-        _refuse_or_warn(node, demands, gpus, device)
+        _refuse_or_warn(node, demands, gpus, budget)
     unplaced = [name for name, each in settings.families.items() if each.replicas != 1 and not each.devices]
     if unplaced and not place:
         raise PlanImpossible(
@@ -160,9 +162,9 @@ def _of_plan(
 
 
 def _refuse_or_warn(
-    node: NodePlan, demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], device: int | None
+    node: NodePlan, demands: Sequence[FamilyDemand], gpus: Sequence[Gpu], budget: Budget
 ) -> None:
-    change = "; ".join(advice(demands, gpus, device))
+    change = "; ".join(advice(demands, gpus, budget))
     if node.overflows:
         raise PlanImpossible(f"{change} (coe plan shows the whole plan; planned, not measured)")
     log.warning("less than a tenth of a GPU stays free: %s", change)

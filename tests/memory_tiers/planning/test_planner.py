@@ -98,16 +98,16 @@ def test_more_experts_become_resident_while_the_gpu_keeps_its_reserve() -> None:
 
 def test_a_budget_in_bytes_says_how_many_are_resident() -> None:
     three = 3 * family().charged
-    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), device=three).families[0].resident == 3
-    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), device=three - 1).families[0].resident == 2
-    short = plan([family(experts=12)], (Gpu(0, 141 * GB),), device=LLAMA_3_1_8B_BYTES)
+    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), budget=three).families[0].resident == 3
+    assert plan([family(experts=12)], (Gpu(0, 141 * GB),), budget=three - 1).families[0].resident == 2
+    short = plan([family(experts=12)], (Gpu(0, 141 * GB),), budget=LLAMA_3_1_8B_BYTES)
     assert short.short == ("tiers.device 16.1 GB -> 32.3 GB, or auto",)
 
 
 def test_one_budget_over_two_gpus_lets_experts_gather_on_one() -> None:
     """tiers.device is a sum: what one family leaves the other may take."""
     demands = [family("a", 12, devices=[0]), family("b", 12, devices=[1])]
-    planned = plan(demands, parse_gpus("2x141GB"))
+    planned = plan(demands, parse_gpus("2x141GB"), together=True)
     counts = most_on(planned.families, planned.device)
     assert counts == {found.name: found.resident for found in planned.families}
     assert planned.fits
@@ -165,9 +165,62 @@ def test_where_one_family_could_take_what_another_leaves_the_advice_is_a_pin() -
         family("large", architecture=LLAMA_3_1_70B, tensor_parallel_size=4, kv_cache="3GiB"),
         family("small", 12, devices=[3], kv_cache="1GiB", mode="interleaved"),
     ]
-    lines = advice(demands, parse_gpus("4x110GB"), None)
+    gpus = parse_gpus("4x110GB")
+    assert advice(demands, gpus, None) == [], "each GPU has a budget of its own"
+    lines = advice(demands, gpus, plan(demands, gpus, together=True).device)
     assert len(lines) == 1
     assert lines[0].startswith(f"small: pin the expert of large, {GATHER}")
+
+
+def test_each_gpu_has_what_the_plan_gives_it_where_the_budget_is_auto() -> None:
+    demands = [family("a", 12, devices=[0]), family("b", 12, devices=[1])]
+    planned = plan(demands, parse_gpus("2x141GB"))
+    assert [found.resident for found in planned.families] == [7, 7]
+    assert planned.fits
+    assert planned.devices == planned.device_parts
+    assert planned.device == sum(planned.devices.values())
+    assert plan(demands, parse_gpus("2x141GB"), planned.devices).fits
+
+
+def test_a_budget_of_each_gpu_says_how_many_are_resident_there() -> None:
+    demands = [family("a", 12, devices=[0]), family("b", 12, devices=[1])]
+    three = 3 * family().charged
+    planned = plan(demands, parse_gpus("2x80GB"), {0: three, 1: three - 1})
+    assert [found.resident for found in planned.families] == [3, 2]
+    assert [gpu.spare for gpu in planned.gpus] == [0, family().charged - 1]
+    assert planned.gpus[0].used == planned.gpus[1].used + 1, "what is left of a budget may be filled"
+    assert (planned.device, planned.devices) == (2 * three - 1, {0: three, 1: three - 1})
+    assert planned.fits
+
+
+def test_a_budget_of_a_gpu_that_is_too_large_too_small_or_missing_is_said() -> None:
+    demands = [family("a", 12, devices=[0]), family("b", 12, devices=[1])]
+    gpus, one = parse_gpus("2x80GB"), family().charged
+    assert advice(demands, gpus, {0: 2 * one}) == [
+        "b: GPU 1 has no budget in tiers.devices: add one, or devices [0]"
+    ]
+    assert advice(demands, gpus, {0: 2 * one, 1: one}) == ["tiers.devices.1 16.1 GB -> 32.3 GB"]
+    (line,) = advice([family("a", 12, kv_cache="1GiB")], parse_gpus("80GB"), {0: 80 * GB})
+    assert line.startswith("tiers.devices.0: 80.0 GB -> ")
+    lower = float(line.split(" -> ")[1].split()[0]) * GB
+    assert plan([family("a", 12, kv_cache="1GiB")], parse_gpus("80GB"), {0: int(lower)}).fits
+
+
+def test_what_is_left_out_follows_from_the_budget_of_each_gpu() -> None:
+    budget = {0: 3 * family().charged}
+    planned = plan([family(experts=12, opened=True)], parse_gpus("80GB"), budget)
+    assert planned.fits
+    assert planned.families[0].resident == 3
+    assert planned.gpus[0].free < 0.12 * 80 * GB
+
+
+def test_advice_for_engines_of_one_family_is_for_all_of_them() -> None:
+    engines = [family(name, kv_cache="60GiB", devices=[k]) for k, name in enumerate(("f", "f#2"))]
+    (line,) = advice(engines, parse_gpus("2x80GB"), None)
+    assert line.startswith("f: kv_cache 60 GiB -> 50.5 GiB, or ")
+    uneven = [family(name, kv_cache="40GiB", devices=[k]) for k, name in enumerate(("f", "f#2"))]
+    (line,) = advice(uneven, parse_gpus("80GB,40GB"), None)
+    assert line == "f: kv_cache 40 GiB -> 17.5 GiB, or replicas 2 -> 1 with devices [0]"
 
 
 def test_what_no_change_mends_says_how_much_it_is() -> None:
@@ -219,7 +272,27 @@ def test_a_solution_fits_and_splits_what_one_gpu_cannot_hold() -> None:
     solved = solve(demands, parse_gpus("4x80GB"))
     assert solved.fits
     assert {found.name: found.demand.ranks for found in solved.families} == {"large": 4, "small": 2}
-    assert [found.demand.pinned for found in solved.families] == [1, 0]
+    assert solved.devices.keys() == {0, 1, 2, 3}
+
+
+def test_a_solution_has_the_replicas_that_were_asked_for_and_of_auto_as_many_as_fit() -> None:
+    gpus = parse_gpus("8x80GB")
+    solved = solve([family("a", 12, replicas=3), family("b", 2, replicas=2)], gpus)
+    assert solved.fits
+    assert [found.name for found in solved.families] == ["a", "a#2", "a#3", "b", "b#2"]
+    for name in "ab":
+        places = [found.devices for found in solved.families if found.name[0] == name]
+        assert len(set(places)) == len(places), "no two engines of a family are on one GPU"
+    auto = solve([family("a", 12, replicas="auto")], gpus)
+    assert [found.devices for found in auto.families] == [(number,) for number in range(8)]
+    beside = solve([family("large", architecture=LLAMA_3_1_70B), family("a", 12, replicas="auto")], gpus)
+    assert beside.fits
+    assert len(beside.families) > 2
+
+
+def test_replicas_that_fit_nowhere_are_refused_with_their_number() -> None:
+    with pytest.raises(PlanImpossible, match="3 replicas of f fit on no GPUs"):
+        solve([family(architecture=LLAMA_3_1_70B, replicas=3)], parse_gpus("4x80GB"))
 
 
 def test_where_there_is_no_solution_the_family_is_named() -> None:
@@ -252,6 +325,9 @@ def test_sums_are_sums_and_a_plan_that_fits_keeps_the_reserve(
     for gpu in planned.gpus:
         assert gpu.used + gpu.free == gpu.gpu.bytes
         assert all(share.total > 0 for share in gpu.shares)
+    again = plan(demands, gpus, planned.devices)
+    assert again.fits == planned.fits
+    assert [found.resident for found in again.families] == [found.resident for found in planned.families]
     if planned.fits:
         assert all(gpu.free_share >= 0.0999 for gpu in planned.gpus)
         assert all(found.longest_sequences >= 1 for found in planned.families)

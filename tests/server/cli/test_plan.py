@@ -4,9 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from memory_tiers.members import Family, Member
+from memory_tiers.planning.gpus import parse_gpus
+from memory_tiers.replicas import replica_name
+from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import TiersConfig
 from server.cli.main import main
 from server.config.settings import load
+from server.planning.planned import on_gpus
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 NODES = {
@@ -53,7 +60,40 @@ def test_a_solution_is_a_configuration_that_fits(tmp_path: Path, capsys: pytest.
     assert main(["plan", "--config", str(solved), "--gpus", "8x80GB"]) == 0
     assert "\nfits\n" in capsys.readouterr().out
     assert load(solved).families["qwen2-72b"].tensor_parallel_size >= 4
-    assert all(expert.pinned for expert in load(solved).experts.values()), "each is alone in its family"
+    assert set(load(solved).tiers.devices) == set(range(8))
+
+
+def test_a_solution_with_replicas_fits_and_is_what_the_gateway_accepts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, solved = tmp_path / "given.yaml", tmp_path / "solved.yaml"
+    tree = yaml.safe_load((CONFIGS / "two_cards_70b_and_8b.yaml").read_text(encoding="utf-8"))
+    small = next(name for name, family in tree["families"].items() if "8b" in name)
+    tree["families"][small] |= {"replicas": "auto", "kv_cache": "200GiB", "devices": [0]}
+    del tree["families"][small]["devices"]
+    given.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    asked = ["plan", "--config", str(given), "--gpus", "4x80GB"]
+    assert main(asked) == 1
+    assert main([*asked, "--solve", str(solved)]) == 0
+    assert main(["plan", "--config", str(solved), "--gpus", "4x80GB"]) == 0
+    assert capsys.readouterr().out.endswith("\nfits\n")
+    found = load(solved)
+    assert found.families[small].engines > 1
+    served = on_gpus(found, parse_gpus("4x80GB"))
+    assert served.node is not None
+    assert served.node.fits
+    engines = [
+        Family(replica_name(name, k), None, 0, devices, name if k else "")
+        for name, family in served.settings.families.items()
+        for k, devices in enumerate(_groups(family.devices, family.tensor_parallel_size))
+    ]
+    size = {family.name: family.charged(1) * len(family.devices) for family in served.node.families}
+    members = [Member(name, expert.family, size[expert.family]) for name, expert in found.experts.items()]
+    TierState(TiersConfig.model_validate({**dict(found.tiers), "host": 0}), members, engines)
+
+
+def _groups(devices: tuple[int, ...], ranks: int) -> list[tuple[int, ...]]:
+    return [devices[first : first + ranks] for first in range(0, len(devices), ranks)]
 
 
 def test_a_solution_is_written_beside_its_configuration(
