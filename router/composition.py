@@ -93,7 +93,7 @@ class Composition:
         self._fallback = fallback
         self._clock = clock
 
-    @property
+    @cached_property
     def experts(self) -> tuple[str, ...]:
         """The experts that the map can choose, the one that is tried, and those of languages."""
         tried = () if self._canary is None else self._canary.mapping.names()

@@ -13,8 +13,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from server.access.account_store import AccountStore
+from server.access.account_store import AccountStore, MadeKey
 from server.access.rate_limits import DAY_S, Instant, now
 from server.access.usage import Place, Spent, UsageQuery, UsageRow
 from server.config.api_keys import KeyRing
@@ -25,6 +26,7 @@ from server.storage.retention_clock import RetentionClock
 log = logging.getLogger("coe.accounts")
 
 PERIOD_S = 0.1
+T = TypeVar("T")
 
 
 class Accounts:
@@ -78,16 +80,28 @@ class Accounts:
 
     async def usage(self, wanted: UsageQuery) -> list[UsageRow]:
         """Returns the rows asked for, with all that was noted. Raises UsageUnavailable."""
-        try:
-            return await asyncio.to_thread(self._usage, wanted)
-        except DatabaseError as error:
-            log.error("usage cannot be read: %s", error)
-            raise UsageUnavailable("Usage cannot be read now; the gateway's log says why.") from error
+        return await self._reading(lambda: self._usage(wanted))
+
+    async def made_keys(self) -> list[MadeKey]:
+        """Returns the keys that were made, revoked ones too. Raises UsageUnavailable."""
+        return await self._reading(self._made_keys)
 
     def close(self) -> None:
         self._stopping.set()
         self._writer.join()
         self._store.close()
+
+    async def _reading(self, read: Callable[[], T]) -> T:
+        """Reads the file in a thread. Raises UsageUnavailable."""
+        try:
+            return await asyncio.to_thread(read)
+        except DatabaseError as error:
+            log.error("usage and keys cannot be read: %s", error)
+            raise UsageUnavailable("They cannot be read now; the gateway's log says why.") from error
+
+    def _made_keys(self) -> list[MadeKey]:
+        with self._store_lock:
+            return self._store.made_keys()
 
     def _usage(self, wanted: UsageQuery) -> list[UsageRow]:
         with self._store_lock:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from server.access.account_store import AccountStore, MadeKey, opened
+from server.access.listed_keys import LIMITS, listed, written
 from server.cli.arguments import Parent, add_verb
 from server.cli.output import console
 from server.cli.tables import table
@@ -22,7 +22,6 @@ from server.config.api_keys import HASH, PRIORITIES, Key, KeyConfig, digest_of, 
 from server.config.settings import Settings, SettingsError, load
 from server.validation import problem_of
 
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -32,7 +31,7 @@ def add_to(parent: Parent) -> None:
     created = add_verb(verbs, "create", create, "make an API key, and print its secret this once")
     created.add_argument("name", metavar="NAME", help="by which its usage is counted, for ever")
     created.add_argument("--models", nargs="+", metavar="MODEL", help="which it may ask for; any by default")
-    for limit in _LIMITS:
+    for limit in LIMITS:
         created.add_argument(
             f"--{limit.replace('_', '-')}", type=int, metavar="N", help="unlimited by default"
         )
@@ -42,8 +41,8 @@ def add_to(parent: Parent) -> None:
     created.add_argument(
         "--yaml", action="store_true", help="keep nothing; print an entry for server.api_keys, with the hash"
     )
-    listed = add_verb(verbs, "list", list_keys, "the keys, their limits, and which are valid")
-    listed.add_argument("--json", action="store_true", help="print them as JSON")
+    shown = add_verb(verbs, "list", list_keys, "the keys, their limits, and which are valid")
+    shown.add_argument("--json", action="store_true", help="print them as JSON")
     revoked = add_verb(verbs, "revoke", revoke, "end an API key, now and for good")
     revoked.add_argument("name", metavar="NAME", help="of the key")
     rotated = add_verb(verbs, "rotate", rotate, "give an API key a new secret, and print it this once")
@@ -75,8 +74,7 @@ def list_keys(options: argparse.Namespace) -> int:
     with opened(settings.accounts.file, create=True) as store:
         made = store.made_keys()
     if options.json:
-        rows = [_row(key, "configuration") for key in configured] + [_made_row(each) for each in made]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(listed(configured, made), indent=2))
     else:
         console().print(_rows(configured, made, time.time()))
     return 0
@@ -94,7 +92,7 @@ def rotate(options: argparse.Namespace) -> int:
     secret, now = new_secret(), time.time()
     with _store_of(options) as store:
         store.rotate(options.name, secret, now, grace_s)
-    until = f"until {_time(now + grace_s)}" if grace_s else "no more"
+    until = f"until {written(now + grace_s)}" if grace_s else "no more"
     _say(f"The old secret of {options.name!r} opens {until}. The new one is shown this once:")
     print(secret)
     return 0
@@ -112,7 +110,7 @@ def _store_of(options: argparse.Namespace) -> Iterator[AccountStore]:
 
 def _entry(options: argparse.Namespace, secret: str, settings: Settings) -> KeyConfig:
     """Raises SettingsError."""
-    limits = {limit: getattr(options, limit) for limit in _LIMITS}
+    limits = {limit: getattr(options, limit) for limit in LIMITS}
     try:
         settings.check_models(options.models or (), "--models")
         return KeyConfig.model_validate(
@@ -139,21 +137,6 @@ def _written(entry: KeyConfig, secret: str) -> dict[str, Any]:
     return hashed | entry.model_dump(mode="json", exclude={"key"}, exclude_none=True)
 
 
-def _row(key: Key, where: str) -> dict[str, Any]:
-    limits = {limit: getattr(key.limits, limit) for limit in _LIMITS}
-    models = None if key.models is None else sorted(key.models)
-    return {"name": key.name, "in": where, "models": models, "priority": key.priority} | limits
-
-
-def _made_row(made: MadeKey) -> dict[str, Any]:
-    secrets = [
-        {"begins": secret.shown, "created": _time(secret.created), "expires": _time(secret.expires)}
-        for secret in made.secrets
-    ]
-    times = {"created": _time(made.created), "revoked": _time(made.revoked), "secrets": secrets}
-    return _row(made.key, "accounts") | times
-
-
 def _rows(configured: Sequence[Key], made: Sequence[MadeKey], now: float) -> Table:
     limits = ("requests/min", "tokens/min", "at once", "tokens/day")
     shown = table("key", "opens", "models", "priority", *limits, numbers=limits)
@@ -166,16 +149,18 @@ def _rows(configured: Sequence[Key], made: Sequence[MadeKey], now: float) -> Tab
 
 def _opens(made: MadeKey, now: float) -> str:
     if made.revoked is not None:
-        return f"revoked {_time(made.revoked)}"
+        return f"revoked {written(made.revoked)}"
     return "\n".join(
-        f"{secret.shown}..." if secret.expires is None else f"{secret.shown}... until {_time(secret.expires)}"
+        f"{secret.shown}..."
+        if secret.expires is None
+        else f"{secret.shown}... until {written(secret.expires)}"
         for secret in made.secrets
         if secret.expires is None or secret.expires > now
     )
 
 
 def _cells(key: Key) -> list[str]:
-    limits = [getattr(key.limits, limit) for limit in _LIMITS]
+    limits = [getattr(key.limits, limit) for limit in LIMITS]
     models = "any" if key.models is None else ", ".join(sorted(key.models)) or "none"
     return [models, key.priority or "any", *("-" if limit is None else f"{limit:,}" for limit in limits)]
 
@@ -185,12 +170,6 @@ def _seconds(text: str) -> float:
     if given is None:
         raise SettingsError(f"--grace {text}: not a time such as 30m, 24h or 7d")
     return float(int(given[1]) * _UNITS_S[given[2]])
-
-
-def _time(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds").removesuffix("+00:00") + "Z"
 
 
 def _say(text: str) -> None:

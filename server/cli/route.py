@@ -49,11 +49,12 @@ def route(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace, router: Any, prompt: str) -> int:
     from router.composition import Composition
-    from server.routing.explanation import Explanation
+    from server.routing.explanation import Explanation, MapSource
 
     choice = Composition(router).choose([{"role": "user", "content": prompt}])
     model = options.artifact or options.composition or next(iter(load(options.config).compositions))
-    explanation = Explanation.of(str(model), choice, router.experts, {}, router.artifact.scores)
+    source = MapSource.of(router, router.experts)
+    explanation = Explanation.of(str(model), choice, router.experts, {}, source)
     if options.json:
         print(explanation.model_dump_json())
     else:

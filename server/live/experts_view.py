@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experts.checkpoints.manifest import Manifest, read_manifest
+from experts.embedded import LICENSE as EMBEDDED_LICENSE
 from experts.spec import Expert
 
 _LICENSE = re.compile(r"^license:\s*[\"']?([\w.+-]+)", re.MULTILINE)
@@ -33,7 +34,7 @@ def _expert(expert: Expert, manifest: Manifest) -> dict[str, Any]:
         "weights_bytes": expert.weights_bytes,
         "sha256": weights,
         "fingerprint": manifest.fingerprint,
-        "license": license_of(expert.folder),
+        "license": license_of(expert.folder) or _embedded_license(manifest),
         "canary": None if expert.canary is None else len(expert.canary.tokens),
         "perplexity": None if expert.canary is None else expert.canary.perplexity,
         "capabilities": expert.capabilities,
@@ -43,6 +44,10 @@ def _expert(expert: Expert, manifest: Manifest) -> dict[str, Any]:
             if (value := getattr(expert.generation, name)) is not None
         },
     }
+
+
+def _embedded_license(manifest: Manifest) -> str | None:
+    return None if manifest.source.embedded is None else EMBEDDED_LICENSE
 
 
 def license_of(folder: Path) -> str | None:

@@ -44,8 +44,6 @@ def story_of(story: Story, observer: Observer, family: str) -> dict[str, Any]:
     now = observer.clock()
     route = story.route
     choice = None if route is None else route.choice
-    scores = None if route is None or route.source is None else route.source.router.artifact.scores
-    experts = () if route is None or route.source is None else route.source.experts
     ended = now if story.ended_at is None else story.ended_at
     begun = story.started if story.route_at is None else story.route_at
     moves = observer.tier_events.during(begun, ended, story.expert, family) if story.expert else []
@@ -62,7 +60,7 @@ def story_of(story: Story, observer: Observer, family: str) -> dict[str, Any]:
         "budget": story.model.partition(":")[2] or None
         if route is not None and route.by == "budget"
         else None,
-        "decided": None if choice is None else Decided.of(choice, scores, experts).model_dump(mode="json"),
+        "decided": None if choice is None else Decided.of(choice, story.map_source).model_dump(mode="json"),
         "ruled_out": [
             {"expert": name, "reason": reason, "message": f"{name} {why(reason)}"}
             for name, reason in (route.ruled_out if route is not None else {}).items()

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from memory_tiers.lease import Lease
 from memory_tiers.tiers import Tier
 from router.composition import Choice
+from server.routing.explanation import MapSource
 from server.routing.routing import Route
 
 State = Literal["admitting", "routing", "waiting", "prefilling", "decoding", "ended"]
@@ -40,10 +41,10 @@ class Story:
 
     ``number``: this gateway's own, never given twice. ``id``: the one that its answer has as x-request-id,
     which its client may have chosen, and may have chosen twice. ``came``: when it started, in seconds since
-    1970. ``route``: without the prompt and the composition. ``tier``: where the expert was when the lease was
-    asked for. ``queue_seconds``: from the ticket to the lease; ``load_seconds``: the part of it in which
-    moves for the expert were under way. ``tries``: leases so far; more than one where an engine was lost.
-    ``prompt``: empty unless the configuration has it kept.
+    1970. ``route``: without the prompt and the composition, of which ``map_source`` is kept.
+    ``tier``: where the expert was when the lease was asked for. ``queue_seconds``: from the ticket to the
+    lease; ``load_seconds``: the part of it in which moves for the expert were under way. ``tries``: leases so
+    far; more than one where an engine was lost. ``prompt``: empty unless the configuration has it kept.
     """
 
     number: int
@@ -58,6 +59,7 @@ class Story:
     stream: bool = False
     expert: str = ""
     route: Route | None = None
+    map_source: MapSource | None = None
     route_at: float | None = None
     routed_at: float | None = None
     granted_at: float | None = None
@@ -77,7 +79,8 @@ class Story:
     def routed(self, route: Route, at: float) -> None:
         """Notes the route that is tried now, and lets go of the text that it was decided for, and of the
         composition: stories are kept for longer than that is."""
-        choice = route.choice
+        choice, source = route.choice, route.source
+        self.map_source = None if source is None else MapSource.of_composition(source)
         if choice is not None:
             choice = Choice(choice.decision, choice.by, choice.alone, "", choice.sticky)
             route = Route(

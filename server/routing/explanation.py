@@ -1,11 +1,14 @@
 """Explanations of a choice of expert: ``POST /v1/coe/route`` and ``coe route --explain``. Nothing is run."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from router.composition import Choice, RoutedBy
+from router.composition import Choice, Composition, RoutedBy
 from router.mapping.score_table import ScoreTable
+from router.router import Router
 from server.routing.eligibility import Reason, why
 
 
@@ -31,10 +34,46 @@ class Scored(_Piece):
     prompts: int
 
 
+@dataclass(frozen=True, slots=True)
+class MapSource:
+    """What a map was made from: scores, where the artifact has them, and the rows whose expert was fixed.
+    ``experts``: all that may be chosen."""
+
+    scores: ScoreTable | None
+    fixed: Collection[str]
+    experts: Collection[str]
+
+    @classmethod
+    def of(cls, router: Router, experts: Collection[str]) -> Self:
+        return cls(router.artifact.scores, router.artifact.mapping.fixed, experts)
+
+    @classmethod
+    def of_composition(cls, composition: Composition) -> Self:
+        return cls.of(composition.router, composition.experts)
+
+    def row(self, cluster: str) -> tuple[Scored, ...] | None:
+        """Returns the cluster's row of scores, best first; None where the table has none, or knows an expert
+        by none of these names: then the map was given by hand."""
+        scores = self.scores
+        if scores is None or cluster not in scores.categories or not {*self.experts} <= {*scores.experts}:
+            return None
+        return tuple(
+            Scored(
+                expert=each.expert,
+                score=each.score,
+                standard_error=each.standard_error,
+                parameters_billion=each.parameters,
+                prompts=each.prompts,
+            )
+            for each in scores.row(cluster)
+        )
+
+
 class Decided(_Piece):
     """The decision of a composition's router. ``alone``: the category of the last user turn by itself, if an
     earlier turn or the client did not say another. ``row``: what the map was solved from at ``cluster``, best
-    first; null where the artifact has no scores of the map's experts. ``seconds``: spent deciding."""
+    first; null where the artifact has no scores of the map's experts. ``fixed``: whether the row's expert was
+    fixed by hand, whatever the scores are. ``seconds``: spent deciding."""
 
     category: str
     cluster: str
@@ -44,10 +83,11 @@ class Decided(_Piece):
     alone: str
     probabilities: Mapping[str, float]
     row: tuple[Scored, ...] | None
+    fixed: bool
     seconds: float
 
     @classmethod
-    def of(cls, choice: Choice, scores: ScoreTable | None, experts: Collection[str]) -> "Decided":
+    def of(cls, choice: Choice, source: MapSource | None) -> "Decided":
         decision = choice.decision
         return cls(
             category=decision.category,
@@ -57,7 +97,8 @@ class Decided(_Piece):
             sticky=choice.sticky,
             alone=choice.alone.category,
             probabilities=decision.probabilities,
-            row=None if scores is None else _row(scores, decision.cluster, experts),
+            row=None if source is None else source.row(decision.cluster),
+            fixed=source is not None and decision.cluster in source.fixed,
             seconds=decision.seconds,
         )
 
@@ -80,7 +121,7 @@ class Explanation(_Piece):
         choice: Choice | None,
         experts: Collection[str],
         ruled_out: Mapping[str, Reason],
-        scores: ScoreTable | None = None,
+        source: MapSource | None = None,
     ) -> "Explanation":
         """Explains a choice. ``experts``: those that ``model`` can choose, eligible or not; without a choice
         ``model`` is one of them."""
@@ -88,7 +129,7 @@ class Explanation(_Piece):
             model=model,
             expert=model if choice is None else choice.decision.expert,
             routed_by="expert" if choice is None else choice.by,
-            decided=None if choice is None else Decided.of(choice, scores, experts),
+            decided=None if choice is None else Decided.of(choice, source),
             eligible=tuple(name for name in experts if name not in ruled_out),
             ruled_out=tuple(
                 RuledOut(expert=name, reason=reason, message=f"{name} {why(reason)}")
@@ -107,23 +148,6 @@ class Explanation(_Piece):
             yield f"ruled out   {each.message}"
 
 
-def _row(scores: ScoreTable, cluster: str, experts: Collection[str]) -> tuple[Scored, ...] | None:
-    """Returns the cluster's row of scores, best first; None where the table has none, or knows an expert by
-    none of these names: then the map was given by hand."""
-    if cluster not in scores.categories or not {*experts} <= {*scores.experts}:
-        return None
-    return tuple(
-        Scored(
-            expert=each.expert,
-            score=each.score,
-            standard_error=each.standard_error,
-            parameters_billion=each.parameters,
-            prompts=each.prompts,
-        )
-        for each in scores.row(cluster)
-    )
-
-
 def _said(decided: Decided) -> Iterator[str]:
     doubt = " (uncertain)" if decided.uncertain else ""
     yield f"category    {decided.category}{doubt}"
@@ -135,6 +159,8 @@ def _said(decided: Decided) -> Iterator[str]:
     for category, probability in decided.probabilities.items():
         if probability >= 0.001:
             yield f"  {probability:6.3f}  {category}"
+    if decided.row is not None and decided.fixed:
+        yield "fixed       by hand, whatever the scores are"
     for each in decided.row or ():
         yield (
             f"score       {each.score:.3f} +- {each.standard_error:.3f}  {each.expert} "

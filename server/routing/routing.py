@@ -15,7 +15,7 @@ from server.model_request import ModelRequest
 from server.routing.batches import Batches
 from server.routing.compositions import Compositions, Named
 from server.routing.eligibility import LONG, Eligibility, Reason, needs_of
-from server.routing.explanation import Explanation
+from server.routing.explanation import Explanation, MapSource
 from server.routing.thread_pools import Workers
 
 _OTHER_TASK: Mapping[Task, str] = {
@@ -151,8 +151,8 @@ class Routing:
         route = await self._decide(request, named, category, resident)
         if named is None:
             return Explanation.of(request.model, None, (request.model,), {})
-        experts, scores = named.composition.experts, named.composition.router.artifact.scores
-        return Explanation.of(request.model, route.choice, experts, route.ruled_out, scores)
+        source = MapSource.of_composition(named.composition)
+        return Explanation.of(request.model, route.choice, source.experts, route.ruled_out, source)
 
     async def named(self, model: str, asker: str = "") -> Named | None:
         """Returns the composition that ``model`` names; None for an expert. ``asker``: the key of the

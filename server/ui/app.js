@@ -17,7 +17,7 @@ import { usage } from "./views/usage.js";
 const VIEWS = [
   ["tiers", "Tiers", tiers], ["requests", "Requests", requests], ["playground", "Playground", playground],
   ["router", "Router", routers], ["metrics", "Metrics", metrics], ["experts", "Experts", experts],
-  ["usage", "Usage", usage], ["logs", "Logs", logs], ["configuration", "Configuration", configuration],
+  ["usage", "Keys and usage", usage], ["logs", "Logs", logs], ["configuration", "Configuration", configuration],
   ["api", "API", api],
 ];
 const main = document.getElementById("main");

@@ -17,11 +17,16 @@ export function seconds(value) {
   if (value < 0.001) return value > 0 ? `${Math.max(1, Math.round(value * 1e6))} µs` : "0 ms";
   if (value < 1) return `${(value * 1000).toPrecision(value < 0.01 ? 2 : 3)} ms`;
   if (value < 120) return `${value.toFixed(value < 10 ? 2 : 1)} s`;
-  return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+  const minutes = Math.floor(value / 60);
+  return value < 7200 ? `${minutes} min ${Math.floor(value - minutes * 60)} s` : `${(value / 3600).toFixed(1)} h`;
 }
 
 export const percent = (value, digits = 0) =>
   value === null || value === undefined ? dash : `${(value * 100).toFixed(digits)} %`;
+
+/** A share that may be small: as many digits as it takes to tell it from none. */
+export const fine = (value) =>
+  value === null || value === undefined ? dash : value === 0 ? "0 %" : value < 0.001 ? `${Number((value * 100).toPrecision(2))} %` : percent(value, value < 0.1 ? 1 : 0);
 
 /** A share as CSS takes a length. */
 export const width = (share) => `${(Math.max(0, Math.min(1, share)) * 100).toFixed(2)}%`;
@@ -37,11 +42,17 @@ export const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 export const parameters = (value) =>
   !value ? dash : value >= 1e9 ? `${number(value / 1e9)} B` : `${number(value / 1e6)} M`;
 
+/** Tiers, from the lowest. */
+export const HEIGHT = { device: 2, host: 1, disk: 0 };
+
 export const why = {
   map: "the map",
   "category-header": "client named the category",
   budget: "map for the budget",
+  language: "the conversation's language",
+  canary: "a map on trial",
   sticky: "stayed with the conversation",
+  residency: "nearly as good and on the device",
   eligibility: "the map's expert could not take it",
   fallback: "the chosen expert is broken",
   expert: "client named the expert",

@@ -9,7 +9,7 @@ from tests.ui.conftest import browser, shown  # noqa: F401  # a fixture
 pytestmark = pytest.mark.engine
 MS = 120_000.0
 """Patience with an engine that shares a busy machine."""
-VIEWS = ["Tiers", "Requests", "Router", "Metrics", "Experts", "Usage", "Logs", "Configuration", "API"]
+VIEWS = ["Tiers", "Requests", "Router", "Metrics", "Experts", "Logs", "Configuration", "API"]
 
 
 async def test_a_load_is_watched_and_a_chat_makes_its_expert_move(
@@ -60,6 +60,7 @@ async def test_a_load_is_watched_and_a_chat_makes_its_expert_move(
 
     for view in VIEWS:
         await tab.go(view.lower(), view)
+    await tab.go("usage", "Keys and usage")
     await tab.go("logs")
     await page.get_by_label("Log", exact=True).select_option("smollm2-135m")
     await expect(page.locator(".lines")).to_contain_text("vLLM", timeout=MS)

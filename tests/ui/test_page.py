@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -12,14 +13,18 @@ from pydantic import SecretStr
 
 from experts.checkpoints.prepare import prepare
 from experts.spec import CheckpointSource, ExpertConfig
+from router.composition import RoutedBy
+from server.config.api_keys import KeyConfig
 from server.config.settings import Settings
 from server.serve import operators_served
 from server.transport.sockets import listen
 from tests.server.conftest import Gateway, Serving, changed, settled, simulated, until
-from tests.ui.conftest import PHONE, WIDE, Shown, picture, shown
+from tests.ui.conftest import PHONE, ROOT, WIDE, Shown, picture, shown
 
-VIEWS = ["Tiers", "Requests", "Playground", "Router", "Metrics", "Experts", "Usage", "Logs", "Configuration"]
-VIEWS += ["API"]
+VIEWS = ["Tiers", "Requests", "Playground", "Router", "Metrics", "Experts", "Keys and usage", "Logs"]
+VIEWS += ["Configuration", "API"]
+PLACES = {"Keys and usage": "usage"}
+"""Where a view is, if not at its name."""
 QUESTION = "What is the integral of x^2 from 0 to 3?"
 WALL: ViewportSize = {"width": 2560, "height": 1440}
 
@@ -43,6 +48,11 @@ async def violations(tab: Shown) -> list[str]:
     ]
 
 
+async def table_is_whole(tab: Shown) -> bool:
+    """Says whether the list of requests needs no sideways scrolling."""
+    return bool(await tab.page.locator(".scroll").evaluate("each => each.scrollWidth <= each.clientWidth"))
+
+
 async def is_within_its_width(tab: Shown) -> bool:
     return bool(await tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
@@ -62,14 +72,23 @@ async def test_each_view_has_no_violation_of_accessibility_and_fits_every_screen
         await expect(tab.page.locator(".bar[data-tier=disk] .block")).to_have_count(5)
         await tab.page.locator(".bar[data-tier=disk] .block").first.click()
         for view in [*VIEWS, "requests/r0"]:
-            await tab.go(view.lower(), "Request" if view == "requests/r0" else view)
+            place = PLACES.get(view, view.lower())
+            await tab.go(place, "Request" if view == "requests/r0" else view)
             await expect(tab.page.get_by_text("Loading", exact=True)).to_have_count(0)
+            if view == "Metrics":  # a figure without neighbours is no line
+                await expect(tab.page.locator("circle.point").first).to_be_visible()
             assert await violations(tab) == [], view
             for size in (PHONE, WALL):
                 await tab.page.set_viewport_size(size)
                 assert await is_within_its_width(tab), (view, size)
             await tab.page.set_viewport_size(WIDE)
         assert tab.complaints == []
+
+
+def test_every_reason_for_an_expert_has_words() -> None:
+    script = (ROOT / "server" / "ui" / "format.js").read_text()
+    words = re.findall(r"^  \"?([a-z-]+)\"?: \"", script[script.index("export const why") :], re.MULTILINE)
+    assert {*words} == {*get_args(RoutedBy)}
 
 
 async def test_a_browser_is_led_to_the_page_which_may_run_its_own_files_alone(
@@ -103,6 +122,7 @@ async def test_an_expert_is_watched_on_its_way_up_and_ordered_about(
         device, page = tab.page.locator(".bar[data-tier=device]"), tab.page
         await page.locator(".bar[data-tier=disk]").get_by_role("button", name="law").click()
         await page.get_by_role("button", name="Load", exact=True).click()
+        await expect(page.get_by_role("button", name="Load", exact=True)).to_have_count(0)  # it comes already
         move = page.locator(".move", has_text="law")
         await expect(move).to_contain_text("B/s")
         await expect(move).to_contain_text("left")
@@ -135,6 +155,7 @@ async def test_a_request_is_followed_cancelled_and_its_story_read(
         )
         row = tab.page.get_by_role("row").filter(has_text="decoding")
         await expect(row).to_contain_text("math")
+        assert await table_is_whole(tab)
         await row.get_by_role("button", name="Cancel mine").click()
         assert "request_cancelled" in (await asked).text
         await expect(tab.page.get_by_role("row").filter(has_text="499")).to_contain_text("math")
@@ -146,6 +167,7 @@ async def test_a_request_is_followed_cancelled_and_its_story_read(
         story = await tab.page.locator("main").inner_text()
         assert "An operator cancelled this request." in story
         assert "disk → host (ticket)" in story
+        assert "The row of the map" in story
         assert QUESTION not in story
         await picture(tab, "story")
         assert tab.complaints == []
@@ -167,10 +189,57 @@ async def test_the_playground_shows_the_decision_and_two_answers_side_by_side(
         await expect(page.locator(".answer").first).to_contain_text("tokens")
         await picture(tab, "playground")
         await tab.go("router")
+        where = "each => ['cx', 'cy'].map(name => Math.round(each.getAttribute(name)))"
+        used, dot = page.locator("circle.used"), page.locator("circle.dot")
+        await expect(dot).to_have_count(1)  # experts of one size
+        assert await used.evaluate(where) == await dot.evaluate(where)
         await page.get_by_label("Prompt to explain for coe").fill(QUESTION)
         await page.get_by_role("button", name="Explain").click()
         await expect(page.get_by_text("It would go to math: the map.")).to_be_visible()
         assert tab.complaints == []
+
+
+async def test_a_chat_goes_on_while_another_view_is_looked_at_and_remembers_its_turns(
+    serving: Serving, settings: Settings, browser: Browser
+) -> None:
+    async with serving(settings) as gateway:
+        tab = await shown(browser, gateway.url)
+        await tab.open("playground")
+        page = tab.page
+        await page.get_by_label("Prompt").fill(QUESTION)
+        await page.get_by_role("button", name="Ask").click()
+        await expect(page.locator(".decision")).to_contain_text("→ math")
+        await tab.go("tiers")
+        await until(lambda: [story.outcome for story in gateway.services.observer.stories] == ["200"])
+        await tab.go("playground")
+        await expect(page.locator(".answer")).to_contain_text("its story")
+        await page.get_by_label("Prompt").fill("And of x^3?")
+        await page.get_by_role("button", name="Ask").click()
+        await expect(page.get_by_role("link", name="its story")).to_have_count(2)
+        first, second = gateway.services.observer.stories
+        assert second.tokens.prompt_tokens > 2 * first.tokens.prompt_tokens  # all before it
+        await page.get_by_role("button", name="New chat").click()
+        await expect(page.locator(".answer")).to_have_count(0)
+        assert tab.complaints == []
+
+
+async def test_keys_are_shown_with_their_limits_and_usage(
+    serving: Serving, settings: Settings, browser: Browser
+) -> None:
+    keys = (KeyConfig(key=SecretStr("client"), name="desk", tokens_per_day=90_000),)
+    guarded = changed(settings, admin_key=SecretStr("operator"), api_keys=keys)
+    async with serving(guarded) as gateway:
+        assert (await gateway.post({"authorization": "Bearer client"})).status_code == 200
+        tab = await shown(browser, gateway.url)
+        await tab.open("usage")
+        await tab.page.get_by_role("button", name="Enter keys").click()
+        await tab.page.get_by_label("Operator's key").fill("operator")
+        await tab.page.get_by_role("button", name="Use").click()
+        keys_table = tab.page.get_by_role("region", name="Keys")
+        await expect(keys_table.get_by_role("row").filter(has_text="desk")).to_contain_text("90,000")
+        usage = tab.page.get_by_role("region", name="Usage")
+        await expect(usage.get_by_role("row").filter(has_text="desk")).to_be_visible()
+        assert all("401" in complaint for complaint in tab.complaints)
 
 
 def many(settings: Settings, checkpoint: Path, count: int) -> Settings:

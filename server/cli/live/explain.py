@@ -85,7 +85,8 @@ def _decision(decided: Decision) -> Iterator[str]:
     yield "  probabilities: " + ", ".join(f"{name} {share:.3f}" for name, share in likely)
     if decided.row:
         row = ", ".join(f"{each.expert} {each.score:.3f}" for each in decided.row)
-        yield f"  the map's row {decided.cluster}: {row}"
+        fixed = "; its expert was fixed by hand" if decided.fixed else ""
+        yield f"  the map's row {decided.cluster}: {row}{fixed}"
 
 
 def _phases(story: Story) -> Table:

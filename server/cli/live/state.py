@@ -125,7 +125,8 @@ class Scored(_Read):
 
 
 class Decision(_Read):
-    """Decision of the router. ``row``: the row of its map, best first; None where it has no scores."""
+    """Decision of the router. ``row``: the row of its map, best first; None where it has no scores.
+    ``fixed``: by hand, whatever the scores are."""
 
     category: str
     cluster: str
@@ -134,6 +135,7 @@ class Decision(_Read):
     sticky: bool
     probabilities: dict[str, float]
     row: tuple[Scored, ...] | None
+    fixed: bool = False
     seconds: float
 
 

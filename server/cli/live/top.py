@@ -102,7 +102,7 @@ def _engines(state: State) -> Table:
         shown.add_row(
             family,
             "rests" if engine.rests and engine.state != "asleep" else engine.state,
-            engine.active or "",
+            (engine.active or "") if engine.running else "",
             _count(engine.running),
             _count(engine.switches),
             f"{engine.starts}",

@@ -10,6 +10,8 @@ from experts.errors import ExpertsError
 from memory_tiers.errors import TiersError
 from router.composition import Composition
 from router.errors import MappingError
+from server.access.listed_keys import listed
+from server.config.api_keys import hashed_of
 from server.config.settings import SettingsError
 from server.errors import BadRequest, UnknownModel
 from server.live.compositions_view import composition_of, frontier_of
@@ -56,6 +58,14 @@ async def experts(services: ForOperators) -> dict[str, Any]:
     return {"experts": await asyncio.to_thread(experts_of, list(services.experts.values()))}
 
 
+@router.get("/keys")
+async def keys(services: ForOperators) -> dict[str, Any]:
+    """Show the API keys with their limits: those of the configuration, and those that were made, without
+    their secrets."""
+    configured = [hashed_of(key).key for key in services.settings.server.api_keys]
+    return {"keys": listed(configured, await services.accounts.made_keys())}
+
+
 @router.get("/configuration")
 async def configuration(services: ForOperators, request: Request) -> dict[str, Any]:
     """Show the settings in force without secrets, and what differs in the file now. ``problem``: why the file
@@ -87,7 +97,13 @@ async def logs(
     else:
         known = ", ".join([GATEWAY, *files])
         raise BadRequest(f"'source' is {source[:100]!r}; there are logs of {known}.", "source")
-    return {"sources": [GATEWAY, *files], "source": source, "lines": part.lines, "next": part.next}
+    return {
+        "sources": [GATEWAY, *files],
+        "source": source,
+        "lines": part.lines,
+        "next": part.next,
+        "anew": part.anew,
+    }
 
 
 async def _composition(services: NodeServices, name: str) -> Composition:

@@ -40,6 +40,14 @@ function operation(document_, path, method, told) {
     h("h4", null, "Answers"), table("Answers", ["Status", "Meaning", "Type"], answers), h("pre", { tabindex: "0", "aria-label": "Example" }, curl));
 }
 
+function groupOf(path) {
+  if (path.startsWith("/v1/coe")) return "Operators and routing";
+  if (path.startsWith("/api/")) return "Ollama";
+  if (/tokenize$/.test(path)) return "Tokens";
+  const versioned = /^\/v\d+\/([a-z_]+)/.exec(path);
+  return versioned ? versioned[1].replace(/^./, (letter) => letter.toUpperCase()) : "Service";
+}
+
 export function api(root) {
   const search = h("input", { type: "search", placeholder: "Find a path  ( / )", "aria-label": "Find a path", oninput: () => sift() });
   const body = h("div", null, h("p", { class: "muted" }, "Loading"));
@@ -52,7 +60,7 @@ export function api(root) {
   fetch("/openapi.json").then((response) => response.json()).then((told) => {
     const groups = new Map();
     for (const [path, methods] of Object.entries(told.paths)) {
-      const group = path.startsWith("/v1/coe") ? "Operators and routing" : path.startsWith("/v1/") ? path.split("/")[2].replace(/^./, (letter) => letter.toUpperCase()) : "Service";
+      const group = groupOf(path);
       for (const [method, each] of Object.entries(methods)) groups.set(group, [...(groups.get(group) ?? []), operation(told, path, method, each)]);
     }
     fill(body, h("p", null, "A gateway speaks OpenAI's API, Anthropic's messages, and its own for operators. What it does not own passes to the engine untouched."), [...groups].map(([name, all]) => h("section", null, h("h2", null, name), all)));

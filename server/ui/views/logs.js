@@ -29,7 +29,7 @@ export function logs(root) {
         fill(source, told.sources.map((each) => h("option", { value: each }, each)));
         source.value = told.source;
       }
-      if (told.next < after) fill(lines); // begun anew
+      if (told.anew) fill(lines);
       after = told.next;
       const asked = search.value.toLowerCase();
       for (const line of told.lines) {

@@ -1,7 +1,7 @@
 // The last hour in figures.
 
 import { h, table } from "../dom.js";
-import { bytes, clock, number, percent, rate, seconds } from "../format.js";
+import { bytes, clock, fine, number, percent, rate, seconds } from "../format.js";
 import { state } from "../gateway.js";
 import { chart } from "./chart.js";
 
@@ -39,7 +39,7 @@ export function metrics(root) {
     chart("Where experts were when asked for", ["device", "host", "disk"].map((tier) => ({ name: tier, value: hits(tier) })), (value) => percent(value), { share: true }),
     chart("Bytes moved a second", [["disk → host", "disk>host"], ["host → device", "host>device"], ["disk → device", "disk>device"]].map(([name, key]) => ({ name, value: path(key) })), rate),
     chart("Switches a second", [{ name: "switches", value: per("switches") }], number),
-    chart("Share of computing spent on switches", [{ name: "share", value: (sample) => (sample.busy_seconds ? sample.switch_seconds / sample.busy_seconds : null) }], (value) => percent(value, 1)),
+    chart("Share of computing spent on switches", [{ name: "share", value: (sample) => (sample.busy_seconds ? sample.switch_seconds / sample.busy_seconds : null) }], fine),
     chart("In use and waiting", [{ name: "leases", value: (sample) => sample.leases }, { name: "waiting", value: (sample) => sample.waiting }], number),
     chart("Bytes on a tier", [{ name: "device", value: (sample) => sample.used.device }, { name: "host", value: (sample) => sample.used.host }], bytes),
   ];
@@ -52,5 +52,7 @@ export function metrics(root) {
     if (numbers.open) numbers.lastChild.replaceChildren(table("Latest figures", ["At", "Requests/s", "Tokens/s", "First p95", "Gap p95", "Switches", "Moved"], state.samples.slice(-12).reverse().map((sample) => [
       clock(sample.at), number(per("requests")(sample)), number(per("tokens_out")(sample)), seconds(sample.first.p95), seconds(sample.gap.p95), number(sample.switches), bytes(Object.values(sample.moved).reduce((sum, each) => sum + each, 0))])));
   }
-  return { update: (sections) => { if (sections.has("samples") || sections.has("all")) draw(); } };
+  const resized = new ResizeObserver(draw);
+  resized.observe(root);
+  return { leave: () => resized.disconnect(), update: (sections) => { if (sections.has("samples") || sections.has("all")) draw(); } };
 }

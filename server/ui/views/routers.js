@@ -5,28 +5,45 @@ import { number, percent, why } from "../format.js";
 import { ask, model as askModel } from "../gateway.js";
 import { bar, decided, ruledOut } from "./decision.js";
 
-const W = 560, H = 260, PAD = 46;
+const LEFT = 52, RIGHT = 24, TOP = 14, BOTTOM = 40;
+
+/** Least and most of what a plot shows. ``least``: how wide at least, so that points that are alike look alike. */
+function span(values, least) {
+  const low = Math.min(...values), high = Math.max(...values), middle = (low + high) / 2;
+  const half = Math.max((high - low) * 1.16, least) / 2;
+  return [middle - half, middle + half];
+}
+
+const score = (value) => (value * 100).toFixed(1);
+
+function drawPlot(svg, maps, used) {
+  const W = svg.clientWidth || 560, H = svg.clientHeight || 260;
+  const points = [...maps, ...(used ? [used] : [])];
+  const reach = maps.flatMap((each) => [each.score - each.standard_error, each.score + each.standard_error]);
+  const [left, right] = span(points.map((each) => each.active_billion), Math.max(...points.map((each) => each.active_billion)) * 0.2);
+  const [bottom, top] = span([...points.map((each) => each.score), ...reach], 0.01);
+  const x = (value) => LEFT + ((value - left) / (right - left)) * (W - LEFT - RIGHT);
+  const y = (value) => H - BOTTOM - ((value - bottom) / (top - bottom)) * (H - TOP - BOTTOM);
+  svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
+  fill(svg, s("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: H - BOTTOM, y2: H - BOTTOM }), s("line", { class: "grid", x1: LEFT, x2: LEFT, y1: TOP, y2: H - BOTTOM }),
+    [bottom, (bottom + top) / 2, top].map((value) => s("text", { class: "axis", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, score(value))),
+    [left, (left + right) / 2, right].map((value) => s("text", { class: "axis", x: x(value), y: H - BOTTOM + 16, "text-anchor": "middle" }, number(value))),
+    s("text", { class: "axis", x: W - RIGHT, y: H - 5, "text-anchor": "end" }, "billions of active parameters"),
+    s("path", { class: "line line-0", d: maps.map((each, at) => `${at ? "L" : "M"}${x(each.active_billion)} ${y(each.score)}`).join("") }),
+    maps.map((each) => [s("line", { class: "error", x1: x(each.active_billion), x2: x(each.active_billion), y1: y(each.score - each.standard_error), y2: y(each.score + each.standard_error) }),
+      s("circle", { class: "dot", r: 4, cx: x(each.active_billion), cy: y(each.score) }, s("title", null, `${number(each.active_billion)} B: ${(each.score * 100).toFixed(2)} ± ${(each.standard_error * 100).toFixed(2)}`))]),
+    used ? s("circle", { class: "used", r: 8, cx: x(used.active_billion), cy: y(used.score) }, s("title", null, "in use")) : null);
+}
 
 function plot(maps, used) {
-  const points = [...maps, ...(used ? [used] : [])];
-  const span = (name) => {
-    const values = points.map((each) => each[name]);
-    const low = Math.min(...values), high = Math.max(...values), room = (high - low || Math.abs(high) || 1) * 0.08;
-    return [low - room, high + room];
-  };
-  const [left, right] = span("active_billion"), [bottom, top] = span("score");
-  const x = (value) => PAD + ((value - left) / (right - left)) * (W - PAD - 14);
-  const y = (value) => H - 34 - ((value - bottom) / (top - bottom)) * (H - 48);
-  const label = `Frontier of ${maps.length} maps: score against billions of active parameters`;
-  return h("figure", { class: "card figure plot" }, s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label, class: "chart" },
-    s("line", { class: "grid", x1: PAD, x2: W - 14, y1: H - 34, y2: H - 34 }), s("line", { class: "grid", x1: PAD, x2: PAD, y1: 14, y2: H - 34 }),
-    [bottom, (bottom + top) / 2, top].map((value) => s("text", { class: "axis", x: PAD - 6, y: y(value) + 4, "text-anchor": "end" }, (value * 100).toFixed(1))),
-    [left, (left + right) / 2, right].map((value) => s("text", { class: "axis", x: x(value), y: H - 18, "text-anchor": "middle" }, number(value))),
-    s("text", { class: "axis", x: W - 14, y: H - 4, "text-anchor": "end" }, "billions of active parameters"),
-    s("path", { class: "line line-0", d: maps.map((each, at) => `${at ? "L" : "M"}${x(each.active_billion)} ${y(each.score)}`).join("") }),
-    maps.map((each) => s("circle", { class: "dot", r: 4, cx: x(each.active_billion), cy: y(each.score) }, s("title", null, `${number(each.active_billion)} B: ${(each.score * 100).toFixed(2)} ± ${(each.standard_error * 100).toFixed(2)}`))),
-    used ? s("circle", { class: "used", r: 7, cx: x(used.active_billion), cy: y(used.score) }, s("title", null, "in use")) : null),
-    h("figcaption", { class: "muted small" }, `Each point is the best map for its cost. ${used ? "The ring is the one in use." : "The one in use has experts without scores."}`));
+  const several = maps.length > 1;
+  const svg = s("svg", { role: "img", "aria-label": `Frontier of ${maps.length} ${several ? "maps" : "map"}: score against billions of active parameters`, class: "chart" });
+  new ResizeObserver(() => drawPlot(svg, maps, used)).observe(svg);
+  return h("figure", { class: "card figure plot" }, svg,
+    h("figcaption", { class: "muted small" }, several ? "Each point is the best map for its cost" : "One map is the best at every cost", ", with the standard error of its score (100 is the best). ",
+      used ? `The ring is the one in use: ${score(used.score)} at ${number(used.active_billion)} B.` : "The one in use has experts without scores."),
+    h("details", null, h("summary", null, "As a table"), table("Frontier", ["Active, billions", "Kept, billions", "Score", "± error", "Experts"],
+      maps.map((each) => [number(each.active_billion), number(each.total_billion), score(each.score), score(each.standard_error), [...new Set(Object.values(each.experts))].join(", ")]))));
 }
 
 function section(told) {
@@ -36,7 +53,7 @@ function section(told) {
   ask(`/v1/coe/compositions/${encodeURIComponent(told.name)}/frontier`).then(({ maps, why: reason }) => fill(frontier, maps ? plot(maps, told.in_use) : h("p", { class: "muted" }, `There is no frontier here: ${reason}`)))
     .catch((error) => fill(frontier, h("p", { class: "note bad" }, error.message)));
   const rows = told.categories.map((each) => [each.category, Object.keys(each.finer).length ? [each.expert, h("span", { class: "muted small" }, ` and by ${Object.keys(each.finer).length} finer categories`)] : each.expert,
-    ...(shares ? [percent(each.share, 1)] : []), requests ? [bar(each.seen.requests / requests, `${each.seen.requests} of ${requests}`), ` ${number(each.seen.requests)}`] : number(each.seen.requests),
+    ...(shares ? [percent(each.share, 1)] : []), requests ? h("span", { class: "unbroken" }, bar(each.seen.requests / requests, `${each.seen.requests} of ${requests}`), ` ${number(each.seen.requests)}`) : number(each.seen.requests),
     percent(each.seen.confidence), each.seen.requests ? percent(each.seen.uncertain / each.seen.requests) : "–"]);
   const prompt = h("textarea", { rows: "3", placeholder: "A prompt", "aria-label": `Prompt to explain for ${told.name}` });
   const budget = h("input", { type: "text", size: "6", placeholder: "31B", "aria-label": `Budget for ${told.name}` });

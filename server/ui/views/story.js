@@ -1,7 +1,7 @@
 // The story of one request: why this expert, and why this long.
 
 import { facts, fill, h, table } from "../dom.js";
-import { bytes, clock, number, rate, seconds, why } from "../format.js";
+import { HEIGHT, bytes, clock, number, rate, seconds, why } from "../format.js";
 import { ask, state } from "../gateway.js";
 import { decided, ruledOut } from "./decision.js";
 import { drawPhases, phaseBar, phaseLegend } from "./phases.js";
@@ -13,6 +13,11 @@ function moved(event) {
   if (event.kind === "displaced") return `${event.expert} left the device (${event.reason})${room}`;
   return `${event.expert}: ${event.source} → ${event.target} (${event.reason}${event.outcome === "done" ? "" : `, ${event.outcome}`})${room}`;
 }
+
+/** What leaves is let go of: nothing is copied, so it has no rate. */
+const size = (event) => (HEIGHT[event.target] > HEIGHT[event.source]
+  ? `${bytes(event.bytes)} in ${seconds(event.seconds)}${event.seconds ? `, ${rate(event.bytes / event.seconds)}` : ""}`
+  : `${bytes(event.bytes)} freed after ${seconds(event.seconds)}`);
 
 export function story(root, id) {
   const body = h("div", { class: "story" }, h("p", { class: "muted" }, "Loading"));
@@ -41,10 +46,10 @@ export function story(root, id) {
       h("h2", null, "Why this expert"),
       told.expert ? h("p", null, h("b", null, told.expert), ` answers for ${told.model}: ${why[told.by] ?? "not routed yet"}${told.budget ? ` ${told.budget}` : ""}${told.in_place_of ? `, in place of ${told.in_place_of}` : ""}.`) : h("p", { class: "muted" }, `No expert was chosen for ${told.model || "it"}.`),
       told.decided ? decided(told.decided, told.expert) : null, ruledOut(told.ruled_out),
-      h("h2", null, "What moved meanwhile for its expert"),
-      told.moves.length ? h("ol", { class: "timeline" }, told.moves.map((event) => h("li", null, h("span", { class: "muted" }, `+${seconds(Math.max(0, event.ended))} `), moved(event),
-        event.bytes ? h("span", { class: "muted" }, ` ${bytes(event.bytes)} in ${seconds(event.seconds)}, ${rate(event.seconds ? event.bytes / event.seconds : null)}`) : null,
-        event.detail ? h("div", { class: "small bad-text" }, event.detail) : null))) : h("p", { class: "muted" }, "Nothing: it was there."),
+      told.expert ? h("h2", null, "What moved meanwhile for its expert") : null,
+      !told.expert ? null : told.moves.length ? h("ol", { class: "timeline" }, told.moves.map((event) => h("li", null, h("span", { class: "muted" }, `+${seconds(Math.max(0, event.ended))} `), moved(event),
+        event.bytes ? h("span", { class: "muted" }, ` ${size(event)}`) : null,
+        event.detail ? h("div", { class: "small bad-text" }, event.detail) : null))) : h("p", { class: "muted" }, told.tier === "device" ? "Nothing: it was there." : "Nothing is known to have moved."),
       told.prompt ? [h("h2", null, "Prompt"), h("pre", { tabindex: "0" }, told.prompt)] : null,
       h("h2", null, "Its lines of the log"),
       told.log.length ? h("pre", { class: "log", tabindex: "0", "aria-label": "Lines of the log" }, told.log.map((line) => `${clock(line.at)} ${line.logger} ${line.text}\n`)) : h("p", { class: "muted" }, "None are kept."));

@@ -1,11 +1,11 @@
 // Three levels to scale: each expert a block where it is, moves travelling between, engines below.
 
 import { facts, fill, h, keyed, text, toast } from "../dom.js";
-import { bytes, number, percent, rate, seconds, width } from "../format.js";
+import { HEIGHT, bytes, fine, number, percent, rate, seconds, width } from "../format.js";
 import { order, state } from "../gateway.js";
+import { sift } from "./requests.js";
 
 const TIERS = [["device", "Device"], ["host", "Host memory"], ["disk", "Disk"]];
-const HEIGHT = { device: 2, host: 1, disk: 0 };
 
 const orders = (name, verb, body) =>
   order(`/v1/coe/experts/${encodeURIComponent(name)}/${verb}`, body)
@@ -71,7 +71,8 @@ export function tiers(root) {
     const rows = Math.max(1, Math.min(10, Math.ceil((experts.length * 76 * capacity) / Math.max(total, 1) / room)));
     keyed(bar, experts, (each) => each.name, makeBlock, (block, { name, expert, copy }) => {
       const presence = tier === "disk" ? "present" : expert[tier];
-      const active = tier === "device" && state.engines[expert.family]?.active === name;
+      const engine = state.engines[expert.family];
+      const active = tier === "device" && engine?.active === name && engine.running > 0;
       block.style.setProperty("width", `calc(${((copy.bytes / capacity) * rows * 100).toFixed(3)}% - 3px)`);
       block.dataset.kind = active ? "active" : copy.top ? "here" : "copy";
       block.dataset.presence = presence;
@@ -107,7 +108,8 @@ export function tiers(root) {
           element.style.setProperty("--travelled", String(move.up ? 1 - done : done));
           element.children[0].style.setProperty("width", width(done));
           text(element.children[1], `${move.up ? "↑" : "↓"} ${move.expert}`);
-          text(element.children[2], [move.done === null ? "" : percent(done), move.moved === null ? bytes(move.bytes) : `${bytes(move.moved)} of ${bytes(move.bytes)}`,
+          const seen = move.target === "host"; // an engine does not tell how far it is: then earlier moves say it
+          text(element.children[2], [move.done === null ? "" : `${seen ? "" : "about "}${percent(done)}`, move.moved === null ? bytes(move.bytes) : `${bytes(move.moved)} of ${bytes(move.bytes)}`,
             move.bytes_per_s ? rate(move.bytes_per_s) : "", move.remaining_s === null ? "" : `${seconds(move.remaining_s)} left`, move.reason].filter(Boolean).join(" · "));
         });
     });
@@ -120,14 +122,14 @@ export function tiers(root) {
         const rests = engine.rests && engine.state !== "asleep";
         card.dataset.state = rests ? "rests" : engine.state;
         text(card.children[1], rests ? `${engine.state}, rests` : engine.state);
-        const share = engine.busy_seconds ? engine.switch_seconds / engine.busy_seconds : null;
-        const said = JSON.stringify([engine.active, engine.running, engine.switches, share?.toFixed(3)]);
+        const share = fine(engine.busy_seconds ? engine.switch_seconds / engine.busy_seconds : null);
+        const said = JSON.stringify([engine.active, engine.running, engine.switches, share]);
         if (card.dataset.said !== said) {
           card.dataset.said = said;
-          fill(card.children[2], facts([["Computes", engine.active ?? "nobody"], ["Requests", engine.running], ["Switches", engine.switches === null ? null : number(engine.switches)],
-            ["Switching", share === null ? null : percent(share, 1)]]));
+          fill(card.children[2], facts([engine.running ? ["Computes", engine.active ?? "all in each step"] : ["Computed last", engine.active], ["Requests", engine.running],
+            ["Switches", engine.switches === null ? null : number(engine.switches)], ["Time in switches", engine.switches === null ? null : share]]));
         }
-        text(card.children[3], engine.detail);
+        text(card.children[3], engine.detail.split("\n")[0]); // its log has the rest
       });
   }
 
@@ -146,13 +148,13 @@ export function tiers(root) {
     fill(detail, h("h2", null, chosen), expert.description ? h("p", null, expert.description) : null,
       facts([["Where", expert.tier], ["Family", expert.family], ["Weights", bytes(expert.weights_bytes)], ["On the device", expert.device_bytes ? bytes(expert.device_bytes) : null],
         ["On the host", expert.host_bytes ? `${bytes(expert.host_bytes)}${expert.image ? ", engine's format" : ""}` : null], ["Leases", expert.leases], ["Waiting", expert.waiting],
-        ["Pinned", expert.pinned ? "yes" : null], ["Unused until", expert.ttl_s === null ? null : seconds(expert.ttl_s)], ["Ordered to", expert.ordered], ["Breaker", expert.breaker_open ? "open" : null]]),
+        ["Pinned", expert.pinned ? "yes" : null], ["Leaves when unused for", expert.ttl_s === null ? null : seconds(expert.ttl_s)], ["Ordered to", expert.ordered], ["Breaker", expert.breaker_open ? "open" : null]]),
       expert.failure ? h("p", { class: "note bad" }, expert.failure) : null,
       h("div", { class: "row" },
-        button("Load", "load", null, expert.tier !== "device"), button("To host", "move", { tier: "host" }, expert.tier !== "host"),
+        button("Load", "load", null, expert.tier !== "device" && expert.device !== "arriving" && expert.ordered !== "device"), button("To host", "move", { tier: "host" }, expert.tier !== "host"),
         button("To disk", "move", { tier: "disk" }, expert.tier !== "disk"), button(expert.pinned ? "Unpin" : "Pin", expert.pinned ? "unpin" : "pin"),
         button("Cancel load", "cancel", null, expert.device === "arriving" || expert.host === "arriving" || expert.waiting > 0)),
-      h("p", null, h("a", { href: `#/requests` }, "Its requests"), " · ", h("a", { href: "#/experts" }, "Where it comes from")));
+      h("p", null, h("a", { href: "#/requests", onclick: () => sift(chosen) }, "Its requests"), " · ", h("a", { href: "#/experts" }, "Where it comes from")));
   }
 
   function draw() {

@@ -139,6 +139,9 @@ async def test_a_story_says_why_this_expert_and_what_moved_for_it(
     )
     assert told["decided"]["category"] == "math"
     assert sum(told["decided"]["probabilities"].values()) == pytest.approx(1)
+    row = {each["expert"]: each["score"] for each in told["decided"]["row"]}
+    assert row.keys() == {"general", "math", "coding", "medicine", "law"}
+    assert [*row.values()] == sorted(row.values(), reverse=True)
     assert told["ruled_out"] == []
     moves = {(move["kind"], move["expert"], move.get("target")) for move in told["moves"]}
     assert {("move", "math", "host"), ("move", "math", "device")} <= moves

@@ -1,6 +1,7 @@
 """Operators see parts of a gateway: compositions, experts, logs and settings."""
 
 import asyncio
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from experts.checkpoints.manifest import FILE
+from experts.spec import CheckpointSource
 from router.artifacts.artifact import Artifact
 from router.settings import EMBEDDED
+from server.access.account_store import opened
+from server.config.api_keys import Key, KeyConfig, Limits
 from server.config.settings import Settings
 from server.live.compositions_view import in_use
-from server.live.logs_view import of_engine
+from server.live.logs_view import ANOTHER_RUN, of_engine
 from tests.server.conftest import Gateway, Serving, changed
 from tests.server.routing.test_budgets import give_scores
 
@@ -89,6 +94,41 @@ async def test_an_expert_is_told_with_its_origin_hashes_and_licence(
     assert (experts["law"]["license"], experts["math"]["license"]) == ("apache-2.0", None)
 
 
+async def test_an_embedded_expert_is_told_with_the_licence_of_its_base(
+    serving: Serving, settings: Settings
+) -> None:
+    file = settings.store / "law" / FILE
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"source": {"embedded": "law"}}))
+    law = settings.experts["law"].model_copy(update={"checkpoint": CheckpointSource(embedded="law")})
+    async with serving(settings.model_copy(update={"experts": {**settings.experts, "law": law}})) as gateway:
+        experts = {each["expert"]: each for each in (await told(gateway, "experts"))["experts"]}
+    assert (experts["law"]["license"], experts["math"]["license"]) == ("apache-2.0", None)
+
+
+async def test_keys_are_told_with_their_limits_and_without_their_secrets(
+    serving: Serving, settings: Settings
+) -> None:
+    with opened(settings.accounts.file, create=True) as store:
+        store.create(Key("shop", Limits(tokens_per_day=500), frozenset({"coe"})), "sk-coe-12345678-hush", 0.0)
+        store.create(Key("left"), "sk-coe-87654321-hush", 0.0)
+        store.revoke("left", 86_400.0)
+    keys = (KeyConfig(key=SecretStr("hush"), name="desk", requests_per_minute=9), SecretStr("hush-2"))
+    guarded = changed(settings, admin_key=SecretStr("operator"), api_keys=keys)
+    async with serving(guarded) as gateway:
+        body = await told(gateway, "keys", authorization="Bearer operator")
+        await told(gateway, "keys", 401, authorization="Bearer hush")
+    desk, config, left, shop = body["keys"]
+    assert "hush" not in str(body)
+    assert (desk["name"], desk["in"], desk["requests_per_minute"]) == ("desk", "configuration", 9)
+    assert config["name"].startswith("config-")
+    assert (shop["name"], shop["models"], shop["tokens_per_day"]) == ("shop", ["coe"], 500)
+    assert shop["secrets"] == [
+        {"begins": "sk-coe-12345678", "created": "1970-01-01 00:00:00Z", "expires": None}
+    ]
+    assert (shop["revoked"], left["revoked"]) == (None, "1970-01-02 00:00:00Z")
+
+
 async def test_settings_are_told_without_secrets_and_with_what_a_reload_would_change(
     serving: Serving, settings: Settings
 ) -> None:
@@ -131,8 +171,27 @@ async def test_logs_are_followed_and_an_engines_outlives_it(
         log.write_text("begun anew\n")
         anew = await told(gateway, f"logs?source=small&after={more['next']}")
         assert [line["text"] for line in anew["lines"]] == ["begun anew"]
+        assert anew["anew"]
         for wrong in ("source=../passwd", "level=loud", "after=-1"):
             await told(gateway, f"logs?{wrong}", 400)
+
+
+async def test_who_follows_an_engines_log_reads_how_it_ended_and_then_the_next_run(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "small.log"
+    file.write_text("INFO ready\n")
+    first = await asyncio.to_thread(of_engine, file, 0, logging.INFO)
+    with file.open("a") as log:
+        log.write("ERROR it dies\n")
+    file.replace(tmp_path / "small.log.1")  # as an engine's start does
+    file.write_text("INFO up again\n")
+    then = await asyncio.to_thread(of_engine, file, first.next, logging.INFO)
+    assert [line["text"] for line in then.lines] == ["ERROR it dies", ANOTHER_RUN, "INFO up again"]
+    assert not then.anew
+    assert (await asyncio.to_thread(of_engine, file, then.next, logging.INFO)).lines == []
+    opened = await asyncio.to_thread(of_engine, file, 0, logging.ERROR)
+    assert [line["text"] for line in opened.lines] == ["ERROR it dies", ANOTHER_RUN]
 
 
 async def test_of_a_long_log_the_end_is_told_in_whole_lines(tmp_path: Path) -> None:
@@ -140,4 +199,4 @@ async def test_of_a_long_log_the_end_is_told_in_whole_lines(tmp_path: Path) -> N
     file.write_text("".join(f"line {number}\n" for number in range(100_000)))
     part = await asyncio.to_thread(of_engine, file, 0, logging.INFO)
     assert [line["text"] for line in part.lines] == [f"line {number}" for number in range(99_000, 100_000)]
-    assert part.next == file.stat().st_size
+    assert (await asyncio.to_thread(of_engine, file, part.next, logging.INFO)).lines == []

@@ -241,7 +241,9 @@ async def test_an_explanation_has_the_scores_that_the_map_was_solved_from(
     serving: Serving, settings: Settings
 ) -> None:
     async with serving(settings) as gateway:
-        assert len((await explained(gateway, MATHS))["decided"]["row"]) == 5
+        decided = (await explained(gateway, MATHS))["decided"]
+        assert (len(decided["row"]), decided["fixed"]) == (5, False)
+        assert (await explained(gateway, "hello there"))["decided"]["fixed"]
         give_scores(gateway)
         said = await explained(gateway, MATHS, model="coe:1B")
         assert (said["expert"], said["routed_by"]) == ("general", "budget")
