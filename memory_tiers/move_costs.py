@@ -7,10 +7,11 @@ WEIGHT_OF_LATEST = 0.3
 
 
 class MoveCosts:
-    """Smooths the seconds that a byte takes between two tiers."""
+    """Smooths the seconds that a byte takes between two tiers, and those that an engine takes to wake."""
 
     def __init__(self) -> None:
         self._seconds_per_byte: dict[tuple[Tier, Tier], float] = {}
+        self._wakes: dict[str, float] = {}
 
     def note(self, source: Tier, target: Tier, size: int, seconds: float) -> None:
         """Takes in a move of ``size`` bytes; moves without bytes say nothing."""
@@ -19,6 +20,20 @@ class MoveCosts:
         latest = seconds / size
         before = self._seconds_per_byte.get((source, target), latest)
         self._seconds_per_byte[source, target] = before + WEIGHT_OF_LATEST * (latest - before)
+
+    def note_wake(self, engine: str, source: Tier, size: int, seconds: float) -> None:
+        """Takes in a load that woke ``engine``, for what it took beyond a load; where none was measured it
+        says nothing."""
+        load = self.of_move(source, "device", size)
+        if load is not None and size > 0:
+            latest = max(0.0, seconds - load)
+            before = self._wakes.get(engine, latest)
+            self._wakes[engine] = before + WEIGHT_OF_LATEST * (latest - before)
+
+    def wake(self, engine: str) -> float:
+        """Estimates the seconds that an engine takes to wake, beside the load that wakes it; 0 where that was
+        not measured."""
+        return self._wakes.get(engine, 0.0)
 
     def of_move(self, source: Tier, target: Tier, size: int) -> float | None:
         """Estimates the seconds of one move. None: not measured yet."""

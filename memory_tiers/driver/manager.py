@@ -20,7 +20,7 @@ from memory_tiers.driver.log_lines import line_of
 from memory_tiers.driver.mover import Mover
 from memory_tiers.driver.operator_orders import OperatorOrders
 from memory_tiers.driver.pieces import Pieces
-from memory_tiers.driver.replicas import families_of, named_by_engine
+from memory_tiers.driver.replicas import families_of, named_by_engine, wake_seconds
 from memory_tiers.driver.tasks import Tasks
 from memory_tiers.driver.tickets import Tickets
 from memory_tiers.events import (
@@ -202,7 +202,10 @@ class TierManager:
         if tier == "device":
             return 0.0
         known = self._experts.get(expert)
-        return None if known is None else self._costs.seconds(known.weights_bytes, tier)
+        seconds = None if known is None else self._costs.seconds(known.weights_bytes, tier)
+        if known is None or seconds is None:
+            return None
+        return seconds + wake_seconds(known.family, self._engines, self._costs)
 
     def host_copy(self, expert: str) -> Path:
         """Names the folder where the copy of an expert's checkpoint is, if it is in host memory."""

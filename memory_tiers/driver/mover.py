@@ -34,11 +34,12 @@ StartEnded = EngineStarted | EngineStartFailed
 
 @dataclass(frozen=True, slots=True)
 class RunningMove:
-    """A move under way. ``started``: seconds of the driver's clock. ``reading``: how far a read from disk
-    is."""
+    """A move under way. ``started``: seconds of the driver's clock. ``wakes``: whether its engine slept when
+    it began. ``reading``: how far a read from disk is."""
 
     move: Move
     started: float
+    wakes: bool
     reading: Reading = field(default_factory=Reading)
 
 
@@ -91,6 +92,8 @@ class Mover:
         move, seconds = running.move, self.clock() - running.started
         size = self.experts[move.expert].weights_bytes
         expected = self.costs.of_move(move.source, move.target, size)
+        if expected is not None and running.wakes:
+            expected += self.costs.wake(self.experts[move.expert].family)
         done = remaining_s = None
         if move.target == "host" and size > 0:
             done = min(1.0, running.reading.bytes / size)
@@ -111,7 +114,9 @@ class Mover:
 
     def move(self, move: Move) -> Awaitable[MoveEnded]:
         """Begins the move at once, so that it can be aborted; the result waits for its end."""
-        self.running[move] = running = RunningMove(move, self.clock())
+        engine = self.engines[self.experts[move.expert].family]
+        wakes = move.target == "device" and engine.state == "asleep"
+        self.running[move] = running = RunningMove(move, self.clock(), wakes)
         return self._carry_out(running)
 
     async def _carry_out(self, running: RunningMove) -> MoveEnded:
@@ -140,7 +145,10 @@ class Mover:
         if move.replaces is not None and move.age_s is not None:
             replaced, name = self.experts[move.replaces].name, self.experts[move.expert].name
             self.observe(Displaced(replaced, "eviction", move.age_s, name))
-        self.costs.note(move.source, move.target, size, ended - started)
+        if running.wakes:
+            self.costs.note_wake(self.experts[move.expert].family, move.source, size, ended - started)
+        else:
+            self.costs.note(move.source, move.target, size, ended - started)
         return MoveFinished(move, loaded.bytes, ended, loaded.image_bytes)
 
     async def _move(self, running: RunningMove) -> Loaded:
@@ -150,7 +158,7 @@ class Mover:
         expert = self.experts[move.expert]
         engine = self.engines[expert.family]
         if move.target == "device":
-            loaded = await self._load(engine, expert, move)
+            loaded = await self._load(engine, expert, running)
             if move.replaces is not None:
                 await engine.unload(self.experts[move.replaces].name)
             return loaded
@@ -162,12 +170,12 @@ class Mover:
             await asyncio.to_thread(self.host.drop, expert.name)
         return Loaded(0, 0.0)
 
-    async def _load(self, engine: Engine, expert: Expert, move: Move) -> Loaded:
-        begun, asleep = self.clock(), engine.state == "asleep"
+    async def _load(self, engine: Engine, expert: Expert, running: RunningMove) -> Loaded:
+        begun = self.clock()
         try:
-            return await self._load_awake(engine, expert, move)
+            return await self._load_awake(engine, expert, running.move)
         finally:
-            if asleep and engine.state == "ready":
+            if running.wakes and engine.state == "ready":
                 self.woke(expert.family, self.clock() - begun)
 
     async def _load_awake(self, engine: Engine, expert: Expert, move: Move) -> Loaded:

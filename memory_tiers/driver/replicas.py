@@ -1,11 +1,12 @@
 """Experts as the tiers name them: once for each engine of their family."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.members import Family
+from memory_tiers.move_costs import MoveCosts
 from memory_tiers.replicas import family_of, replica_name
 
 
@@ -29,3 +30,10 @@ def named_by_engine(experts: Iterable[Expert], engines: Collection[str]) -> dict
         for expert in experts
         for number, engine in enumerate(serving.get(expert.family, ()))
     }
+
+
+def wake_seconds(family: str, engines: Mapping[str, Engine], costs: MoveCosts) -> float:
+    """Estimates the seconds until an engine of ``family`` is awake; 0 where one is, or none was measured."""
+    names = [name for name in engines if family_of(name, engines) == family]
+    asleep = [name for name in names if engines[name].state == "asleep"]
+    return min(map(costs.wake, asleep)) if asleep and len(asleep) == len(names) else 0.0

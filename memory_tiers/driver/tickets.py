@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from experts.engines.engine import Engine
 from experts.spec import Expert
 from memory_tiers.actions import Grant, Reject
+from memory_tiers.driver.replicas import wake_seconds
 from memory_tiers.driver.ticket import Ticket
 from memory_tiers.errors import LeaseRejected
 from memory_tiers.events import Event, LeaseReleased, TicketCancelled
@@ -68,8 +69,10 @@ class Tickets:
         self._close(ticket, rejection.reason)
         retry_after_s = None
         if rejection.reason in ("queue_full", "not_resident"):
-            size = self._experts[ticket.expert].weights_bytes
-            retry_after_s = self._costs.seconds(size, ticket.tier)
+            expert = self._experts[ticket.expert]
+            retry_after_s = self._costs.seconds(expert.weights_bytes, ticket.tier)
+            if retry_after_s is not None:
+                retry_after_s += wake_seconds(expert.family, self._engines, self._costs)
         ticket.refuse(LeaseRejected(rejection.reason, rejection.message, retry_after_s))
 
     def left(self, ticket: Ticket) -> None:

@@ -4,7 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from pydantic import ByteSize
+
+from memory_tiers.errors import SimulationImpossible
 from memory_tiers.members import Family, Member
+from memory_tiers.replicas import replica_name
 from memory_tiers.simulator.belady import Belady, fewest_moves
 from memory_tiers.simulator.fifo_swapper import FifoSwapper
 from memory_tiers.simulator.figures import Figures, figures_of
@@ -18,6 +22,8 @@ Rival = Literal["lru", "cost", "belady", "fifo"]
 """``lru`` and ``cost``: the policies of ``tiers.policy``. ``belady``: the same tiers with knowledge of the
 future. ``fifo``: a swapper that behaves like llama-swap."""
 RIVALS: tuple[Rival, ...] = get_args(Rival)
+OF_ONE_ENGINE: tuple[Rival, ...] = ("belady", "fifo")
+"""Those that know of one engine alone."""
 RivalProgress = Callable[[str, int, int], None]
 """Called with the rival, the requests done and the requests in all."""
 
@@ -41,6 +47,7 @@ class Comparison:
             "expert_bytes": scenario.expert_bytes,
             "device_fits": scenario.device_fits,
             "host_fits": scenario.host_fits,
+            "replicas": scenario.replicas,
             "links": scenario.links or profile.published_links or profile.links,
             "overlap": scenario.overlap,
             "restart": scenario.restart,
@@ -61,6 +68,9 @@ def compare(
     """Has each rival serve the whole trace, from a device and a host that its warm-up has filled. Raises
     SimulationImpossible."""
     scenario.check()
+    alone = [rival for rival in rivals if rival in OF_ONE_ENGINE]
+    if alone and scenario.replicas > 1:
+        raise SimulationImpossible(f"{alone[0]} serves with one engine, and there are {scenario.replicas}")
     arrivals = [request.expert for request in trace]
     figures: dict[Rival, Figures] = {}
     for number, rival in enumerate(rivals):
@@ -80,14 +90,18 @@ def _simulation(scenario: Scenario, rival: Rival, arrivals: Sequence[str]) -> Si
     if rival == "fifo":
         return Simulation(FifoSwapper(scenario.device_fits, scenario.host_fits), scenario.node)
     config = TiersConfig(
-        device=scenario.profile.device,
+        device=ByteSize(scenario.engine_bytes * scenario.replicas),
+        devices={number: ByteSize(scenario.engine_bytes) for number in range(scenario.replicas)},
         host=scenario.profile.host,
         max_queue=len(arrivals),
         policy="cost" if rival == "belady" else rival,
     )
     members = [Member(name, FAMILY, scenario.expert_bytes) for name in scenario.experts]
-    families = [Family(FAMILY, None)]
+    families = [
+        Family(replica_name(FAMILY, number), None, devices=(number,), replica_of=FAMILY if number else "")
+        for number in range(scenario.replicas)
+    ]
     if rival == "belady":
         belady = Belady(arrivals)
         return Simulation(TierState(config, members, families, belady), scenario.node, belady.arriving)
-    return Simulation(TierState(config, members, families), scenario.node)
+    return Simulation(TierState(config, members, families), scenario.node, replicas=scenario.replicas)

@@ -26,12 +26,13 @@ from memory_tiers.events import (
     TicketAsked,
     TimePassed,
 )
+from memory_tiers.replicas import SEPARATOR, replica_name
 from memory_tiers.simulator.compute_model import ComputeModel
 from memory_tiers.simulator.trace import Request
 from memory_tiers.tiers import Tier
 
 FAMILY = "simulated"
-"""All experts are of one family: one engine, spread over the whole node."""
+"""All experts are of one family: one engine, spread over the whole node, or several with a part each."""
 
 
 class Scheduler(Protocol):
@@ -119,13 +120,20 @@ class Simulation:
     caused, so that the same trace gives the same result."""
 
     def __init__(
-        self, scheduler: Scheduler, node: Node, arriving: Callable[[str], None] = lambda expert: None
+        self,
+        scheduler: Scheduler,
+        node: Node,
+        arriving: Callable[[str], None] = lambda expert: None,
+        replicas: int = 1,
     ) -> None:
-        """``arriving`` is told of every request of the trace just before the scheduler is."""
+        """``arriving`` is told of every request of the trace just before the scheduler is. ``replicas``: how
+        many engines the family has; ``node`` is then what one of them has."""
         self._scheduler = scheduler
         self._node = node
         self._arriving = arriving
-        self._compute = ComputeModel(node.streams)
+        self._engines = {
+            replica_name(FAMILY, number): ComputeModel(node.streams) for number in range(replicas)
+        }
         self._at = 0.0
         self._moves: list[tuple[float, int, Move | StartEngine | StopEngine]] = []
         self._numbers = itertools.count(1)
@@ -140,7 +148,9 @@ class Simulation:
         for expert in experts:
             self._ask(Request(self._at, expert))
             self._until_idle()
-        self._result, self._compute.switches = TraceResult(), 0
+        self._result = TraceResult()
+        for compute in self._engines.values():
+            compute.switches = 0
 
     def run(
         self, requests: Iterable[Request], progress: Callable[[int], None] = lambda done: None
@@ -160,7 +170,7 @@ class Simulation:
         self._until_idle()
         progress(done)
         result = self._result
-        result.switches = self._compute.switches
+        result.switches = sum(compute.switches for compute in self._engines.values())
         result.seconds = max((each.asked + each.latency_s for each in result.served), default=began) - began
         return result
 
@@ -174,9 +184,19 @@ class Simulation:
         deadline = self._scheduler.deadline
         return min(
             self._moves[0][0] if self._moves else float("inf"),
-            self._compute.next_end,
+            self._ends_next.next_end,
             float("inf") if deadline is None else deadline,
         )
+
+    @property
+    def _ends_next(self) -> ComputeModel:
+        """The engine whose next answer is the first to end."""
+        return min(self._engines.values(), key=lambda compute: compute.next_end)
+
+    def _compute(self, expert: str) -> ComputeModel:
+        """The engine of an expert, by the name that it has on it."""
+        _, separator, number = expert.rpartition(SEPARATOR)
+        return self._engines.get(f"{FAMILY}{separator}{number}", self._engines[FAMILY])
 
     def _step(self) -> None:
         at = self._next_at
@@ -185,8 +205,8 @@ class Simulation:
         self._at = max(self._at, at)
         if self._moves and self._moves[0][0] <= at:
             self._moved(heapq.heappop(self._moves)[2])
-        elif self._compute.next_end <= at:
-            self._answered(self._compute.end(self._at))
+        elif (compute := self._ends_next).next_end <= at:
+            self._answered(compute.end(self._at))
         else:
             self._feed(TimePassed(self._at))
 
@@ -198,8 +218,8 @@ class Simulation:
     def _feed(self, event: Event, just_asked: int | None = None) -> None:
         for action in self._scheduler.handle(event):
             match action:
-                case Grant(ticket):
-                    self._granted(ticket, hit=ticket == just_asked)
+                case Grant(ticket, engine):
+                    self._granted(ticket, engine or FAMILY, hit=ticket == just_asked)
                 case Reject(ticket):
                     del self._tickets[ticket]
                     self._result.rejected += 1
@@ -212,13 +232,13 @@ class Simulation:
                 case _:
                     assert_never(action)
 
-    def _granted(self, ticket: int, *, hit: bool) -> None:
+    def _granted(self, ticket: int, engine: str, *, hit: bool) -> None:
         asked = self._tickets[ticket]
         asked.served = ServedRequest(asked.at, hit, self._at - asked.at, 0.0)
         self._result.served.append(asked.served)
         service_s = asked.request.service_s
         seconds = self._node.answer_seconds(asked.request.expert) if service_s is None else service_s
-        self._compute.begin(ticket, asked.request.expert, seconds, self._at)
+        self._engines[engine].begin(ticket, asked.request.expert, seconds, self._at)
 
     def _answered(self, ticket: int) -> None:
         asked = self._tickets.pop(ticket)
@@ -231,7 +251,7 @@ class Simulation:
         seconds = self._node.seconds(action.expert, action.source, target)
         heapq.heappush(self._moves, (self._at + seconds, next(self._numbers), action))
         if target == "device" and not self._node.overlap:
-            self._compute.halt(self._at)
+            self._compute(action.expert).halt(self._at)
 
     def _moved(self, action: Move | StartEngine | StopEngine) -> None:
         if isinstance(action, StopEngine):
@@ -239,19 +259,19 @@ class Simulation:
             return
         size, result = self._node.bytes_of(action.expert), self._result
         if isinstance(action, StartEngine):
-            self._load_ended(size)
+            self._load_ended(action.expert, size)
             self._feed(EngineStarted(action.family, action.expert, size, self._at))
             return
         upward = action.target == "device" or (action.source, action.target) == ("disk", "host")
         if action.target == "device":
-            self._load_ended(size)
+            self._load_ended(action.expert, size)
         elif upward:
             result.staged += 1
             result.bytes_moved += size
         self._feed(MoveFinished(action, size if upward else 0, self._at))
 
-    def _load_ended(self, size: int) -> None:
+    def _load_ended(self, expert: str, size: int) -> None:
         self._result.moves += 1
         self._result.bytes_moved += size
         if not self._node.overlap:
-            self._compute.resume(self._at)
+            self._compute(expert).resume(self._at)

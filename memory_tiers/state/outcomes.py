@@ -167,6 +167,10 @@ class Outcomes:
         from now on."""
         engine, unknown = expert.engine, expert.engine.seconds_per_byte is None
         expert.load_seconds = self._records.now - expert.load_began
+        if engine.waking:  # which says less of a load
+            engine.waking = False
+            engine.woke(expert.load_seconds, size)
+            return
         engine.took(expert.load_seconds, size)
         if unknown and engine.seconds_per_byte is not None:
             for other in engine.residents.values():

@@ -21,8 +21,8 @@ class Dispatch:
     1. Where it is on the device: the engine that had the conversation before, unless that is much busier than
        another; else the least busy, and of those the one that computes for it anyway.
     2. Where it is on its way to the device of an engine that runs, or waited for there.
-    3. Else where a load can begin soonest: an engine that runs, has room and has the least to do, and sleeps
-       only if those that are awake have less room or more to load; where none runs, one that starts.
+    3. Else where a load can begin soonest: an engine that runs, has room and has the least to load before;
+       one that sleeps has to wake for it; where none runs, one that starts.
 
     An engine that ends takes no tickets along: they go to another where there is one that runs.
     """
@@ -73,11 +73,12 @@ class Dispatch:
         ]
         return coming[0] if coming else self.place(expert)  # 2, 3
 
-    def _until_it_loads(self, replica: ExpertRecord) -> tuple[int, bool, int, bool, int]:
+    def _until_it_loads(self, replica: ExpertRecord) -> tuple[int, bool, float, bool, int]:
         engine = replica.engine
         fits = self._records.device.fits(replica.device_bytes, engine.parts)
-        waiting = sum(1 for _ in engine.queued)
-        return _SOONEST.index(engine.state), not fits, waiting, engine.asleep, engine.leases
+        load_s = replica.device_bytes * engine.seconds_per_byte if engine.seconds_per_byte else 1.0
+        seconds = sum(1 for _ in engine.queued) * load_s + (engine.wake_s if engine.asleep else 0.0)
+        return _SOONEST.index(engine.state), not fits, seconds, engine.asleep, engine.leases
 
     def _spread(self, chosen: ExpertRecord) -> None:
         """Wants an expert in demand on another engine too, if that costs no expert in as much demand."""

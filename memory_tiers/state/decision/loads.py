@@ -20,7 +20,7 @@ class Loads:
         its engine would have to start while another starts."""
         records, engine, source = self._records, expert.engine, below(expert)
         if engine.state == "ready":
-            engine.asleep = False
+            engine.waking, engine.asleep = engine.asleep, False
             replaces = replaced.name if replaced else None
             image = self._reserve_image(expert)
             age_s = records.age_s(replaced.loaded_at) if replaced else None

@@ -42,6 +42,10 @@ class EngineRecord:
     sleep_after_s: float | None = None
     asleep: bool = False
     """Whether it has given the device's memory back, though it runs (``ready``); a load wakes it."""
+    waking: bool = False
+    """Whether the load under way found it asleep."""
+    wake_s: float = 0.0
+    """Smoothed seconds that a load takes longer where it wakes the engine; 0 until one was measured."""
     leases: int = 0
     last_used: float = 0.0
     starts: int = 0
@@ -71,6 +75,12 @@ class EngineRecord:
             latest = seconds / size
             smoothed = latest if before is None else before + WEIGHT_OF_LATEST * (latest - before)
             self.seconds_per_byte = smoothed
+
+    def woke(self, seconds: float, size: int) -> None:
+        """Takes in the seconds of a load of ``size`` bytes that woke it, where loads were measured before."""
+        if self.seconds_per_byte is not None and size > 0:
+            latest = max(0.0, seconds - size * self.seconds_per_byte)
+            self.wake_s += (WEIGHT_OF_LATEST if self.wake_s else 1.0) * (latest - self.wake_s)
 
     @property
     def first(self) -> Optional["ExpertRecord"]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from memory_tiers.simulator.comparison import RIVALS
+from memory_tiers.simulator.comparison import OF_ONE_ENGINE, RIVALS
 from server.cli.arguments import Parent, add_verb, count, number, rival, size
 from server.cli.output import show_replay, write_json
 from server.config.settings import SettingsError
@@ -40,7 +40,13 @@ def add_to(tiers: Parent) -> None:
     simulate.add_argument("--rate", type=number, default=5.0, help="requests a second, on average")
     simulate.add_argument("--seed", type=int, default=0, help="same seed, same figures")
     simulate.add_argument(
-        "--policy", type=rival, nargs="+", default=list(RIVALS), help=f"some of {', '.join(RIVALS)}"
+        "--policy", type=rival, nargs="+", help=f"some of {', '.join(RIVALS)}; with replicas lru and cost"
+    )
+    simulate.add_argument(
+        "--replicas",
+        type=count,
+        default=1,
+        help="engines of the experts' family, each with an equal part of the device and of its links",
     )
     simulate.add_argument(
         "--links", type=count, help="links to the device; as many as the published comparison by default"
@@ -75,8 +81,9 @@ def simulate_tiers(options: argparse.Namespace) -> int:
     if options.plot is not None:
         server.cli.tiers.simulation_plot.matplotlib()
     scenario, trace = _scenario(options)
+    rivals = options.policy or [each for each in RIVALS if options.replicas == 1 or each not in OF_ONE_ENGINE]
     with Bars() as bars:
-        comparison = compare(scenario, trace, options.policy, bars.of("simulate"))
+        comparison = compare(scenario, trace, rivals, bars.of("simulate"))
     show(comparison)
     write_json(options.json, comparison.json())
     if options.plot is not None:
@@ -103,6 +110,7 @@ def _scenario(options: argparse.Namespace) -> tuple[Any, Any]:
         restart=options.restart,
         tokens=options.tokens,
         streams=options.streams,
+        replicas=options.replicas,
     )
     scenario.check()
     if trace is None:

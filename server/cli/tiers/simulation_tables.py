@@ -27,15 +27,17 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
 def _node(comparison: Comparison) -> Iterator[str]:
     scenario = comparison.scenario
     profile, size = scenario.profile, scenario.expert_bytes
+    of = f" ({scenario.replicas} engines)" if scenario.replicas > 1 else ""
     yield (
-        f"{profile.name}: {scenario.device_fits} of {len(scenario.experts):,} experts of {size / 1e9:g} GB "
-        f"fit on the device, {scenario.host_fits} on the host; an answer alone takes "
+        f"{profile.name}{of}: {scenario.device_fits} of {len(scenario.experts):,} experts of "
+        f"{size / 1e9:g} GB fit on the device, {scenario.host_fits} on the host; an answer alone takes "
         f"{scenario.node.answer_s:.3f} s"
     )
     for field, source in profile.sources.items():
         yield f"  {field} = {getattr(profile, field):,}: {source}"
     switch = scenario.switch_seconds
     links = scenario.links or profile.published_links or profile.links
+    links = scenario.engine_links if scenario.replicas > 1 else links
     yield f"one expert from host to device: {switch * 1e3:,.1f} ms over {links} of {profile.links} links"
     if profile.name != "sn40l":
         yield from _beside(BUILT_IN["sn40l"], profile, size)

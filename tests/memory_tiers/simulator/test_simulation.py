@@ -215,3 +215,44 @@ def test_every_request_of_any_trace_is_served_and_the_invariants_hold(
     assert (len(outcome.served), outcome.rejected) == (len(trace), 0)
     assert all(each.latency_s >= each.wait_s >= 0 for each in outcome.served)
     assert state.status.counts.waiting == state.status.counts.leases == state.status.counts.moves == 0
+
+
+# several engines
+
+
+def test_engines_have_a_part_of_the_node_each_and_one_expert_in_demand_is_on_both() -> None:
+    """On its half of the memory's bandwidth an answer takes 0.2 s; one link leads to each engine."""
+    two = scenario("ab", replicas=2)
+    assert (two.device_fits, two.switch_seconds, two.node.answer_s) == (2, 1.0, 0.2)
+    found = one("cost", asked((0, "a"), (0, "b")), two).figures["cost"]
+    assert (found.hit_rate, found.moves) == (1.0, 0)
+    assert found.latency_s.max == pytest.approx(0.2), "each computes on its own engine"
+    alone = one("cost", asked((0, "a"), (0, "b")), scenario("ab")).figures["cost"]
+    assert alone.latency_s.max == pytest.approx(0.2), "they share one that is twice as quick"
+    crowd = asked(*((0, "a") for _ in range(12)), *((5, "a") for _ in range(12)))
+    spread = one("cost", crowd, scenario("ab", replicas=2, tokens=20)).figures["cost"]
+    assert spread.moves == 1, "it came to the other engine, too"
+
+
+def test_an_engine_that_loads_halts_no_other() -> None:
+    found = one("cost", asked((0, "a"), (0, "c")), scenario("abc", replicas=2, overlap=False, tokens=9))
+    assert found.figures["cost"].latency_s.p50 < 4.0
+
+
+def test_engines_without_a_link_or_room_and_rivals_of_one_engine_are_refused() -> None:
+    with pytest.raises(SimulationImpossible, match="3 engines need a link each, and node has 2"):
+        one("cost", asked((0, "a")), scenario(replicas=3))
+    with pytest.raises(SimulationImpossible, match="each engine's part of 10 of node's device of 20"):
+        one("cost", asked((0, "a")), scenario(replicas=2, expert_bytes=11))
+    with pytest.raises(SimulationImpossible, match="fifo serves with one engine, and there are 2"):
+        one("fifo", asked((0, "a")), scenario(replicas=2))
+
+
+@given(st.integers(1, 2), st.lists(st.tuples(st.floats(0, 50), st.sampled_from("abcde")), max_size=40))
+@settings(deadline=None, max_examples=50)
+def test_every_request_ends_however_many_engines_there_are(
+    replicas: int, requests: list[tuple[float, str]]
+) -> None:
+    ordered = asked(*sorted(requests))
+    found = one("cost", ordered, scenario("abcde", replicas=replicas)).figures["cost"]
+    assert (found.requests, found.rejected) == (len(ordered), 0)

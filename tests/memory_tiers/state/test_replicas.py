@@ -75,6 +75,24 @@ def test_an_engine_sleeps_on_while_one_that_is_awake_can_load_as_soon() -> None:
     assert engine_of(ask(script, "d")) == "f", "the other has no room"
 
 
+def test_an_engine_that_wakes_slowly_sleeps_on_beside_one_with_little_to_load() -> None:
+    """Loads take 1 s here; the second engine woke once, in 20 s more."""
+    script = opened([an_expert(name) for name in "abcdef"], room=30, host=100, sleep_after_s=5.0)
+    ask(script, "a")
+    ask(script, "c")
+    script.settle(script.release(2))
+    script.wait(10)
+    assert [engine.state for engine in script.state.status.engines()] == ["ready", "asleep"]
+    script.release(1)
+    engine = script.state._records.engines["f#2"]
+    engine.took(1.0, 10)
+    engine.woke(21.0, 10)
+    assert (engine.wake_s, engine.seconds_per_byte) == (20.0, 0.1)
+    first = script.feed(TicketAsked(10, "d", script.now()))
+    actions = script.settle([*first, *script.feed(TicketAsked(11, "e", script.now()))])
+    assert [action.engine for action in actions if isinstance(action, Grant)] == ["f", "f"]
+
+
 def test_an_expert_in_demand_comes_to_another_engine_where_that_costs_nothing() -> None:
     script = two_engines("a", "b", room=20)
     for _ in range(8):

@@ -247,6 +247,22 @@ def test_an_idle_engine_sleeps_and_the_next_request_loads_its_expert_without_a_s
     assert (engine.state, engine.rests) == ("stopped", True)
 
 
+def test_a_load_that_wakes_an_engine_says_nothing_of_what_loads_take() -> None:
+    family = Family("f", None, sleep_after_s=5.0)
+    script = Script(TierState(a_config(35), [an_expert(name) for name in "abc"], [family]))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.ask("b"))
+    script.settle(script.release(1))
+    engine = script.state._records.engines["f"]
+    rate = engine.seconds_per_byte
+    assert rate is not None
+    script.wait(10)
+    (load,) = script.ask("b")
+    script.at += 30.0
+    script.done(load)
+    assert (engine.seconds_per_byte, engine.wake_s, engine.waking) == (rate, 30.0, False)
+
+
 def test_an_engine_that_dies_asleep_is_not_missed() -> None:
     family = Family("f", None, sleep_after_s=5.0)
     script = Script(TierState(a_config(20), [an_expert("a")], [family]))
