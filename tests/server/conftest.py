@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import shutil
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from safetensors.numpy import save_file
 
 from experts.checkpoints.prepare import prepare
 from experts.simulated.engine import SimulatedEngine
+from experts.spec import CheckpointSource, ExpertConfig
 from memory_tiers.driver.host_store import HostStore
 from server.app import create_app
 from server.batches.service import Batches
@@ -38,6 +41,8 @@ AS_JSON = {"content-type": "application/json"}
 CALLER = Caller("r1", Key(ANONYMOUS), {})
 """Anybody, over HTTP, where no key is needed."""
 EXPERTS = ("general", "math", "coding", "medicine", "law")
+NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that speak plain HTTP: to read the authorities that they would trust takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def prepared(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of ``settings``, to be copied: preparing five experts takes longer."""
+    store = tmp_path_factory.mktemp("prepared") / "store"
+    for name in EXPERTS:
+        expert = ExpertConfig(family="small", checkpoint=CheckpointSource(folder=checkpoint))
+        prepare(name, expert, store)
+    return store
+
+
 @pytest.fixture
-def settings(tmp_path: Path, checkpoint: Path) -> Settings:
+def settings(tmp_path: Path, checkpoint: Path, prepared: Path) -> Settings:
     """Five prepared experts of some 1.1 kB; the device holds two of them and host memory two."""
+    shutil.copytree(prepared, tmp_path / "store", symlinks=True)
     tree = {
         "state": str(tmp_path),
         "store": str(tmp_path / "store"),
@@ -100,10 +116,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> Settings:
     }
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
-    made = load(file)
-    for name, expert in made.experts.items():
-        prepare(name, expert, made.store)
-    return made
+    return load(file)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -150,7 +163,7 @@ def serving() -> Serving:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             async with (
                 running(settings, engine_of=engine_of, host_store=host_store) as made,
-                httpx.AsyncClient(base_url=url, timeout=30) as http,
+                httpx.AsyncClient(base_url=url, timeout=30, verify=NO_AUTHORITIES) as http,
             ):
                 services, certificate = made.services, certificate_of(settings.server)
                 reload = Reload(services, read or (lambda: settings), certificate)
