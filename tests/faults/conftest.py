@@ -1,5 +1,5 @@
 """Fixtures of the gateway's tests, for tests of what comes between it and its engines."""
 
-from tests.server.conftest import checkpoint, serving, settings
+from tests.server.conftest import checkpoint, prepared, serving, settings
 
-__all__ = ["checkpoint", "serving", "settings"]
+__all__ = ["checkpoint", "prepared", "serving", "settings"]

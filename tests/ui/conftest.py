@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, FloatRect, Page, ViewportSize, async_playwright
 
-from tests.server.conftest import checkpoint, serving, settings  # noqa: F401  # fixtures
+from tests.server.conftest import checkpoint, prepared, serving, settings  # noqa: F401  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "assets" / "page"
