@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from server.cli.arguments import Parent, add_verb
+from server.cli.command_line import nearest
 from server.cli.setup.conversation import Conversation
 from server.config.settings import SettingsError, load
 from server.operator_api import OperatorError
@@ -85,7 +86,8 @@ def _obey(conversation: Conversation, said: str) -> None:
         case "/model" if name in conversation.models():
             conversation.model = name
         case "/model":
-            print(f"  no model {name!r}; /models lists them")
+            close = nearest(name, conversation.models())
+            print(f"  no model {name!r}{close or '; /models lists them'}")
         case "/new":
             conversation.messages.clear()
         case _:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import shtab
 
 from server.cli.arguments import Parent, add_verb
+from server.cli.command_line import nearest
 from server.config.settings import SettingsError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -45,8 +46,8 @@ def explain(options: argparse.Namespace, parser: MakeParser) -> int:
     for word in options.words:
         verbs = _verbs(found)
         if word not in verbs:
-            known = f"there are {', '.join(verbs)}" if verbs else "it has no verbs of its own"
-            raise SettingsError(f"{found.prog}: no verb {word!r}; {known}")
+            known = nearest(word, verbs) if verbs else "; it has no verbs of its own"
+            raise SettingsError(f"{found.prog}: no verb {word!r}{known}")
         found = verbs[word]
     found.print_help()
     return 0

@@ -33,7 +33,7 @@ async def test_a_conversation_goes_on_after_errors_and_ended_answers(
         typed = iter(
             [
                 "/models",
-                "/model nobody",
+                "/model mth",
                 "hello",
                 "/model math",
                 "and you?",
@@ -55,7 +55,7 @@ async def test_a_conversation_goes_on_after_errors_and_ended_answers(
         assert conversation.messages == []
     said = capsys.readouterr().out
     assert "coe, general, math, coding, medicine, law" in said
-    assert "no model 'nobody'" in said
+    assert "no model 'mth'; did you mean math?" in said
     assert "coe> " in said
     assert "math> " in said
     assert "  math (" in said

@@ -63,7 +63,9 @@ def test_help_is_of_the_verb_that_is_named(capsys: pytest.CaptureFixture[str]) -
     assert main(["help"]) == 0
     assert "Many expert LLMs" in capsys.readouterr().out
     assert main(["help", "tiers", "lod"]) == 1
-    assert "coe tiers: no verb 'lod'; there are status" in capsys.readouterr().err
+    assert capsys.readouterr().err == "coe: coe tiers: no verb 'lod'; did you mean load?\n"
+    assert main(["help", "serve", "now"]) == 1
+    assert capsys.readouterr().err == "coe: coe serve: no verb 'now'; it has no verbs of its own\n"
 
 
 @pytest.mark.parametrize(
