@@ -1,7 +1,8 @@
 """Serves with scripts/serve, asks the composition once, stops it, and looks for what it left behind.
 
-    python3 scripts/serve_once.py        # scripts/check_bare runs it
-    python3 scripts/serve_once.py URL    # asks one that runs, and does not stop it; for scripts/check_image
+    python3 scripts/serve_once.py              # scripts/check_bare runs it
+    python3 scripts/serve_once.py -- COMMAND   # serves with another command, which becomes the gateway
+    python3 scripts/serve_once.py URL          # asks one that runs and leaves it on; for scripts/check_image
 
 Uses the standard library alone, as it runs before anything is installed. Exit status 1, and what is wrong.
 """
@@ -11,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -21,16 +23,21 @@ QUESTION = "What is the derivative of x^2 * sin(x)?"
 
 def main() -> str | None:
     """Returns None when all went well, else what ``sys.exit`` is to say."""
-    if len(sys.argv) > 1:
-        return asked(sys.argv[1])
-    command = [str(ROOT / "scripts" / "serve"), "--port", "0"]
+    given = sys.argv[1:]
+    if given and given[0] != "--":
+        return asked(given[0])
+    command = [*(given[1:] or [str(ROOT / "scripts" / "serve")]), "--port", "0"]
+    began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gateway:
         assert gateway.stdout is not None
         found = (re.match(r"Ready on (http://\S+)/v1", line) for line in gateway.stdout)
         url = next((match[1] for match in found if match), None)
         if url is None:
             return f"serve_once: it ended with exit status {gateway.wait()} before it was ready"
+        ready = time.monotonic()
         problem = asked(url)
+        took, answered = ready - began, time.monotonic() - ready
+        print(f"serve_once: ready after {took:.1f} s, answered {answered:.2f} s later", file=sys.stderr)
         gateway.send_signal(signal.SIGTERM)
         gateway.stdout.read()
     return problem or left_by(gateway)

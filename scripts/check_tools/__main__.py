@@ -67,7 +67,7 @@ def _run(tool: Tool, url: str, folder: Path) -> str:
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "BASE_URL": url, "OPENAI_API_KEY": "none"}
     environment |= {
-        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_OFFLINE": "0" if tool.hub else "1",
         "PROMPTFOO_DISABLE_TELEMETRY": "1",
         "PROMPTFOO_DISABLE_UPDATE": "1",
     }
@@ -83,10 +83,12 @@ def _run(tool: Tool, url: str, folder: Path) -> str:
             "pip",
             "install",
             "--quiet",
+            "--no-compile",
             "--disable-pip-version-check",
         ]
         _do([*pip, *tool.packages], folder, os.environ, INSTALL_S)
     for name, text in (tool.files or {}).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text.replace("URL/", f"{url}/"), encoding="utf-8")
     answered = _metric(url, "coe_requests_total", 'outcome="200"')
     _do(tool.command(folder, url), folder, environment, SESSION_S)

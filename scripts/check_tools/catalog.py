@@ -14,12 +14,13 @@ Command = Sequence[str | Path]
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A tool, by its packages. ``files``: written beside its session; ``command``: its session, of the folder
-    it is installed in and the gateway's address."""
+    it is installed in and the gateway's address. ``hub``: whether it is let ask Hugging Face's."""
 
     packages: tuple[str, ...]
     command: Callable[[Path, str], Command]
     files: Mapping[str, str] | None = None
     npm: bool = False
+    hub: bool = False
 
 
 def _python(session: str) -> Callable[[Path, str], Command]:
@@ -61,7 +62,17 @@ def _harness(folder: Path, url: str) -> Command:
 
 def _aiperf(folder: Path, url: str) -> Command:
     load = ["--request-count", "4", "--concurrency", "2", "--synthetic-input-tokens-mean", "20"]
-    ask = ["--model", "coe", "--url", url, "--endpoint-type", "chat", "--streaming", "--tokenizer", "builtin"]
+    ask = [
+        "--model",
+        "coe",
+        "--url",
+        url,
+        "--endpoint-type",
+        "chat",
+        "--streaming",
+        "--tokenizer",
+        folder / "tokenizer",
+    ]
     return [folder / "bin" / "aiperf", "profile", *ask, *load, "--output-tokens-mean", "8", "--ui", "none"]
 
 
@@ -108,5 +119,14 @@ TOOLS = {
             "facts.jsonl": "".join(json.dumps({"question": q, "answer": a}) + "\n" for q, a in FACTS),
         },
     ),
-    "aiperf": Tool(("aiperf",), _aiperf),
+    "aiperf": Tool(  # told that there is no hub, it takes a folder for a repository's name
+        ("aiperf",),
+        _aiperf,
+        {
+            "tokenizer/tokenizer.json": (ROOT / "router/minilm/tokenizer.json").read_text(encoding="utf-8"),
+            "tokenizer/tokenizer_config.json": '{"tokenizer_class": "PreTrainedTokenizerFast"}',
+            "tokenizer/config.json": '{"model_type": "bert"}',
+        },
+        hub=True,
+    ),
 }
