@@ -103,7 +103,7 @@ def differences_of(one: Traits, other: Traits) -> Iterator[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object. Raises CheckpointMissing, CheckpointUnreadable."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes().decode())  # a mark of the byte order is none of JSON's
     except FileNotFoundError:
         raise CheckpointMissing(f"{path}: no such file") from None
     except OSError as error:

@@ -152,6 +152,8 @@ def _weight_bits(quantization: Mapping[str, Any] | None) -> float | None:
     128 weights (the usual group of AWQ and GPTQ)."""
     if not quantization:
         return None
+    if not isinstance(quantization, Mapping):
+        raise TypeError(f"quantization_config is {quantization!r}, and not an object")
     groups = quantization.get("config_groups") or {}
     found = [group["weights"]["num_bits"] for group in groups.values() if group.get("weights")]
     bits = float(max(found) if found else quantization.get("bits") or 8)

@@ -16,6 +16,7 @@ from experts.errors import CheckpointMismatch, CheckpointMissing, CheckpointUnre
 from experts.footprint.capability import why_plain
 from experts.spec import Capability, GenerationConfig, Task
 from experts.survey.candidate import Adapter, FullWeights, Parsers, Place
+from experts.survey.declarations import check_sizes, check_template
 from experts.survey.parsers import guessed
 from experts.survey.shards import check_index_tensors, check_pieces, check_shapes
 from experts.survey.view import View
@@ -54,18 +55,22 @@ def _adapter(place: Place, folder: Path) -> Adapter:
 def _full_weights(place: Place, view: View, support: VllmSupport | None, platform: str) -> FullWeights:
     folder = view.folder
     config = read_json(folder / "config.json")
+    if (folder / "tokenizer_config.json").is_file():
+        read_json(folder / "tokenizer_config.json")
     if not (folder / "tokenizer.json").is_file():
         raise CheckpointMissing(
             "tokenizer.json is missing; AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it"
         )
     headers = view.headers if view.headers is not None else _headers(place, folder)
     check_modules(folder)
+    check_sizes(config)
     check_shapes(config, headers)
     _check_tokenizer(folder, config)
     generation(folder, GenerationConfig())
     name = _architecture(config)
     task = _task(folder, name, support)
     template = chat_template(folder, None, needed=False) if task == "generate" else ""
+    check_template(template)
     kind = str(config.get("model_type", ""))
     parsers = guessed(template, kind, support) if task == "generate" else Parsers()
     method = _quantisation(config, support, platform)
@@ -149,7 +154,11 @@ def _quantisation(config: Mapping[str, Any], support: VllmSupport | None, platfo
     given = config.get("quantization_config")
     if not given:
         return None
-    method = str(given.get("quant_method", "") if isinstance(given, dict) else given)
+    if not isinstance(given, dict):
+        raise CheckpointMismatch(
+            f"config.json: quantization_config is {given!r}, and not an object with a quant_method"
+        )
+    method = str(given.get("quant_method", ""))
     if support is not None and not support.quantises(method, platform):
         where = "on CPU" if method in support.quantisation else "at all"
         raise CheckpointMismatch(

@@ -34,6 +34,8 @@ def places_of(named: str) -> Iterator[Place | LeftOut]:
             yield from _in_folder(path, named)
         elif path.exists():
             yield _of_file(path)
+        elif path.is_symlink():
+            yield LeftOut(named, f"is a link to {path.readlink()}, which is not there")
         elif REPOSITORY.fullmatch(named) and not named.startswith("."):
             yield Place(named, CheckpointSource(huggingface=named))
         else:

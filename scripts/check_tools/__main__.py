@@ -1,5 +1,6 @@
 """Runs tools that people use against a gateway: ``python -m scripts.check_tools [TOOL ...]``.
 
+Their versions are those of a day, ``AS_OF``, with ``--newest`` today's.
 It starts a gateway over simulated engines, with ``--embedded`` one over vLLM and the embedded composition;
 ``--url`` asks one that runs, which needs no key and has a composition ``coe``. A tool counts as run if its
 session ends well, the gateway has answered it, and no lease is left. Nothing is kept.
@@ -17,7 +18,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.check_tools.catalog import TOOLS, Command, Tool
+from scripts.check_tools.catalog import AS_OF, TOOLS, Command, Tool
 from scripts.check_tools.gateway import served
 
 INSTALL_S, SESSION_S = 900, 300
@@ -27,6 +28,7 @@ def main() -> int:
     """Returns 1 where a tool did not run."""
     parser = argparse.ArgumentParser(prog="check_tools", description=__doc__)
     parser.add_argument("tools", nargs="*", metavar="TOOL", help=f"of {', '.join(TOOLS)}; all by default")
+    parser.add_argument("--newest", action="store_true", help=f"today's versions, not those of {AS_OF}")
     gateway = parser.add_mutually_exclusive_group()
     gateway.add_argument("--url", help="of a gateway that runs and needs no key")
     gateway.add_argument("--embedded", action="store_true", help="over vLLM and the embedded composition")
@@ -40,15 +42,20 @@ def main() -> int:
     print(f"{time.strftime('%Y-%m-%d')}, {over}", flush=True)
     with tempfile.TemporaryDirectory(prefix="check-tools-") as folder, contextlib.ExitStack() as stack:
         url = options.url or stack.enter_context(served(Path(folder), embedded=options.embedded))
-        outcomes = [_told(name, url.rstrip("/"), Path(folder)) for name in options.tools or TOOLS]
+        day = None if options.newest else AS_OF
+        names = options.tools or [*TOOLS]
+        if not all(TOOLS[name].npm for name in names):
+            _do([sys.executable, "-m", "venv", Path(folder) / "uv"], Path(folder), os.environ, INSTALL_S)
+            _do([*_pip(Path(folder) / "uv"), "uv"], Path(folder), os.environ, INSTALL_S)
+        outcomes = [_told(name, url.rstrip("/"), Path(folder), day) for name in names]
     return 0 if all(outcomes) else 1
 
 
-def _told(name: str, url: str, folder: Path) -> bool:
+def _told(name: str, url: str, folder: Path, day: str | None) -> bool:
     """Runs a tool and prints its outcome; says whether it ran."""
     began = time.monotonic()
     try:
-        versions = _run(TOOLS[name], url, folder / name)
+        versions = _run(TOOLS[name], url, folder / name, day)
     except (NotRun, subprocess.TimeoutExpired) as error:
         print(f"{name:<22} not run: {error}", flush=True)
         return False
@@ -60,33 +67,21 @@ class NotRun(Exception):
     """The tool did not install, or its session failed; the message has the end of what it printed."""
 
 
-def _run(tool: Tool, url: str, folder: Path) -> str:
+def _run(tool: Tool, url: str, folder: Path, day: str | None) -> str:
     """Installs and runs a tool, and returns its packages' versions. Raises NotRun, TimeoutExpired."""
     folder.mkdir()
     home = folder / "home"
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "BASE_URL": url, "OPENAI_API_KEY": "none"}
     environment |= {
-        "HF_HUB_OFFLINE": "0" if tool.hub else "1",
         "PROMPTFOO_DISABLE_TELEMETRY": "1",
         "PROMPTFOO_DISABLE_UPDATE": "1",
     }
     environment.pop("PYTHONPATH", None)
-    if tool.npm:
-        (folder / "package.json").write_text('{"private": true, "type": "module"}', encoding="utf-8")
-        _do(["npm", "install", "--no-audit", "--no-fund", *tool.packages], folder, os.environ, INSTALL_S)
-    else:
-        _do([sys.executable, "-m", "venv", folder], folder, os.environ, INSTALL_S)
-        pip: list[str | Path] = [
-            folder / "bin" / "python",
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-compile",
-            "--disable-pip-version-check",
-        ]
-        _do([*pip, *tool.packages], folder, os.environ, INSTALL_S)
+    environment.pop("HF_HUB_OFFLINE", None)
+    if not tool.hub:
+        environment["HF_HUB_OFFLINE"] = "1"
+    _install(tool, folder, day)
     for name, text in (tool.files or {}).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text.replace("URL/", f"{url}/"), encoding="utf-8")
@@ -97,6 +92,23 @@ def _run(tool: Tool, url: str, folder: Path) -> str:
     if _metric(url, "coe_leases", "") != 0:
         raise NotRun("it left a lease")
     return ", ".join(_version(tool, package, folder) for package in tool.packages)
+
+
+def _install(tool: Tool, folder: Path, day: str | None) -> None:
+    """Installs the versions of a day, None: today's. Raises NotRun, TimeoutExpired."""
+    if tool.npm:
+        (folder / "package.json").write_text('{"private": true, "type": "module"}', encoding="utf-8")
+        npm: Command = ["npm", "install", "--no-audit", "--no-fund", *(["--before", day] if day else [])]
+        _do([*npm, *tool.packages], folder, os.environ, INSTALL_S)
+        return
+    _do([sys.executable, "-m", "venv", "--without-pip", folder], folder, os.environ, INSTALL_S)
+    uv: Command = [folder.parent / "uv" / "bin" / "uv", "pip", "install", "--quiet", "--system-certs"]
+    python: Command = ["--python", folder / "bin" / "python", *(["--exclude-newer", day] if day else [])]
+    _do([*uv, *python, *tool.packages], folder, os.environ, INSTALL_S)
+
+
+def _pip(environment: Path) -> Command:
+    return [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 
 def _do(command: Command, folder: Path, environment: Mapping[str, str], seconds: int) -> str:

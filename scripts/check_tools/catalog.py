@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = ROOT / "tests" / "clients" / "tools"
 NODE = ROOT / "tests" / "clients" / "node"
 Command = Sequence[str | Path]
+AS_OF = "2026-11-27"
+"""The day of which the packages are, so that what runs today runs in a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +63,10 @@ def _harness(folder: Path, url: str) -> Command:
 
 
 def _aiperf(folder: Path, url: str) -> Command:
-    load = ["--request-count", "4", "--concurrency", "2", "--synthetic-input-tokens-mean", "20"]
-    ask = [
-        "--model",
-        "coe",
-        "--url",
-        url,
-        "--endpoint-type",
-        "chat",
-        "--streaming",
-        "--tokenizer",
-        folder / "tokenizer",
-    ]
-    return [folder / "bin" / "aiperf", "profile", *ask, *load, "--output-tokens-mean", "8", "--ui", "none"]
+    tokens = ["--synthetic-input-tokens-mean", "20", "--output-tokens-mean", "8"]
+    ask = ["--model", "coe", "--url", url, "--endpoint-type", "chat", "--streaming", *tokens]
+    load = ["--request-count", "4", "--concurrency", "2", "--ui", "none"]
+    return [folder / "bin" / "aiperf", "profile", *ask, *load, "--tokenizer", folder / "tokenizer"]
 
 
 FACTS = [("What is two plus two?", "four"), ("What is the capital of France?", "Paris")]

@@ -142,6 +142,51 @@ def translator(folder: Path) -> None:
     )
 
 
+def template_of_no_jinja(folder: Path) -> None:
+    a_llama(folder, template="{% for message in messages %}{{ message.content }}")
+
+
+def template_with_tags_of_transformers(folder: Path) -> None:
+    marked = (
+        "{% generation %}{{ message['content'] }}{% endgeneration %}{% if loop.last %}{% break %}{% endif %}"
+    )
+    a_llama(folder, template=f"{{% for message in messages %}}{marked}{{% endfor %}}")
+
+
+def size_of_text(folder: Path) -> None:
+    edit_json(a_llama(folder) / "config.json", hidden_size="64")
+
+
+def no_heads(folder: Path) -> None:
+    edit_json(a_llama(folder) / "config.json", num_attention_heads=0)
+
+
+def negative_context(folder: Path) -> None:
+    edit_json(a_llama(folder) / "config.json", max_position_embeddings=-1)
+
+
+def rows_and_a_half(folder: Path) -> None:
+    edit_json(a_llama(folder) / "config.json", vocab_size=320.5)
+
+
+def method_without_its_object(folder: Path) -> None:
+    edit_json(a_llama(folder) / "config.json", quantization_config="awq")
+
+
+def byte_order_mark(folder: Path) -> None:
+    file = a_llama(folder) / "config.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+
+def another_encoding(folder: Path) -> None:
+    (a_llama(folder) / "tokenizer_config.json").write_bytes('{"made_by": "André"}'.encode("latin-1"))
+
+
+def link_to_nowhere(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.symlink_to("nowhere")
+
+
 def images(folder: Path) -> None:
     folder.mkdir(parents=True)
     write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
@@ -202,7 +247,7 @@ def config_of_a_list(folder: Path) -> None:
 SERVED: Mapping[str, Callable[[Path], object]] = {
     each.__name__: each
     for each in (in_pieces, quantised, mixture, embedding_model, folder_of_folders, a_cache,
-                 second_copy_in_its_makers_format, no_context)
+                 second_copy_in_its_makers_format, no_context, template_with_tags_of_transformers)
 }  # fmt: skip
 """Checkpoints that are odd, and can be served."""
 LEFT_OUT: Mapping[Callable[[Path], object], str] = {
@@ -229,6 +274,15 @@ LEFT_OUT: Mapping[Callable[[Path], object], str] = {
     missing_module: "modules.json names 1_Pooling",
     classifier: "classifies or ranks texts",
     translator: "an encoder and a decoder",
+    template_of_no_jinja: "its chat template is no Jinja: line 1: Unexpected end of template",
+    size_of_text: "config.json: hidden_size is '64', and not a whole number from 1",
+    no_heads: "config.json: num_attention_heads is 0, and not a whole number from 1",
+    negative_context: "config.json: max_position_embeddings is -1, and not a whole number from 1",
+    rows_and_a_half: "config.json: vocab_size is 320.5, and not a whole number from 1",
+    method_without_its_object: "config.json: quantization_config is 'awq', and not an object",
+    byte_order_mark: "config.json: not JSON: Unexpected UTF-8 BOM",
+    another_encoding: "tokenizer_config.json: not JSON: 'utf-8' codec can't decode",
+    link_to_nowhere: "is a link to nowhere, which is not there",
     images: "it makes images",
     adapter_without_base: "is an adapter without its base (meta-llama/Llama-3.1-8B); name that too",
     adapter_of_more: "use_dora",
