@@ -1,7 +1,8 @@
 """Checks rendered manifests by kubernetes-validate: ``python -m scripts.check_manifests FILE...``
 
 Each object is checked against the schema of its kind, strictly: a field that Kubernetes does not know is an
-error. A ServiceMonitor has no schema there; that its selector finds one Service is checked for it.
+error. A ServiceMonitor has no schema there; that its selector finds one Service is checked for it, and that
+TLS has a name to check.
 """
 
 import importlib
@@ -31,6 +32,9 @@ def problems(file: Path) -> list[str]:
             matching = [one for one in services if wanted <= one["metadata"]["labels"].items()]
             if len(matching) != 1:
                 found.append(f"the ServiceMonitor finds {len(matching)} services")
+            for asked in each["spec"]["endpoints"]:
+                if asked["scheme"] == "https" and not asked.get("tlsConfig", {}).get("serverName"):
+                    found.append("the ServiceMonitor asks over TLS by addresses, for which no certificate is")
     return found
 
 

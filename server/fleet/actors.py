@@ -54,60 +54,89 @@ class Fleet:
 
 
 class Watcher:
-    """Has a keeper on each machine that Ray knows, those that come later too."""
+    """Has a keeper on each machine that Ray knows, those that come later too. Machines do not wait for each
+    other: of one that is gone, Ray says so only after seconds."""
 
     async def __init__(self, file: ClusterFile) -> None:  # type: ignore[misc]  # Ray awaits it
         self._file = file
         self._keepers: dict[str, Any] = {}
+        self._addresses: dict[str, str] = {}
         self._nodes: dict[str, Started] = {}
-        self._ending = False
-        self._looking = asyncio.get_running_loop().create_task(self._look_for_ever())
+        self._tending: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        await self.begin()
+
+    async def begin(self) -> None:
+        """Begins to look for machines, also after ``end``. Idempotent."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look_for_ever())
 
     async def fleet(self) -> Fleet:
         there = self._machines()
         nodes = {id: started for id, started in self._nodes.items() if id in there}
         return Fleet(nodes, tuple(there - nodes.keys()))
 
-    async def end(self) -> None:
-        """Ends all nodes and their keepers."""
-        self._ending = True
-        await self._looking
-        ends = [keeper.end.remote() for keeper in self._keepers.values()]
-        await asyncio.gather(*ends, return_exceptions=True)
-        for keeper in self._keepers.values():
-            ray.kill(keeper)
+    async def end(self) -> Mapping[str, str]:
+        """Ends all nodes and their keepers, also those of which this actor does not know yet, since it was
+        started anew. Returns why a node has not ended, by its machine."""
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        for id in [*self._tending]:
+            self._forget(id)
+        machines = await asyncio.to_thread(self._machines)
+        ends = {id: asyncio.create_task(self._end(id)) for id in machines}
+        while not all(end.done() for end in ends.values()):
+            await asyncio.wait(ends.values(), timeout=LOOK_S, return_when=asyncio.ALL_COMPLETED)
+            for id in ends.keys() - await asyncio.to_thread(self._machines):
+                ends.pop(id).cancel()  # its node has ended with it
+        self._keepers.clear()
+        return {id: why for id, end in ends.items() if (why := end.result())}
+
+    async def _end(self, id: str) -> str:
+        try:
+            keeper = self._keepers.get(id) or _keeper(self._file, id)
+            await keeper.end.remote()
+        except (ray.exceptions.RayError, ValueError) as error:
+            return str(error)
+        ray.kill(keeper)
+        return ""
 
     def _machines(self) -> set[str]:
         return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
     async def _look_for_ever(self) -> None:
-        while not self._ending:
-            machines = await asyncio.to_thread(self._machines)
-            for id in self._keepers.keys() - machines:
-                del self._keepers[id]
-                self._nodes.pop(id, None)
-            found = await asyncio.gather(*(self._address(id) for id in sorted(machines)))
-            addresses = [address for address in found if address is not None]
-            await asyncio.gather(*(self._keep(id, addresses) for id in sorted(machines)))
+        while True:
+            try:
+                self._look(await asyncio.to_thread(self._machines))
+            except ray.exceptions.RayError as error:
+                print(f"the machines are not known: {error}", flush=True)  # Ray logs what actors print
             await asyncio.sleep(LOOK_S)
 
-    async def _address(self, id: str) -> str | None:
-        """Returns where the machine's node will be, so that all are told of all before any is started."""
+    def _look(self, machines: set[str]) -> None:
+        for id in self._keepers.keys() - machines:
+            self._forget(id)
+            del self._keepers[id]
+        for id in sorted(machines):
+            if id not in self._tending or self._tending[id].done():
+                self._tending[id] = asyncio.create_task(self._tend(id))
+
+    def _forget(self, id: str) -> None:
+        if id in self._tending:
+            self._tending.pop(id).cancel()
+        for known in (self._addresses, self._nodes):
+            known.pop(id, None)
+
+    async def _tend(self, id: str) -> None:
+        """Has the machine's keeper start the node if it does not run, and tells it of all nodes whose address
+        is known: of two that start at once, the later is told of the other. One that cannot now is asked
+        again."""
         try:
             if id not in self._keepers:
                 self._keepers[id] = _keeper(self._file, id)
-            address: str = await asyncio.wait_for(self._keepers[id].address.remote(), ANSWER_S)
-        except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
-            print(f"machine {id[:8]}: no keeper yet: {error}", flush=True)  # Ray logs what actors print
-            return None
-        return address
-
-    async def _keep(self, id: str, peers: list[str]) -> None:
-        """Has the machine's keeper start the node if it does not run. One that cannot now is asked again."""
-        if id not in self._keepers:
-            return
-        try:
-            answer = self._keepers[id].ensure.remote(peers)
+            keeper = self._keepers[id]
+            self._addresses[id] = await asyncio.wait_for(keeper.address.remote(), ANSWER_S)
+            answer = keeper.ensure.remote([*self._addresses.values()])
             self._nodes[id] = await asyncio.wait_for(answer, ANSWER_S)
         except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
             print(f"machine {id[:8]}: no node yet: {error}", flush=True)

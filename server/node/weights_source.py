@@ -1,13 +1,17 @@
 """Reads weights from other nodes' host memory, piece by piece, where that is quicker than the disk."""
 
 import contextlib
+import functools
 import http.client
+import io
 import logging
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from experts.checkpoints.hashing import PIECE_BYTES, checksum, digest
@@ -19,6 +23,8 @@ log = logging.getLogger("coe.cluster")
 
 PATIENCE_S = 5.0
 """Seconds that a node has for the next bytes of a piece."""
+PIECE_S = 20.0
+"""Seconds that a node has for a whole piece, or for the digests of all."""
 LATEST = 0.3
 """Weight of the latest piece in a smoothed rate."""
 AGAIN = 32
@@ -180,6 +186,8 @@ class PeerFile:
         """Asks again over a new connection where one that was kept has been closed meanwhile."""
         headers = {"authorization": f"Bearer {self._way.token}", **headers}
         connection = self._connection(holder)
+        until = time.monotonic() + PIECE_S
+        connection.response_class = functools.partial(_Response, until)  # type: ignore[assignment]
         kept = connection.sock is not None
         try:
             connection.request("GET", path, headers=headers)
@@ -212,6 +220,33 @@ class PeerFile:
             with contextlib.suppress(AttributeError):
                 del self._own.connection
             log.warning("node %s gives no more of %s: %s", holder, self._named, error)
+
+
+class _Response(http.client.HTTPResponse):
+    """A response of which all has to come by a time. Its reads raise TimeoutError."""
+
+    def __init__(self, until: float, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Reading(sock, until))
+
+
+class _Reading(io.RawIOBase):
+    """Reads a socket, each time for no longer than ``PATIENCE_S``, and until a time at most."""
+
+    def __init__(self, sock: socket.socket, until: float) -> None:
+        self._sock = sock
+        self._until = until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"it has not given all within {PIECE_S:g} s")
+        self._sock.settimeout(min(PATIENCE_S, left))
+        return self._sock.recv_into(buffer)
 
 
 class _Refused(Exception):

@@ -37,6 +37,7 @@ class Link(asyncio.Protocol):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._writable = asyncio.Event()
         self._writable.set()
+        self._ended = asyncio.Event()
         self.gone = False
 
     def __repr__(self) -> str:
@@ -102,6 +103,16 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    async def finish(self) -> None:
+        """Ends the link once all that was told has been taken over by the other end's system."""
+        self.close()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Waits for the end of the link, after all that came over it was taken in."""
+        if self._transport is not None:
+            await self._ended.wait()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
@@ -132,6 +143,7 @@ class Link(asyncio.Protocol):
         for answer in self._calls.values():
             if not answer.done():
                 answer.set_exception(LinkLost("the process at the other end is gone"))
+        self._ended.set()
         self._lost()
 
     def _one(self, message: Message) -> None:

@@ -36,6 +36,11 @@ class _Process:
     process: asyncio.subprocess.Process
     served: Served
 
+    async def over(self) -> None:
+        """Waits for its end, and until what it told last is taken in."""
+        await self.process.wait()
+        await self.served.link.ended()
+
 
 class Processes:
     """The processes beside the node's. They take over ``listener`` as it is, so that the system gives each
@@ -83,6 +88,10 @@ class Processes:
         """Has them end once their answers are given; the second time at once."""
         order, self._stopping = "hurry" if self._stopping else "stop", True
         self._tell(order)
+        for each in self._running.values():
+            if not each.served.ready.is_set():  # it has no answers to give, and does not read yet
+                with contextlib.suppress(ProcessLookupError):
+                    each.process.kill()
 
     async def reload(self, settings: Settings) -> None:
         """Has them serve other settings, and returns when all do. One that cannot is replaced."""
@@ -106,7 +115,7 @@ class Processes:
         """Waits for their ends."""
         if not self._stopping:
             self.stop()
-        ends = [each.process.wait() for each in self._running.values()]
+        ends = [each.over() for each in self._running.values()]
         try:
             async with asyncio.timeout(self._services.settings.server.drain_s + GRACE_S):
                 await asyncio.gather(*ends)
@@ -151,7 +160,7 @@ class Processes:
         """Waits for the end of a process. Returns whether it ever listened."""
         ready = asyncio.create_task(each.served.ready.wait())
         try:
-            ended = asyncio.create_task(each.process.wait())
+            ended = asyncio.create_task(each.over())
             await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
             self._changed.set()
             await ended
@@ -184,7 +193,10 @@ class Processes:
         while True:
             await self._services.residency.next(HEARTBEAT_S)
             await asyncio.sleep(FRESH_S)
-            self._tell_tiers()
+            try:
+                self._tell_tiers()
+            except Exception:  # they go by what they were told, until the next change
+                log.exception("the gateway processes are not told what the tiers hold")
 
     def _tell_tiers(self) -> None:
         """Tells those that read what they are told. The others are told what is there by then."""

@@ -75,6 +75,7 @@ class Gateway:
         self._certificate: Certificate | None = None
         self._observer: Observer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._finishing = False
 
     def __repr__(self) -> str:
         return f"<Gateway [{self.link!r}]>"
@@ -95,6 +96,9 @@ class Gateway:
                 async with self._among_nodes(settings):
                     await self._serve(services)
         await self._tiers.close()
+        logging.shutdown()
+        self._finishing = True
+        await self.link.finish()
 
     async def _made(
         self, begin: Begin, observer: Observer, traces: Traces | None, workers: Workers
@@ -244,7 +248,8 @@ class Gateway:
 
     def _lost(self) -> None:
         """Ends at once: without the node there are no leases."""
-        os._exit(1)
+        if not self._finishing:
+            os._exit(1)
 
 
 async def serve(link: socket.socket, listener: socket.socket) -> None:
@@ -255,8 +260,6 @@ async def serve(link: socket.socket, listener: socket.socket) -> None:
     gateway = Gateway(listener)
     await asyncio.get_running_loop().create_unix_connection(lambda: gateway.link, sock=link)
     await gateway.run()
-    gateway.link.flush()
-    logging.shutdown()
     os._exit(0)
 
 

@@ -27,17 +27,24 @@ metadata: {name: coe}
 ---
 kind: ServiceMonitor
 metadata: {name: coe}
-spec: {selector: {matchLabels: {of: clients}}}
+spec: {selector: {matchLabels: {of: clients}}, endpoints: [{scheme: https, tlsConfig: %s}]}
 """
 
 
 @pytest.mark.parametrize(
-    ("replicas", "volume", "label", "wrong"),
+    ("replicas", "volume", "label", "tls", "wrong"),
     [
-        (2, "secret", "clients", []),
-        (3, "secret", "clients", ["2 peers for 3 nodes"]),
-        (2, "config", "clients", ["volume config is not there"]),
-        (2, "secret", "nodes", ["the ServiceMonitor finds 0 services"]),
+        (2, "secret", "clients", "{serverName: coe}", []),
+        (3, "secret", "clients", "{serverName: coe}", ["2 peers for 3 nodes"]),
+        (2, "config", "clients", "{serverName: coe}", ["volume config is not there"]),
+        (2, "secret", "nodes", "{serverName: coe}", ["the ServiceMonitor finds 0 services"]),
+        (
+            2,
+            "secret",
+            "clients",
+            "{ca: {}}",
+            ["the ServiceMonitor asks over TLS by addresses, for which no certificate is"],
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_named(
@@ -46,9 +53,10 @@ def test_what_does_not_fit_together_is_named(
     replicas: int,
     volume: str,
     label: str,
+    tls: str,
     wrong: list[str],
 ) -> None:
     monkeypatch.setattr(check_manifests, "_of_schema", lambda each: [])
     file = tmp_path / "rendered.yaml"
-    file.write_text(NODES % (replicas, volume, label))
+    file.write_text(NODES % (replicas, volume, label, tls))
     assert check_manifests.problems(file) == wrong

@@ -28,17 +28,17 @@ def up(options: argparse.Namespace) -> int:
     """Raises SettingsError."""
     file = ClusterFile.read(options.config)
     ray, actors = _connected(file)
-    watcher = actors.watcher(file, begin=True)
     until = time.monotonic() + options.wait
-    while True:
-        fleet = ray.get(watcher.fleet.remote())
-        if fleet.nodes and not fleet.waiting:
-            break
-        if time.monotonic() > until:
-            raise SettingsError(
-                f"no node was started within {options.wait:g} s on {len(fleet.waiting)} machines"
-            )
-        time.sleep(LOOK_S)
+    watcher = actors.watcher(file, begin=True)
+    try:
+        ray.get(watcher.begin.remote(), timeout=options.wait)
+        while True:
+            fleet = ray.get(watcher.fleet.remote(), timeout=max(0.0, until - time.monotonic()))
+            if fleet.nodes and not fleet.waiting:
+                break
+            time.sleep(LOOK_S)
+    except ray.exceptions.GetTimeoutError as error:
+        raise SettingsError(f"not every machine has a node within {options.wait:g} s") from error
     shown = table("machine", "node", "clients ask")
     for id, node in fleet.nodes.items():
         shown.add_row(id[:16], node.address, node.url)
@@ -57,7 +57,13 @@ def down(options: argparse.Namespace) -> int:
         watcher = actors.watcher(file, begin=False)
     except ValueError as error:
         raise SettingsError(f"nothing was started under the name {file.name!r} here") from error
-    ray.get(watcher.end.remote(), timeout=options.wait)
+    try:
+        left = ray.get(watcher.end.remote(), timeout=options.wait)
+    except ray.exceptions.GetTimeoutError as error:
+        raise SettingsError(f"not every node has ended within {options.wait:g} s: ask again") from error
+    if left:
+        told = (f"the node of machine {id[:16]} has not ended: {why}" for id, why in left.items())
+        raise SettingsError("; ".join(told))
     ray.kill(watcher)
     print("all nodes have ended")
     return 0

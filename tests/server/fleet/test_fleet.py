@@ -1,21 +1,25 @@
 """A fleet on a Ray cluster of three machines, all of them this one, over simulated engines."""
 
+import contextlib
 import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
 from server.config.settings import Settings
+from server.fleet.node_process import _began
 from tests.server.conftest import ROOT, chat
 
 PATIENCE_S = 240.0
@@ -74,43 +78,104 @@ def up(node: dict[str, Any]) -> int:
     return sum(each["state"] in ("up", "this node") for each in told.json()["nodes"])
 
 
-@pytest.mark.soak
-def test_nodes_start_where_ray_has_machines_are_kept_adopted_and_ended(
-    settings: Settings, tmp_path: Path, cluster: Any
-) -> None:
-    tree = yaml.safe_load((tmp_path / "config.yaml").read_text())
+def described(folder: Path, cluster: Any) -> Path:
+    """The file of ``coe cluster up``, beside ``config.yaml`` with prepared experts."""
+    tree = yaml.safe_load((folder / "config.yaml").read_text())
     del tree["state"]
     tree["server"] = {"admin_key": KEY}  # from another machine's address orders need one
-    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(tree))
-    (tmp_path / "secret").write_text(secrets.token_hex(32))
-    file = tmp_path / "cluster.yaml"
+    (folder / "fleet.yaml").write_text(yaml.safe_dump(tree))
+    (folder / "secret").write_text(secrets.token_hex(32))
+    file = folder / "cluster.yaml"
     description = {"config": "fleet.yaml", "secret_file": "secret", "state": "fleet"}
     more = {"port": 0, "node_port": 0, "ray_address": cluster.address}
     file.write_text(yaml.safe_dump(description | more))
+    return file
 
+
+def kill(*pids: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def none_left(tmp_path: Path) -> Iterator[None]:
+    """Ends what nodes a test leaves, since they outlive whoever started them."""
+    yield
+    kill(*(node["pid"] for node in nodes(tmp_path).values() if alive(node)))
+
+
+def alive(node: dict[str, Any]) -> bool:
+    began: str = node["began"]
+    return _began(node["pid"]) == began
+
+
+@pytest.mark.soak
+def test_nodes_start_where_ray_has_machines_are_kept_adopted_and_ended(
+    settings: Settings, tmp_path: Path, cluster: Any, none_left: None
+) -> None:
+    file = described(tmp_path, cluster)
     shown = coe("cluster", "up", "--config", str(file), "--wait", str(PATIENCE_S))
-    try:
-        made = nodes(tmp_path)
-        assert len(made) == 2
-        assert all(node["address"] in shown for node in made.values())
-        one = next(iter(made.values()))
-        until(lambda: up(one) == 2)
+    made = nodes(tmp_path)
+    assert len(made) == 2
+    assert all(node["address"] in shown for node in made.values())
+    one = next(iter(made.values()))
+    until(lambda: up(one) == 2)
 
-        cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
-        until(lambda: up(one) == 3)
-        for node in nodes(tmp_path).values():
-            answer = httpx.post(f"{node['url']}/v1/chat/completions", json=chat(max_tokens=3), timeout=60)
-            assert answer.status_code == 200, answer.text
-
-        victim = next(name for name, node in nodes(tmp_path).items() if node != one)
-        before = nodes(tmp_path)
-        os.kill(before[victim]["pid"], signal.SIGKILL)
-        until(lambda: nodes(tmp_path)[victim]["pid"] != before[victim]["pid"])
-        until(lambda: up(one) == 3)
-        kept = {name for name in before if name != victim}
-        assert all(nodes(tmp_path)[name] == before[name] for name in kept), "none of the others was touched"
-    finally:
-        ended = coe("cluster", "down", "--config", str(file), "--wait", str(PATIENCE_S))
-    assert "all nodes have ended" in ended
+    third = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    until(lambda: up(one) == 3)
     for node in nodes(tmp_path).values():
-        assert not Path(f"/proc/{node['pid']}/cmdline").exists() or up(node) == 0
+        answer = httpx.post(f"{node['url']}/v1/chat/completions", json=chat(max_tokens=3), timeout=60)
+        assert answer.status_code == 200, answer.text
+
+    before = nodes(tmp_path)
+    added = next(name for name in before if name not in made)
+    victim = next(name for name, node in made.items() if node != one)
+    kill(before[victim]["pid"])
+    until(lambda: nodes(tmp_path)[victim]["pid"] != before[victim]["pid"])
+    until(lambda: up(one) == 3)
+    kept = before.keys() - {victim}
+    assert all(nodes(tmp_path)[name] == before[name] for name in kept), "none of the others was touched"
+
+    raylet = psutil.Process(third.all_processes["raylet"][0].process.pid)
+    kill(raylet.pid, *(each.pid for each in raylet.children(recursive=True)), before[added]["pid"])
+    cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    until(lambda: len(nodes(tmp_path)) == 4)
+    until(lambda: up(one) == 3)
+    ended = coe("cluster", "down", "--config", str(file), "--wait", str(PATIENCE_S))
+    assert "all nodes have ended" in ended
+    assert not any(alive(node) for node in nodes(tmp_path).values())
+
+
+@pytest.mark.soak
+def test_without_ray_nodes_answer_on(
+    settings: Settings, tmp_path: Path, cluster: Any, none_left: None
+) -> None:
+    coe("cluster", "up", "--config", str(described(tmp_path, cluster)), "--wait", str(PATIENCE_S))
+    made = [*nodes(tmp_path).values()]
+    until(lambda: all(up(node) == 2 for node in made))
+    statuses, enough = list[int](), threading.Event()
+
+    def ask_on(url: str) -> None:
+        with httpx.Client(timeout=60) as client:
+            while not enough.is_set():
+                body = chat(max_tokens=3)
+                statuses.append(client.post(f"{url}/v1/chat/completions", json=body).status_code)
+
+    asking = [threading.Thread(target=ask_on, args=(node["url"],)) for node in made]
+    for each in asking:
+        each.start()
+    try:
+        until(lambda: len(statuses) > 50)
+        cluster.head_node.kill_gcs_server(check_alive=False)
+        for node in cluster.list_all_nodes():
+            node.kill_raylet(check_alive=False)
+        gone = len(statuses)
+        until(lambda: len(statuses) > gone + 500)
+    finally:
+        enough.set()
+        for each in asking:
+            each.join()
+    assert set(statuses) == {200}
+    assert [*nodes(tmp_path).values()] == made
+    assert all(up(node) == 2 for node in made)

@@ -13,6 +13,7 @@ import pytest
 from experts.checkpoints.hashing import PIECE_BYTES, digest, hashes
 from memory_tiers.driver.staging import DISK, Reading, Staged, stage
 from server.config.cluster import Address, PeerWeightsRule
+from server.node import weights_source
 from server.node.weights_source import PeerWeights, Rates, Way
 from server.peers.wire import SUMS
 
@@ -32,11 +33,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @dataclass
 class Holder:
     """A node that gives ``content``. ``spoil``: makes of a piece what it sends. It ends after ``ends_after``
-    pieces, in the middle of the next."""
+    pieces, in the middle of the next, or sends that byte by byte until ``ended`` where it ``drips``."""
 
     content: bytes
     spoil: Callable[[int, bytes], bytes] = lambda number, piece: piece
     ends_after: int = PIECES
+    drips: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
     given: list[int] = field(default_factory=list)
     address: Address = field(default_factory=lambda: Address("127.0.0.1", 0))
     tokens: set[str] = field(default_factory=set)
@@ -62,6 +65,14 @@ class Holder:
                 self.send_response(200 if asked.path == SUMS else 206)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
+                if asked.path != SUMS and holder.drips and len(holder.given) >= holder.ends_after:
+                    with contextlib.suppress(ConnectionError):
+                        for at in range(len(body)):
+                            if holder.ended.wait(0.01):
+                                break
+                            self.wfile.write(body[at : at + 1])
+                    self.close_connection = True
+                    return
                 if asked.path != SUMS and len(holder.given) >= holder.ends_after:
                     self.wfile.write(body[: len(body) // 2])
                     self.close_connection = True
@@ -81,6 +92,7 @@ class Holder:
         try:
             yield self
         finally:
+            self.ended.set()
             server.shutdown()
             server.server_close()
             thread.join()
@@ -129,6 +141,20 @@ def test_where_a_node_ends_in_the_middle_another_goes_on_and_nothing_is_read_twi
         reading = copied(weights, tmp_path / "copy", ends.address, goes_on.address)
         assert reading.bytes_from_elsewhere == SIZE
         assert not {*goes_on.given} & {*ends.given}
+
+
+def test_a_node_that_gives_a_piece_byte_by_byte_is_passed_over(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(weights_source, "PIECE_S", 1.0)
+    with (
+        Holder(weights.read_bytes(), ends_after=2, drips=True).serving() as drips,
+        Holder(weights.read_bytes()).serving() as goes_on,
+    ):
+        reading = copied(weights, tmp_path / "copy", drips.address, goes_on.address)
+        assert reading.bytes_from_elsewhere == SIZE
+        assert not {*goes_on.given} & {*drips.given}
+    assert "gives no more of model.safetensors" in caplog.text
 
 
 def test_where_no_node_answers_the_disk_is_read(weights: Path, tmp_path: Path) -> None:

@@ -103,6 +103,24 @@ async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
         assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
 
 
+async def test_what_a_process_that_ends_was_asked_last_is_counted(settings: Settings, tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, keys=[{**KEY, "requests_per_minute": 100}]) as gateway:
+        (old,) = gateway.beside
+        clients = [await gateway.client_of(old, headers=SENT) for _ in range(6)]
+        streams = [(await begun(client, max_tokens=50))[0] for client in clients]
+        os.kill(old, signal.SIGTERM)
+        for events in streams:
+            assert [event async for event in events][-1] == "[DONE]"
+        await replaced(gateway, old)
+        ours = await gateway.client_of(gateway.node, headers=SENT)
+        rows = (await ours.get("/v1/coe/usage")).json()["rows"]
+        assert sum(row["requests"] for row in rows) == 6
+        assert sum(row["completion_tokens"] for row in rows) == 300
+        for client in (*clients, ours):
+            await client.aclose()
+        assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
+
+
 async def test_one_stop_drains_all_and_the_end_of_the_node_ends_all(
     settings: Settings, tmp_path: Path
 ) -> None:

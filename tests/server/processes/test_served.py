@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,7 +10,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from server.config.settings import Settings
+from server.peers.residency_changes import ResidencyChanges
 from server.processes import processes as processes_module
+from server.processes.link import Link
 from server.processes.processes import Processes, _Process
 from server.processes.served import Served
 from server.services import NodeServices
@@ -76,6 +79,54 @@ async def test_a_process_that_reads_nothing_is_not_told_more_and_more(
     node.link.resume_writing()
     beside._tell_tiers()
     assert said == [("tiers", "now")]
+
+
+async def test_what_was_told_last_has_gone_out_once_a_link_is_finished() -> None:
+    came: list[Any] = []
+    near, far = Link(came.append, lambda: None), Link(came.append, lambda: None)
+    loop, ends = asyncio.get_running_loop(), socket.socketpair()
+    for end, link in zip(ends, (near, far), strict=True):
+        end.setblocking(False)
+        await loop.create_unix_connection(lambda link=link: link, sock=end)  # type: ignore[misc]
+    assert far._transport is not None
+    far._transport.pause_reading()
+    for number in range(100):
+        near.tell("settle", number, bytes(2**16))
+    finishing = asyncio.create_task(near.finish())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not finishing.done(), "more than the system takes is under way"
+    far._transport.resume_reading()
+    async with asyncio.timeout(60):
+        await finishing
+        await far.ended()
+    assert [number for _, number, _ in came] == [*range(100)]
+
+
+async def test_processes_are_told_of_the_next_change_where_one_could_not_be_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = iter((RuntimeError("a status cannot be read"), "now"))
+    told = asyncio.Event()
+
+    def tiers(_: Processes) -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Processes, "_tiers", tiers)
+    node = served()
+    node.link.tell = lambda *message: told.set()  # type: ignore[method-assign]
+    changes = ResidencyChanges()
+    services = cast(NodeServices, SimpleNamespace(residency=changes))
+    beside = Processes(services, no_app, cast(Any, None), verbose=False)
+    beside._running[1] = _Process(cast(Any, SimpleNamespace(pid=1)), node)
+    telling = asyncio.create_task(beside._tell_changes())
+    async with asyncio.timeout(60):
+        await told.wait()
+    telling.cancel()
+    assert "a status cannot be read" in caplog.text
 
 
 async def test_a_process_is_replaced_again_where_the_one_after_it_does_not_start(
