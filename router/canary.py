@@ -36,6 +36,8 @@ class Canary:
 def check_same_rows(serving: Artifact, tried: Artifact) -> None:
     """Raises MappingError where two artifacts do not read prompts at the same rows, so that a decision of one
     is none of the other."""
+    if "one" in (serving.steps, tried.steps):
+        raise MappingError("a canary is a map, and chooses in two steps; set steps: two, or leave it out")
     if serving.training != tried.training or serving.classifier.labels != tried.classifier.labels:
         raise MappingError(
             "the canary was trained otherwise than the artifact; make it from that one with "

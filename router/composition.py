@@ -20,6 +20,7 @@ from router.stickiness import MARGIN, STAY_MARGIN, TURNS, settled, stays
 
 RoutedBy = Literal[
     "map",
+    "one-step",
     "category-header",
     "budget",
     "language",
@@ -30,7 +31,8 @@ RoutedBy = Literal[
     "fallback",
     "expert",
 ]
-"""The reason for the expert. ``map``: the map at the prompt's category. ``category-header``: the map at the
+"""The reason for the expert. ``map``: the map at the prompt's category. ``one-step``: the scores expected of
+the prompt by itself, less a price for size. ``category-header``: the map at the
 category that the client named. ``budget``: the map solved for the budget in the model's name. ``language``:
 the language of the conversation has an expert. ``sticky``: an earlier turn's category. ``canary``: another
 map, which is tried. ``residency``: an expert on the device is nearly as good as the map's. ``eligibility``:
@@ -85,9 +87,7 @@ class Composition:
         self._canary = canary
         self._languages = languages
         artifact = router.artifact
-        self._solver = solver or Solver(
-            artifact.scores, router.experts, finer=artifact.finer, fixed=artifact.fixed
-        )
+        self._solver = solver or artifact.solver(router.experts)
         self._recall = recall or Recall(router)
         self._by = by
         self._fallback = fallback
@@ -158,7 +158,8 @@ class Composition:
         started = self._clock()
         prompts = prompts_of(messages, last=TURNS if self._margin and category is None else 1) or [""]
         turns = [self._recall.decide(prompt) for prompt in prompts]
-        alone, by = self.router.mapped(turns[-1]), self._by
+        alone = self.router.mapped(turns[-1])
+        by = self._reason(alone)
         if category is not None:
             wanted, by = self._at(category, alone), "category-header"
         else:
@@ -187,19 +188,26 @@ class Composition:
         decided = replace(decision, seconds=self._clock() - started)
         return Choice(decided, by, alone, prompts[-1], sticky, arm)
 
+    def _reason(self, decision: Decision) -> RoutedBy:
+        mapping = self.router.artifact.mapping
+        free = mapping.fixed.isdisjoint({decision.cluster, decision.category})
+        return "one-step" if self._by == "map" and mapping.price is not None and free else self._by
+
     def _kept(self, prompts: Sequence[str], turns: Sequence[Decision], alone: Decision) -> Decision:
         """The decision for the last turn under the conversation's category, with the expert of the turn
         before where that one is worth staying with; ``alone`` where nothing is kept."""
         artifact, label, row, expert = self.router.artifact, "", "", ""
-        scores = artifact.scores if self._stay_margin else None
-        begin = 0 if scores is not None else len(turns) - 1
+        table = artifact.scores if self._stay_margin else None
+        sizes = {} if table is None else table.size_of()
+        begin = 0 if table is not None else len(turns) - 1
         for end in range(begin, len(turns)):
             label = settled(turns[: end + 1], self._margin).category
             row = self._row(label, prompts[end], turns[end])
-            mapped = artifact.mapping[row]
+            chosen = self.router.expert_at(row, turns[end].expected)
             free = bool(expert) and artifact.mapping.fixed.isdisjoint({row, label})
-            if scores is None or not free or not stays(scores, row, expert, mapped, self._stay_margin):
-                expert = mapped
+            scores = self.router.scores_at(row, turns[end].expected) if free else {}
+            if not free or not stays(scores, sizes, expert, chosen, self._stay_margin):
+                expert = chosen
         if (label, row, expert) == (alone.category, alone.cluster, alone.expert):
             return alone
         return replace(alone, category=label, cluster=row, expert=expert)
@@ -216,13 +224,14 @@ class Composition:
         self, decision: Decision, resident: Collection[str], eligible: Collection[str] | None
     ) -> str | None:
         """The resident expert that answers in the place of the decision's."""
-        scores, mapping = self.router.artifact.scores, self.router.artifact.mapping
-        if not self.residency_margin or scores is None:
+        table, mapping = self.router.artifact.scores, self.router.artifact.mapping
+        if not self.residency_margin or table is None:
             return None
         if not mapping.fixed.isdisjoint({decision.cluster, decision.category}):
             return None
         able = {*resident} & {*self.experts} & ({*resident} if eligible is None else {*eligible})
-        return resident_instead(scores, decision.cluster, decision.expert, able, self.residency_margin)
+        scores = self.router.scores_at(decision.cluster, decision.expected)
+        return resident_instead(scores, table.size_of(), decision.expert, able, self.residency_margin)
 
     def _row(self, label: str, prompt: str, turn: Decision) -> str:
         """The row at which the map is read for a turn whose category is ``label``."""
@@ -253,7 +262,11 @@ class Composition:
         cluster = alone.cluster if alone.cluster in rows else max(rows, key=lambda row: shares.get(row, 0.0))
         mapping = self.router.artifact.mapping
         label = mapping.finer.get(cluster, cluster)
-        return replace(alone, category=label, cluster=cluster, uncertain=False, expert=mapping[cluster])
+        expected = alone.expected if cluster == alone.cluster else {}
+        expert = self.router.expert_at(cluster, expected)
+        return replace(
+            alone, category=label, cluster=cluster, uncertain=False, expert=expert, expected=expected
+        )
 
     def __repr__(self) -> str:
         return f"<Composition of {self.router!r}, margin {self._margin:g}>"

@@ -1,7 +1,7 @@
 """The router's decision for one prompt."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 GENERAL = "general"
 """The category of everyday chat and of every prompt that the router is unsure of. Always mapped."""
@@ -28,6 +28,9 @@ class Decision:
     """Experts that were not chosen, by the probability of their categories, at least ``SLIGHT``."""
     seconds: float
     """Spent deciding."""
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Score from 0 to 1 of each expert by the prompt's own text, where it chooses in one step; empty in two
+    steps."""
 
     @property
     def likeliest(self) -> str:

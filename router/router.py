@@ -16,8 +16,9 @@ from router.decision import GENERAL, SLIGHT, Decision
 from router.embedders.embedder import Embedder
 from router.embedders.registry import PARAMETERS, embedder_of
 from router.errors import ArtifactError, NoEligibleError
-from router.mapping.budget_solver import Solver
+from router.mapping.budget_solver import Steps
 from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.one_step import best_at, expected_at
 from router.mapping.score_table import ExpertScore
 
 
@@ -95,14 +96,14 @@ class Router:
         """The same router with ``mapping``, which has every category."""
         return self.with_artifact(replace(self.artifact, mapping=mapping))
 
-    def under(self, active: float | None = None, total: float | None = None) -> "Router":
+    def under(
+        self, active: float | None = None, total: float | None = None, steps: Steps | None = None
+    ) -> "Router":
         """The same router with the best map for a budget in billions of parameters: ``active``, of the expert
-        that answers on average, ``total``, of all experts of the map; None: any number. Takes up to seconds.
-        Raises MappingError where the artifact has no scores, or no map fits."""
-        artifact = self.artifact
-        experts = () if artifact.scores is None else artifact.scores.experts
-        solver = Solver(artifact.scores, experts, total, finer=artifact.finer, fixed=artifact.fixed)
-        return self.with_map(solver.map(active))
+        that answers on average, ``total``, of all experts of the map; None: any number. ``steps``: whether
+        the map chooses, or each prompt by itself; None: as before. Takes up to seconds. Raises MappingError
+        where the artifact has no scores, or no map fits."""
+        return self.with_map(self.artifact.solver(total=total, steps=steps).map(active))
 
     def save(self, folder: Path | str) -> None:
         """Writes the artifact, with this map. Raises ArtifactError."""
@@ -121,6 +122,27 @@ class Router:
         decision, scores = self.decide(prompt), self.artifact.scores
         return Explained(decision, () if scores is None else scores.row(decision.cluster))
 
+    def scores_at(self, row: str, expected: Mapping[str, float]) -> Mapping[str, float]:
+        """The score from 0 to 1 that each expert is expected to get on a prompt at ``row`` of the map; none
+        where the artifact has no scores. ``expected``: of its decision."""
+        table, mapping = self.artifact.scores, self.artifact.mapping
+        return {} if table is None else expected_at(table, row, expected, mapping.finer)
+
+    def expert_at(self, row: str, expected: Mapping[str, float]) -> str:
+        """The expert of a prompt at ``row`` of the map, if all can take it. ``expected``: of its decision."""
+        return self._able_at(row, expected, None) or self.artifact.mapping[row]
+
+    def _able_at(
+        self, row: str, expected: Mapping[str, float], eligible: Collection[str] | None
+    ) -> str | None:
+        table, mapping = self.artifact.scores, self.artifact.mapping
+        if mapping.price is not None and table is not None:
+            best = best_at(mapping, table, row, expected, eligible)
+            if best is not None:
+                return best
+        expert = mapping[row]
+        return expert if eligible is None or expert in eligible else None
+
     def with_artifact(self, artifact: Artifact) -> "Router":
         """``artifact`` with the same embedder."""
         return Router(artifact, self.embedder, quick=self.quick_embedder, clock=self._clock)
@@ -129,16 +151,25 @@ class Router:
         """``eligible`` names the experts that can take the request; absent means all.
 
         When the mapped expert is not among them, the expert of ``general`` takes over, then those of the
-        other categories, most probable first. Raises NoEligibleError when none is left.
+        other categories, most probable first; in one step, the next best. Raises NoEligibleError when none is
+        left.
         """
         started = self._clock()
-        clusters, judged = self.artifact.clusters, self._judged(prompt)
-        probabilities = self._ranked(judged.chances)
+        decision = self._placed(self._judged(prompt))
+        return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
+
+    def _placed(self, judged: _Judged) -> Decision:
+        """The decision without its expert."""
+        probabilities, clusters = self._ranked(judged.chances), self.artifact.clusters
         best, confidence = next(iter(probabilities.items()))
         category = GENERAL if judged.doubted else best
-        cluster = clusters.of(category, judged.finer) if clusters else category
-        decision = Decision(category, cluster, confidence, probabilities, judged.doubted, "", {}, 0.0)
-        return replace(self.mapped(decision, eligible), seconds=self._clock() - started)
+        cluster, expected = category, dict[str, float]()
+        if clusters is not None and self.artifact.mapping.price is None:
+            cluster = clusters.of(category, judged.finer)
+        elif clusters is not None:
+            scores = clusters.expected.values(judged.finer)
+            cluster, expected = clusters.at(category, scores), self.artifact.told(scores)
+        return Decision(category, cluster, confidence, probabilities, judged.doubted, "", {}, 0.0, expected)
 
     def decide_quickly(self, prompts: Sequence[str]) -> list[Decision | None]:
         """Decides prompts together: the decision of each that the quick stage is sure of, as ``decide`` gives
@@ -147,7 +178,7 @@ class Router:
         started, quick = self._clock(), self.artifact.quick
         if quick is None or self.quick_embedder is None or not prompts:
             return [None for _ in prompts]
-        lexicon, clusters = self.artifact.lexicon, self.artifact.clusters
+        lexicon = self.artifact.lexicon
         grams, vectors = lexicon.many(prompts), self.quick_embedder.embed(prompts)
         readings = [Reading(vector, each) for vector, each in zip(vectors, grams, strict=True)]
         chances, sure = quick.are_sure([*map(len, prompts)], readings, [*map(lexicon.oddity, grams)])
@@ -156,12 +187,7 @@ class Router:
             if not sure[place] or not prompt.strip():
                 found.append(None)
                 continue
-            probabilities = self._ranked(chances[place])
-            category, confidence = next(iter(probabilities.items()))
-            cluster = clusters.of(category, readings[place]) if clusters else category
-            found.append(
-                self.mapped(Decision(category, cluster, confidence, probabilities, False, "", {}, 0.0))
-            )
+            found.append(self.mapped(self._placed(_Judged(chances[place], False, readings[place]))))
         share = (self._clock() - started) / len(prompts)
         return [decision and replace(decision, seconds=share) for decision in found]
 
@@ -185,9 +211,8 @@ class Router:
     ) -> Decision:
         """The same decision with the expert that this router's mapping has at its ``cluster``, or the first
         eligible one, as ``decide`` says. ``prefer``: an expert that comes before. Raises NoEligibleError."""
-        rows = [decision.cluster, GENERAL, *decision.probabilities]
         preferred = prefer is not None and (eligible is None or prefer in eligible)
-        expert = prefer if prefer is not None and preferred else self._first_eligible(rows, eligible)
+        expert = prefer if prefer is not None and preferred else self._first_eligible(decision, eligible)
         return replace(decision, expert=expert, others=self._others(expert, decision.probabilities))
 
     def cluster_in(self, label: str, prompt: str, decision: Decision) -> str:
@@ -221,10 +246,10 @@ class Router:
             chances[self._expert_of[category]] += probability
         return {name: chance for name, chance in chances.items() if name != chosen and chance >= SLIGHT}
 
-    def _first_eligible(self, categories: Iterable[str], eligible: Collection[str] | None) -> str:
-        for category in categories:
-            expert = self.artifact.mapping[category]
-            if eligible is None or expert in eligible:
+    def _first_eligible(self, decision: Decision, eligible: Collection[str] | None) -> str:
+        for row in (decision.cluster, GENERAL, *decision.probabilities):
+            expert = self._able_at(row, decision.expected, eligible)
+            if expert is not None:
                 return expert
         raise NoEligibleError(
             f"none of the router's experts ({', '.join(self.experts)}) can take this request"

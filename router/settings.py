@@ -1,7 +1,7 @@
 """The router's piece of the configuration tree."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -53,6 +53,11 @@ class CompositionConfig(BaseModel):
     total_params: Billions | None = None
     """Largest number of parameters of all experts of the map together, also of a map for a budget in the
     model's name (``coe:31B``)."""
+    steps: Literal["one", "two"] | None = None
+    """How an expert is chosen: two: the map gives the prompt's category one; one: each prompt gets the expert
+    with the best score expected of it, less a price for size that keeps active_params on average. One needs
+    an artifact with finer categories. Absent: as the artifact has it, which is two unless ``coe router map
+    --steps one`` made it."""
     min_margin: float = Field(default=0, ge=0, le=100)
     """Points of score (of 100) by which an expert must be better than a cheaper one of the map to be chosen,
     where a map is solved."""

@@ -6,10 +6,9 @@ easy and the next one hard. What the expert of the turn before has over another 
 prefix cache, its weights on the device) is a price in points of score.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from router.decision import Decision
-from router.mapping.score_table import ScoreTable
 
 STAY_MARGIN = 1.0
 """Points of score, by default. On pairs of graded prompts of a category it keeps an expert for 1 to 6 % more
@@ -46,13 +45,14 @@ def _moves(current: Decision, turn: Decision, margin: float) -> bool:
     return current.uncertain or lead >= margin
 
 
-def stays(table: ScoreTable, row: str, before: str, mapped: str, margin: float) -> bool:
-    """Whether a turn at ``row`` stays with the expert of the turn ``before``: one that is no larger than the
-    ``mapped`` one, so that a budget holds, and by at most ``margin`` points worse there."""
-    if before == mapped:
+def stays(
+    scores: Mapping[str, float], sizes: Mapping[str, float], before: str, chosen: str, margin: float
+) -> bool:
+    """Whether a turn stays with the expert of the turn ``before``: one that is no larger than the ``chosen``
+    one, so that a budget holds, and by at most ``margin`` points worse. ``scores``: expected on this turn,
+    from 0 to 1."""
+    if before == chosen:
         return True
-    if row not in table.categories or not {before, mapped} <= set(table.experts):
+    if not {before, chosen} <= scores.keys():
         return False
-    old, new = table.experts.index(before), table.experts.index(mapped)
-    means = table.means[table.categories.index(row)]
-    return bool(table.parameters[old] <= table.parameters[new] and means[old] >= means[new] - margin / 100)
+    return sizes[before] <= sizes[chosen] and scores[before] >= scores[chosen] - margin / 100

@@ -5,7 +5,7 @@ sees the old router or the new one. The same training gives the same bytes.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from router.arrays import Floats
 from router.artifacts.files import check_shapes, read_verified
 from router.artifacts.manifest import (
     MANIFEST,
     CrossValidated,
     EmbedderRecord,
     Manifest,
+    OneStepRecord,
     Scored,
     TrainingRecord,
     read_manifest,
@@ -33,11 +35,12 @@ from router.classifiers.lexicon import Lexicon
 from router.classifiers.neighbours import NeighbourClassifier
 from router.classifiers.uncertainty import Uncertainty
 from router.errors import ArtifactError, MappingError
-from router.mapping.budget_solver import fixed_rows
+from router.mapping.budget_solver import Solver, Steps
 from router.mapping.clusters import Clusters
 from router.mapping.expected_scores import ExpectedScores
 from router.mapping.expert_mapping import ExpertMapping
 from router.mapping.milp import Solution
+from router.mapping.one_step import Predictions, priced
 from router.mapping.score_table import ScoreTable
 
 
@@ -57,6 +60,9 @@ class Artifact:
     quick: Quick | None = None
     """Reads a prompt first, and its readings tell the finer categories; None: every prompt is read by
     ``embedder`` alone."""
+    predictions: Predictions | None = None
+    """Of the training's prompts, to solve one step from; None where there are no finer categories, and in
+    artifacts of earlier versions."""
 
     @property
     def finer(self) -> Mapping[str, str]:
@@ -70,15 +76,47 @@ class Artifact:
         table = self.scores
         if table is None:
             return None
-        size = dict(zip(table.experts, map(float, table.parameters), strict=True))
+        if self.mapping.price is not None and self.predictions is not None:
+            return priced(table, self.predictions, self.mapping).active
+        size = table.size_of()
         return sum(share * size[self.mapping[row]] for row, share in table.share_of().items())
+
+    @property
+    def steps(self) -> Steps:
+        """Whether the map chooses the expert, or each prompt by itself."""
+        return "two" if self.mapping.price is None else "one"
+
+    def solver(
+        self,
+        experts: Collection[str] | None = None,
+        total: float | None = None,
+        min_margin: float = 0.0,
+        fixed: Mapping[str, str] | None = None,
+        steps: Steps | None = None,
+    ) -> Solver:
+        """Solves maps from the scores. ``experts``: those that a map may choose; None: all. ``fixed``: beside
+        what the artifact has. ``steps``: None: as the artifact's."""
+        if experts is None:
+            experts = () if self.scores is None else self.scores.experts
+        return Solver(
+            self.scores,
+            experts,
+            total,
+            min_margin,
+            self.finer,
+            {**self.fixed, **(fixed or {})},
+            self.predictions,
+            steps or self.steps,
+        )
+
+    def told(self, scores: Floats) -> dict[str, float]:
+        """Returns the ``scores`` that the predictor of finer categories expects, [experts], by name."""
+        names = () if self.predictions is None else self.predictions.experts
+        return {name: float(score) for name, score in zip(names, scores, strict=True) if name}
 
     def with_solution(self, solution: Solution) -> "Artifact":
         """Returns the artifact with a map that was solved from its scores."""
-        assert self.scores is not None
-        rows = fixed_rows(self.scores, self.finer, self.fixed)
-        mapping = ExpertMapping.solved(solution.experts, self.scores.share_of(), self.finer, rows)
-        return replace(self, mapping=mapping)
+        return replace(self, mapping=self.solver().mapping(solution))
 
     @property
     def _experts(self) -> set[str]:
@@ -103,8 +141,13 @@ class Artifact:
             scores = replace(scores, experts=tuple(names.get(name, name) for name in scores.experts))
         return replace(
             self,
-            mapping=replace(self.mapping, experts=mapping),
+            mapping=replace(
+                self.mapping,
+                experts=mapping,
+                among=tuple(names.get(name, name) for name in self.mapping.among),
+            ),
             scores=scores,
+            predictions=None if self.predictions is None else self.predictions.renamed(names),
             fixed={category: names.get(name, name) for category, name in self.fixed.items()},
         )
 
@@ -144,6 +187,9 @@ class Artifact:
             arrays["expected.landmarks"] = expected.landmarks.astype(np.float16)
             arrays["expected.likeness"] = expected.weights
             arrays["centroids"] = self.clusters.centroids
+        if self.predictions is not None:
+            arrays["predictions.scores"] = self.predictions.scores
+            arrays["predictions.rows"] = self.predictions.rows
         if self.scores is not None:
             arrays |= {f"scores.{name}": getattr(self.scores, name) for name in _TABLE}
         return arrays
@@ -170,6 +216,10 @@ class Artifact:
             fixed=dict(self.fixed),
             scored=None if table is None else Scored(experts=table.experts, rows=table.categories),
             clusters=() if self.clusters is None else self.clusters.names,
+            predicted=() if self.predictions is None else self.predictions.experts,
+            one_step=None
+            if self.mapping.price is None
+            else OneStepRecord(price=self.mapping.price, experts=self.mapping.among),
             training=self.training,
             cross_validated=self.cross_validated,
             files=dict(files),
@@ -228,6 +278,9 @@ class Artifact:
             clusters,
             manifest.fixed,
             None if manifest.quick is None else Quick.of(manifest.quick, manifest.categories, arrays),
+            Predictions(manifest.predicted, arrays["predictions.scores"], arrays["predictions.rows"])
+            if manifest.predicted
+            else None,
         )
 
 
@@ -236,4 +289,6 @@ _TABLE = ("parameters", "shares", "means", "errors", "counts")
 
 def _mapping(manifest: Manifest, finer: Mapping[str, str]) -> ExpertMapping:
     fixed = {row for row in manifest.mapping if not {row, finer.get(row)}.isdisjoint(manifest.fixed)}
-    return ExpertMapping(manifest.mapping, finer, frozenset(fixed))
+    one = manifest.one_step
+    price, among = (None, ()) if one is None else (one.price, one.experts)
+    return ExpertMapping(manifest.mapping, finer, frozenset(fixed), price, among)

@@ -42,26 +42,41 @@ def check_shapes(folder: Path, manifest: Manifest, arrays: Arrays) -> None:
         if quick.added.keys() != manifest.added.keys():
             raise ArtifactError(f"{folder / MANIFEST}: both stages must have what was added; train again")
     if manifest.scored is not None:
-        experts, rows = len(manifest.scored.experts), len(manifest.scored.rows)
+        table = manifest.scored
+        experts, rows = len(table.experts), len(table.rows)
         expected |= {"scores.parameters": (experts,), "scores.shares": (rows,)}
         expected |= dict.fromkeys(("scores.means", "scores.errors", "scores.counts"), (rows, experts))
         if manifest.clusters:
             # Experts may have come and gone since the clusters were made.
-            trained = len(arrays["expected.bias"]) if "expected.bias" in arrays else experts
+            trained = len(manifest.predicted or arrays.get("expected.bias", table.experts))
             likeness = len(arrays["expected.landmarks"]) if "expected.landmarks" in arrays else None
             expected |= linear("expected", trained, finer) | {
                 "centroids": (len(manifest.clusters), trained + 1),
                 "expected.landmarks": (None, finer),
                 "expected.likeness": (trained, likeness),
             }
-    elif manifest.clusters:
+    if manifest.predicted:
+        expected |= {"predictions.scores": (None, len(manifest.predicted)), "predictions.rows": (None,)}
+    elif manifest.one_step is not None:
+        raise ArtifactError(f"{folder / MANIFEST}: one step needs what is predicted; train again")
+    if (manifest.clusters or manifest.predicted) and manifest.scored is None:
         raise ArtifactError(f"{folder / MANIFEST}: clusters need a score table; train again")
     for name, shape in expected.items():
         found = arrays[name].shape if name in arrays else ()
         if len(found) != len(shape) or any(b not in (a, None) for a, b in zip(found, shape, strict=True)):
             raise ArtifactError(f"{folder}: array {name!r} has shape {found}, expected {shape}; train again")
+    if manifest.predicted and not _are_places(
+        arrays, 0 if manifest.scored is None else len(manifest.scored.rows)
+    ):
+        raise ArtifactError(f"{folder}: array 'predictions.rows' names no rows of the scores; train again")
     if GENERAL not in manifest.categories or not set(manifest.mapping) >= set(manifest.categories):
         raise ArtifactError(f"{folder / MANIFEST}: the mapping must name every category and {GENERAL!r}")
+
+
+def _are_places(arrays: Arrays, rows: int) -> bool:
+    """Whether each prediction has a row of the score table."""
+    places, scores = arrays["predictions.rows"], arrays["predictions.scores"]
+    return len(places) == len(scores) and bool(((places >= 0) & (places < rows)).all())
 
 
 def read_verified(file: Path, expected: str) -> bytes:

@@ -66,6 +66,13 @@ class Scored(_Piece):
     rows: tuple[str, ...]
 
 
+class OneStepRecord(_Piece):
+    """The choice of one step: among which experts, and the score that a billion parameters must be worth."""
+
+    price: float
+    experts: tuple[str, ...]
+
+
 class QuickRecord(_Piece):
     """The quick stage of a cascade; its numbers are arrays. ``router.artifacts.quick`` says what each is."""
 
@@ -96,6 +103,11 @@ class Manifest(_Piece):
     """Categories whose expert was given by hand: every map that is solved has it."""
     scored: Scored | None
     clusters: tuple[str, ...]
+    predicted: tuple[str, ...] = ()
+    """The experts of the predictor that made the clusters, an empty name for one that is gone. Absent, as in
+    artifacts of earlier versions: one step cannot be solved."""
+    one_step: OneStepRecord | None = None
+    """Absent: the map chooses, in two steps."""
     training: TrainingRecord
     cross_validated: CrossValidated
     files: dict[str, str]

@@ -55,7 +55,7 @@ def apart(corpus: Corpus, learn: Callable[[Corpus, Readings], Floats]) -> Floats
     for fold in range(FOLDS):
         inside = corpus.folds == fold
         if inside.any():
-            part = _relearned(corpus, ~inside)
+            part = relearned(corpus, ~inside)
             said.append(learn(part[~inside], part.readings[inside]))
             rows.append(np.flatnonzero(inside))
     together = np.concatenate(said)
@@ -64,7 +64,7 @@ def apart(corpus: Corpus, learn: Callable[[Corpus, Readings], Floats]) -> Floats
     return placed
 
 
-def _relearned(corpus: Corpus, seen: NDArray[np.bool_]) -> Corpus:
+def relearned(corpus: Corpus, seen: NDArray[np.bool_]) -> Corpus:
     """All prompts, with grams as they are weighed by a lexicon of the data's prompts that are ``seen``."""
     if corpus.readings.lexicon is None:
         return corpus

@@ -2,18 +2,25 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from router.errors import MappingError
 from router.mapping.expert_mapping import ExpertMapping, unknown_category
 from router.mapping.milp import Budgets, Solution, frontier, solve
+from router.mapping.one_step import Predictions, no_predictions, prices, solve_price
 from router.mapping.score_table import ScoreTable
+from router.progress import Progress, silent
+
+Steps = Literal["one", "two"]
+"""``two``: a prompt has a category, and the map gives it an expert. ``one``: each prompt chooses itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Solver:
     """``scores``: the artifact's; None: it has none. ``experts``: those that a map may choose. ``total``:
     billions of parameters of all experts of a map, None: any number. ``min_margin``: in points, as in
-    ``solve``. ``finer``: finer category to its label. ``fixed``: category to the expert that each map has."""
+    ``solve``. ``finer``: finer category to its label. ``fixed``: category to the expert that each map has.
+    ``predictions``: of single prompts, which one step is solved from; None: the artifact has none."""
 
     scores: ScoreTable | None
     experts: Collection[str]
@@ -21,20 +28,46 @@ class Solver:
     min_margin: float = 0.0
     finer: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, str] = field(default_factory=dict)
+    predictions: Predictions | None = None
+    steps: Steps = "two"
+
+    def solve(self, active: float | None) -> Solution:
+        """Solves the best map, or the price of one step. ``active``: billions of parameters of the expert
+        that answers, on average; None: any number. Takes up to seconds. Raises MappingError where nothing
+        fits."""
+        table, budgets = self._table(), Budgets(active, self.total)
+        rows = fixed_rows(table, self.finer, self.fixed)
+        if self.steps == "one":
+            return solve_price(table, self._predictions(), self.finer, budgets, rows)
+        return solve(table, budgets, self.min_margin, rows)
 
     def map(self, active: float | None) -> ExpertMapping:
-        """Solves the best map. ``active``: billions of parameters of the expert that answers, on average;
-        None: any number. Takes up to seconds. Raises MappingError where there is none."""
+        """Makes the map of what ``solve`` finds."""
+        return self.mapping(self.solve(active))
+
+    def mapping(self, solution: Solution) -> ExpertMapping:
+        """Makes the map of a solution."""
         table = self._table()
         rows = fixed_rows(table, self.finer, self.fixed)
-        solution = solve(table, Budgets(active, self.total), self.min_margin, rows)
-        return ExpertMapping.solved(solution.experts, table.share_of(), self.finer, rows)
+        return ExpertMapping.solved(
+            solution.experts, table.share_of(), self.finer, rows, solution.price, solution.among
+        )
 
-    def frontier(self) -> list[Solution]:
+    def frontier(self, progress: Progress = silent) -> list[Solution]:
         """Solves the best map at each budget, from the cheapest map to the best. Takes up to seconds. Raises
         MappingError."""
         table = self._table()
-        return frontier(table, total=self.total, fixed=fixed_rows(table, self.finer, self.fixed))
+        rows = fixed_rows(table, self.finer, self.fixed)
+        if self.steps == "one":
+            return prices(table, self._predictions(), self.finer, self.total, rows)
+        return frontier(table, total=self.total, progress=progress, fixed=rows)
+
+    def _predictions(self) -> Predictions:
+        if self.predictions is None:
+            raise no_predictions()
+        if self.min_margin:
+            raise MappingError("a margin between experts goes with two steps; in one step the price is it")
+        return self.predictions
 
     def _table(self) -> ScoreTable:
         if self.scores is None:

@@ -32,9 +32,11 @@ class Clusters:
 
     def of(self, label: str, reading: Reading) -> str:
         """The finer category of a prompt of ``label``; the label itself where it has none."""
-        if label not in self._places:
-            return label
-        return self._nearest(label, points_of(self.expected.values(reading)[None]))[0]
+        return self.at(label, self.expected.values(reading)) if label in self._places else label
+
+    def at(self, label: str, scores: Floats) -> str:
+        """The finer category of a prompt of ``label`` whose expected ``scores``, [experts], are known."""
+        return self._nearest(label, points_of(scores[None]))[0] if label in self._places else label
 
     def rows(self, labels: Sequence[str], scores: Floats) -> list[str]:
         """[n] the finer category of each prompt, from its label and its expected ``scores``, [n, experts]."""

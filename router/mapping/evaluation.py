@@ -127,9 +127,7 @@ def evaluate_map(
     """``chosen``: the expert of each of the graded prompts. ``at_labels``: what the map has at their true
     categories."""
     count = len(grades.rows)
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
-    weights = np.vstack([np.ones(count), drawn]) / count
+    weights = _resampled(count, seed)
     means = weights @ grades.scores  # [1 + resamples, experts]; the first row is the test itself
 
     def row(name: str, experts: NDArray[np.int64]) -> tuple[Row, Floats, Floats]:
@@ -170,6 +168,43 @@ def evaluate_map(
         over_blind_with_embedder=None if dearer is None else Estimate.of(score - dearer),
         over_best_single=Estimate.of(score - means[:, best]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Points of one way to choose over another, on the same prompts."""
+
+    score: Estimate
+    over_blind: Estimate
+    """Of what each scores over the blind mix at its own cost."""
+
+    def __str__(self) -> str:
+        return (
+            _difference("difference in score", self.score)
+            + "\n"
+            + _difference("difference in what is over the blind mix", self.over_blind)
+        )
+
+
+def difference(grades: Grades, chosen: Sequence[str], other: Sequence[str], *, seed: int = 0) -> Difference:
+    """``chosen`` and ``other``: the expert of each of the graded prompts, in two ways."""
+    count = len(grades.rows)
+    weights = _resampled(count, seed)
+    means, scores, mixes = weights @ grades.scores, [], []
+    for experts in (_indices(grades, chosen), _indices(grades, other)):
+        scores.append(weights @ grades.scores[np.arange(count), experts])
+        active = weights @ grades.parameters[experts]
+        mixes.append(
+            [blind(each, grades.parameters, budget) for each, budget in zip(means, active, strict=True)]
+        )
+    over = [score - np.array(mix) for score, mix in zip(scores, mixes, strict=True)]
+    return Difference(Estimate.of(scores[0] - scores[1]), Estimate.of(over[0] - over[1]))
+
+
+def _resampled(count: int, seed: int) -> Floats:
+    """[1 + resamples, prompts], weights that add up to 1; the first row is the test itself."""
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    return np.vstack([np.ones(count), drawn]) / count
 
 
 def _indices(grades: Grades, experts: Sequence[str]) -> NDArray[np.int64]:

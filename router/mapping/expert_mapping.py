@@ -18,6 +18,11 @@ class ExpertMapping:
     """Finer category to its label, for those that have a line of their own."""
     fixed: frozenset[str] = frozenset()
     """Rows whose expert was given by hand, and not for its score."""
+    price: float | None = None
+    """Score that a billion parameters must be worth where a prompt chooses by what its own text says (one
+    step, ``router.mapping.one_step``); None: its row of the map chooses (two steps)."""
+    among: tuple[str, ...] = ()
+    """The experts that one step chooses among."""
 
     def __getitem__(self, category: str) -> str:
         """At a finer category without a line of its own, what its label has."""
@@ -25,7 +30,7 @@ class ExpertMapping:
 
     def names(self) -> tuple[str, ...]:
         """The experts that can be chosen, each once, sorted."""
-        return tuple(sorted(set(self.experts.values())))
+        return tuple(sorted({*self.experts.values(), *self.among}))
 
     def rows_of(self, category: str) -> tuple[str, ...]:
         """Returns the rows of ``category``: the very one, and the finer ones of a label (``math/2`` of
@@ -61,10 +66,12 @@ class ExpertMapping:
         shares: Mapping[str, float],
         finer: Mapping[str, str],
         fixed: Collection[str] = (),
+        price: float | None = None,
+        among: Collection[str] = (),
     ) -> "ExpertMapping":
         """``experts``: of every row of a score table, whose ``shares`` these are. ``finer``: finer category
         to its label, which goes to the expert that most of its prompts go to. ``fixed``: rows whose expert
-        was given."""
+        was given. ``price``, ``among``: of one step."""
         weights: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for row, expert in sorted(experts.items()):
             of_label = weights[finer.get(row, row)]
@@ -73,6 +80,8 @@ class ExpertMapping:
             {label: max(weight, key=weight.__getitem__) for label, weight in weights.items()} | dict(experts),
             {row: label for row, label in finer.items() if row in experts},
             frozenset(fixed),
+            price,
+            tuple(among),
         )
 
 

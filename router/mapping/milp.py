@@ -61,11 +61,16 @@ class Solution:
     """Billions of parameters of the expert that answers, on average."""
     total: float
     """Billions of parameters of all experts of the map."""
+    price: float | None = None
+    """Score that a billion parameters must be worth where each prompt chooses by itself, in one step; None:
+    its row of the map chooses."""
+    among: tuple[str, ...] = ()
+    """The experts that one step chooses among."""
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The experts of the map, each once, sorted."""
-        return tuple(sorted(set(self.experts.values())))
+        """The experts that may answer, each once, sorted."""
+        return tuple(sorted({*self.experts.values(), *self.among}))
 
 
 def solve(
@@ -81,8 +86,8 @@ def solve(
 
     Raises MappingError where no map fits the budgets, for a margin under 0, and for a fixed category or
     expert that the table does not have."""
-    free = _free(table, fixed or {})
-    _check(table, budgets, free)
+    free = free_experts(table, fixed or {})
+    check_fit(table, budgets, free)
     if not min_margin >= 0:
         raise MappingError(f"the margin must be from 0 points, not {min_margin:g}")
     chosen, bound = _optimum(table, budgets, free)
@@ -117,7 +122,7 @@ def frontier(
     """
     best = solve(table, Budgets(total=total), fixed=fixed)
     if active_budgets is None:
-        least = table.shares @ table.parameters[_cheapest(table, _free(table, fixed or {}))]
+        least = table.shares @ table.parameters[_cheapest(table, free_experts(table, fixed or {}))]
         active_budgets = np.linspace(least, best.active, SWEEP).tolist()
     found: list[Solution] = []
     for number, budget in enumerate(sorted(active_budgets)):
@@ -169,7 +174,7 @@ def _thinned(values: Sequence[float], count: int) -> list[float]:
     return [values[place] for place in places]
 
 
-def _free(table: ScoreTable, fixed: Mapping[str, str]) -> NDArray[np.bool_]:
+def free_experts(table: ScoreTable, fixed: Mapping[str, str]) -> NDArray[np.bool_]:
     """[categories, experts] the experts that a category may have: one where it is fixed. Raises
     MappingError."""
     free = np.ones(table.means.shape, dtype=np.bool_)
@@ -190,7 +195,7 @@ def _cheapest(table: ScoreTable, free: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.where(free[:, smallest], smallest, free.argmax(axis=1))
 
 
-def _check(table: ScoreTable, budgets: Budgets, free: NDArray[np.bool_]) -> None:
+def check_fit(table: ScoreTable, budgets: Budgets, free: NDArray[np.bool_]) -> None:
     """One map fits each budget whenever any does: the smallest expert for all that is not fixed, or one that
     is held already."""
     cheapest = _cheapest(table, free)
@@ -214,7 +219,7 @@ def _optimum(
 ) -> tuple[NDArray[np.int64], float]:
     """[categories] the expert of each, and the dual bound of the score."""
     categories, experts = table.means.shape
-    ties = np.tile(_ranks(table) * _TIE / categories, (categories, 1))
+    ties = np.tile(ranks(table) * _TIE / categories, (categories, 1))
     objective = np.concatenate([(table.shares[:, None] * table.means - ties).ravel(), np.zeros(experts)])
     found = maximise(
         _SCALE * objective,
@@ -247,19 +252,19 @@ def _constraints(table: ScoreTable, budgets: Budgets) -> list[Rows]:
     return made
 
 
-def _ranks(table: ScoreTable) -> NDArray[np.int64]:
+def ranks(table: ScoreTable) -> NDArray[np.int64]:
     """[experts], 0 for the cheapest; of those that cost the same, the one named first comes first."""
-    ranks = np.empty(len(table.experts), dtype=np.int64)
-    ranks[np.argsort(table.parameters, kind="stable")] = np.arange(len(table.experts))
-    return ranks
+    found = np.empty(len(table.experts), dtype=np.int64)
+    found[np.argsort(table.parameters, kind="stable")] = np.arange(len(table.experts))
+    return found
 
 
 def _better_by(table: ScoreTable, kept: NDArray[np.int64], margin: float) -> NDArray[np.bool_]:
     """[categories, experts] which of ``kept`` no cheaper one left in comes within the margin of."""
     allowed = np.zeros(table.means.shape, dtype=np.bool_)
-    ranks = _ranks(table)
+    place = ranks(table)
     for row, means in zip(allowed, table.means, strict=True):
-        for expert in sorted(kept, key=lambda e: (table.parameters[e], -means[e], ranks[e])):
+        for expert in sorted(kept, key=lambda e: (table.parameters[e], -means[e], place[e])):
             row[expert] = not any(
                 _near(table, means, int(other), expert, margin) for other in np.flatnonzero(row)
             )

@@ -186,6 +186,10 @@ class ScoreTable:
         ]
         return tuple(sorted(scored, key=lambda each: -each.score))
 
+    def size_of(self) -> dict[str, float]:
+        """Expert to its parameters, in billions."""
+        return dict(zip(self.experts, map(float, self.parameters), strict=True))
+
     def share_of(self) -> dict[str, float]:
         """Category to its share."""
         return dict(zip(self.categories, map(float, self.shares), strict=True))

@@ -12,7 +12,6 @@ import numpy as np
 import scipy
 
 from router.arrays import Floats, Vectors
-from router.artifacts.artifact import Artifact
 from router.classifiers.classifier import LinearClassifier
 from router.classifiers.lexicon import Reading
 from router.classifiers.linear import Linear
@@ -61,18 +60,14 @@ def with_category(router: Router, name: str, prompts: Sequence[str], expert: str
         experts={**artifact.mapping.experts, name: expert},
         fixed=artifact.mapping.fixed | {name},
     )
-    made = Artifact(
-        artifact.embedder,
-        artifact.lexicon,
-        made_of,
-        uncertainty,
-        mapping,
-        artifact.training,
-        artifact.cross_validated,
-        None if artifact.scores is None else _with_score(artifact.scores, name),
-        artifact.clusters,
-        {**artifact.fixed, name: expert},
-        quick,
+    made = replace(
+        artifact,
+        classifier=made_of,
+        uncertainty=uncertainty,
+        mapping=mapping,
+        scores=None if artifact.scores is None else _with_score(artifact.scores, name),
+        fixed={**artifact.fixed, name: expert},
+        quick=quick,
     )
     return router.with_artifact(made)
 

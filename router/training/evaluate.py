@@ -104,22 +104,24 @@ def map_evaluation(
     router: Router, examples: Sequence[Example], decisions: Sequence[Decision], *, seed: int = 0
 ) -> MapEvaluation:
     """``decisions``: of this router, or of one that differs in its map alone. Raises DatasetError."""
-    table, mapping = router.artifact.scores, router.artifact.mapping
+    table = router.artifact.scores
     assert table is not None
     grades = Grades.of(examples, dict(zip(table.experts, map(float, table.parameters), strict=True)))
     labels = [examples[row].category for row in grades.rows]
-    clusters = [decisions[row].cluster for row in grades.rows]
+    chosen = [decisions[row] for row in grades.rows]
     at_labels = None
     if all(label is not None for label in labels):
         at_labels = [
-            mapping[router.cluster_in(label, examples[row].prompt, decisions[row])]
+            router.expert_at(
+                router.cluster_in(label, examples[row].prompt, decisions[row]), decisions[row].expected
+            )
             for label, row in zip(labels, grades.rows, strict=True)
             if label is not None
         ]
     return evaluate_map(
         grades,
         len(examples) - len(grades.rows),
-        [mapping[cluster] for cluster in clusters],
+        [router.expert_at(decision.cluster, decision.expected) for decision in chosen],
         at_labels,
         router.embedder_parameters,
         seed=seed,
@@ -134,11 +136,12 @@ def evaluate_frontier(
     seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> list[MapEvaluation]:
-    """Evaluates the router with each solution's map. Prompts are decided once."""
-    decisions = decided(router, examples, progress)
+    """Evaluates the router with each solution's map. Prompts are decided once: all solutions are of as many
+    steps."""
+    with_each = [router.with_artifact(router.artifact.with_solution(each)) for each in solutions]
+    decisions = decided(with_each[0], examples, progress)
     found = []
-    for number, solution in enumerate(solutions, 1):
-        mapped = router.with_artifact(router.artifact.with_solution(solution))
+    for number, mapped in enumerate(with_each, 1):
         found.append(map_evaluation(mapped, examples, decisions, seed=seed))
         progress("resampling", number, len(solutions))
     return found
@@ -153,10 +156,12 @@ def _categories(
     confidence = np.array([decision.confidence for decision in decisions])
     certain = np.array([not decision.uncertain for decision in decisions])
     right = predicted == truth
-    mapping = router.artifact.mapping
     right_expert = np.array(
         [
-            decision.expert == mapping[router.cluster_in(example.category or "", example.prompt, decision)]
+            decision.expert
+            == router.expert_at(
+                router.cluster_in(example.category or "", example.prompt, decision), decision.expected
+            )
             for decision, example in zip(decisions, examples, strict=True)
         ]
     )

@@ -72,8 +72,14 @@ def without_expert(artifact: Artifact, name: str) -> Artifact:
     }
     fixed = {row: expert for row, expert in artifact.fixed.items() if expert != name}
     held = frozenset(row for row in artifact.mapping.fixed if artifact.mapping.experts[row] != name)
+    among = tuple(each for each in artifact.mapping.among if each != name)
+    predictions = artifact.predictions
     return replace(
-        artifact, scores=left, fixed=fixed, mapping=replace(artifact.mapping, experts=experts, fixed=held)
+        artifact,
+        scores=left,
+        fixed=fixed,
+        mapping=replace(artifact.mapping, experts=experts, fixed=held, among=among),
+        predictions=None if predictions is None else predictions.renamed({name: ""}),
     )
 
 

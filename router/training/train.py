@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from router.arrays import Floats
 from router.artifacts.artifact import Artifact
 from router.artifacts.manifest import CrossValidated, TrainingRecord
-from router.classifiers.crossfit import FOLDS, Corpus, apart
+from router.classifiers.crossfit import Corpus
 from router.classifiers.learner import Kind, Learner
 from router.classifiers.lexicon import Lexicon
 from router.classifiers.linear import Readings, log_softmax
@@ -27,18 +27,15 @@ from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder
 from router.embedders.minilm import MiniLmOnnx
 from router.embedders.registry import record_of
-from router.errors import DatasetError, MappingError
-from router.mapping.clusters import Clusters, cluster
-from router.mapping.expected_scores import fit_expected
+from router.errors import MappingError
 from router.mapping.expert_mapping import ExpertMapping
-from router.mapping.finer import SIZE, Graded, finer_help, table_of
 from router.mapping.metrics import calibration_error, macro_f1
 from router.mapping.milp import Budgets, solve
-from router.mapping.score_table import ScoreTable
 from router.progress import Progress
 from router.router import Router
 from router.training.cascade import quick_stage
 from router.training.corpus import corpus_of, labelled_of, read
+from router.training.scoring import check_parted, scored
 from router.training.stage import fit_stage
 
 
@@ -76,7 +73,7 @@ def train(
     embedder = embedder or MiniLmOnnx()
     material = _Material(examples, without, labels, tuple(experts or ()), cache, progress)
     corpus, more = material.read_by(embedder)
-    _check_parted(corpus.folds[~corpus.plain], "labelled")
+    check_parted(corpus.folds[~corpus.plain], "labelled")
     stage, first = fit_stage(Learner(classifier, labels, more), corpus, seed, progress), None
     logits, doubted = stage.logits, stage.doubted
     if quick is not None:
@@ -89,9 +86,9 @@ def train(
             corpus = quick_corpus
     best = logits.argmax(axis=1)
     routed = [GENERAL if doubt else labels[index] for doubt, index in zip(doubted, best, strict=True)]
-    table, clusters = None, None
+    table, clusters, predictions = None, None, None
     if given is None and experts:
-        table, clusters = _scores(corpus, routed, experts, labels, progress, finer=finer)
+        table, clusters, predictions = scored(corpus, routed, experts, labels, progress, finer=finer)
         label_of = {} if clusters is None else clusters.labels
         given = ExpertMapping.solved(solve(table, Budgets()).experts, table.share_of(), label_of)
     assert given is not None
@@ -106,6 +103,7 @@ def train(
         table,
         clusters,
         quick=first,
+        predictions=predictions,
     ).write(out)
     return Router(Artifact.read(out), embedder, quick=quick)
 
@@ -137,59 +135,6 @@ class _Material:
         finally:
             embeddings.close()
         return corpus, more
-
-
-def _check_parted(folds: NDArray[np.int64], which: str) -> None:
-    if (folds == folds[0]).all():
-        raise DatasetError(f"the {which} prompts are too few, or all near twins; give some that differ")
-
-
-def _scores(
-    corpus: Corpus,
-    routed: Sequence[str],
-    experts: Mapping[str, float],
-    labels: Sequence[str],
-    progress: Progress,
-    *,
-    finer: bool,
-) -> tuple[ScoreTable, Clusters | None]:
-    names, parameters = list(experts), np.array(list(experts.values()), dtype=np.float64)
-    some: NDArray[np.bool_] = np.any(~np.isnan(corpus.grades), axis=1)
-    if not some.any():
-        raise MappingError(f"no prompt has a score of {', '.join(names)}; fill them in: coe router judge")
-    _check_parted(corpus.folds[some], "graded")
-    corpus, routed = corpus[some], [label for label, graded in zip(routed, some, strict=True) if graded]
-    progress("predicting scores", 0, FOLDS + 1)
-    levels = _levels(corpus.grades, names, parameters)
-    done = iter(range(1, FOLDS + 2))
-
-    def predicted(others: Corpus, readings: Readings) -> Floats:
-        progress("predicting scores", next(done), FOLDS + 1)
-        return fit_expected(others.readings, others.grades, levels).many(readings)
-
-    graded = Graded(routed, apart(corpus, predicted), corpus.grades, corpus.folds, names, parameters)
-    expected = fit_expected(corpus.readings, corpus.grades, levels)
-    progress("predicting scores", FOLDS + 1, FOLDS + 1)
-    clusters = None
-    if finer and finer_help(graded, labels):
-        clusters = cluster(expected, routed, graded.scores, size=SIZE)
-    if clusters is not None and set(clusters.names) & set(labels):
-        raise DatasetError(f"category {(set(clusters.names) & set(labels)).pop()!r} is named like a cluster")
-    return table_of(graded, clusters, labels), clusters
-
-
-def _levels(grades: Floats, experts: Sequence[str], parameters: Floats) -> Floats:
-    """[experts], the score of each on all prompts."""
-    whole = ScoreTable.from_grades(
-        [GENERAL] * len(grades),
-        np.ones(len(grades)),
-        grades,
-        experts=experts,
-        parameters=list(parameters),
-        categories=[GENERAL],
-        parents={},
-    )
-    return np.asarray(whole.means[0])
 
 
 def _record(

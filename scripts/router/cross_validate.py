@@ -23,8 +23,8 @@ from router.embedders.cache import EmbeddingCache
 from router.embedders.embedder import Embedder
 from router.embedders.registry import embedder_named
 from router.errors import RouterError
+from router.mapping.budget_solver import Steps
 from router.mapping.evaluation import Grades, MapEvaluation, evaluate_map
-from router.mapping.milp import Budgets, solve
 from router.router import Router
 from router.training.train import train
 from server.cli.router.sizes import parameters, sizes
@@ -40,6 +40,7 @@ def cross_validated(
     embedder: Embedder,
     cache: Path | None,
     sources: Sequence[str] = (),
+    steps: Steps = "two",
 ) -> list[MapEvaluation]:
     """One for each budget, on all prompts together. ``sources``: beginnings of the ids that are measured;
     all by default."""
@@ -58,16 +59,14 @@ def cross_validated(
             rest = [example for example, own in zip(examples, fold_of, strict=True) if own != fold]
             made = train(rest, Path(folder), experts=experts, embedder=embedder, cache=cache).artifact
         said.print(f"fold {fold}: {made.cross_validated}, {made.scores!r}")
-        assert made.scores is not None
         router = Router(made, EmbeddingCache(embedder, cache))
+        under = [router.under(budget, steps=steps) for budget in budgets]
         decisions = {
-            index: router.decide(examples[index].prompt) for index in measured if fold_of[index] == fold
+            index: under[0].decide(examples[index].prompt) for index in measured if fold_of[index] == fold
         }
-        for column, budget in enumerate(budgets):
-            solution = solve(made.scores, Budgets(budget))
-            mapping = made.with_solution(solution).mapping
+        for column, each in enumerate(under):
             for index, decision in decisions.items():
-                chosen[index][column] = mapping[decision.cluster]
+                chosen[index][column] = each.expert_at(decision.cluster, decision.expected)
     return [
         evaluate_map(grades, 0, [chosen[index][column] for index in measured], None, None)
         for column in range(len(budgets))
@@ -82,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sources", default="", help="beginnings of ids to measure, comma-separated")
     parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="COUNT", default=5)
     parser.add_argument("--embedder", default="minilm-l6-int8")
+    parser.add_argument("--steps", choices=("two", "one"), default="two", help="as coe router map has it")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     try:
@@ -101,6 +101,7 @@ def _measured(options: argparse.Namespace) -> int:
         embedder=embedder_named(options.embedder),
         cache=options.cache,
         sources=[each for each in options.sources.split(",") if each],
+        steps=options.steps,
     )
     for budget, each in zip([*budgets, np.inf], found, strict=True):
         print(f"\nat most {budget:g} B active\n{each}")

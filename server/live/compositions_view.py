@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from router.composition import Composition
+from router.mapping.one_step import priced
 from router.mapping.score_table import ScoreTable
 from server.observation.story import Story
 
@@ -32,6 +33,7 @@ def composition_of(name: str, composition: Composition, stories: Iterable[Story]
         "name": name,
         "experts": list(composition.experts),
         "embedder": artifact.embedder.name,
+        "steps": artifact.steps,
         "categories": categories,
         "in_use": None if scores is None else in_use(composition, scores),
     }
@@ -53,7 +55,11 @@ def frontier_of(composition: Composition) -> list[dict[str, Any]]:
 
 def in_use(composition: Composition, scores: ScoreTable) -> dict[str, float] | None:
     """Tells the expected score and cost of the map in use; None where it has an expert without scores."""
-    mapping = composition.router.artifact.mapping
+    artifact = composition.router.artifact
+    mapping = artifact.mapping
+    if mapping.price is not None and artifact.predictions is not None:
+        solution = priced(scores, artifact.predictions, mapping)
+        return {"score": solution.score, "active_billion": solution.active}
     chosen = [mapping[row] for row in scores.categories]
     if not {*chosen} <= {*scores.experts}:
         return None

@@ -90,16 +90,17 @@ def _languages(settings: Settings, name: str) -> Languages | None:
 
 
 def _solver(router: Router, settings: Settings, config: CompositionConfig) -> Solver:
-    artifact, fixed = router.artifact, dict(router.artifact.fixed)
-    if _is_solved(config):
-        fixed |= config.mapping or {}
-    return Solver(
-        artifact.scores, settings.generating, config.total_params, config.min_margin, artifact.finer, fixed
+    artifact = router.artifact
+    fixed = config.mapping if _is_solved(router, config) else None
+    return artifact.solver(
+        settings.generating, config.total_params, config.min_margin, fixed, config.steps or artifact.steps
     )
 
 
-def _is_solved(config: CompositionConfig) -> bool:
-    return config.active_params is not None or config.total_params is not None
+def _is_solved(router: Router, config: CompositionConfig) -> bool:
+    """Says whether a configuration asks for another map than the artifact's or its own."""
+    bounded = config.active_params is not None or config.total_params is not None
+    return bounded or config.steps == "one" or config.steps not in (None, router.artifact.steps)
 
 
 def load_routers(settings: Settings) -> dict[str, Router]:
@@ -120,7 +121,7 @@ def _loaded(settings: Settings, where: str, composition: CompositionConfig) -> R
     router = Router.load(composition.artifact)
     try:
         router = router.with_names(composition.experts)
-        if _is_solved(composition):
+        if _is_solved(router, composition):
             router = router.with_map(_solver(router, settings, composition).map(composition.active_params))
         elif composition.mapping:
             router = router.with_mapping(composition.mapping)

@@ -7,6 +7,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from router.composition import Choice, Composition, RoutedBy
+from router.decision import Decision
+from router.mapping.expert_mapping import ExpertMapping
+from router.mapping.one_step import expected_at
 from router.mapping.score_table import ScoreTable
 from router.router import Router
 from server.routing.eligibility import Reason, why
@@ -34,18 +37,27 @@ class Scored(_Piece):
     prompts: int
 
 
+class Expected(_Piece):
+    """An expert where a prompt chooses in one step. ``score``: expected on the prompt, from 0 to 1.
+    ``price``: what its size must be worth; the greatest difference is chosen."""
+
+    expert: str
+    score: float
+    price: float
+
+
 @dataclass(frozen=True, slots=True)
 class MapSource:
-    """What a map was made from: scores, where the artifact has them, and the rows whose expert was fixed.
-    ``experts``: all that may be chosen."""
+    """A map and what it was made from: scores, where the artifact has them. ``experts``: all that may be
+    chosen."""
 
     scores: ScoreTable | None
-    fixed: Collection[str]
+    mapping: ExpertMapping
     experts: Collection[str]
 
     @classmethod
     def of(cls, router: Router, experts: Collection[str]) -> Self:
-        return cls(router.artifact.scores, router.artifact.mapping.fixed, experts)
+        return cls(router.artifact.scores, router.artifact.mapping, experts)
 
     @classmethod
     def of_composition(cls, composition: Composition) -> Self:
@@ -68,12 +80,27 @@ class MapSource:
             for each in scores.row(cluster)
         )
 
+    def expected(self, decision: Decision) -> tuple[Expected, ...] | None:
+        """Returns what the prompt of a decision chooses by, best first; None in two steps."""
+        price, scores = self.mapping.price, self.scores
+        if price is None or scores is None:
+            return None
+        sizes = scores.size_of()
+        at = expected_at(scores, decision.cluster, decision.expected, self.mapping.finer)
+        found = [
+            Expected(expert=name, score=at[name], price=price * sizes[name])
+            for name in at
+            if name in self.mapping.among
+        ]
+        return tuple(sorted(found, key=lambda each: each.price - each.score))
+
 
 class Decided(_Piece):
     """The decision of a composition's router. ``alone``: the category of the last user turn by itself, if an
     earlier turn or the client did not say another. ``row``: what the map was solved from at ``cluster``, best
     first; null where the artifact has no scores of the map's experts. ``fixed``: whether the row's expert was
-    fixed by hand, whatever the scores are. ``seconds``: spent deciding."""
+    fixed by hand, whatever the scores are. ``expected``: what a prompt chooses by in one step, best first;
+    null in two steps. ``seconds``: spent deciding."""
 
     category: str
     cluster: str
@@ -84,6 +111,7 @@ class Decided(_Piece):
     probabilities: Mapping[str, float]
     row: tuple[Scored, ...] | None
     fixed: bool
+    expected: tuple[Expected, ...] | None
     seconds: float
 
     @classmethod
@@ -98,7 +126,8 @@ class Decided(_Piece):
             alone=choice.alone.category,
             probabilities=decision.probabilities,
             row=None if source is None else source.row(decision.cluster),
-            fixed=source is not None and decision.cluster in source.fixed,
+            fixed=source is not None and decision.cluster in source.mapping.fixed,
+            expected=None if source is None else source.expected(decision),
             seconds=decision.seconds,
         )
 
@@ -166,4 +195,7 @@ def _said(decided: Decided) -> Iterator[str]:
             f"score       {each.score:.3f} +- {each.standard_error:.3f}  {each.expert} "
             f"({each.parameters_billion:g} B, {each.prompts} prompts)"
         )
+    for one in decided.expected or ():
+        left = one.score - one.price
+        yield f"expected    {one.score:.3f} - {one.price:.3f} for its size = {left:.3f}  {one.expert}"
     yield f"decided in  {decided.seconds * 1e3:.1f} ms"

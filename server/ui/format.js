@@ -47,6 +47,7 @@ export const HEIGHT = { device: 2, host: 1, disk: 0 };
 
 export const why = {
   map: "the map",
+  "one-step": "the best score expected of this prompt, less a price for size",
   "category-header": "client named the category",
   budget: "map for the budget",
   language: "the conversation's language",

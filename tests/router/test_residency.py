@@ -1,23 +1,14 @@
 """An expert on the device in the place of the map's: within the margin, the budget and who can take it."""
 
-import numpy as np
 import pytest
 
 from router.composition import Composition
-from router.mapping.score_table import ScoreTable
 from router.residency import resident_instead
 from tests.router.training.test_training import solved
 
 COOKING = [{"role": "user", "content": "whisk butter and flour, then roast"}]
-TABLE = ScoreTable(
-    ("math",),
-    ("small", "other", "large", "huge"),
-    np.array([1.0, 7.0, 7.0, 70.0]),
-    np.ones(1),
-    np.array([[0.50, 0.58, 0.60, 0.61]]),
-    np.zeros((1, 4)),
-    np.ones((1, 4), dtype=np.int64),
-)
+SIZES = {"small": 1.0, "other": 7.0, "large": 7.0, "huge": 70.0}
+SCORES = {"small": 0.50, "other": 0.58, "large": 0.60, "huge": 0.61}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +26,7 @@ TABLE = ScoreTable(
 def test_the_best_resident_that_is_near_and_no_larger_answers(
     resident: list[str], margin: float, instead: str | None
 ) -> None:
-    assert resident_instead(TABLE, "math", "large", resident, margin) == instead
+    assert resident_instead(SCORES, SIZES, "large", resident, margin) == instead
 
 
 def test_a_composition_minds_where_experts_are_only_with_a_margin() -> None:

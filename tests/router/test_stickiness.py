@@ -7,7 +7,6 @@ import pytest
 
 from router.decision import Decision
 from router.stickiness import MARGIN, settled, stays
-from tests.router.mapping.score_tables import table
 
 CATEGORIES = ("general", "math", "law", "code")
 
@@ -83,10 +82,11 @@ def test_the_answer_is_always_a_turns_own_and_never_an_uncertain_one_after_a_cer
 
 
 def test_an_expert_stays_where_it_is_no_larger_and_the_other_hardly_better() -> None:
-    scores = table(CATEGORIES)
-    assert stays(scores, "math", "math", "math", 0.0)
-    assert not stays(scores, "math", "general", "math", 39.9), "maths is 40 points better at maths"
-    assert stays(scores, "math", "general", "math", 40.1)
-    assert not stays(scores, "math", "law", "math", 100.0), "law is larger: a budget would not hold"
-    assert not stays(scores, "code/7", "general", "math", 100.0), "nothing is known of that row"
-    assert not stays(scores, "math", "stranger", "math", 100.0)
+    sizes = {"general": 1.0, "math": 11.0, "law": 21.0, "stranger": 1.0}
+    scores = {"general": 0.5, "math": 0.9, "law": 0.9}
+    assert stays(scores, sizes, "math", "math", 0.0)
+    assert not stays(scores, sizes, "general", "math", 39.9), "maths is 40 points better at maths"
+    assert stays(scores, sizes, "general", "math", 40.1)
+    assert not stays(scores, sizes, "law", "math", 100.0), "law is larger: a budget would not hold"
+    assert not stays({}, sizes, "general", "math", 100.0), "nothing is known of that row"
+    assert not stays(scores, sizes, "stranger", "math", 100.0)

@@ -9,7 +9,7 @@ from server.cli.arguments import Parent, add_verb
 from server.cli.progress import Bars
 from server.cli.router import memory
 from server.cli.router.graded import GRADED, add_artifact, part_of
-from server.cli.router.mapping import budgets, table_of
+from server.cli.router.mapping import add_steps, budgets, table_of
 from server.cli.router.outputs import check_file
 from server.config.settings import SettingsError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from router.mapping.milp import Solution
 
 
-_NO_BUDGETS = {"over": "active", "active_params": None, "total_params": None}
+_NO_BUDGETS = {"over": "active", "active_params": None, "total_params": None, "steps": None}
 
 
 def add_to(router: Parent) -> None:
@@ -52,6 +52,7 @@ def add_to(router: Parent) -> None:
         "--active-params", metavar="SIZE", help="of the expert that answers, on average, such as 31B"
     )
     frontier.add_argument("--total-params", metavar="SIZE", help="of all experts of a map, such as 180B")
+    add_steps(frontier)
     memory.add_to(frontier)
     frontier.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
     frontier.add_argument("--plot", type=Path, metavar="FILE", help="draw them there as PNG")
@@ -129,6 +130,8 @@ def _surface(options: argparse.Namespace) -> int:
     from server.cli.output import write_json
     from server.planning.memory_map import surface
 
+    if options.steps == "one":
+        raise SettingsError("--steps one does not go with --trace: maps are simulated, which take two steps")
     if options.data is not None or options.plot is not None or options.over != "active":
         raise SettingsError("--data, --plot and --over do not go with --trace, whose maps are simulated")
     artifact = Artifact.read(options.artifact)
@@ -145,18 +148,22 @@ def _frontier(
     options: argparse.Namespace, router_: Any, examples: Any, bars: Bars
 ) -> "list[tuple[Solution, MapEvaluation]]":
     from router.mapping.budget_solver import fixed_rows
-    from router.mapping.milp import frontier, total_frontier
+    from router.mapping.milp import total_frontier
     from router.training.evaluate import evaluate_frontier
 
     table, limits = table_of(options.artifact, router_.artifact), budgets(options)
+    steps = options.steps or router_.artifact.steps
     fixed = fixed_rows(table, router_.artifact.finer, router_.artifact.fixed)
     if options.over == "total":
         if limits.total is not None:
             raise SettingsError("--over total goes through the budgets of --total-params itself")
+        if steps == "one":
+            raise SettingsError("--over total goes through maps, which take two steps: give --steps two")
         solutions = total_frontier(table, limits.active, progress=bars.of("maps"), fixed=fixed)
     else:
         if limits.active is not None:
             raise SettingsError("--over active goes through the budgets of --active-params itself")
-        solutions = frontier(table, total=limits.total, progress=bars.of("maps"), fixed=fixed)
+        solver = router_.artifact.solver(total=limits.total, steps=steps)
+        solutions = solver.frontier(bars.of("maps"))
     evaluations = evaluate_frontier(router_, examples, solutions, progress=bars.of("router"))
     return list(zip(solutions, evaluations, strict=True))

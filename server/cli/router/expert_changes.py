@@ -184,13 +184,12 @@ async def _compared(
 def _written(options: argparse.Namespace, before: "Artifact", made: "Artifact") -> float:
     """Solves the map, writes the artifact, and returns the share of prompts that the expert gets. Without
     budgets a map may cost what the one before did."""
-    from router.mapping.budget_solver import fixed_rows
-    from router.mapping.milp import Budgets, solve
+    from router.mapping.milp import Budgets
 
     given, table = budgets(options), table_of(options.artifact, made)
     if given == Budgets():
         given = Budgets(active=before.active_parameters)
-    solution = solve(table, given, options.min_margin, fixed_rows(table, made.finer, made.fixed))
+    solution = made.solver(total=given.total, min_margin=options.min_margin).solve(given.active)
     made.with_solution(solution).write(options.out)
     print(f"wrote {options.out}")
     print("\n".join(said(solution)))

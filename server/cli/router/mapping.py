@@ -35,6 +35,7 @@ def add_to(router: Parent) -> None:
         metavar="FILE",
         help="weigh the categories as in the decisions that a gateway kept there, graded or not",
     )
+    add_steps(mapped)
     memory.add_to(mapped)
     mapped.add_argument("--json", type=Path, metavar="FILE", help="write the simulated maps there as JSON")
     mapped.add_argument("--out", type=Path, required=True, help="folder of the artifact with that map")
@@ -55,23 +56,32 @@ def add_budgets(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says how an expert is chosen."""
+    parser.add_argument(
+        "--steps",
+        choices=("one", "two"),
+        help="two: the map gives a category its expert; one: each prompt gets the expert with the best score "
+        "expected on it, less a price for size; as the artifact has it by default",
+    )
+
+
 def map_experts(options: argparse.Namespace) -> int:
     from router.artifacts.artifact import Artifact
-    from router.mapping.budget_solver import fixed_rows
-    from router.mapping.milp import solve
 
     check_folder("--out", options.out)
     check_file("--json", options.json)
     artifact = Artifact.read(options.artifact)
     if options.feedback is not None:
         artifact = _as_in_traffic(options.feedback, artifact, table_of(options.artifact, artifact))
-    table = table_of(options.artifact, artifact)
+    table_of(options.artifact, artifact)
     artifact = replace(artifact, fixed={**artifact.fixed, **_fixed(options.fix)})
     if memory.is_asked(options):
         solution = _in_memory(options, artifact)
     else:
-        rows = fixed_rows(table, artifact.finer, artifact.fixed)
-        solution = solve(table, budgets(options), options.min_margin, rows)
+        given = budgets(options)
+        solver = artifact.solver(total=given.total, min_margin=options.min_margin, steps=options.steps)
+        solution = solver.solve(given.active)
     artifact.with_solution(solution).write(options.out)
     print(f"wrote {options.out}")
     print("\n".join(said(solution)))
@@ -104,6 +114,8 @@ def _in_memory(options: argparse.Namespace, artifact: Any) -> "Solution":
 
     if options.min_margin:
         raise SettingsError("--min-margin does not go with --trace: simulated maps are the best ones")
+    if options.steps == "one":
+        raise SettingsError("--steps one does not go with --trace: maps are simulated, which take two steps")
     maps = memory.simulated_maps(options, artifact, budgets(options))
     best, shown = best_within(maps, options.max_wait), surface(maps)
     print("\n".join(memory.lines(shown, best)))
@@ -143,5 +155,7 @@ def said(solution: "Solution") -> Iterable[str]:
     value, error = 100 * solution.score, 100 * solution.standard_error
     yield f"table's score      {value:.2f} +- {error:.2f} points: flatters, as the best of noisy means"
     yield f"bound              {100 * solution.bound:.2f} points: no map within the budgets scores more"
+    if solution.price is not None:
+        yield f"price              {100 * solution.price:.4f} points for a billion parameters, in one step"
     yield f"active parameters  {solution.active:.2f} B on average"
     yield f"total parameters   {solution.total:.2f} B: {', '.join(solution.kept)}"

@@ -87,4 +87,6 @@ def train_router(options: argparse.Namespace) -> int:
     if made.artifact.scores is not None:
         finer = len(made.artifact.clusters.names) if made.artifact.clusters else 0
         print(f"score table: {made.artifact.scores!r}, {finer} of them finer than the labels")
+        if made.artifact.predictions is None:
+            print("one step: not possible, since no finer categories help (coe router map --steps)")
     return 0

@@ -16,6 +16,9 @@ export function decided(told, expert) {
       told.uncertain ? h("span", { class: "tag", data: { kind: "bad" } }, "doubtful") : "", told.sticky ? ", kept from an earlier turn" : "",
       told.alone !== told.category ? `; the last turn by itself is ${told.alone}` : "", ` · decided in ${seconds(told.seconds)}`),
     table("Probabilities", ["Category", "Probability", ""], likely.map(([name, each]) => [name, percent(each, 1), bar(each, name)])),
+    told.expected ? [h("h3", null, "What is expected of this prompt"),
+      table("Scores expected of experts", ["Expert", "Score", "Price of its size", "Left"], told.expected.map((each) =>
+        [each.expert === expert ? h("b", null, each.expert) : each.expert, number(each.score), number(each.price), number(each.score - each.price)]))] : null,
     told.row ? [h("h3", null, "The row of the map"), told.fixed ? h("p", null, "The expert of this row was fixed by hand, whatever the scores are.") : null,
       table("Scores of experts here", ["Expert", "Score", "± error", "Parameters", "Prompts"], told.row.map((each) =>
         [each.expert === expert ? h("b", null, each.expert) : each.expert, number(each.score), number(each.standard_error), `${number(each.parameters_billion)} B`, number(each.prompts)]))]

@@ -67,7 +67,7 @@ function section(told) {
       fill(answer, h("p", null, "It would go to ", h("b", null, explained.expert), `: ${why[explained.routed_by]}.`), explained.decided ? decided(explained.decided, explained.expert) : null, ruledOut(explained.ruled_out));
     } catch (error) { fill(answer, h("p", { class: "note bad" }, error.message)); }
   }
-  return h("section", null, h("h2", null, told.name), h("p", { class: "muted" }, `Reads prompts with ${told.embedder}; chooses among ${told.experts.join(", ")}.`),
+  return h("section", null, h("h2", null, told.name), h("p", { class: "muted" }, `Reads prompts with ${told.embedder}; chooses among ${told.experts.join(", ")}${told.steps === "one" ? ", for each prompt by itself; categories show where most prompts go" : ""}.`),
     table(`Categories of ${told.name}`, ["Category", "Expert", ...(shares ? ["Share in training"] : []), "Seen of late", "Confidence", "Doubtful"], rows),
     h("h3", null, "Quality against cost"), frontier,
     h("h3", null, "Explain a prompt"), h("form", { class: "ask", onsubmit: explain }, prompt, h("div", { class: "row" }, h("label", null, "Budget ", budget), h("button", { type: "submit", class: "primary" }, "Explain"), h("span", { class: "muted small" }, "Nothing is run.")), answer));

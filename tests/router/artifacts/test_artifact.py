@@ -33,6 +33,7 @@ ROUTERS = {
     "linear with scores": solved,
     "linear with scores and clusters": finer,
     "linear with an added category": extended,
+    "linear in one step": lambda: finer().under(4.0, steps="one"),
     "neighbours": lambda: given("neighbours"),
     "neighbours with scores": lambda: solved("neighbours"),
 }
@@ -88,6 +89,8 @@ NAMES = (
     "scores.means",
     "scores.errors",
     "scores.counts",
+    "predictions.scores",
+    "predictions.rows",
 )
 
 
@@ -112,6 +115,17 @@ def test_scores_that_make_no_table_are_refused(tmp_path: Path) -> None:
     damaged(tmp_path, "scores.shares", 2 * table.shares)
     with pytest.raises(ArtifactError, match="score table: the shares add up to 2, expected 1"):
         Artifact.read(tmp_path)
+
+
+def test_predictions_at_rows_that_are_none_are_refused(tmp_path: Path) -> None:
+    predictions = extended().artifact.predictions
+    assert predictions is not None
+    for rows in (predictions.rows + 1000, predictions.rows - 1000, predictions.rows[:-1]):
+        damaged(tmp_path, "predictions.rows", rows)
+        with pytest.raises(
+            ArtifactError, match=r"'predictions\.rows' names no rows of the scores; train again"
+        ):
+            Artifact.read(tmp_path)
 
 
 def test_arrays_that_are_none_are_refused(tmp_path: Path) -> None:
