@@ -59,7 +59,7 @@ async def test_two_steps_expect_nothing_of_a_prompt_by_itself(
 
 
 def test_what_does_not_go_with_one_step_is_refused(settings: Settings, artifact: Path) -> None:
-    wrong = {
+    wrong: dict[str, dict[str, Any]] = {
         "a canary is a map, and chooses in two steps": {"canary": {"artifact": artifact}},
         "a margin between experts goes with two steps": {"min_margin": 1},
         "cannot choose in one step": {"experts": {}},
