@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     each_ms = 1e3 * seconds / max(1, len(examples))
     print(f"{len(examples):,} prompts, {each_ms:.2f} ms each; opened in {opened - before:.1f} s of CPU time")
-    for code, count in Counter(code for code in told if code is not None).most_common():
-        print(f"{code}: {count}")
+    for name, count in Counter(code for code in told if code is not None).most_common():
+        print(f"{name}: {count}")
     for example, code in zip(examples, told, strict=True):
         if code is not None:
             print(f"{example.id}: {code}")
