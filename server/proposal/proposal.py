@@ -80,8 +80,8 @@ def propose(
     temporary files. Raises CheckpointMissing for a name of nothing, SettingsError where ``out`` cannot be
     read or written or no checkpoint could be served, ArtifactError."""
     out = out.resolve()
-    if out.is_dir():
-        raise SettingsError(f"--out {out}: is a folder; name a file")
+    if out.exists() and not out.is_file():
+        raise SettingsError(f"--out {out}: is a {'folder' if out.is_dir() else 'device'}; name a file")
     with _drafted(out, ""):  # what is wrong with the command is not said of each checkpoint
         pass
     if artifact is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ PrivateTmp=yes
 WantedBy={target}
 """
 SYSTEM = Path("/etc/systemd/system")
+NAME = re.compile(r"[A-Za-z0-9:_.@-]{1,200}")
 
 
 def add_to(parent: Parent) -> None:
@@ -48,6 +50,10 @@ def add_to(parent: Parent) -> None:
 
 def install(options: argparse.Namespace) -> int:
     """Writes the unit where this user's systemd looks, the machine's for root. Raises SettingsError."""
+    if not NAME.fullmatch(options.name):
+        raise SettingsError(
+            f"--name {options.name!r}: units are named in letters, digits and : _ . @ -; coe is the default"
+        )
     settings = load(options.config)
     root = os.geteuid() == 0
     text = unit(

@@ -108,3 +108,9 @@ def test_systemd_takes_the_unit_of_any_folder(tmp_path: Path, capsys: pytest.Cap
         )
         assert str(unit) not in done.stderr
         assert "coe.service" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["../coe", "a b", ""])
+def test_a_unit_has_a_name_that_systemd_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["service", "install", "--name", name]) == 1
+    assert capsys.readouterr().err.startswith(f"coe: --name {name!r}: units are named in letters")

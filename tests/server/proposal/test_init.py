@@ -230,12 +230,14 @@ def test_what_is_wrong_with_the_command_is_said_once_and_not_of_each_checkpoint(
     Path("taken").mkdir()
     assert main(["init", "general", "law", "--out", "nowhere/my.yaml", "--yes"]) == 1
     assert main(["init", "general", "law", "--out", "taken", "--yes"]) == 1
+    assert main(["init", "general", "law", "--out", "/dev/zero", "--yes"]) == 1
     assert main(["init", "general", "law", "--out", "general/config.json/my.yaml", "--yes"]) == 1
     said = init("general", "law", "--artifact", "non", status=1).splitlines()
     refused = [line for line in said if line.startswith("coe: ")]
     assert refused == [
         f"coe: --out {Path('nowhere').resolve()}/my.yaml: cannot be written: No such file or directory",
         f"coe: --out {Path('taken').resolve()}: is a folder; name a file",
+        "coe: --out /dev/zero: is a device; name a file",
         f"coe: --out {Path('general').resolve()}/config.json/my.yaml: cannot be written: Not a directory",
         "coe: non holds no router: manifest.json cannot be read (No such file or directory); make one with: "
         "coe router train",
