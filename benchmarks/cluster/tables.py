@@ -13,16 +13,19 @@ def show(report: Report) -> None:
         figures = (hop.direct_p50, hop.direct_p99, hop.passed_p50, hop.passed_p99)
         added = hop.passed_p50 - hop.direct_p50
         hops.add_row("TLS" if hop.tls else "plain", *(f"{each:.2f}" for each in (*figures, added)))
-    out.print(hops)
+    if report.hops:
+        out.print(hops)
     scales = table("nodes", "processor time of a request", "throughput beside one", numbers=("nodes",))
     for scale in report.scales:
         scales.add_row(str(scale.nodes), f"{scale.request_ms:.3f} ms", f"{scale.factor:.2f}")
-    out.print(scales)
+    if report.scales:
+        out.print(scales)
     if report.failover is not None:
         lost = report.failover
         out.print(
             f"a node killed: {lost.failed} of {lost.requests} requests failed; median before "
-            f"{lost.median_ms:.0f} ms, slowest {lost.slowest_ms:.0f} ms, normal in {lost.normal_s:.2f} s"
+            f"{lost.median_ms:.0f} ms, at most {lost.usual_ms:.0f} ms; slowest after "
+            f"{lost.slowest_ms:.0f} ms, as before in {lost.normal_s:.2f} s"
         )
     if report.replica is not None:
         made = report.replica

@@ -18,12 +18,16 @@ def add_to(bench: Parent) -> None:
         config=False,
     )
     made.add_argument("--requests", type=positive, default=400, help="of each kind")
+    made.add_argument("--only-loss", action="store_true", help="measure a node's loss alone")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="draw a node's loss there as PNG")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as JSON")
 
 
 def bench_cluster(options: argparse.Namespace) -> int:
-    measuring = benchmark("cluster.measure").measure(options.requests, print)
+    measuring = benchmark("cluster.measure").measure(options.requests, print, only_loss=options.only_loss)
     report = asyncio.run(measuring)
     benchmark("cluster.tables").show(report)
     write_json(options.json, report.json())
+    if options.plot is not None:
+        benchmark("cluster.failover_plot").save(report.failover, options.plot)
     return 0
