@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from experts.errors import EngineStartFailed
 from experts.inside_vllm.weights.images import CopyImages, Image, PointerImages
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # vLLM's imports
     from experts.inside_vllm.weights.upload import Upload
+    from scripts.gpu_check import __main__ as check
     from scripts.gpu_check.__main__ import main
+    from scripts.gpu_check.checkpoints import TINY, write_random
 
 SMALL = ["--size", "4MB"]
 
@@ -72,3 +75,40 @@ def test_a_check_that_cannot_be_made_is_wrong_and_the_others_are_made(
     shown = capsys.readouterr().out
     assert "WRONG switch by copy: OutOfMemoryError: CUDA out of memory" in shown
     assert "| switch by pointers | a flip |" in shown
+
+
+def test_random_checkpoints_differ_by_their_seed_alone(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    first, again, other = (write_random(tmp_path / name, TINY, seed, cpu) for name, seed in NAMED.items())
+    file = "model-00001.safetensors"
+    assert (first / file).read_bytes() == (again / file).read_bytes() != (other / file).read_bytes()
+    assert (first / "config.json").read_bytes() == (other / "config.json").read_bytes()
+
+
+NAMED = {"a": 1, "again": 1, "b": 2}
+
+
+def test_an_engine_that_does_not_start_is_wrong_and_the_others_are_checked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(name: str, *_: object) -> None:
+        raise EngineStartFailed(f"no engine for {name}")
+
+    monkeypatch.setattr(check, "check_engines", fails)
+    assert main([*SMALL, "--vllm", "--store", "nowhere"]) == 1
+    shown = capsys.readouterr().out
+    for name in ("random experts", "embedded experts"):
+        assert f"WRONG {name}: EngineStartFailed: no engine for {name}" in shown
+
+
+@pytest.mark.engine
+def test_two_experts_in_one_engine_are_right_and_measured_on_cpu(store: Path, tmp_path: Path) -> None:
+    report = tmp_path / "found.json"
+    assert main([*SMALL, "--vllm", "--store", str(store), "--json", str(report)]) == 0
+    *_, random, embedded = json.loads(report.read_text())["checks"]
+    assert (random["check"], embedded["check"]) == ("random experts", "embedded experts")
+    for each in (random, embedded):
+        figures = {figure["name"]: figure["value"] for figure in each["figures"]}
+        assert figures["switches"] >= 2
+        assert figures["a switch as reported"] > 0
+        assert figures["load from its image"] > 0
