@@ -11,6 +11,7 @@ from benchmarks.engine.asking import Served, ask
 from benchmarks.engine.rival import SWAPPING, Switching, engine_bytes, open_engine, plain
 from benchmarks.engine.swap_queue import Action, Grant, Swap, SwapQueue
 from benchmarks.engine.workload import Question
+from experts.engines.engine import Engine
 from experts.errors import EngineError
 from experts.spec import Expert, FamilyConfig
 
@@ -48,7 +49,8 @@ class DrainThenSwap:
         self._do(self._queue.arrived(number, question.expert))
         await granted
         try:
-            return await ask(self._engine, self._experts[question.expert], question, tokens, asked)
+            expert = self._experts[question.expert]
+            return await ask(self._engine_of(expert), expert, question, tokens, asked)
         finally:
             self._do(self._queue.finished())
 
@@ -61,6 +63,14 @@ class DrainThenSwap:
     async def stop(self) -> None:
         await self._engine.stop()
         await asyncio.gather(*self._swaps)
+
+    def _engine_of(self, expert: Expert) -> Engine:
+        """The engine that computes for a resident expert."""
+        return self._engine
+
+    async def _change(self, expert: Expert) -> None:
+        """Makes ``expert`` resident in the place of the one that is. Raises EngineError."""
+        await self._engine.load(expert, expert.folder)
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -78,7 +88,7 @@ class DrainThenSwap:
     async def _swap(self, expert: Expert) -> None:
         begun = time.perf_counter()
         try:
-            await self._engine.load(expert, expert.folder)
+            await self._change(expert)
         except EngineError as error:
             for granted in self._granted.values():
                 if not granted.done():

@@ -1,7 +1,8 @@
 """``coe bench engine``: tokens/s and time to first token of interleaved experts, beside other ways.
 
 In one run, on one machine: one engine for all experts; one expert alone on it; plain vLLM that drains and
-swaps; a plain vLLM process for each expert; llama-cpp-python's server.
+swaps; a plain vLLM process for each expert, all awake or, on GPUs, one by vLLM's sleep mode;
+llama-cpp-python's server.
 """
 
 import os
@@ -17,6 +18,7 @@ from benchmarks.engine.llama_cpp import LlamaCpp
 from benchmarks.engine.processes import Processes
 from benchmarks.engine.report import Notes, Report, Setting
 from benchmarks.engine.rival import INTERLEAVED, Rival
+from benchmarks.engine.sleep_and_wake import SleepAndWake
 from benchmarks.engine.workload import Cell, Plan, Question
 from experts.checkpoints.sources.embedded import installed_base
 from experts.errors import CheckpointMissing, ExpertsError
@@ -45,6 +47,7 @@ async def measure(
     rivals = (
         ours,
         DrainThenSwap(family, config, logs),
+        SleepAndWake(family, config, logs),
         Processes(family, config, logs),
         LlamaCpp(python, model or _embedded_model(), config.context, logs),
     )

@@ -16,6 +16,7 @@ from experts.vllm.modes import full_weights_engine
 
 INTERLEAVED = "interleaved"
 SWAPPING = "drain then swap"
+SLEEPING = "sleep and wake"
 PROCESSES = "one process each"
 LLAMA_CPP = "llama-cpp-python"
 
@@ -29,7 +30,7 @@ class Switching:
 
 
 class Rival(Protocol):
-    """Implementations: ``Interleaved``, ``DrainThenSwap``, ``Processes``, ``LlamaCpp``."""
+    """Implementations: ``Interleaved``, ``DrainThenSwap``, ``SleepAndWake``, ``Processes``, ``LlamaCpp``."""
 
     @property
     def name(self) -> str: ...

@@ -19,7 +19,8 @@ from benchmarks.engine.drain_then_swap import DrainThenSwap
 from benchmarks.engine.llama_cpp import LlamaCpp
 from benchmarks.engine.measure import measure
 from benchmarks.engine.processes import Processes
-from benchmarks.engine.rival import LLAMA_CPP, PROCESSES, SWAPPING
+from benchmarks.engine.rival import LLAMA_CPP, PROCESSES, SLEEPING, SWAPPING
+from benchmarks.engine.sleep_and_wake import SleepAndWake
 from benchmarks.engine.tables import show
 from benchmarks.engine.workload import Cell, Plan
 from experts.checkpoints.prepare import prepare
@@ -126,7 +127,7 @@ async def test_every_rival_is_measured_on_every_cell_it_can_serve(
         cells.setdefault(each.rival, []).append(each.cell)
     assert cells["interleaved"] == [*PLAN.cells(1, same_batches=True), *PLAN.cells(2)]
     assert cells[SWAPPING] == [*PLAN.cells(1), *PLAN.cells(2)]
-    assert cells[PROCESSES] == cells[LLAMA_CPP] == PLAN.cells(2)
+    assert cells[PROCESSES] == cells[SLEEPING] == cells[LLAMA_CPP] == PLAN.cells(2)
     assert report.not_measured == ()
     for each in report.measured:
         assert len(each.runs) == PLAN.repeat
@@ -181,7 +182,7 @@ def test_the_verb_writes_json(file: Path, tmp_path: Path, capsys: pytest.Capture
     assert main(["bench", "engine", "--config", str(file), *options, "--json", str(out)]) == 0
     report = json.loads(out.read_text())
     assert report["setting"]["mode"] == "simulated"
-    assert {each["rival"] for each in report["measured"]} == {"interleaved", SWAPPING, PROCESSES}
+    assert {each["rival"] for each in report["measured"]} == {"interleaved", SWAPPING, SLEEPING, PROCESSES}
     assert all("met" in ratio for ratio in report["ratios"])
     assert "drain then swap" in capsys.readouterr().out
 
@@ -205,6 +206,27 @@ async def test_a_swap_that_fails_ends_the_run(settings: Settings, experts: list[
     with pytest.raises(LoadFailed, match="prepare the expert again"):
         await run(rival, PLAN.questions(Cell("alternating", 2, 4), NAMES, "0"), 4, 2, lambda: None)
     await rival.stop()
+
+
+async def test_of_processes_that_sleep_one_is_awake(settings: Settings, experts: list[Expert]) -> None:
+    rival = SleepAndWake("small", settings.families["small"], settings.logs)
+    await rival.hold(experts)
+    await rival.hold(experts)
+    found = await run(rival, PLAN.questions(Cell("alternating", 2, 4), NAMES, "0"), 4, 2, lambda: None)
+    assert len(found.served) == 8
+    assert 1 <= found.switching.switches < 8
+    states = sorted(engine.state for engine in rival._engines.values())
+    assert states == ["asleep", "ready"]
+    await rival.stop()
+
+
+async def test_vllms_sleep_mode_is_measured_on_gpus_alone(settings: Settings, experts: list[Expert]) -> None:
+    family = settings.families["small"].model_copy(update={"mode": "interleaved"})
+    on_cpu, on_gpu = (SleepAndWake("small", family, settings.logs, where) for where in ("cpu", "cuda"))
+    assert on_cpu.unfit(experts) == "vLLM's sleep mode needs a GPU"
+    assert on_gpu.unfit(experts) is None
+    assert on_gpu._config.extra_args[-1] == "--enable-sleep-mode"
+    assert on_gpu._config.mode == "plain"
 
 
 async def test_processes_are_not_started_where_cores_or_memory_are_short(
