@@ -68,6 +68,10 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, each in value.items():
             yield from _flat(each, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+        for at, each in enumerate(value):
+            named = each.get("name") if isinstance(each, Mapping) else None
+            yield from _flat(each, f"{path}[{named or at}]")
     else:
         yield path, value
 

@@ -148,7 +148,7 @@ export async function follow() {
     throw new Error("the gateway ended the stream");
   } catch (error) {
     if (mine !== stop) return; // another has taken over
-    if (error.status === 401 || error.status === 403) return become("key", error.message);
+    if (error.status === 401 || error.status === 403) return become("key", error.status === 401 ? (keys.operator ? "The gateway does not know this key." : "The gateway asks for the operator's key.") : error.message);
     const pause = Math.min(10, 2 ** tries++) * (0.75 + Math.random() / 2);
     become("lost", "Connection lost; trying again");
     again = setTimeout(follow, pause * 1000);

@@ -31,7 +31,7 @@ export function tiers(root) {
   const search = h("input", { type: "search", placeholder: "Find an expert  ( / )", "aria-label": "Find an expert",
     oninput: () => { wanted = search.value.toLowerCase(); draw(); } });
   const summary = h("p", { class: "summary" });
-  const detail = h("aside", { class: "detail", "aria-label": "Chosen expert", "aria-live": "polite" });
+  const detail = h("aside", { class: "detail", tabindex: "-1", "aria-label": "Chosen expert", "aria-live": "polite" });
   const parts = TIERS.map(([tier, title]) => {
     const used = h("span", { class: "muted" });
     const bar = h("div", { class: "bar", role: "group", "aria-label": `${title}: experts`, data: { tier } });
@@ -88,10 +88,20 @@ export function tiers(root) {
   }
 
   function makeBlock({ name }) {
-    const block = h("button", { type: "button", class: "block", draggable: "true", onclick: () => { chosen = chosen === name ? "" : name; draw(); } },
+    const block = h("button", { type: "button", class: "block", draggable: "true", onclick: (event) => choose(name, event.detail === 0) },
       h("span", { class: "name" }), h("span", { class: "count" }));
     block.addEventListener("dragstart", (event) => event.dataTransfer.setData("text/plain", name));
     return block;
+  }
+
+  /** Chooses an expert, or none. Who chose it by key goes on to its orders, and comes back with Escape. */
+  function choose(name, byKey) {
+    const block = document.activeElement;
+    chosen = chosen === name ? "" : name;
+    draw();
+    if (!chosen || !byKey) return;
+    detail.focus(); // and not its first order, which a second press would give
+    detail.onkeydown = (event) => { if (event.key === "Escape") block.focus(); };
   }
 
   function drawLanes() {
@@ -110,7 +120,7 @@ export function tiers(root) {
           text(element.children[1], `${move.up ? "↑" : "↓"} ${move.expert}`);
           const seen = move.target === "host"; // an engine does not tell how far it is: then earlier moves say it
           text(element.children[2], [move.done === null ? "" : `${seen ? "" : "about "}${percent(done)}`, move.moved === null ? bytes(move.bytes) : `${bytes(move.moved)} of ${bytes(move.bytes)}`,
-            move.bytes_per_s ? rate(move.bytes_per_s) : "", move.remaining_s === null ? "" : `${seconds(move.remaining_s)} left`, move.reason].filter(Boolean).join(" · "));
+            move.bytes_per_s ? rate(move.bytes_per_s) : "", move.remaining_s === null ? "" : move.remaining_s > 0 || seen ? `${seconds(move.remaining_s)} left` : "longer than before", move.reason].filter(Boolean).join(" · "));
         });
     });
   }
@@ -139,6 +149,13 @@ export function tiers(root) {
     const said = JSON.stringify([chosen, expert, state.moves[`${chosen}>device`]?.reason]);
     if (said === described) return;
     described = said;
+    const focused = detail.contains(document.activeElement) ? document.activeElement.textContent : null;
+    describe(expert);
+    if (focused === null) return;
+    ([...detail.querySelectorAll("button, a")].find((each) => each.textContent === focused) ?? detail).focus();
+  }
+
+  function describe(expert) {
     detail.dataset.empty = expert ? "no" : "yes";
     if (!expert) {
       fill(detail, h("p", { class: "muted" }, "Choose an expert to see it and to give orders; or drag a block to another level."));

@@ -137,13 +137,17 @@ async def test_settings_are_told_without_secrets_and_with_what_a_reload_would_ch
     )
     now = changed(settings, admin_key=SecretStr("hush"), api_keys=(SecretStr("hush-2"),))
     now = now.model_copy(update={"families": {"small": family}})
-    coming = changed(now, admin_key=SecretStr("hush-3"), drain_s=7)
+    desk = KeyConfig(key=SecretStr("hush-4"), name="desk")
+    now = changed(now, api_keys=(SecretStr("hush-2"), desk))
+    wider = desk.model_copy(update={"requests_per_minute": 9})
+    coming = changed(now, admin_key=SecretStr("hush-3"), drain_s=7, api_keys=(SecretStr("hush-2"), wider))
     async with serving(now, read=lambda: coming) as gateway:
         body = await told(gateway, "configuration", authorization="Bearer hush")
     assert "hush" not in str(body).replace("Bearer hush", "")
     assert "max_model_len: 200000" in body["in_force"]
     assert {each["setting"]: (each["in_force"], each["in_file"]) for each in body["changes"]} == {
         "server.admin_key": ("(hidden)", "(hidden)"),
+        "server.api_keys[desk].requests_per_minute": (None, "9"),
         "server.drain_s": ("5.0", "7"),
     }
 

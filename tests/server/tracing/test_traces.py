@@ -1,6 +1,8 @@
 """Requests and moves as OpenTelemetry's spans, sent to a receiver of the protocol's own protobufs."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
@@ -117,6 +119,12 @@ async def test_nothing_is_sent_where_it_is_off(
         await asked(gateway)
         assert gateway.services.traces is None
     assert (received.spans, received.metrics) == ([], {})
+
+
+def test_where_it_is_off_nothing_of_it_is_loaded() -> None:
+    gateway = "import sys, server.compose, server.serve; print('opentelemetry' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", gateway], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 class Told(SimulatedEngine):
