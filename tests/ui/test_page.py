@@ -272,6 +272,10 @@ async def test_a_hundred_and_fifty_experts_and_a_thousand_requests_are_shown(
         await tab.open()
         await expect(tab.page.locator(".bar[data-tier=disk] .block")).to_have_count(150)
         assert await is_within_its_width(tab)
+        ends = tab.page.locator(".bar[data-tier=disk] .name", has_text="…")
+        cut = "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.textContent)"
+        assert await ends.evaluate_all(cut) == []  # what tells them apart is to be read
+        assert len({*await ends.all_inner_texts()}) == await ends.count() > 100
         await picture(tab, "150-experts")
         await tab.page.get_by_label("Find an expert").fill("expert-07")
         await expect(tab.page.locator(".bar[data-tier=disk] .block[data-dim=no]")).to_have_count(10)

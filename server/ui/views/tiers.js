@@ -19,10 +19,14 @@ function copyIn(expert, tier) {
   return held ? { bytes: held, top: expert.tier === tier } : null;
 }
 
-/** Names of many experts begin alike, so of one that does not fit the end is shown. */
-function shortened(name, pixels, among) {
-  const letters = Math.max(2, Math.floor((pixels - 18) / 8));
-  return among > 30 && name.length > letters ? `…${name.slice(1 - letters)}` : name;
+const LETTER = 9.6, EDGES = 26; // pixels: of a letter, and of a block beside them
+
+/** Names of many experts begin alike: of one that does not fit, and begins as another does, the end is shown. */
+function shortened(name, pixels, names) {
+  const letters = Math.max(2, Math.floor((pixels - EDGES) / LETTER));
+  if (name.length <= letters) return name;
+  const start = name.slice(0, letters - 1);
+  return names.some((other) => other !== name && other.startsWith(start)) ? `…${name.slice(1 - letters)}` : name;
 }
 
 export function tiers(root) {
@@ -68,7 +72,8 @@ export function tiers(root) {
     text(used, told.capacity_bytes ? `${bytes(told.used_bytes)} of ${bytes(told.capacity_bytes)}` : `${bytes(total)}, no limit`);
     gauge.style.setProperty("width", width((told.capacity_bytes ? told.used_bytes : total) / capacity));
     const room = bar.clientWidth || 800;
-    const rows = Math.max(1, Math.min(10, Math.ceil((experts.length * 76 * capacity) / Math.max(total, 1) / room)));
+    const rows = Math.max(1, Math.min(16, Math.ceil((experts.length * 76 * capacity) / Math.max(total, 1) / room)));
+    const names = experts.map((each) => each.name);
     keyed(bar, experts, (each) => each.name, makeBlock, (block, { name, expert, copy }) => {
       const presence = tier === "disk" ? "present" : expert[tier];
       const engine = state.engines[expert.family];
@@ -79,7 +84,7 @@ export function tiers(root) {
       block.dataset.dim = wanted && !name.toLowerCase().includes(wanted) ? "yes" : "no";
       block.setAttribute("aria-pressed", String(chosen === name));
       const marks = [expert.pinned ? "◆" : "", expert.failure || expert.breaker_open ? "!" : ""].join("");
-      text(block.firstChild, `${marks ? `${marks} ` : ""}${shortened(name, (copy.bytes / capacity) * rows * room, experts.length)}`);
+      text(block.firstChild, `${marks ? `${marks} ` : ""}${shortened(name, (copy.bytes / capacity) * rows * room, names)}`);
       text(block.lastChild, expert.leases + expert.waiting && copy.top ? `${expert.leases}${expert.waiting ? `+${expert.waiting}` : ""}` : "");
       const said = [name, bytes(copy.bytes), active ? "computing now" : "", expert.pinned ? "pinned" : "",
         expert.leases ? `${expert.leases} in use` : "", expert.waiting ? `${expert.waiting} waiting` : "", copy.top ? "" : "copy", presence === "present" ? "" : presence].filter(Boolean).join(", ");
