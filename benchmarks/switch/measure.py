@@ -22,6 +22,7 @@ from benchmarks.switch.report import (
     FRESH_COPY,
     IMAGE,
     ORDER,
+    PINNED_COPY,
     SHARED_COPY,
     START,
     SWITCH,
@@ -32,6 +33,7 @@ from benchmarks.switch.report import (
 )
 from experts.engines.engine import Engine
 from experts.spec import Expert
+from experts.vllm_version import installed_vllm
 from memory_tiers.driver.host_store import HostStore
 from memory_tiers.driver.page_cache import forget
 from server.config.settings import Settings, SettingsError
@@ -49,7 +51,9 @@ async def measure(settings: Settings, runs: int, progress: Progress) -> Report:
     first, second = _pair(settings)
     config = settings.families[first.family]
     engine, host = open_engine(first.family, config, settings.logs), HostStore()
-    measurement = Measurement(engine, host, first, second)
+    vllm = installed_vllm()
+    on_gpu = config.mode != "simulated" and vllm is not None and vllm.platform == "cuda"
+    measurement = Measurement(engine, host, first, second, on_gpu=on_gpu)
     stages = (
         ("process start", measurement.start),
         ("disk to host", measurement.to_host),
@@ -82,7 +86,10 @@ class Measurement:
     """Each step measures its figures once more; a limit in the same step as what it limits, so that what else
     the machine does weighs on both."""
 
-    def __init__(self, engine: Engine, host: HostStore, first: Expert, second: Expert) -> None:
+    def __init__(
+        self, engine: Engine, host: HostStore, first: Expert, second: Expert, *, on_gpu: bool = False
+    ) -> None:
+        self._on_gpu = on_gpu
         self.not_measured: dict[str, str] = {}
         self.still_cached = 0
         self._image_bytes = 0
@@ -95,7 +102,7 @@ class Measurement:
     def rows(self) -> tuple[Row, ...]:
         size = self._second.weights_bytes
         moved = dict.fromkeys((SWITCH, SWITCH_SEEN, START), 0) | dict.fromkeys(
-            (WARM_COPY, FRESH_COPY, SHARED_COPY), self._copies.size
+            (WARM_COPY, FRESH_COPY, SHARED_COPY, PINNED_COPY), self._copies.size
         )
         moved[IMAGE] = self._image_bytes
         names = [name for name in ORDER if name in self._seconds]
@@ -117,6 +124,8 @@ class Measurement:
         """Loads from the host copy that ``to_host`` left, then from the image that was made of it."""
         await self._limit(WARM_COPY, self._copies.warm)
         await self._limit(FRESH_COPY, self._copies.fresh)
+        if self._on_gpu:
+            await self._limit(PINNED_COPY, self._copies.pinned)
         expert, weights = self._second, self._host.path(self._second.name)
         await self._engine.unload(expert.name)
         await self._timed(CONVERTED, lambda: self._engine.load(expert, weights))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from rich.console import Console
 from safetensors.numpy import save_file
@@ -82,6 +83,24 @@ def test_each_way_stands_beside_its_limit_and_aim() -> None:
     }
 
 
+def test_on_a_gpu_an_image_stands_beside_the_bus_and_a_switch_sets_pointers() -> None:
+    compared = compare(
+        [Row(ways.SWITCH, (0.002,)), *rows(CONVERTED=0.5, IMAGE=0.1, WARM_COPY=0.05, PINNED_COPY=0.09)]
+    )
+    assert found(compared) == {
+        "a switch, in ms": (2.0, False),
+        "host to device, converted / copy into warm memory": (0.1, None),
+        "host to device, engine-format image / copy from pinned memory to the GPU": (0.9, True),
+        "host to device, engine-format image / copy into warm memory": (0.5, None),
+    }
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_no_copy_goes_to_one() -> None:
+    with pytest.raises(NotMeasured, match="torch finds no GPU"):
+        Copies(1000).pinned()
+
+
 def test_ratios_are_of_bandwidths_and_not_of_times() -> None:
     image = Row(ways.IMAGE, (0.2,), 2 * 10**9)
     assert found(compare([image, *rows(WARM_COPY=0.1)]))[
@@ -97,9 +116,11 @@ def test_what_was_not_measured_neither_meets_nor_misses_its_aim() -> None:
 async def test_every_figure_is_measured_in_every_run(settings: Settings) -> None:
     heard: list[tuple[int, int]] = []
     report = await measure(settings, 3, lambda _, done, total: heard.append((done, total)))
-    missing = {ways.IMAGE, *report.not_measured}
+    missing = {ways.IMAGE, ways.PINNED_COPY, *report.not_measured}
     assert {row.name for row in report.rows} == set(ways.ORDER) - missing
-    assert missing <= {ways.IMAGE, ways.DIRECT_READ}, "only the folder of the tests may refuse direct reads"
+    assert missing <= {ways.IMAGE, ways.PINNED_COPY, ways.DIRECT_READ}, (
+        "only the folder of the tests may refuse direct reads"
+    )
     assert all(len(row.seconds) == 3 for row in report.rows)
     switch = next(row for row in report.rows if row.name == ways.SWITCH)
     assert np.allclose(switch.seconds, 0.004)
