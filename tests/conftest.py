@@ -39,6 +39,7 @@ LONG = (
     ),
     ("tests/experts/engines/test_engine_contract.py",),
     ("tests/clients/test_clients.py",),
+    ("tests/clients/test_tools.py",),
     ("tests/end_to_end/test_dozen_experts.py",),
     ("tests/experts/engines/test_engine_faults.py",),
     ("tests/server/test_five_hundred_streams.py",),
