@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,6 +39,9 @@ from server.transport.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
 
+LAST_ANSWER_S = 5.0
+"""Seconds in which a connection of a process that makes way may bring one more request."""
+
 
 class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: the gateway's drain the engines too. It goes on listening
@@ -55,6 +59,22 @@ class Server(uvicorn.Server):
             self.gate.hurried()
         self.should_exit = self.gate.draining = self._services.draining = True
         self._services.residency.note()  # other nodes are told at once
+
+    async def make_way(self) -> None:
+        """Ends without refusing a request, where other processes listen at the same socket: takes no more
+        connections, gives each one that is there the answer that it waits for or asks for within
+        ``LAST_ANSWER_S``, and stops."""
+        for each in self.servers:
+            each.close()
+        for connection in [*self.server_state.connections]:
+            cast(Connection, connection).close_after_answer()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_ANSWER_S):
+                while self.server_state.connections:  # noqa: ASYNC110  uvicorn tells nobody of their ends
+                    await asyncio.sleep(0.05)
+        for connection in [*self.server_state.connections]:
+            connection.shutdown()
+        self.stop()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.gate.drain(self._services.settings.server.drain_s)

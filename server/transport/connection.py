@@ -53,6 +53,7 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive = limits.idle_s  # type: ignore[assignment]  # a float will do
         self._reading: Literal["nothing", "headers", "body"] = "nothing"
         self._deaf = False  # nothing more that arrives is read
+        self._last = False  # the next answer is the last one
         self._headers_bytes = 0  # of headers that are not complete yet
         self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None  # for what is being read
@@ -65,6 +66,12 @@ class Connection(HttpToolsProtocol):
     @property
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def close_after_answer(self) -> None:
+        """Has the connection end after the answer that is under way, or the next one."""
+        self._last = True
+        if self._answering:
+            self.cycle.keep_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -157,6 +164,8 @@ class Connection(HttpToolsProtocol):
         self.scope[REQUEST_ID] = request_id(self.headers)  # type: ignore[literal-required]
         self._disconnect = self.scope[DISCONNECT] = Disconnect(self.transport.abort)  # type: ignore[literal-required]
         self.cycle = Cycle.of(self, (HEADER, self._request_id().encode()))
+        if self._last:
+            self.cycle.keep_alive = False
         self._start_asgi_task(self.cycle, self.app if forwarded else self._unproxied)
 
     def _check_headers(self) -> bool:

@@ -76,6 +76,7 @@ class Gateway:
         self._observer: Observer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._finishing = False
+        self._making_way = False
 
     def __repr__(self) -> str:
         return f"<Gateway [{self.link!r}]>"
@@ -86,7 +87,7 @@ class Gateway:
         settings = begin.settings
         server.logs.configure(begin.verbose, settings.server.log_format)
         logging.getLogger().addHandler(LinesToNode(self.link))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._make_way)
         kept = settings.observation.model_copy(update={"requests": 0, "log_lines": 0})
         self._observer = Observer(kept, ended=self._ended)
         self._keys = NodeKeys(begin.keys)
@@ -238,6 +239,16 @@ class Gateway:
             return
         services.catalog = catalog
         self.link.tell("reloaded")
+
+    def _make_way(self) -> None:
+        """Ends where the others go on: they answer what is asked from now on."""
+        if self._server is None or not self._server.started:
+            os._exit(0)
+        if not self._making_way:
+            self._making_way = True
+            task = asyncio.create_task(self._server.make_way())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def _stop(self) -> None:
         """Lets what is under way end. A second signal changes nothing: the node says when time is up."""

@@ -103,6 +103,34 @@ async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
         assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
 
 
+async def test_a_process_that_is_stopped_makes_way_and_no_request_is_refused(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with gateway_of(tmp_path) as gateway:
+        (old,) = gateway.beside
+        statuses, enough = list[int](), asyncio.Event()
+
+        async def ask_on(client: httpx.AsyncClient, **headers: str) -> None:
+            while not enough.is_set():
+                answer = await client.post(CHAT, json=chat(max_tokens=3), headers=headers)
+                statuses.append(answer.status_code)
+
+        kept = [await gateway.client_of(old) for _ in range(3)]
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as new:
+            asking = [asyncio.create_task(ask_on(client)) for client in kept]
+            asking += [asyncio.create_task(ask_on(new, connection="close")) for _ in range(3)]
+            async with asyncio.timeout(PATIENCE_S):
+                while len(statuses) < 30:  # noqa: ASYNC110  other tasks ask meanwhile
+                    await asyncio.sleep(0)
+            os.kill(old, signal.SIGTERM)
+            await replaced(gateway, old)
+            enough.set()
+            await asyncio.gather(*asking)
+        assert set(statuses) == {200}
+        for client in kept:
+            await client.aclose()
+
+
 async def test_what_a_process_that_ends_was_asked_last_is_counted(settings: Settings, tmp_path: Path) -> None:
     async with gateway_of(tmp_path, keys=[{**KEY, "requests_per_minute": 100}]) as gateway:
         (old,) = gateway.beside
