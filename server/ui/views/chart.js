@@ -2,7 +2,7 @@
 
 import { fill, h, s, text } from "../dom.js";
 
-const LEFT = 70, RIGHT = 10, TOP = 10, BOTTOM = 22;
+const LEFT = 82, RIGHT = 10, TOP = 10, BOTTOM = 22;
 
 const nice = (most) => {
   if (!(most > 0)) return 1;

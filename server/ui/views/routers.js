@@ -27,7 +27,7 @@ function drawPlot(svg, maps, used) {
   svg.setAttribute("viewBox", `0 0 ${W} ${H}`);
   fill(svg, s("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: H - BOTTOM, y2: H - BOTTOM }), s("line", { class: "grid", x1: LEFT, x2: LEFT, y1: TOP, y2: H - BOTTOM }),
     [bottom, (bottom + top) / 2, top].map((value) => s("text", { class: "axis", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, score(value))),
-    [left, (left + right) / 2, right].map((value) => s("text", { class: "axis", x: x(value), y: H - BOTTOM + 16, "text-anchor": "middle" }, number(value))),
+    [[left, "start"], [(left + right) / 2, "middle"], [right, "end"]].map(([value, anchor]) => s("text", { class: "axis", x: x(value), y: H - BOTTOM + 16, "text-anchor": anchor }, number(value))),
     s("text", { class: "axis", x: W - RIGHT, y: H - 5, "text-anchor": "end" }, "billions of active parameters"),
     s("path", { class: "line line-0", d: maps.map((each, at) => `${at ? "L" : "M"}${x(each.active_billion)} ${y(each.score)}`).join("") }),
     maps.map((each) => [s("line", { class: "error", x1: x(each.active_billion), x2: x(each.active_billion), y1: y(each.score - each.standard_error), y2: y(each.score + each.standard_error) }),
