@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from router.decision import Decision
 
 STAY_MARGIN = 1.0
-"""Points of score, by default. On pairs of graded prompts of a category it keeps an expert for 1 to 6 % more
-of the turns, and moves the score by -0.2 to +0.1 points (docs/benchmarks/router.md)."""
+"""Points of score, by default. What it loses, and how many changes of expert it spares, is measured by
+``scripts.measure.conversations``."""
 TURNS = 8
 """User turns looked back at. What was decided longer ago is not kept."""
 MARGIN = 0.5

@@ -1,4 +1,4 @@
-"""``scripts.measure``: one step beside two, languages of prompts, and RouterArena's published answers."""
+"""``scripts.measure``: conversations, one step beside two, languages, and RouterArena's published answers."""
 
 import json
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import scripts.measure.conversations
 import scripts.measure.languages
 import scripts.measure.router_arena
 import scripts.measure.steps
-from tests.router.mapping.hidden_groups import hidden
+from tests.router.mapping.hidden_groups import finer, hidden
 from tests.scripts.test_cross_validate import EXPERTS
 
 
@@ -88,3 +89,22 @@ def test_what_published_answers_leave_to_a_router(tmp_path: Path, capsys: pytest
         "the per-prompt oracle: 100.0",
         "only another than good is right: 1 prompts",
     ]
+
+
+def test_a_conversation_is_compared_with_deciding_each_turn_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, artifact = tmp_path / "kept.json", tmp_path / "artifact"
+    finer().save(artifact)
+    words = ["--artifact", str(artifact), "--data", written(tmp_path), "--budgets", "5200M"]
+    command = [*words, "--stay-margins", "0", "100", "--json", str(out)]
+    assert scripts.measure.conversations.main(command) == 0
+    first, strict, loose = json.loads(out.read_text())
+    assert strict["lost"]["value"] == 0
+    assert strict["changes"] > 0
+    assert loose["lost"]["value"] > 0
+    assert (first["changes"], loose["changes"]) == (0, 0)
+    file = tmp_path / "few.jsonl"
+    file.write_text(json.dumps({"id": "a/1", "prompt": "oven", "category": "chores", "scores": {}}) + "\n")
+    assert scripts.measure.conversations.main([*words[:3], str(file)]) == 1
+    assert "no category has two prompts kept apart" in capsys.readouterr().err
