@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lost = f"{each.lost.value:.2f} [{each.lost.low:.2f}, {each.lost.high:.2f}]"
         shown.add_row(f"{each.budget:g} B", each.way, lost, f"{100 * each.changes:.0f} %")
     console().print(shown)
-    write_json(options.json, [asdict(each) for each in found])
+    write_json(options.json, {"kept": [asdict(each) for each in found]})
     return 0
 
 
