@@ -86,7 +86,8 @@ def _changes(
         left = [each for each in demands if each.name in engines and each.name != family.name]
         devices = [number for each in left for number in each.config.devices]
         words = f"replicas {len(engines)} -> {len(left)} with devices {devices}"
-        yield from tried(words, tuple(each for each in demands if each.name != family.name))
+        fewer = tried(words, tuple(each for each in demands if each.name != family.name))
+        yield from (change for change in fewer if change.planned.fits)
         return
     elsewhere = (
         tried(f"devices {list(devices)}", changed(devices=devices)) for devices in _elsewhere(gpus, family)

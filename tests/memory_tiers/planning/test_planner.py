@@ -217,7 +217,7 @@ def test_what_is_left_out_follows_from_the_budget_of_each_gpu() -> None:
 def test_advice_for_engines_of_one_family_is_for_all_of_them() -> None:
     engines = [family(name, kv_cache="60GiB", devices=[k]) for k, name in enumerate(("f", "f#2"))]
     (line,) = advice(engines, parse_gpus("2x80GB"), None)
-    assert line.startswith("f: kv_cache 60 GiB -> 50.5 GiB, or ")
+    assert line == "f: kv_cache 60 GiB -> 50.5 GiB", "one replica fewer would leave the other too full"
     uneven = [family(name, kv_cache="40GiB", devices=[k]) for k, name in enumerate(("f", "f#2"))]
     (line,) = advice(uneven, parse_gpus("80GB,40GB"), None)
     assert line == "f: kv_cache 40 GiB -> 17.5 GiB, or replicas 2 -> 1 with devices [0]"
