@@ -47,6 +47,7 @@ LONG = (
     ("tests/server/test_fuzz.py",),
     ("tests/experts/engines/test_engine_proof.py",),
     ("tests/end_to_end/test_embedding_models.py",),
+    ("tests/end_to_end/test_nodes_over_vllm.py",),
 )
 """Files that take minutes, the longest first: where several processes share the tests, what is short comes in
 the end and makes them even. Those in brackets share engines of the session, and so a process."""
