@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
+import psutil
 import pytest
 import pytest_asyncio
 from safetensors.numpy import load_file, save_file
@@ -614,7 +615,8 @@ def kill(bench: Bench) -> None:
     server = server_of(bench)
     victim = server
     if bench.kind in ("interleaved", "lora"):
-        victim = next(pid for pid in session_members(server) if "EngineCore" in _command_line(pid))
+        others = [pid for pid in session_members(server) if pid != server]
+        victim = max(others, key=lambda pid: psutil.Process(pid).memory_info().rss)
     os.kill(victim, signal.SIGKILL)
     return None
 
