@@ -51,7 +51,7 @@ def solve(demands: Sequence[FamilyDemand], gpus: Sequence[Gpu]) -> NodePlan:
 
 
 class _Room:
-    """What is left of GPUs, in bytes, while engines are placed."""
+    """Keeps the bytes that GPUs have left while engines are placed."""
 
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self._gpus = {gpu.number: gpu for gpu in gpus}

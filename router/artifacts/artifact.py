@@ -61,8 +61,8 @@ class Artifact:
     """Reads a prompt first, and its readings tell the finer categories; None: every prompt is read by
     ``embedder`` alone."""
     predictions: Predictions | None = None
-    """Of the training's prompts, to solve one step from; None where there are no finer categories, and in
-    artifacts of earlier versions."""
+    """Predicted scores of the training's prompts, to solve one step from; None where there are no finer
+    categories, and in artifacts of earlier versions."""
 
     @property
     def finer(self) -> Mapping[str, str]:

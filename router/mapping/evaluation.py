@@ -176,7 +176,7 @@ class Difference:
 
     score: Estimate
     over_blind: Estimate
-    """Of what each scores over the blind mix at its own cost."""
+    """Difference of what each scores over the blind mix at its own cost."""
 
     def __str__(self) -> str:
         return (

@@ -30,10 +30,10 @@ _ROUNDS = 60
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """What is expected of the training's graded prompts, each by a predictor that had not seen it."""
+    """Holds the scores expected on the training's graded prompts, by predictors that had not seen them."""
 
     experts: tuple[str, ...]
-    """Of the predictor's outputs, in their order; an empty name where the expert is gone."""
+    """Names, in the order of the predictor's outputs; an empty one where the expert is gone."""
     scores: NDArray[np.float16]
     """[prompts, experts]"""
     rows: NDArray[np.int32]
@@ -110,7 +110,7 @@ def _fitting(table: ScoreTable, best: Solution, total: float) -> tuple[str, ...]
 
 
 def priced(table: ScoreTable, predictions: Predictions, mapping: ExpertMapping) -> Solution:
-    """What the choice at a mapping's price is worth, and costs."""
+    """Says what the choice at a mapping's price is worth, and costs."""
     assert mapping.price is not None
     fixed = {row: mapping[row] for row in mapping.fixed if row in table.categories}
     return _Market.of(table, predictions, mapping.finer, fixed, mapping.among).at(mapping.price)

@@ -1,4 +1,4 @@
-"""What a conversation loses against deciding each turn by itself, and how often its expert changes.
+"""Measures what a conversation loses against deciding each turn by itself, and how often its expert changes.
 
     coe router train --data graded.jsonl.gz --experts "small=7.62B,large=70.6B" --keep-apart --out artifact/
     python -m scripts.measure.conversations --artifact artifact/ --data graded.jsonl.gz --budgets 15B,31B

@@ -1,4 +1,4 @@
-"""What RouterArena's published answers leave to a router of their models.
+"""Says what RouterArena's published answers leave to a router of their models.
 
     git clone https://github.com/RouteWorks/RouterArena
     python -m scripts.measure.router_arena RouterArena

@@ -18,7 +18,7 @@ NAMES = [name for name in TOOLS if name not in IN_SESSIONS]
 
 @pytest.fixture(scope="module")
 def outcomes() -> Mapping[str, str]:
-    """What is said of each tool, by its name."""
+    """Runs each tool, and returns what is said of it, by its name."""
     path = f"{ROOT / '.venv-clients' / 'bin'}:{os.environ['PATH']}"  # where node and npm are
     done = subprocess.run(
         [sys.executable, "-m", "scripts.check_tools", *NAMES],

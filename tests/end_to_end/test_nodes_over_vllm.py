@@ -259,7 +259,7 @@ async def only_there(here: Secure, there: Secure) -> str:
 
 
 async def itself(node: Secure) -> dict[str, Any]:
-    """What a node says of itself."""
+    """Reads what a node says of itself."""
     client = await node.client(node.node)
     told: dict[str, Any] = (await client.get("/v1/coe/cluster")).json()["nodes"][0]
     await client.aclose()

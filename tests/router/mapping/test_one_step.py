@@ -25,7 +25,8 @@ def scores(categories: tuple[str, ...] = ROWS) -> ScoreTable:
 
 
 def predicted(count: int = 300, seed: int = 0) -> Predictions:
-    """Of prompts at all rows in turn: larger experts are expected to score more, on some far more."""
+    """Predicts for prompts at all rows in turn: larger experts are expected to score more, on some far
+    more."""
     draw = np.random.default_rng(seed)
     levels = np.array([0.3, 0.5, 0.55]) + 0.2 * draw.standard_normal((count, 3))
     return Predictions(EXPERTS, levels.astype(np.float16), (np.arange(count) % 3).astype(np.int32))
