@@ -7,24 +7,14 @@ from pathlib import Path
 import pytest
 
 from scripts.router.cross_validate import main
-from tests.router.mapping.hidden_groups import hidden
+from tests.router.mapping.hidden_groups import hidden_file
 
 EXPERTS = "chat=1B,chef=7B,skipper=7B"
 
 
-def data(folder: Path) -> str:
-    file = folder / "data.jsonl"
-    lines = (
-        {"id": each.id, "prompt": each.prompt, "category": each.category, "scores": dict(each.scores)}
-        for each in hidden(20)
-    )
-    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return str(file)
-
-
 def test_each_budget_is_measured_on_all_prompts(tmp_path: Path) -> None:
     out = tmp_path / "gains.json"
-    words = ("--data", data(tmp_path), "--experts", EXPERTS, "--budgets", "1B", "--folds", "2")
+    words = ("--data", hidden_file(tmp_path, 20), "--experts", EXPERTS, "--budgets", "1B", "--folds", "2")
     assert main([*words, "--embedder", "minilm-static-384", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     assert found[0]["composition"]["active"] == pytest.approx(1)
@@ -45,7 +35,16 @@ def test_each_budget_is_measured_on_all_prompts(tmp_path: Path) -> None:
 def test_what_is_wrong_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], complaint: str
 ) -> None:
-    rest = ("--data", data(tmp_path), "--experts", EXPERTS, "--folds", "2", "--embedder", "minilm-static-384")
+    rest = (
+        "--data",
+        hidden_file(tmp_path, 20),
+        "--experts",
+        EXPERTS,
+        "--folds",
+        "2",
+        "--embedder",
+        "minilm-static-384",
+    )
     assert main([*rest, *words]) == 1
     said = capsys.readouterr()
     assert said.out == ""

@@ -10,23 +10,13 @@ import scripts.measure.conversations
 import scripts.measure.languages
 import scripts.measure.router_arena
 import scripts.measure.steps
-from tests.router.mapping.hidden_groups import finer, hidden
+from tests.router.mapping.hidden_groups import finer, hidden_file
 from tests.scripts.test_cross_validate import EXPERTS
-
-
-def written(folder: Path) -> str:
-    file = folder / "data.jsonl"
-    lines = (
-        {"id": each.id, "prompt": each.prompt, "category": each.category, "scores": dict(each.scores)}
-        for each in hidden(60)
-    )
-    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return str(file)
 
 
 def test_each_way_is_measured_at_each_budget_and_compared_with_two_steps(tmp_path: Path) -> None:
     out = tmp_path / "steps.json"
-    words = ["--data", written(tmp_path), "--experts", EXPERTS, "--budgets", "3B", "--json", str(out)]
+    words = ["--data", hidden_file(tmp_path, 60), "--experts", EXPERTS, "--budgets", "3B", "--json", str(out)]
     assert scripts.measure.steps.main(words) == 0
     found = json.loads(out.read_text())
     assert {*found} == {"two steps", "one step", "two steps, no doubt", "one step, no doubt"}
@@ -50,7 +40,7 @@ def test_each_way_is_measured_at_each_budget_and_compared_with_two_steps(tmp_pat
 def test_what_cannot_be_measured_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: Sequence[str], complaint: str
 ) -> None:
-    rest = ["--data", written(tmp_path), "--experts", EXPERTS]
+    rest = ["--data", hidden_file(tmp_path, 60), "--experts", EXPERTS]
     assert scripts.measure.steps.main([*rest, *words]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -96,7 +86,7 @@ def test_a_conversation_is_compared_with_deciding_each_turn_by_itself(
 ) -> None:
     out, artifact = tmp_path / "kept.json", tmp_path / "artifact"
     finer().save(artifact)
-    words = ["--artifact", str(artifact), "--data", written(tmp_path), "--budgets", "5200M"]
+    words = ["--artifact", str(artifact), "--data", hidden_file(tmp_path, 60), "--budgets", "5200M"]
     command = [*words, "--stay-margins", "0", "100", "--json", str(out)]
     assert scripts.measure.conversations.main(command) == 0
     first, strict, loose = json.loads(out.read_text())["kept"]

@@ -1,5 +1,6 @@
 """Graded prompts whose label hides two groups: who cooks well answers one, who sails well the other."""
 
+import json
 import random
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,17 @@ GROUPS = {
 }
 PLAIN = "shelf lamp window pencil paper basket ladder bucket mirror drawer"
 SIZES = {"chat": 1.0, "chef": 7.0, "skipper": 7.0}
+
+
+def hidden_file(folder: Path, each: int) -> str:
+    """Writes the prompts of ``hidden`` as a command reads them, and returns the file."""
+    file = folder / "data.jsonl"
+    lines = (
+        {"id": one.id, "prompt": one.prompt, "category": one.category, "scores": dict(one.scores)}
+        for one in hidden(each)
+    )
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return str(file)
 
 
 def hidden(each: int = 150, seed: int = 1) -> list[Example]:
