@@ -82,7 +82,7 @@ def _runs(file: Path, opened: ExitStack) -> list[BinaryIO]:
     for path in (file, _before(file)):
         with suppress(FileNotFoundError):
             log = opened.enter_context(path.open("rb"))
-            if not logs or _run_of(log) != _run_of(logs[0]):
+            if not logs or not os.path.sameopenfile(log.fileno(), logs[0].fileno()):
                 logs.insert(0, log)
     return logs
 
