@@ -135,10 +135,10 @@ class HttpClient:
         """Raises OSError, also where the server's certificate is not the expected one."""
         loop, place = asyncio.get_running_loop(), self._place
         if isinstance(place, Path):
-            _, made = await loop.create_unix_connection(HttpConnection, str(place))
+            _, made = await loop.create_unix_connection(lambda: HttpConnection(loop), str(place))
             return made
         transport, connection = await loop.create_connection(
-            HttpConnection, place.host, place.port, ssl=place.tls
+            lambda: HttpConnection(loop), place.host, place.port, ssl=place.tls
         )
         _watch(transport.get_extra_info("socket"))
         return connection

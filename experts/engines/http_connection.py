@@ -16,7 +16,9 @@ class ConnectionEnded(Exception):
 class HttpConnection(asyncio.Protocol):
     """A connection: ``ask``, then ``read`` to the end; then ask again, if it is ``idle``."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """``loop``: the one it is used in."""
+        self._loop = loop
         self.status = 0
         self.content_type = ""
         self._transport: asyncio.Transport | None = None
@@ -117,7 +119,7 @@ class HttpConnection(asyncio.Protocol):
         ConnectionEnded where it has already."""
         if self._ended:
             raise ConnectionEnded(self._ended)
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         return self._waiter
 
     def _end(self, why: str) -> None:

@@ -163,7 +163,7 @@ class TierManager:
         asked = TicketAsked(ticket.number, expert, ticket.asked, fail_fast, priority, conversation, keep_s)
         self._feed.feed(asked)
         try:
-            return await ticket.future
+            return await ticket.end()
         except asyncio.CancelledError:
             self._tickets.left(ticket)
             raise

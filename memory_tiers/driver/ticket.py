@@ -7,7 +7,7 @@ from memory_tiers.tiers import Tier
 
 
 class Ticket:
-    """Waits for its end as ``future``. ``asked``: seconds of the driver's clock. ``tier``: where the expert
+    """Has one end: a lease or an error. ``asked``: seconds of the driver's clock. ``tier``: where the expert
     was then. ``lease``: set once granted, even if the client is leaving and will never see it."""
 
     def __init__(self, number: int, expert: str, tier: Tier, asked: float) -> None:
@@ -17,10 +17,20 @@ class Ticket:
         self.asked = asked
         self.swap_seconds = 0.0
         self.lease: Lease | None = None
-        self.future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[Lease] | None = None  # most need none: they end before anybody waits
 
     def __repr__(self) -> str:
         return f"<Ticket {self.number} for {self.expert}{' granted' if self.lease else ''}>"
+
+    async def end(self) -> Lease:
+        """Waits for the lease. Raises the error that it ends with."""
+        if self.lease is not None:
+            return self.lease
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        return await self._waiter
 
     def waited_for_move(self, started: float, ended: float) -> None:
         """Counts the part of a move's time during which the ticket waited."""
@@ -29,11 +39,12 @@ class Ticket:
     def grant(self, lease: Lease) -> None:
         """Ends with the lease."""
         self.lease = lease
-        if not self.future.done():
-            self.future.set_result(lease)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(lease)
 
     def refuse(self, error: Exception) -> None:
         """Ends with the error."""
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()  # the client may be leaving and never look
+        self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+            self._waiter.exception()  # the client may be leaving and never look

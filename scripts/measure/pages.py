@@ -37,6 +37,7 @@ from server.exchange.cancellation import Cancellable
 from server.live.feed import EVERY_S
 from server.observation.observer import Observer
 from server.routing.routing import Route
+from server.transport.disconnect import Disconnect
 
 PER_S = 10
 """Short answers asked for a second."""
@@ -134,10 +135,12 @@ def cost_of_a_story(count: int = 100_000) -> float:
     lease = Lease("math", SimulatedEngine("small", SimulationConfig()), "device", 0.0, 0.0, lambda: None)
     record = logging.LogRecord("coe.requests", logging.INFO, "", 0, "a line", (), None)
     record.message = "a line"  # as the handler that writes it has left it
+    disconnect = Disconnect()
+    disconnect.working = asyncio.current_task()
     clock, began = observer.clock, time.process_time()
     for _ in range(count):
         story = observer.stories.begin("id", "/v1/chat/completions", "-", TokenCounter())
-        with Cancellable(story):
+        with Cancellable(story, disconnect):
             story.route_at = clock()
             story.routed(route, clock())
             story.leased(lease, clock())

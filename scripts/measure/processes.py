@@ -52,10 +52,9 @@ async def connections_of(pid: int, port: int) -> list[HttpConnection]:
     """Opens connections until the process ``pid`` has enough of them; closes the others."""
     kept: list[HttpConnection] = []
     others: list[HttpConnection] = []
+    loop = asyncio.get_running_loop()
     while len(kept) < CONNECTIONS:
-        transport, connection = await asyncio.get_running_loop().create_connection(
-            HttpConnection, "127.0.0.1", port
-        )
+        transport, connection = await loop.create_connection(lambda: HttpConnection(loop), "127.0.0.1", port)
         await asked(connection, b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
         own = transport.get_extra_info("sockname")[1]
         (kept if _has(pid, port, own) else others).append(connection)

@@ -181,16 +181,18 @@ class Exchange:
     ) -> None:
         stayed = False
         try:
-            stayed = await while_connected(self._refusing(work), disconnect)
+            stayed = await while_connected(self._refusing(work, disconnect), disconnect)
         except ClientDisconnect:
             pass  # while it sent its body
         finally:
             self.account.close(self._reply.status, stayed=stayed)
 
-    async def _refusing(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _refusing(
+        self, work: Callable[[], Coroutine[None, None, None]], disconnect: Disconnect
+    ) -> None:
         """Does ``work``, and tells the client what it raises."""
         try:
-            with Cancellable(self.account.story):
+            with Cancellable(self.account.story, disconnect):
                 await work()
         except ClientDisconnect:
             raise

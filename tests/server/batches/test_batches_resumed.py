@@ -53,7 +53,9 @@ async def process(config: Path) -> AsyncIterator[tuple[asyncio.subprocess.Proces
     finally:
         if gateway.returncode is None:
             gateway.kill()
-            await gateway.wait()
+        assert gateway.stdout is not None
+        await gateway.stdout.read()  # to its end: what is not read keeps the pipe open
+        await gateway.wait()
 
 
 async def test_a_killed_gateway_loses_no_answer_and_repeats_only_those_under_way(
