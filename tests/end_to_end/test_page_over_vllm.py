@@ -4,7 +4,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.end_to_end.conftest import EXPERTS, GatewayProcess
-from tests.ui.conftest import browser, shown  # noqa: F401  # a fixture
+from tests.ui.conftest import browser, picture, shown  # noqa: F401  # a fixture
 
 pytestmark = pytest.mark.engine
 MS = 120_000.0
@@ -40,23 +40,33 @@ async def test_a_load_is_watched_and_a_chat_makes_its_expert_move(
         for (const move of document.querySelectorAll('.move')) moved(move.textContent);
     }).observe(document.querySelector('.stack'), {subtree: true, childList: true, characterData: true})""")
     await order("law", "Load")
+    move = page.locator(".move", has_text="law")
+    await expect(move).to_contain_text("left")
+    await picture(tab, "tiers")
     law = on_device.get_by_role("button", name="law")
     await expect(law).to_have_attribute("data-presence", "present", timeout=MS)
     assert any("law" in move and "MB" in move for move in moves), moves
 
     await tab.go("playground")
+    await page.get_by_label("Compare with").select_option("law")
     await page.get_by_label("Prompt").fill("What is the derivative of x^3 + 2x?")
-    await page.get_by_label("Most tokens").fill("16")
+    await page.get_by_label("Most tokens").fill("48")
     await page.get_by_role("button", name="Ask").click()
-    await expect(page.locator(".decision")).to_contain_text("→ math", timeout=MS)
-    await expect(page.locator(".answer")).to_contain_text("tokens,", timeout=MS)
-    assert len(await page.locator(".said").inner_text()) > 10
-    await page.get_by_role("link", name="its story").click()
+    await expect(page.locator(".decision").first).to_contain_text("→ math", timeout=MS)
+    for answer in (page.locator(".answer").first, page.locator(".answer").last):
+        await expect(answer).to_contain_text("tokens,", timeout=MS)
+        assert len(await answer.locator(".said").inner_text()) > 10
+    await picture(tab, "playground")
+    await page.get_by_role("link", name="its story").first.click()
     await expect(page.locator(".timeline")).to_contain_text("math: host → device (ticket)", timeout=MS)
     story = await page.locator("main").inner_text()
     assert "queue" in story
     assert "prefill" in story
     assert "outcome=200" in story
+    await picture(tab, "story")
+    await tab.go("requests")
+    await expect(page.locator(".requests tbody tr").filter(has_text="math")).not_to_have_count(0)
+    await picture(tab, "requests")
 
     for view in VIEWS:
         await tab.go(view.lower(), view)

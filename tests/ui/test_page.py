@@ -126,7 +126,6 @@ async def test_an_expert_is_watched_on_its_way_up_and_ordered_about(
         move = page.locator(".move", has_text="law")
         await expect(move).to_contain_text("B/s")
         await expect(move).to_contain_text("left")
-        await picture(tab, "tiers")
         await expect(device.get_by_role("button", name="law")).to_have_attribute("data-presence", "present")
         await expect(move).to_have_count(0)
         await page.get_by_role("button", name="Pin", exact=True).click()
@@ -169,7 +168,6 @@ async def test_a_request_is_followed_cancelled_and_its_story_read(
         assert "disk → host (ticket)" in story
         assert "The row of the map" in story
         assert QUESTION not in story
-        await picture(tab, "story")
         assert tab.complaints == []
 
 
@@ -187,7 +185,6 @@ async def test_the_playground_shows_the_decision_and_two_answers_side_by_side(
         await expect(page.locator(".said").first).to_contain_text("Simulated answer of math:")
         await expect(page.locator(".said").last).to_contain_text("Simulated answer of law:")
         await expect(page.locator(".answer").first).to_contain_text("tokens")
-        await picture(tab, "playground")
         await tab.go("router")
         where = "each => ['cx', 'cy'].map(name => Math.round(each.getAttribute(name)))"
         used, dot = page.locator("circle.used"), page.locator("circle.dot")
@@ -284,7 +281,6 @@ async def test_a_hundred_and_fifty_experts_and_a_thousand_requests_are_shown(
         await expect(tab.page.locator(".requests tbody tr")).to_have_count(100)
         await tab.page.get_by_label("Filter requests").fill("n77")
         await expect(tab.page.locator(".requests tbody tr")).to_have_count(11)
-        await picture(tab, "requests")
         assert tab.complaints == []
 
 
