@@ -27,6 +27,9 @@ from tests.plain_vllm import PlainVllm, plain_vllm
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+NIGHT = bool(os.environ.get("COE_NIGHT"))
+"""Whether tests that repeat do so as often as a night allows."""
+
 LONG = (
     (
         "tests/experts/engines/test_engine_ranks.py",
