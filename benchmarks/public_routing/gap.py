@@ -19,12 +19,14 @@ _SHARES = np.linspace(0, 1, 101)
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """Share that one order of the prompts recovers. ``oracle_share``: of the lead over chance that knowing
-    all grades would give."""
+    all grades would give. ``over_mix``: points over as many strong calls by lot, on average over all
+    shares."""
 
     prompts: int
     weak: float
     strong: float
     apgr: Estimate
+    over_mix: Estimate
     cpt50: Estimate
     cpt80: Estimate
     oracle: float
@@ -53,6 +55,7 @@ def recovered(wanted: Floats, weak: Floats, strong: Floats, seed: int) -> Recove
         weak=float(100 * weak.mean()),
         strong=float(100 * strong.mean()),
         apgr=Estimate.of(apgr),
+        over_mix=Estimate.of(100 * (apgr - 0.5) * (counts @ gain) / len(wanted)),
         cpt50=Estimate.of(np.array([_needed(curve, 0.5) for curve in ours])),
         cpt80=Estimate.of(np.array([_needed(curve, 0.8) for curve in ours])),
         oracle=float(of_oracle[0]),

@@ -1,7 +1,8 @@
-"""The report of ``coe bench public-routing`` as a table for people."""
+"""The reports of ``coe bench public-routing`` as tables for people."""
 
 from rich.console import Console
 
+from benchmarks.public_routing.arena import ArenaReport
 from benchmarks.public_routing.measure import Report
 from router.mapping.metrics import Estimate
 from server.cli.tables import table
@@ -25,6 +26,34 @@ def show(report: Report, console: Console | None = None) -> None:
                 str(found.oracle_share),
             )
     (console or Console(width=max(140, Console().width))).print(shown)
+
+
+def show_arena(report: ArenaReport, console: Console | None = None) -> None:
+    console = console or Console(width=max(140, Console().width))
+    measures = ("active B", "robustness", "entropy, bits", "commonest")
+    title = f"decided alike on {report.altered} altered prompts, %"
+    shown = table("by", *measures, numbers=measures, title=title)
+    for each in report.robustness:
+        shown.add_row(
+            each.what,
+            "" if each.active is None else f"{each.active:.1f}",
+            f"{each.same.value:.1f} [{each.same.low:.1f}, {each.same.high:.1f}]",
+            f"{each.entropy:.2f}",
+            f"{100 * each.most:.0f} %",
+        )
+    console.print(shown)
+    before, after = report.doubted
+    console.print(f"doubted: {100 * before:.0f} % of the originals, {100 * after:.0f} % of the altered ones")
+    gained, weak, strong = report.gained, report.weak, report.strong
+    over = gained.over_mix
+    console.print(
+        f"{gained.prompts} graded prompts, {report.left_out} left out as the training has them\n"
+        f"{strong.name}: {strong.score:.1f} at ${strong.cost:.3f} for a thousand prompts\n"
+        f"{weak.name}: {weak.score:.1f} at ${weak.cost:.3f}; alone right on {report.only_weaker}\n"
+        f"over as many calls by lot: {over.value:+.2f} [{over.low:+.2f}, {over.high:+.2f}] points, "
+        f"APGR {gained.apgr}, {gained.oracle_share} of the oracle's lead",
+        highlight=False,
+    )
 
 
 def _percent(share: Estimate) -> str:

@@ -7,6 +7,9 @@ prompt's label; the prompt, by the predictor of the finer categories; the prompt
 that are not among the experts, which repeat the grading. Each prompt goes to the expert with the best
 expected score less a price for its size, so that a budget is kept on average: one step, without a map. What
 the grades of others add, no reader of the text can be expected to find.
+
+Beside the gains it says how much of the grades' variance each explains: of how easy a prompt is (the mean of
+its grades), and of what an expert does better on it than that.
 """
 
 import argparse
@@ -48,6 +51,15 @@ class Point:
     over_best: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Shares of variance, on prompts kept apart: of the mean of a prompt's grades, and of what is left of
+    each grade beside the mean and the expert's own level."""
+
+    ease: float
+    advantage: float
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -58,7 +70,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     try:
-        found = measured(options)
+        found, told = measured(options)
     except (RouterError, SettingsError) as error:
         print(f"plateau: {error}", file=sys.stderr)
         return 1
@@ -78,11 +90,15 @@ def main() -> int:
             f"{last.value:+.2f} [{last.low:+.2f}, {last.high:+.2f}]",
         )
     console().print(shown)
-    write_json(options.json, {name: [asdict(point) for point in points] for name, points in found.items()})
+    for name, each in told.items():
+        print(f"{name} explains {100 * each.ease:.0f} % of ease, {100 * each.advantage:.1f} % of advantage")
+    gains = {name: [asdict(point) for point in points] for name, points in found.items()}
+    explained = {name: asdict(each) for name, each in told.items()}
+    write_json(options.json, {**gains, "explained": explained})
     return 0
 
 
-def measured(options: argparse.Namespace) -> dict[str, list[Point]]:
+def measured(options: argparse.Namespace) -> tuple[dict[str, list[Point]], dict[str, Explained]]:
     """Raises DatasetError, EmbedderError, SettingsError."""
     experts = sizes("--experts", options.experts)
     examples = [each for each in read_examples(options.data) if experts.keys() <= each.scores.keys()]
@@ -96,7 +112,23 @@ def measured(options: argparse.Namespace) -> dict[str, list[Point]]:
         found[name] = [
             point(grades, parameters, chosen(scores, parameters, budget)) for budget in options.budgets
         ]
-    return found
+    return found, {name: told_of(scores, grades) for name, scores in expected.items()}
+
+
+def told_of(expected: Floats, grades: Floats) -> Explained:
+    """``expected`` and ``grades``: [n, experts]."""
+    parts = []
+    for each in (expected, grades):
+        ease = each.mean(axis=1, keepdims=True)
+        advantage = each - ease
+        parts.append((ease, advantage - advantage.mean(axis=0)))
+    (said_ease, said_advantage), (ease, advantage) = parts
+    return Explained(_share(said_ease, ease), _share(said_advantage, advantage))
+
+
+def _share(said: Floats, true: Floats) -> float:
+    left = ((true - said) ** 2).mean()
+    return float(1 - left / max(true.var(), 1e-12))
 
 
 def _expected(

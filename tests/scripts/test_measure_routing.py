@@ -1,4 +1,4 @@
-"""``scripts.measure``: conversations, one step beside two, languages, and RouterArena's published answers."""
+"""``scripts.measure``: the cascade, conversations, one step beside two, and languages."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import router
+import scripts.measure.cascade
 import scripts.measure.conversations
 import scripts.measure.languages
-import scripts.measure.router_arena
 import scripts.measure.steps
 from tests.router.mapping.hidden_groups import finer, hidden_file
 from tests.scripts.test_cross_validate import EXPERTS
@@ -60,27 +61,6 @@ def test_the_languages_of_prompts_are_counted(tmp_path: Path, capsys: pytest.Cap
     assert "no language 'xx'" in capsys.readouterr().err
 
 
-def test_what_published_answers_leave_to_a_router(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert scripts.measure.router_arena.main([str(tmp_path)]) == 1
-    assert "has no prompt that is answered in each file" in capsys.readouterr().err
-    results = tmp_path / "cached_results"
-    results.mkdir()
-    for name, scores in {"good": (1, 1, 0), "bad": (0, 0.5, 1)}.items():
-        rows = (
-            {"global_index": f"A_{n}", "evaluation_result": {"score": score, "inference_cost": 0.001}}
-            for n, score in enumerate(scores)
-        )
-        (results / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert scripts.measure.router_arena.main([str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "3 prompts",
-        "bad: 50.0, $1.000 a thousand",
-        "good: 66.7, $1.000 a thousand",
-        "the per-prompt oracle: 100.0",
-        "only another than good is right: 1 prompts",
-    ]
-
-
 def test_a_conversation_is_compared_with_deciding_each_turn_by_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,3 +78,21 @@ def test_a_conversation_is_compared_with_deciding_each_turn_by_itself(
     file.write_text(json.dumps({"id": "a/1", "prompt": "oven", "category": "chores", "scores": {}}) + "\n")
     assert scripts.measure.conversations.main([*words[:3], str(file)]) == 1
     assert "no category has two prompts kept apart" in capsys.readouterr().err
+
+
+def test_the_quick_stage_is_counted_beside_the_last_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, artifact = tmp_path / "cascade.json", Path(router.__file__).parent / "embedded"
+    plain = Path(__file__).parents[1] / "router" / "plain_prompts_held_out.txt"
+    words = ["--artifact", str(artifact), "--plain", str(plain), "--json", str(out)]
+    assert scripts.measure.cascade.main(words) == 0
+    found = json.loads(out.read_text())
+    assert found["prompts"] == 75
+    assert 40 < found["alone"] < 75
+    assert found["alike"] > 70
+    assert found["cascade"]["right"] > 70
+    assert 0 <= found["cascade"]["doubted"] < found["cascade"]["general"]
+    finer().save(tmp_path / "slow")
+    assert scripts.measure.cascade.main(["--artifact", str(tmp_path / "slow"), *words[2:]]) == 1
+    assert "no quick stage" in capsys.readouterr().err

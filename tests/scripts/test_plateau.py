@@ -47,7 +47,12 @@ def test_more_knowledge_gains_more(
     command = ["plateau", "--data", str(data), "--experts", "small=1B,large=10B", "--budgets", "5.5"]
     monkeypatch.setattr(sys, "argv", [*command, "--json", str(out)])
     assert main() == 0
-    gains = {name: points[0]["over_blind"]["value"] for name, points in json.loads(out.read_text()).items()}
+    found = json.loads(out.read_text())
+    told = found.pop("explained")
+    assert told["the prompt"]["ease"] < 0.1
+    assert told["the prompt and other models' answers"]["ease"] > 0.6
+    assert told["its own answers"] == {"ease": 1.0, "advantage": 1.0}
+    gains = {name: points[0]["over_blind"]["value"] for name, points in found.items()}
     assert gains["the prompt and other models' answers"] > gains["the prompt"] + 10
     monkeypatch.setattr(sys, "argv", [*command[:4], "nobody=1B", "--json", str(out)])
     assert main() == 1
