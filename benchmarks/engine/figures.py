@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from benchmarks.engine.closed_loop import Run
-from benchmarks.engine.rival import INTERLEAVED, LLAMA_CPP, PROCESSES, SLEEPING, SWAPPING
+from benchmarks.engine.rival import INTERLEAVED, KVCACHED, LLAMA_CPP, PROCESSES, SLEEPING, SWAPPING
 from benchmarks.engine.workload import Cell, share
 
 
@@ -135,6 +135,8 @@ def _of_cell(table: Mapping[tuple[str, Cell], Figures], cell: Cell) -> list[Rati
     compare(SWAPPING, cell, f"p99 first token to {SWAPPING}", Aim("at most", 0.2), "first_token_p99_s")
     compare(SLEEPING, cell, f"tokens/s to {SLEEPING}", Aim("at least", 2.0))
     compare(PROCESSES, cell, f"tokens/s to {PROCESSES}", Aim("at least", 3.0))
+    compare(KVCACHED, cell, f"tokens/s to {KVCACHED}", None)
+    compare(KVCACHED, cell, f"p99 first token to {KVCACHED}", None, "first_token_p99_s")
     compare(LLAMA_CPP, cell, f"tokens/s to {LLAMA_CPP}", Aim("at least", 3.0))
     alone = Cell("alternating", 1, cell.streams)
     compare(INTERLEAVED, alone, "tokens/s to one expert, same streams", None)

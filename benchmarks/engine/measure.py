@@ -1,8 +1,8 @@
 """``coe bench engine``: tokens/s and time to first token of interleaved experts, beside other ways.
 
 In one run, on one machine: one engine for all experts; one expert alone on it; plain vLLM that drains and
-swaps; a plain vLLM process for each expert, all awake or, on GPUs, one by vLLM's sleep mode;
-llama-cpp-python's server.
+swaps; a plain vLLM process for each expert, all awake or, on GPUs, one by vLLM's sleep mode, or all with
+kvcached; llama-cpp-python's server.
 """
 
 import os
@@ -14,10 +14,11 @@ from benchmarks.engine.closed_loop import run
 from benchmarks.engine.drain_then_swap import DrainThenSwap
 from benchmarks.engine.figures import figures
 from benchmarks.engine.interleaved import Interleaved
+from benchmarks.engine.kvcached import Kvcached
 from benchmarks.engine.llama_cpp import LlamaCpp
 from benchmarks.engine.processes import Processes
 from benchmarks.engine.report import Notes, Report, Setting
-from benchmarks.engine.rival import INTERLEAVED, Rival
+from benchmarks.engine.rival import INTERLEAVED, Rival, gpu_bytes_of
 from benchmarks.engine.sleep_and_wake import SleepAndWake
 from benchmarks.engine.workload import Cell, Plan, Question
 from experts.checkpoints.sources.embedded import installed_base
@@ -43,12 +44,14 @@ async def measure(
     experts, repeated = _experts(settings, max(plan.counts()))
     family = experts[0].family
     config, logs = settings.families[family], settings.logs / "bench"
+    gpu_bytes = gpu_bytes_of(config)
     ours = Interleaved(family, config, logs)
     rivals = (
         ours,
         DrainThenSwap(family, config, logs),
         SleepAndWake(family, config, logs),
-        Processes(family, config, logs),
+        Processes(family, config, logs, gpu_bytes=gpu_bytes),
+        Kvcached(family, config, logs, gpu_bytes=gpu_bytes),
         LlamaCpp(python, model or _embedded_model(), config.context, logs),
     )
     measurement = Measurement(plan, experts, rivals, progress)

@@ -13,11 +13,14 @@ from experts.simulated.engine import SimulatedEngine
 from experts.spec import Expert, FamilyConfig
 from experts.vllm.engine import VllmEngine
 from experts.vllm.modes import full_weights_engine
+from experts.vllm_version import installed_vllm
+from memory_tiers.gpu_memory import gpus_here
 
 INTERLEAVED = "interleaved"
 SWAPPING = "drain then swap"
 SLEEPING = "sleep and wake"
 PROCESSES = "one process each"
+KVCACHED = "one process each, kvcached"
 LLAMA_CPP = "llama-cpp-python"
 
 
@@ -30,7 +33,8 @@ class Switching:
 
 
 class Rival(Protocol):
-    """Implementations: ``Interleaved``, ``DrainThenSwap``, ``SleepAndWake``, ``Processes``, ``LlamaCpp``."""
+    """Implementations: ``Interleaved``, ``DrainThenSwap``, ``SleepAndWake``, ``Processes``, ``Kvcached``,
+    ``LlamaCpp``."""
 
     @property
     def name(self) -> str: ...
@@ -74,6 +78,15 @@ def open_engine(family: str, config: FamilyConfig, logs: Path) -> Engine:
 def plain(config: FamilyConfig) -> FamilyConfig:
     """Returns the same family on unmodified vLLM."""
     return config if config.mode == "simulated" else config.model_copy(update={"mode": "plain"})
+
+
+def gpu_bytes_of(config: FamilyConfig) -> int | None:
+    """Returns the memory of the first GPU that a family's engines compute on; None where they compute in main
+    memory. Raises MemoryUnknown."""
+    vllm = installed_vllm()
+    if config.mode == "simulated" or vllm is None or vllm.platform != "cuda":
+        return None
+    return gpus_here()[config.devices[0] if config.devices else 0]
 
 
 def computing_type(engine: Engine) -> str:

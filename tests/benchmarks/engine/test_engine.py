@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import stat
 import sys
 from dataclasses import replace
@@ -16,10 +17,11 @@ from safetensors.numpy import save_file
 
 from benchmarks.engine.closed_loop import run
 from benchmarks.engine.drain_then_swap import DrainThenSwap
+from benchmarks.engine.kvcached import Kvcached, switched_on
 from benchmarks.engine.llama_cpp import LlamaCpp
 from benchmarks.engine.measure import measure
 from benchmarks.engine.processes import Processes
-from benchmarks.engine.rival import LLAMA_CPP, PROCESSES, SLEEPING, SWAPPING
+from benchmarks.engine.rival import KVCACHED, LLAMA_CPP, PROCESSES, SLEEPING, SWAPPING
 from benchmarks.engine.sleep_and_wake import SleepAndWake
 from benchmarks.engine.tables import show
 from benchmarks.engine.workload import Cell, Plan
@@ -128,7 +130,7 @@ async def test_every_rival_is_measured_on_every_cell_it_can_serve(
     assert cells["interleaved"] == [*PLAN.cells(1, same_batches=True), *PLAN.cells(2)]
     assert cells[SWAPPING] == [*PLAN.cells(1), *PLAN.cells(2)]
     assert cells[PROCESSES] == cells[SLEEPING] == cells[LLAMA_CPP] == PLAN.cells(2)
-    assert report.not_measured == ()
+    assert [each.rival for each in report.not_measured] == [KVCACHED]
     for each in report.measured:
         assert len(each.runs) == PLAN.repeat
         assert each.median.requests == each.cell.streams * PLAN.requests
@@ -140,7 +142,8 @@ async def test_every_rival_is_measured_on_every_cell_it_can_serve(
 async def test_what_is_not_measured_says_why(settings: Settings) -> None:
     report = await measure(settings, PLAN, unheard)
     assert [(each.rival, each.experts, each.reason) for each in report.not_measured] == [
-        (LLAMA_CPP, 2, "no interpreter with llama_cpp was named (--llama-python)")
+        (KVCACHED, 2, "kvcached needs a GPU"),
+        (LLAMA_CPP, 2, "no interpreter with llama_cpp was named (--llama-python)"),
     ]
 
 
@@ -238,6 +241,42 @@ async def test_processes_are_not_started_where_cores_or_memory_are_short(
     assert short_of_cores == "2 processes on 1 cores"
     short_of_memory = Processes("small", config, settings.logs, cores=2, memory=10**9).unfit(experts)
     assert short_of_memory == "2 processes need some 3.2 GB, 1.0 GB are free"
+
+
+async def test_on_a_gpu_processes_have_their_parts_of_it(settings: Settings, experts: list[Expert]) -> None:
+    config = FamilyConfig(kv_cache=ByteSize(2**30))
+    one, other = (replace(expert, weights_bytes=16 * 10**9) for expert in experts)
+    processes = Processes("small", config, settings.logs, cores=2, gpu_bytes=80 * 10**9)
+    assert processes.unfit([one, other]) is None
+    assert processes._share(2) == {
+        "kv_cache": 2**29,
+        "extra_args": ("--gpu-memory-utilization", "0.45"),
+    }
+    small = Processes("small", config, settings.logs, cores=2, memory=10**12, gpu_bytes=24 * 10**9)
+    assert small.unfit([one, other]) == "2 processes need some 39.5 GB, 21.6 GB are free"
+
+
+async def test_with_kvcached_each_process_may_fill_the_whole_pool(
+    settings: Settings, experts: list[Expert], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FamilyConfig(kv_cache=ByteSize(2**30))
+    rival = Kvcached("small", config, settings.logs, cores=2, gpu_bytes=80 * 10**9)
+    assert rival.unfit(experts) == "kvcached is not installed (pip install kvcached --no-build-isolation)"
+    (tmp_path / "kvcached.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert rival.unfit(experts) is None
+    assert rival._share(2)["kv_cache"] == 2**30
+
+
+@pytest.mark.parametrize("before", [None, "false"])
+def test_kvcached_is_switched_on_for_what_is_started_meanwhile(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is not None:
+        monkeypatch.setenv("ENABLE_KVCACHED", before)
+    with switched_on():
+        assert os.environ["ENABLE_KVCACHED"] == "true"
+    assert os.environ.get("ENABLE_KVCACHED") == before
 
 
 async def test_llama_cpp_without_its_server_is_not_measured(tmp_path: Path, experts: list[Expert]) -> None:
