@@ -22,8 +22,13 @@ class Costs:
     load_from_disk: float
 
 
-def profile_for(gpu_bytes: int) -> Profile:
-    """Chooses a profile by the memory of a GPU."""
+def profile_for(gpu_bytes: int, card: str = "") -> Profile:
+    """Chooses a profile by the memory of a GPU, and by its name where that is known: ``NVIDIA H100 80GB
+    HBM3``."""
+    for name, profile in BUILT_IN.items():
+        named = name.replace("-", " ") in card.lower()
+        if named and abs(profile.device - gpu_bytes) < gpu_bytes / 8:
+            return profile
     return BUILT_IN[next(name for least, name in BY_MEMORY if gpu_bytes >= least)]
 
 

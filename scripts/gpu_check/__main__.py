@@ -37,7 +37,7 @@ def main(given: list[str] | None = None) -> int:
     """Runs all checks. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m scripts.gpu_check", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and results there")
-    parser.add_argument("--profile", help="limits, as of coe tiers simulate; by default by the card's memory")
+    parser.add_argument("--profile", help="limits, as of coe tiers simulate; by default by the card")
     parser.add_argument("--size", help="bytes of an expert, such as 16GB; by default what fits")
     parser.add_argument("--vllm", action="store_true", help="start engines of vLLM too; seven minutes")
     parser.add_argument(
@@ -49,13 +49,13 @@ def main(given: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-    profile = profile_of(options.profile) if options.profile else profile_for(total)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    profile = profile_of(options.profile) if options.profile else profile_for(total, name)
     fits = min(AN_8B, total // 4) if device.type == "cuda" else ON_CPU
     size = int(TypeAdapter(ByteSize).validate_python(options.size)) if options.size else fits
     outcomes = _checked(size, device, profile)
     if options.vllm:
         outcomes += _with_engines(options.store, device, profile)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print("\n".join([f"{name}, experts of {size:,} bytes, limits of {profile.name}", *lines(outcomes)]))
     if options.json is not None:
         found = report(outcomes, name, profile.name)

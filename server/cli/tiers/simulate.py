@@ -21,7 +21,8 @@ def add_to(tiers: Parent) -> None:
     simulate.add_argument(
         "--profile",
         default="dgx-a100",
-        help="sn40l, dgx-a100, dgx-h100, h200, l40s, rtx-4090, this-machine, or a YAML or JSON file",
+        help="sn40l, dgx-a100, dgx-h100, a100, h100, h200, l40s, rtx-4090, this-machine, or a YAML or JSON "
+        "file",
     )
     simulate.add_argument("--device", type=size, help="device memory for weights, over the profile's")
     simulate.add_argument("--host", type=size, help="host memory for experts, over the profile's")

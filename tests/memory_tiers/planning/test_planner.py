@@ -267,6 +267,25 @@ def test_costs_follow_the_bandwidths() -> None:
     assert costs_of(alone, profile_for(24 * GB)).switch is None
 
 
+@pytest.mark.parametrize(
+    ("gib", "card", "profile"),
+    [
+        (79.2, "NVIDIA H100 80GB HBM3", "h100"),
+        (79.3, "NVIDIA A100-SXM4-80GB", "a100"),
+        (39.5, "NVIDIA A100-SXM4-40GB", "l40s"),
+        (139.8, "NVIDIA H200", "h200"),
+        (44.4, "NVIDIA L40S", "l40s"),
+        (23.5, "NVIDIA GeForce RTX 4090", "rtx-4090"),
+        (79.2, "", "dgx-a100"),
+        (15.0, "Tesla T4", "rtx-4090"),
+    ],
+)
+def test_limits_are_those_of_the_card_by_its_name_else_by_its_memory(
+    gib: float, card: str, profile: str
+) -> None:
+    assert profile_for(int(gib * GIB), card).name == profile
+
+
 def test_a_solution_fits_and_splits_what_one_gpu_cannot_hold() -> None:
     demands = [family("large", architecture=LLAMA_3_1_70B), family("small", 12)]
     solved = solve(demands, parse_gpus("4x80GB"))
