@@ -122,8 +122,13 @@ def _robustness(
     router: Router, pairs: Sequence[tuple[Decision, Decision]], budgets: Sequence[float], seed: int
 ) -> list[Robustness]:
     categories = [(before.category, after.category) for before, after in pairs]
+    likeliest = [(before.likeliest, after.likeliest) for before, after in pairs]
     sizes = {} if router.artifact.scores is None else router.artifact.scores.size_of()
-    found = [_same("category", categories, {}, seed), _same("artifact", _experts(router, pairs), sizes, seed)]
+    found = [
+        _same("category", categories, {}, seed),
+        _same("category without doubt", likeliest, {}, seed),
+        _same("artifact", _experts(router, pairs), sizes, seed),
+    ]
     for budget in budgets:
         found.append(_same(f"{budget:g} B", _experts(router.under(budget), pairs), sizes, seed))
     return found

@@ -107,7 +107,7 @@ def test_altered_prompts_that_go_elsewhere_are_counted_beside_the_entropy(tmp_pa
     assert main([*command, "--budgets", "1B,7B", "--json", str(out)]) == 0
     found = json.loads(out.read_text())["routerarena"]
     assert found["altered"] == 30
-    category, _, constant, free = found["robustness"]
+    category, _, _, constant, free = found["robustness"]
     assert (category["same"]["value"], category["active"]) == (100, None)
     assert (constant["same"]["value"], constant["entropy"], constant["most"]) == (100, 0, 1)
     assert free["same"]["value"] == pytest.approx(100 * 29 / 30)
