@@ -19,15 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router.arrays import Floats
-from router.classifiers.classifier import temperature_for
-from router.classifiers.crossfit import FOLDS, Corpus, apart, relearned
+from router.classifiers.crossfit import FOLDS, Corpus, relearned
 from router.classifiers.learner import Learner
 from router.classifiers.lexicon import Lexicon
-from router.classifiers.linear import Readings
 from router.data.dataset import Example, read_examples
 from router.decision import GENERAL
 from router.embedders.cache import EmbeddingCache
-from router.embedders.registry import embedder_named
+from router.embedders.registry import embedder_named, record_of
 from router.errors import MappingError, RouterError
 from router.mapping.budget_solver import Solver, Steps
 from router.mapping.evaluation import Difference, Grades, MapEvaluation, difference, evaluate_map
@@ -36,8 +34,10 @@ from router.mapping.metrics import Estimate
 from router.mapping.one_step import best_at, no_predictions
 from router.mapping.score_table import ScoreTable
 from router.progress import Progress
-from router.training.corpus import corpus_of, doubts_of, labelled_of
+from router.training.cascade import NEVER, quick_stage
+from router.training.corpus import corpus_of, labelled_of
 from router.training.scoring import Scores, predicted, scores_of
+from router.training.stage import fit_stage
 from server.cli.output import console, write_json
 from server.cli.progress import Bars
 from server.cli.router.sizes import parameters, sizes
@@ -69,10 +69,13 @@ class Measured:
 
 
 class Material(NamedTuple):
-    """All prompts, and those of the data that are graded for every expert."""
+    """All prompts, and those of the data that are graded for every expert. ``last``: the prompts as the last
+    stage of a cascade reads them; None: there is no other stage."""
 
     examples: Sequence[Example]
     corpus: Corpus
+    embedder: str
+    last: Corpus | None
     labels: tuple[str, ...]
     measured: NDArray[np.bool_]
 
@@ -83,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--experts", required=True, help="NAME=SIZE,...")
     parser.add_argument("--budgets", default="15B,31B,54B,65B")
     parser.add_argument("--embedder", default="minilm-static-384")
+    parser.add_argument("--last", help="embedder of a cascade's last stage; none by default")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -107,31 +111,35 @@ def read(options: argparse.Namespace, experts: Mapping[str, float], progress: Pr
     """Raises DatasetError, EmbedderError."""
     examples, _ = labelled_of(read_examples(options.data))
     labels = tuple(sorted({example.category or GENERAL for example in examples}))
-    embeddings = EmbeddingCache(embedder_named(options.embedder), options.cache)
     lexicon = Lexicon.of(example.prompt for example in examples if example.kind == "data")
-    try:
-        corpus = corpus_of(examples, labels, tuple(experts), embeddings, lexicon, progress)
-    finally:
-        embeddings.close()
+
+    def read_by(name: str) -> Corpus:
+        embeddings = EmbeddingCache(embedder_named(name), options.cache)
+        try:
+            return corpus_of(examples, labels, tuple(experts), embeddings, lexicon, progress)
+        finally:
+            embeddings.close()
+
+    corpus = read_by(options.embedder)
     complete: NDArray[np.bool_] = np.all(~np.isnan(corpus.grades), axis=1)
     if not complete.any():
         raise MappingError(f"no prompt is graded for all of {', '.join(experts)}")
-    return Material(examples, corpus, labels, complete)
+    last = None if options.last is None else read_by(options.last)
+    return Material(examples, corpus, options.embedder, last, labels, complete)
 
 
 def labels_of(material: Material, progress: Progress, seed: int = 0) -> dict[bool, list[str]]:
     """[n] with doubts and without, the label of each prompt by training without its fold."""
-    corpus, done = material.corpus, iter(range(1, FOLDS + 1))
     learner = Learner("linear", material.labels, None)
-
-    def without(others: Corpus, readings: Readings) -> Floats:
-        said = learner.fit(others).logits_of(readings)
-        progress("classifying", next(done), FOLDS)
-        return said
-
-    logits = apart(corpus, without)
-    logits = logits / temperature_for(logits, corpus.targets)
-    _, doubted = doubts_of(corpus, logits, seed)
+    stage = fit_stage(learner, material.corpus, seed, progress)
+    logits, doubted = stage.logits, stage.doubted
+    if material.last is not None:
+        last = fit_stage(learner, material.last, seed, progress)
+        lengths = np.array([len(example.prompt) for example in material.examples])
+        record = record_of(embedder_named(material.embedder))
+        quick = quick_stage(record, stage, last, material.corpus, lengths, material.labels, seed)
+        limits = np.full(len(lengths), NEVER) if quick is None else quick.limits_of(lengths)
+        logits, doubted = stage.or_else(last, limits)
     best = [material.labels[index] for index in logits.argmax(axis=1)]
     with_doubts = [GENERAL if doubt else label for doubt, label in zip(doubted, best, strict=True)]
     return {True: with_doubts, False: best}

@@ -39,12 +39,11 @@ def cross_validated(
     count: int,
     embedder: Embedder,
     cache: Path | None,
-    quick: Embedder | None = None,
     sources: Sequence[str] = (),
     steps: Steps = "two",
 ) -> list[MapEvaluation]:
-    """One for each budget, on all prompts together. ``quick``: of a cascade. ``sources``: beginnings of the
-    ids that are measured; all by default."""
+    """One for each budget, on all prompts together. ``sources``: beginnings of the ids that are measured;
+    all by default."""
     measured = [
         index
         for index, example in enumerate(examples)
@@ -58,12 +57,9 @@ def cross_validated(
     for fold in range(count):
         with TemporaryDirectory() as folder:
             rest = [example for example, own in zip(examples, fold_of, strict=True) if own != fold]
-            made = train(
-                rest, Path(folder), experts=experts, embedder=embedder, quick=quick, cache=cache
-            ).artifact
+            made = train(rest, Path(folder), experts=experts, embedder=embedder, cache=cache).artifact
         said.print(f"fold {fold}: {made.cross_validated}, {made.scores!r}")
-        first = None if quick is None else EmbeddingCache(quick, cache)
-        router = Router(made, EmbeddingCache(embedder, cache), quick=first)
+        router = Router(made, EmbeddingCache(embedder, cache))
         under = [router.under(budget, steps=steps) for budget in budgets]
         decisions = {
             index: under[0].decide(examples[index].prompt) for index in measured if fold_of[index] == fold
@@ -85,7 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sources", default="", help="beginnings of ids to measure, comma-separated")
     parser.add_argument("--folds", type=int, choices=range(2, 21), metavar="COUNT", default=5)
     parser.add_argument("--embedder", default="minilm-l6-int8")
-    parser.add_argument("--quick", help="embedder of a quick stage; none by default")
     parser.add_argument("--steps", choices=("two", "one"), default="two", help="as coe router map has it")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--json", type=Path)
@@ -105,7 +100,6 @@ def _measured(options: argparse.Namespace) -> int:
         count=options.folds,
         embedder=embedder_named(options.embedder),
         cache=options.cache,
-        quick=None if options.quick is None else embedder_named(options.quick),
         sources=[each for each in options.sources.split(",") if each],
         steps=options.steps,
     )

