@@ -34,12 +34,14 @@ FIRST = "the first turn's expert"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """``lost``: points against deciding each turn by itself. ``changes``: share of the conversations whose
-    second turn has another expert than the first."""
+    """``lost``: points against deciding each turn by itself. ``alike``: share of the conversations whose
+    second turn has the expert that it has by itself. ``changes``: share whose second turn has another expert
+    than the first."""
 
     budget: float
     way: str
     lost: Estimate
+    alike: float
     changes: float
 
 
@@ -59,10 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RouterError, SettingsError) as error:
         print(f"conversations: {error}", file=sys.stderr)
         return 1
-    shown = table("budget", "keeps", "points lost", "expert changes", title=f"{len(pairs)} conversations")
+    shown = table(
+        "budget",
+        "keeps",
+        "points lost",
+        "as by itself",
+        "expert changes",
+        title=f"{len(pairs)} conversations",
+    )
     for each in found:
         lost = f"{each.lost.value:.2f} [{each.lost.low:.2f}, {each.lost.high:.2f}]"
-        shown.add_row(f"{each.budget:g} B", each.way, lost, f"{100 * each.changes:.0f} %")
+        shown.add_row(
+            f"{each.budget:g} B", each.way, lost, f"{100 * each.alike:.0f} %", f"{100 * each.changes:.0f} %"
+        )
     console().print(shown)
     write_json(options.json, {"kept": [asdict(each) for each in found]})
     return 0
@@ -114,7 +125,8 @@ def measured(
                 ]
             )
             changes = np.mean([first != expert for first, expert in zip(firsts, chosen, strict=True)])
-            found.append(Kept(budget, way, _mean(lost), float(changes)))
+            alike = np.mean([one == other for one, other in zip(seconds, chosen, strict=True)])
+            found.append(Kept(budget, way, _mean(lost), float(alike), float(changes)))
     return found
 
 
