@@ -37,6 +37,14 @@ def test_the_papers_five_are_mapped_within_any_budget_out_of_the_box(budget: flo
     assert composition.router.artifact.mapping["general"] == "gemma-2-27b"
 
 
+def test_the_papers_five_answer_in_one_step_within_a_budget() -> None:
+    under = Router.load(FIVE_EXPERTS).under(31.0, steps="one")
+    assert under.artifact.active_parameters == pytest.approx(31, rel=0.01)
+    decision = under.decide("Prove that every bounded monotone sequence of real numbers converges.")
+    assert under.artifact.scores is not None
+    assert decision.expected.keys() == {*under.artifact.scores.experts}
+
+
 def test_the_total_budget_decides_how_many_embedded_experts_are_kept(tmp_path: Path) -> None:
     text = (
         (CONFIGS / "embedded.yaml")
