@@ -1,6 +1,8 @@
 """Checks real vLLM: two experts that take turns in one engine, beside each served by plain vLLM alone."""
 
 import asyncio
+import os
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +30,7 @@ STREAMS = 16
 LONG = 96
 """Tokens of the streams that run beside a load and between switches."""
 RATE_AIM, GAP_AIM_S, SWITCH_AIM_S, START_AIM_S, FIRST_TOKEN_AIM_S = 0.8, 0.05, 1e-3, 30.0, 0.5
+DEATH_S = 60.0
 KEPT_BYTES = 256 * 2**20
 """Most of a GPU's memory that may be missing once an engine has ended."""
 
@@ -66,6 +69,8 @@ class _Check:
             host = HostStore(Path(root))
             try:
                 await self._together(alone, host)
+                if self._device.type == "cuda":  # on CPU vLLM schedules no step ahead
+                    await self._ahead(alone, host)
             finally:
                 host.close()
         kept = before - self._free()
@@ -100,6 +105,24 @@ class _Check:
             for each in alone:
                 await self._right(engine, each, alone)
             await self._in_turns(engine, alone)
+            await self._killed(engine)
+
+    async def _ahead(self, alone: Sequence[Alone], host: HostStore) -> None:
+        """Has both take turns where steps are scheduled before the one in front has ended."""
+        a, b = (each.expert for each in alone)
+        async with self._started("interleaved", a, "--async-scheduling") as (engine, _):
+            await engine.load(b, b.folder, host.images(b.name))
+            await self._in_turns(engine, alone, ", scheduled ahead")
+
+    async def _killed(self, engine: VllmEngine) -> None:
+        """Ends the process that computes as the system would. What is left of its memory is seen later."""
+        process = engine.server.process
+        os.kill(next(pid for pid in process.pids if pid != process.pid), signal.SIGKILL)
+        try:
+            async with asyncio.timeout(DEATH_S):
+                await engine.died()
+        except TimeoutError:
+            self._wrong.append(f"{DEATH_S:.0f} s after a process was killed the engine is {engine.state}")
 
     async def _load(
         self, engine: VllmEngine, expert: Expert, host: HostStore, how: str, *, judged: bool = False
@@ -138,7 +161,7 @@ class _Check:
         if await _fails(engine, name, other.canary) is None:
             self._wrong.append(f"{name} says what {other.name} says: this check would find nothing")
 
-    async def _in_turns(self, engine: VllmEngine, alone: Sequence[Alone]) -> None:
+    async def _in_turns(self, engine: VllmEngine, alone: Sequence[Alone], how: str = "") -> None:
         """Has streams of both experts alternate while each is asked for what it says alone."""
         before = await engine.statistics()
         begun = time.perf_counter()
@@ -149,19 +172,23 @@ class _Check:
         after = await engine.statistics()
         for each, failed in zip(alone, failures, strict=True):
             if failed is not None:
-                self._wrong.append(f"in turns {each.expert.name} does not say what it says alone: {failed}")
+                self._wrong.append(
+                    f"in turns{how} {each.expert.name} does not say what it says alone: {failed}"
+                )
         switches = after.switches - before.switches
         if switches < 2:
-            self._wrong.append(f"the engine switched {switches} times while both had work")
+            self._wrong.append(f"the engine switched {switches} times while both had work{how}")
             return
         spent = after.switch_seconds - before.switch_seconds
         aim = SWITCH_AIM_S * 1e3 if self._device.type == "cuda" else None
-        self._figures.append(Figure("a switch as reported", spent / switches * 1e3, "ms", aim))
-        self._figures.append(Figure("switches", switches, ""))
-        self._figures.append(Figure("tokens of both in turns", STREAMS * LONG / seconds, "tokens/s"))
+        self._figures.append(Figure(f"a switch as reported{how}", spent / switches * 1e3, "ms", aim))
+        self._figures.append(Figure(f"switches{how}", switches, ""))
+        self._figures.append(Figure(f"tokens of both in turns{how}", STREAMS * LONG / seconds, "tokens/s"))
 
     @asynccontextmanager
-    async def _started(self, mode: str, expert: Expert) -> AsyncIterator[tuple[VllmEngine, float]]:
+    async def _started(
+        self, mode: str, expert: Expert, *more: str
+    ) -> AsyncIterator[tuple[VllmEngine, float]]:
         on_gpu = self._device.type == "cuda"
         config = FamilyConfig.model_validate(
             {
@@ -170,7 +197,7 @@ class _Check:
                 "max_model_len": 512,
                 "kv_cache": "4GiB" if on_gpu else "64MiB",
                 "max_num_seqs": 2 * STREAMS,
-                "extra_args": ["--gpu-memory-utilization", "0.85"] if on_gpu else [],
+                "extra_args": ["--gpu-memory-utilization", "0.85", *more] if on_gpu else [],
             }
         )
         engine = full_weights_engine(f"check-{mode}", config, self._logs)
