@@ -204,7 +204,8 @@ class FamilyConfig(Strict):
     ``deepseek_r1``, ... Absent means that it is part of the answer's text."""
     extra_args: tuple[str, ...] = ()
     """More arguments for vLLM's server, as they stand. Those that would break turns are refused with their
-    reason: other ways to be parallel, asynchronous scheduling, KV connectors that mix experts."""
+    reason: other ways to be parallel, KV connectors that mix experts. ``--async-scheduling`` has a GPU wait
+    less between steps; no GPU has run it."""
     simulation: SimulationConfig = SimulationConfig()
     """Speeds used when ``mode`` is ``simulated``."""
 

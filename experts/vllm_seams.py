@@ -31,6 +31,12 @@ SEAMS = (
     Seam(_SCHEDULER, "Scheduler.schedule"),
     Seam(_SCHEDULER, "Scheduler.update_from_output", ("scheduler_output", "model_runner_output")),
     Seam(_SCHEDULER, "Scheduler.finish_requests", ("request_ids", "finished_status")),
+    Seam("v1/core/sched/async_scheduler.py", "AsyncScheduler"),
+    Seam("v1/request.py", "Request", attributes=(
+        "num_output_placeholders", "num_prompt_tokens", "num_computed_tokens", "max_tokens")),
+    Seam("v1/request.py", "RequestStatus"),
+    Seam("v1/outputs.py", "ModelRunnerOutput"),
+    Seam("v1/outputs.py", "AsyncModelRunnerOutput.get_output"),
     Seam("v1/kv_cache_interface.py", "KVCacheConfig.needs_kv_cache_zeroing"),
     Seam("v1/engine/__init__.py", "EngineCoreOutput"),
     Seam("v1/engine/__init__.py", "EngineCoreOutputs"),

@@ -35,6 +35,7 @@ LONG = (
         "tests/experts/engines/test_engine_ranks.py",
         "tests/experts/engines/test_engine_switches.py",
         "tests/experts/engines/test_engine_copies.py",
+        "tests/experts/engines/test_engine_ahead.py",
         "tests/experts/vllm/test_lora_experts.py",
         "tests/end_to_end/test_page_over_vllm.py",  # before the gateway that both have is ended
         "tests/end_to_end/test_composition.py",

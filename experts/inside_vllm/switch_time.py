@@ -28,7 +28,7 @@ class SwitchTime:
     def __init__(self, event: Callable[[], Event] | None = None) -> None:
         """``event``: makes a mark on the device's stream; None where a call is over when it returns."""
         self._event = event
-        self._seconds = 0.0
+        self._ended: deque[float] = deque()
         self._under_way: deque[tuple[Event, Event]] = deque()
 
     def of(self, switch: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class SwitchTime:
         if self._event is None:
             begun = time.perf_counter()
             switch()
-            self._seconds += time.perf_counter() - begun
+            self._ended.append(time.perf_counter() - begun)
             return
         begin, end = self._event(), self._event()
         begin.record()
@@ -48,8 +48,10 @@ class SwitchTime:
         """Returns the seconds of all switches that have ended since."""
         while self._under_way and self._under_way[0][1].query():
             begin, end = self._under_way.popleft()
-            self._seconds += begin.elapsed_time(end) / 1e3
-        seconds, self._seconds = self._seconds, 0.0
+            self._ended.append(begin.elapsed_time(end) / 1e3)
+        seconds = 0.0
+        while self._ended:
+            seconds += self._ended.popleft()
         return seconds
 
     def __repr__(self) -> str:

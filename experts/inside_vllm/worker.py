@@ -8,7 +8,6 @@ and the experts held go on.
 
 import ctypes
 import os
-import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from vllm.config import set_current_vllm_config
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.outputs import ModelRunnerOutput
 from vllm.version import __version__ as vllm_version
 
 from experts.checkpoints.tensor_headers import check_same_family, read_headers
@@ -28,7 +26,7 @@ from experts.inside_vllm.graph_sets import TRIAL, GraphSets, graph_sets, on_tria
 from experts.inside_vllm.kernels import linear as kernels
 from experts.inside_vllm.kernels import norms
 from experts.inside_vllm.kv_pool import SleepingPool
-from experts.inside_vllm.scheduling.turns import Cost
+from experts.inside_vllm.step_time import StepTime
 from experts.inside_vllm.switch_time import SwitchTime
 from experts.inside_vllm.weights.arrival import Arrival, Place
 from experts.inside_vllm.weights.coverage import cache_scales, check_same_scales, derived_state
@@ -86,12 +84,13 @@ class ExpertWorker(PlatformWorker):
         if not current_platform.is_cpu():
             self._timer = SwitchTime(lambda: torch.cuda.Event(enable_timing=True))
             self._pinned = PinnedFiles(device=self.device.index)
+        self._step_time = StepTime(self._timer)
         self._derived = derived_state(model, pointers=not self.copies)
         self._scales = cache_scales(Path(self.model_config.model))
         self._activation_bytes = 0
         self._graphs: GraphSets | None = None
         self._shown = first
-        self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
+        self._switches = 0
         self._arrival: Arrival | None = None
         self._asleep: SleepingPool | None = None
         self._slice_seconds = self.vllm_config.additional_config["max_stall_ms"] / 1e3
@@ -127,7 +126,7 @@ class ExpertWorker(PlatformWorker):
             self.model_runner._init_kv_zero_meta()
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
-        self._step_begun = time.perf_counter()
+        self._step_time.begin()
         expert = getattr(scheduler_output, "coe_expert", None)
         if (
             expert is not None
@@ -135,10 +134,10 @@ class ExpertWorker(PlatformWorker):
             and scheduler_output.total_num_scheduled_tokens > 0
         ):
             self._switch(expert)
-        return self._timed(super().execute_model(scheduler_output))
+        return self._step_time.add_to(super().execute_model(scheduler_output))
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        return self._timed(super().sample_tokens(grammar_output))
+        return self._step_time.add_to(super().sample_tokens(grammar_output))
 
     def coe_load(self, name: str, weights: str, stamp: str, images: str) -> Report:
         """Begins to load ``name`` from the folder ``weights``, and abandons any other load. ``stamp`` changes
@@ -174,8 +173,7 @@ class ExpertWorker(PlatformWorker):
         checkpoint."""
         try:
             arrival = self._under_way(name)
-            if self._graphs is not None:  # those of an image that is replaced
-                self._graphs.drop(name)
+            self._drop_graphs(name)  # those of an image that is replaced
             self._images.add(name, arrival.image())
         except Exception as error:  # noqa: BLE001  # sent to the gateway, which raises it
             return self._failed(name, error)
@@ -230,14 +228,12 @@ class ExpertWorker(PlatformWorker):
 
     def coe_forget_graphs(self, name: str) -> Report:
         """Destroys the graphs of ``name``."""
-        if self._graphs is not None:
-            self._graphs.drop(name)
+        self._drop_graphs(name)
         return self._report()
 
     def coe_unload(self, name: str) -> Report:
         """Frees the memory of ``name``, if it is held or under way."""
-        if self._graphs is not None:  # they read its weights
-            self._graphs.drop(name)
+        self._drop_graphs(name)  # they read its weights
         self._images.drop(name)
         self.coe_load_abandon(name)
         _give_memory_back()
@@ -267,16 +263,6 @@ class ExpertWorker(PlatformWorker):
     def coe_statistics(self) -> Report:
         return self._report()
 
-    def _timed(self, output: Any) -> Any:
-        """Adds the cost of the step to its output, which takes it to the scheduler. None: the step goes on in
-        ``sample_tokens``; without requests it is vLLM's one shared empty output: nothing was computed."""
-        if isinstance(output, ModelRunnerOutput) and output.req_ids:
-            seconds, switching = time.perf_counter() - self._step_begun, self._timer.taken()
-            self._busy_seconds += seconds
-            self._switch_seconds += switching
-            output.coe_cost = Cost(seconds, switching)
-        return output
-
     def _switch(self, expert: str) -> None:
         self._timer.of(lambda: self._activate(expert))
         self._switches += 1
@@ -291,6 +277,14 @@ class ExpertWorker(PlatformWorker):
         self._images.activate(expert.removesuffix(TRIAL))
         self._shown = expert
         self._tell_graphs()
+
+    def _drop_graphs(self, name: str) -> None:
+        """Destroys the graphs of ``name`` once none of them computes: where steps are scheduled ahead, one
+        may be under way that no request waits for."""
+        if self._graphs is not None:
+            if not current_platform.is_cpu():
+                torch.cuda.synchronize(self.device)
+            self._graphs.drop(name)
 
     def _tell_graphs(self) -> None:
         if self._graphs is not None and self._images.active is not None:
@@ -347,8 +341,8 @@ class ExpertWorker(PlatformWorker):
             "resident": list(self._images.names),
             "tried": [] if self._graphs is None else list(self._graphs.tried),
             "switches": self._switches,
-            "switch_seconds": self._switch_seconds,
-            "busy_seconds": self._busy_seconds,
+            "switch_seconds": self._step_time.switch_seconds,
+            "busy_seconds": self._step_time.busy_seconds,
             "captures": self._graphs is not None,
             "held_bytes": self._image_bytes + (0 if self._graphs is None else self._graphs.set_bytes),
             **more,

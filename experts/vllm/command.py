@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 from experts.spec import CAPTURED_SIZES, FamilyConfig
+from experts.vllm.refused_arguments import schedules_asynchronously
 
 VllmMode = Literal["interleaved", "plain", "lora"]
 IN_THE_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
@@ -82,18 +83,19 @@ def _interleaving(config: FamilyConfig, platform: str, expert: str) -> list[str]
         "max_turn_wait_s": config.max_turn_wait_s,
         "max_stall_ms": config.max_stall_ms,
     }
+    # vLLM schedules no step on the CPU before the one in front of it has ended.
+    asynchronous = platform == "cuda" and schedules_asynchronously(config.extra_args)
+    scheduler = "AsyncExpertScheduler" if asynchronous else "ExpertScheduler"
     graphs = []
     if platform == "cuda" and config.cuda_graphs == "each":
         graphs = ["--compilation-config", json.dumps(EACH_CAPTURES)]
     return [
         *graphs,
-        "--scheduler-cls", f"{seams}.scheduling.scheduler.ExpertScheduler",
+        "--scheduler-cls", f"{seams}.scheduling.scheduler.{scheduler}",
         "--worker-cls", f"{seams}.worker.ExpertWorker",
         "--distributed-executor-backend", f"{seams}.scheduling.executor.{executor}",
         "--additional-config", json.dumps(shared),
-        # Asynchronously a step is scheduled before the one in front of it has given its tokens, by another
-        # scheduler class (AsyncScheduler); that hiding requests is right there too has not been shown.
-        "--no-async-scheduling",
+        "--no-async-scheduling",  # vLLM's own default; extra_args, which come later, may ask for it
     ]  # fmt: skip
 
 

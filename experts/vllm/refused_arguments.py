@@ -11,7 +11,6 @@ from experts.spec import EngineMode
 
 _PARALLEL = "sizes, loads and turns count the GPUs of tensor_parallel_size alone"
 _SEAM = "mode interleaved has a class of its own there"
-_HIDDEN = "a step would be scheduled before the one in front of it has ended, by another scheduler class"
 _ALWAYS: Mapping[str, str] = {
     "--config": "the arguments in that file would go unchecked: write them into extra_args",
     "--data-parallel-size": _PARALLEL,
@@ -25,7 +24,6 @@ _ALWAYS: Mapping[str, str] = {
     "-tp": "set the family's tensor_parallel_size, by which memory is counted",
 }
 _INTERLEAVED: Mapping[str, str] = {
-    "--async-scheduling": _HIDDEN,
     "--scheduler-cls": _SEAM,
     "--worker-cls": _SEAM,
     "--distributed-executor-backend": _SEAM,
@@ -41,6 +39,8 @@ _EACH_CAPTURES: Mapping[str, str] = {
     "--cudagraph-capture-sizes": _CAPTURED,
     "--max-cudagraph-capture-size": _CAPTURED,
 }
+_ASYNCHRONOUS = "--async-scheduling"
+_DRAFTS = ("--speculative-config", "-sc", "--spec-method", "--spec-model", "--spec-tokens")
 _ADAPTERS = "an adapter is an expert of a family with mode lora"
 _SALTED: Mapping[str, frozenset[str]] = {
     "interleaved": frozenset({"OffloadingConnector", "SimpleCPUOffloadConnector", "LMCacheMPConnector"}),
@@ -54,16 +54,23 @@ _ONE = frozenset({"1", "true"})
 """Values that leave a parallel size as it is."""
 _READ = (
     *(*_ALWAYS, *_INTERLEAVED, *_EACH_CAPTURES, "--enable-lora"),
+    *(_ASYNCHRONOUS, "--no-async-scheduling", *_DRAFTS),
     *("--kv-transfer-config", "--kv-offloading-size", "--kv-offloading-backend"),
 )
 """All arguments that are read here."""
 
 
 def refusal(
-    mode: EngineMode, arguments: Sequence[str], *, each_captures: bool = True, sleeps: bool = False
+    mode: EngineMode,
+    arguments: Sequence[str],
+    *,
+    each_captures: bool = True,
+    sleeps: bool = False,
+    ranks: int = 1,
 ) -> str | None:
     """Returns why ``arguments`` cannot be given in ``mode``, naming the argument; None where they can.
-    ``each_captures``: with ``cuda_graphs: each``; ``sleeps``: with a ``sleep_after_s``."""
+    ``each_captures``: with ``cuda_graphs: each``; ``sleeps``: with a ``sleep_after_s``; ``ranks``: the GPUs
+    of an engine."""
     if mode == "simulated":
         return None
     given = list(_named(arguments))
@@ -76,7 +83,26 @@ def refusal(
             reason = _ADAPTERS
         if reason is not None:
             return f"{name}: {reason}"
+    if mode == "interleaved" and schedules_asynchronously(arguments):
+        reason = _unsettled(dict(given), ranks)
+        if reason is not None:
+            return f"{_ASYNCHRONOUS}: {reason}"
     return _mixing(mode, dict(given)) or (_moving(dict(given)) if sleeps else None)
+
+
+def schedules_asynchronously(arguments: Sequence[str]) -> bool:
+    """Tells whether ``arguments`` ask for steps that are scheduled before the one in front has ended."""
+    asked = [name for name, _ in _named(arguments) if name in (_ASYNCHRONOUS, "--no-async-scheduling")]
+    return asked[-1:] == [_ASYNCHRONOUS]
+
+
+def _unsettled(given: Mapping[str, str], ranks: int) -> str | None:
+    """Returns why an interleaved engine with these arguments cannot schedule asynchronously."""
+    if ranks > 1:
+        return "with tensor_parallel_size over 1 a thread waits for outputs, which could spoil a capture"
+    if any(name.partition(".")[0] in _DRAFTS for name in given):
+        return "drafts are of the step before, which may be another expert's: leave out speculative decoding"
+    return None
 
 
 def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -227,6 +227,7 @@ class Settings(Strict):
                 family.extra_args,
                 each_captures=family.cuda_graphs == "each",
                 sleeps=family.sleep_after_s is not None,
+                ranks=family.tensor_parallel_size,
             )
             if reason is not None:
                 raise ValueError(f"families.{name}.extra_args: {reason}; leave it out")

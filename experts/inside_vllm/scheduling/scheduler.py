@@ -9,17 +9,23 @@ matters to ``schedule()``, so requests shown again go behind those just schedule
    waiting requests are admitted until one of its own has been. Those running end one after another (or vLLM
    preempts them for want of blocks, on their own expert's turn), so the pool drains towards the blocked one.
 
+Asynchronously (``--async-scheduling``) a step is scheduled before the one in front of it has given its
+tokens, and after all earlier ones have. A request that was hidden is in none that has not: so all its tokens
+are known when it is shown again, and the runner, which forgets whom it does not compute for, is sent them.
+
 A block of the KV pool is zeroed before a request gets it, by what vLLM has for Mamba layers. Attention reads
 whole blocks: NaN that an expert with broken weights has left there would spoil the next expert's answer.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
 from vllm.logger import init_logger
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
@@ -43,6 +49,14 @@ def _prefills(request: Request, expert: str | None) -> bool:
     return expert_of(request) == expert and request.num_computed_tokens < request.num_prompt_tokens
 
 
+def _needs_steps(request: Request) -> bool:
+    """Tells whether a running request needs another step. Asynchronously all that is left of one may be under
+    way; vLLM's ``schedule()`` passes over it by the same sum."""
+    ahead = request.num_output_placeholders
+    most = request.num_prompt_tokens + request.max_tokens
+    return bool(ahead == 0 or request.num_computed_tokens + 2 - ahead < most)
+
+
 class ZeroedPool(KVCacheConfig):
     """A KV pool whose blocks are zeroed before a request gets them."""
 
@@ -53,6 +67,8 @@ class ExpertScheduler(Scheduler):
     """Reads ``switch_overhead`` and ``max_turn_wait_s`` in ``additional_config``, and what the executor keeps
     there: ``resident`` and ``trace``."""
 
+    runner_forgets = False
+    """Whether the model runner forgets the tokens of requests that it does not compute for."""
     running: list[Request]
     prev_step_scheduled_req_ids: set[str]
 
@@ -62,7 +78,7 @@ class ExpertScheduler(Scheduler):
         ours = self.vllm_config.additional_config
         self._limits = Limits(ours["switch_overhead"], ours["max_turn_wait_s"])
         self._turns = Turns(self._limits)
-        self._step = Step(0.0, (), None, None)
+        self._under_way: deque[tuple[Turns, Step]] = deque()
         self._trace: Trace | None = None
         self._newcomers: set[str] = set()
         self._blocked: str | None = None
@@ -72,9 +88,8 @@ class ExpertScheduler(Scheduler):
         self._refuse_not_resident()
         self._begin_trace()
         working = self._working()
-        before, now = self._turns.active, time.perf_counter()
+        before, now, behind = self._turns.active, time.perf_counter(), self._turns.under_way
         expert = self._turns.next(now, working)
-        self._step = Step(now, tuple(dict.fromkeys(working)), expert, None)
         if expert != before:
             self._newcomers = {r.request_id for r in self._unfinished() if _prefills(r, expert)}
         with self._only(expert):
@@ -85,6 +100,9 @@ class ExpertScheduler(Scheduler):
             self._blocked = None
         if starved and self._blocked is None:
             self._blocked = expert  # 2
+        admitting = self._admits(output.num_scheduled_tokens)
+        step = Step(now, tuple(dict.fromkeys(working)), expert, None, admitting, behind)
+        self._under_way.append((self._turns, step))
         output.coe_expert = expert  # travels to the worker with the output
         return output
 
@@ -95,10 +113,10 @@ class ExpertScheduler(Scheduler):
             scheduler_output, model_runner_output
         )
         cost: Cost | None = getattr(model_runner_output, "coe_cost", None)
-        admitting = self._admits(scheduler_output.num_scheduled_tokens)
-        self._turns.done(cost, admitting)
-        if self._trace is not None:
-            self._trace.add(replace(self._step, cost=cost, admitting=admitting))
+        turns, step = self._under_way.popleft()
+        turns.done(cost, step.admitting)
+        if self._trace is not None and turns is self._turns:
+            self._trace.add(replace(step, cost=cost))
         for request in self._refused:
             answer = EngineCoreOutput(
                 request_id=request.request_id,
@@ -138,11 +156,12 @@ class ExpertScheduler(Scheduler):
 
     def _working(self) -> list[str]:
         """Lists the experts of the requests that a step may compute for, one for each."""
+        running = [*filter(_needs_steps, self.running), *self.kv_holding_waiting]
+        working = [expert_of(request) for request in (*running, *self.waiting)]
         if self._blocked is None:
-            return [expert_of(request) for request in self._unfinished()]
-        running = [expert_of(request) for request in (*self.running, *self.kv_holding_waiting)]
-        blocked = [expert_of(request) for request in self.waiting if expert_of(request) == self._blocked]
-        return running + blocked  # 2
+            return working
+        blocked = [name for name in working[len(running) :] if name == self._blocked]
+        return working[: len(running)] + blocked  # 2
 
     def _unfinished(self) -> Iterator[Request]:
         yield from self.running
@@ -159,9 +178,10 @@ class ExpertScheduler(Scheduler):
         self.running = [r for r in self.running if expert_of(r) == expert]
         self.kv_holding_waiting.remove_requests(hidden_holding)
         self.waiting.remove_requests(hidden_waiting)
-        # Else all tokens of those that were hidden would be copied, and pickled for each worker, at every
-        # switch: a runner that is not asynchronous has them and does not read these.
-        self.prev_step_scheduled_req_ids.update(request.request_id for request in self.running)
+        if not self.runner_forgets:
+            # Else all tokens of those that were hidden would be copied, and pickled for each worker, at every
+            # switch: a runner that is not asynchronous has them and does not read these.
+            self.prev_step_scheduled_req_ids.update(request.request_id for request in self.running)
         try:
             yield
         finally:
@@ -170,3 +190,9 @@ class ExpertScheduler(Scheduler):
                 self.kv_holding_waiting.add_request(request)
             for request in hidden_waiting:
                 self.waiting.add_request(request)
+
+
+class AsyncExpertScheduler(ExpertScheduler, AsyncScheduler):
+    """Schedules a step before the one in front of it has given its tokens."""
+
+    runner_forgets = True

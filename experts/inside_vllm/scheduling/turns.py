@@ -3,6 +3,7 @@
 Pure: it knows names and reads no clock; times are arguments, in seconds. So a trace of steps replays.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -34,13 +35,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision and its outcome; ``cost`` is None when nothing could be computed."""
+    """One decision and its outcome; ``cost`` is None when nothing could be computed. ``behind``: how many
+    steps before it were not done when it was decided."""
 
     now: float
     working: tuple[str, ...]
     expert: str | None
     cost: Cost | None
     admitting: bool = False
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,17 @@ class Trace:
             self.steps.append(step)
 
 
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """A step that was decided and is not done, of which turn it is, and for whom."""
+
+    turn: int
+    expert: str | None
+
+
 class Turns:
-    """The turns of an engine's experts. Every step is a call of ``next``, then one of ``done``.
+    """The turns of an engine's experts. Every step is a call of ``next``, then one of ``done``; where steps
+    are scheduled ahead the next one is decided before ``done``, which is told of steps in their order.
 
     1. The active expert keeps the engine while no other has work.
     2. It keeps it until its turn is *paid for*: a switch costs at most ``switch_overhead`` of the turn that
@@ -87,14 +99,49 @@ class Turns:
         """Whether the workers had to change experts for this turn, which then has that to pay for."""
         self._switch_s: float | None = None
         self._step_s: float | None = None
+        self._latest_s = 0.0
+        self._under_way: deque[_UnderWay] = deque()
+        self._turn = 0
         self._begin_turn(None)
 
     @property
     def active(self) -> str | None:
         return self._active
 
+    @property
+    def under_way(self) -> int:
+        """Counts the steps that were decided and are not done."""
+        return len(self._under_way)
+
     def next(self, now: float, working: Iterable[str]) -> str | None:
         """Returns the expert to compute for in this step, of those with work; None when there are none."""
+        expert = self._decide(now, working)
+        self._under_way.append(_UnderWay(self._turn, expert))
+        return expert
+
+    def done(self, cost: Cost | None, admitting: bool = False) -> None:
+        """Notes the cost of the first step that is not done, None when it computed nothing. ``admitting``:
+        see 3."""
+        step = self._under_way.popleft()
+        active = step.turn == self._turn
+        if active:
+            self._admitting = admitting
+        if cost is None:
+            if active:
+                self._owed_s = 0.0  # 5
+            return
+        if cost.switch_seconds > 0:
+            self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
+            if active and self._switched:
+                self._owed_s = self._switch_s / self._limits.switch_overhead
+        self._computed = step.expert
+        self._step_s = _smoothed(self._step_s, cost.seconds)
+        self._latest_s = max(0.0, cost.seconds - cost.switch_seconds)
+        if active:
+            self._last_step_s = cost.seconds
+            self._turn_s += cost.seconds
+
+    def _decide(self, now: float, working: Iterable[str]) -> str | None:
         names = dict.fromkeys(working)
         self._queue = {name: since for name, since in self._queue.items() if name in names}
         for name in names:
@@ -110,23 +157,15 @@ class Turns:
             del self._queue[first]
         return first
 
-    def done(self, cost: Cost | None, admitting: bool = False) -> None:
-        """Notes the cost of the step just decided, None when it computed nothing; ``admitting``: see 3."""
-        self._admitting = admitting
-        if cost is None:
-            self._owed_s = 0.0  # 5
-            return
-        if cost.switch_seconds > 0:
-            self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
-            if self._switched:
-                self._owed_s = self._switch_s / self._limits.switch_overhead
-        self._computed = self._active
-        self._step_s = _smoothed(self._step_s, cost.seconds)
-        self._last_step_s = cost.seconds
-        self._turn_s += cost.seconds
-
     def _keeps(self, now: float) -> bool:
-        return self._turn_s < self._owed_s or (self._admitting and self._leaves_time(now))  # 2, 3
+        paid = self._turn_s + self._ahead_s()
+        return paid < self._owed_s or (self._admitting and self._leaves_time(now))  # 2, 3
+
+    def _ahead_s(self) -> float:
+        """Foresees the seconds of the turn's steps that are not done, rather too few than too many: a turn
+        that ends before it is paid for is worse than one that is a step longer."""
+        each = min(self._step_s or 0.0, self._latest_s)
+        return each * sum(step.turn == self._turn for step in self._under_way)
 
     def _leaves_time(self, now: float) -> bool:
         """Tells whether all waiting experts get their turns in time after one more step like the last."""
@@ -140,8 +179,9 @@ class Turns:
 
     def _begin_turn(self, expert: str | None) -> None:
         self._active = expert
+        self._turn += 1
         self._turn_s, self._last_step_s = 0.0, 0.0
-        self._switched = expert != self._computed
+        self._switched = expert != (self._under_way[-1].expert if self._under_way else self._computed)
         self._owed_s = (self._switch_s or 0.0) / self._limits.switch_overhead if self._switched else 0.0
         self._admitting = False
 
@@ -154,9 +194,13 @@ def replay(limits: Limits, trace: Iterable[Step]) -> list[str | None]:
     """Returns the decisions of a ``Turns`` whose steps, from its first one on, were these."""
     turns = Turns(limits)
     decisions = []
+    under_way: deque[Step] = deque()
     for step in trace:
+        while len(under_way) > step.behind:
+            ended = under_way.popleft()
+            turns.done(ended.cost, ended.admitting)
         decisions.append(turns.next(step.now, step.working))
-        turns.done(step.cost, step.admitting)
+        under_way.append(step)
     return decisions
 
 

@@ -230,4 +230,4 @@ async def test_a_recorded_trace_has_all_switches_and_replays_to_the_same_turns(e
 def steps_of(recorded: Iterable[dict[str, Any]]) -> Iterable[Step]:
     for step in recorded:
         cost = Cost(**step["cost"]) if step["cost"] else None
-        yield Step(step["now"], tuple(step["working"]), step["expert"], cost, step["admitting"])
+        yield Step(**{**step, "working": tuple(step["working"]), "cost": cost})

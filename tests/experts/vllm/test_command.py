@@ -61,6 +61,22 @@ def test_interleaving_names_the_first_expert_the_limits_of_turns_and_the_longest
     assert json.loads(flag(arguments, "--additional-config")) == shared
 
 
+@pytest.mark.parametrize(
+    ("platform", "arguments", "scheduler"),
+    [
+        ("cuda", (), "ExpertScheduler"),
+        ("cuda", ("--async-scheduling",), "AsyncExpertScheduler"),
+        ("cuda", ("--async-scheduling", "--no-async-scheduling"), "ExpertScheduler"),
+        ("cpu", ("--async-scheduling",), "ExpertScheduler"),
+    ],
+)
+def test_steps_are_scheduled_ahead_where_that_is_asked_for_on_cuda(
+    platform: str, arguments: tuple[str, ...], scheduler: str
+) -> None:
+    words = command(FamilyConfig(extra_args=arguments), "interleaved", platform, "law", WEIGHTS)
+    assert flag(words, "--scheduler-cls") == f"experts.inside_vllm.scheduling.scheduler.{scheduler}"
+
+
 def test_each_expert_has_few_graphs_and_those_that_are_shared_are_as_vllm_has_them() -> None:
     each, shared = FamilyConfig(), FamilyConfig(cuda_graphs="shared")
     wanted = {"cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 64]}

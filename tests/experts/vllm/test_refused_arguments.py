@@ -24,8 +24,8 @@ def connector(name: str, **more: object) -> str:
 @pytest.mark.parametrize(
     ("mode", "arguments", "says"),
     [
-        ("interleaved", ["--async-scheduling"], "--async-scheduling: a step would be scheduled"),
-        ("interleaved", ["--async_scheduling"], "--async-scheduling: "),
+        ("interleaved", ["--async-scheduling", "-sc", "{}"], "--async-scheduling: drafts are of the step"),
+        ("interleaved", ["--async_sched", "--spec-tokens=2"], "--async-scheduling: drafts"),
         ("interleaved", ["--scheduler-cls=x.Y"], "--scheduler-cls: mode interleaved has a class"),
         ("interleaved", ["--additional-config.resident", "[]"], "keeps the experts in it"),
         ("interleaved", ["--enable-lora"], "an adapter is an expert of a family with mode lora"),
@@ -62,6 +62,8 @@ def test_what_would_break_turns_is_refused(mode: EngineMode, arguments: list[str
     [
         ("interleaved", ["--swap-space", "0", "--tool-strict-level", "parameter"]),
         ("interleaved", ["--no-async-scheduling"]),
+        ("interleaved", ["--async-scheduling"]),
+        ("interleaved", ["--async-scheduling", "--no-async-scheduling", "-sc", "{}"]),
         ("interleaved", ["--data-parallel-size", "1"]),
         ("interleaved", ["--seed", "-1"]),
         ("interleaved", [CONNECTOR, connector("OffloadingConnector")]),
@@ -88,6 +90,11 @@ def test_a_beginning_of_an_argument_is_what_vllms_own_parser_takes_it_for(mode: 
             meant = {each for each in options if each.startswith(begun)}
             if begun not in options and len(meant) == 1:
                 assert (refusal(mode, [begun]) is not None) == (option in refused), begun
+
+
+def test_asynchronous_steps_are_for_one_gpu() -> None:
+    reason = refusal("interleaved", ["--async-scheduling"], ranks=2) or ""
+    assert reason.startswith("--async-scheduling: with tensor_parallel_size over 1")
 
 
 def test_of_several_connectors_behind_one_each_is_looked_at() -> None:

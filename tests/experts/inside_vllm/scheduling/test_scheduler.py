@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,27 @@ Build = Callable[..., "Pool"]
 class Pool:
     """A scheduler over ``blocks`` blocks of KV cache; ``step`` computes one step and remembers for whom.
 
-    A step says that it took a second, and a switch costs what ``quantum`` steps pay for.
+    A step says that it took a second, and a switch costs what ``quantum`` steps pay for. ``ahead``: a step is
+    scheduled before the one in front of it has given its tokens.
     """
 
-    def __init__(self, config: Any, blocks: int, quantum: int) -> None:
+    def __init__(self, config: Any, blocks: int, quantum: int, *, ahead: bool) -> None:
         import torch
         from vllm.utils.hashing import sha256
         from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
 
-        from experts.inside_vllm.scheduling.scheduler import ExpertScheduler
+        from experts.inside_vllm.scheduling.scheduler import AsyncExpertScheduler, ExpertScheduler
 
         init_none_hash(sha256)
         self._hasher = get_request_block_hasher(BLOCK, sha256)
         self._config = config
         config.cache_config.num_gpu_blocks = blocks
         spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=1, dtype=torch.float32)
-        self.scheduler = ExpertScheduler(
+        config.scheduler_config.async_scheduling = ahead  # which vLLM turns off on CPU
+        self._ahead = ahead
+        self.scheduler = (AsyncExpertScheduler if ahead else ExpertScheduler)(
             vllm_config=config,
             kv_cache_config=KVCacheConfig(
                 num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
@@ -47,6 +50,8 @@ class Pool:
         )
         self._switch_s = quantum * OVERHEAD
         self._holds: str | None = None
+        self._under_way: deque[tuple[Any, Any]] = deque()
+        self._in_batch: set[str] = set()
         self.steps: list[tuple[str | None, int]] = []
         self.resent: dict[str, list[int]] = {}
         """The tokens that workers were sent of requests that they know."""
@@ -82,6 +87,9 @@ class Pool:
         output = self.scheduler.schedule()
         scheduled = list(output.num_scheduled_tokens)
         expert = output.coe_expert
+        if self._ahead:
+            self._check_resent(output.scheduled_cached_reqs)
+            self._in_batch = set(scheduled)
         self.resent |= output.scheduled_cached_reqs.all_token_ids
         assert {self._expert_of(name) for name in scheduled} <= {expert}
         self.steps.append((expert, len(scheduled)))
@@ -98,7 +106,12 @@ class Pool:
             switching = 0.0 if expert == self._holds else self._switch_s
             computed.coe_cost = Cost(1.0, switching)
             self._holds = expert
-        for batch in self.scheduler.update_from_output(output, computed).values():
+        self._under_way.append((output, computed))
+        if len(self._under_way) > self._ahead or not self.scheduler.has_requests():
+            self._settle()
+
+    def _settle(self) -> None:
+        for batch in self.scheduler.update_from_output(*self._under_way.popleft()).values():
             for got in batch.outputs:
                 self.tokens[got.request_id] += len(got.new_token_ids)
                 if got.finish_reason is not None:
@@ -107,9 +120,19 @@ class Pool:
     def run(self, most_steps: int = 2000) -> None:
         for _ in range(most_steps):
             if not self.scheduler.has_requests():
+                while self._under_way:
+                    self._settle()
                 return
             self.step()
         raise AssertionError(f"unfinished after {most_steps} steps: {self.scheduler.get_request_counts()}")
+
+    def _check_resent(self, cached: Any) -> None:
+        """Checks what an asynchronous runner takes for granted: of each request that was not in the step
+        before it is sent every token there is."""
+        for name, answered in zip(cached.req_ids, cached.num_output_tokens, strict=True):
+            if name not in self._in_batch and answered:
+                known = cached.all_token_ids[name]
+                assert len(known) == self._requests[name].num_prompt_tokens + answered
 
     @property
     def order(self) -> str:
@@ -136,6 +159,7 @@ def build(base_checkpoint: Path) -> Build:
         seqs: int = 8,
         resident: Sequence[str] = "abc",
         tokens: int = 512,
+        ahead: bool = False,
     ) -> Pool:
         config = EngineArgs(
             model=str(base_checkpoint),
@@ -152,7 +176,7 @@ def build(base_checkpoint: Path) -> Build:
                 "max_turn_wait_s": MAX_TURN_WAIT_S,
             },
         ).create_engine_config()
-        return Pool(config, blocks, quantum)
+        return Pool(config, blocks, quantum, ahead=ahead)
 
     return pool
 
@@ -339,3 +363,65 @@ def test_experts_that_outgrow_the_pool_together_preempt_and_all_finish(build: Bu
     assert set(pool.finished.values()) == {"length"}
     assert set(pool.tokens.values()) == {150}
     assert pool.scheduler.kv_cache_manager.usage == 0
+
+
+# A step is scheduled before the one in front of it has given its tokens.
+
+
+def test_ahead_a_step_computes_for_one_expert_and_turns_are_the_same(build: Build) -> None:
+    pool = build(ahead=True)
+    for number in range(3):
+        pool.add(f"a{number}", "a", answer=12)
+        pool.add(f"b{number}", "b", answer=12)
+    pool.run()
+    assert "aaabbbaaabbb" in pool.order, "once the cost of a switch is known"
+    assert set(pool.tokens.values()) == {12}
+    assert set(pool.finished.values()) == {"length"}
+    assert pool.resent, "a runner that is asynchronous forgets who is hidden"
+
+
+def test_ahead_an_expert_whose_last_tokens_are_under_way_does_not_hold_up_the_other(build: Build) -> None:
+    pool = build(ahead=True, quantum=8)
+    pool.add("a0", "a", answer=2)
+    pool.add("b0", "b", answer=2)
+    pool.run()
+    assert all(computed for _, computed in pool.steps[:4])
+    assert pool.tokens == {"a0": 2, "b0": 2}
+
+
+def test_ahead_experts_that_outgrow_the_pool_together_preempt_and_all_finish(build: Build) -> None:
+    pool = build(blocks=20, quantum=4, ahead=True)
+    for name in ("a0", "a1", "b0", "b1", "c0", "c1"):
+        pool.add(name, name[0], prompt=60, answer=150)
+    pool.run(8000)
+    assert set(pool.finished.values()) == {"length"}
+    assert set(pool.tokens.values()) == {150}
+    assert pool.scheduler.kv_cache_manager.usage == 0
+
+
+def test_ahead_who_is_aborted_or_loses_its_expert_with_a_step_under_way_leaves_nothing(build: Build) -> None:
+    from vllm.v1.request import RequestStatus
+
+    pool = build(ahead=True)
+    for name in ("a0", "b0", "b1", "c0"):
+        pool.add(name, name[0], answer=20)
+    for _ in range(5):
+        pool.step()
+    pool.scheduler.finish_requests(["b0"], RequestStatus.FINISHED_ABORTED)
+    pool.resident("a", "b")
+    pool.run()
+    assert pool.finished == {"c0": "error", "a0": "length", "b1": "length"}
+    assert pool.scheduler.kv_cache_manager.usage == 0
+
+
+def test_ahead_decisions_recorded_with_a_step_under_way_replay(build: Build) -> None:
+    pool = build(blocks=20, tokens=64, ahead=True)
+    for name in ("a0", "a1", "b0", "b1", "c0", "c1"):
+        pool.add(name, name[0], prompt=60, answer=40)
+    for _ in range(5):
+        pool.step()
+    trace = pool.record(100)
+    pool.run()
+    decisions = [step.expert for step in trace.steps]
+    assert decisions == [expert for expert, _ in pool.steps[5:105]]
+    assert replay(Limits(OVERHEAD, MAX_TURN_WAIT_S), trace.steps) == decisions

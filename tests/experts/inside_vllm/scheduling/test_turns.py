@@ -20,6 +20,8 @@ class Simulation:
     switch_s: float = 0.0
     late: int = 0
     """Steps after which the cost of a switch is known."""
+    ahead: int = 0
+    """Steps that are decided before the one in front of them is done."""
     now: float = 0.0
     holds: str | None = None
     trace: list[Step] = field(default_factory=list)
@@ -27,16 +29,20 @@ class Simulation:
     def __post_init__(self) -> None:
         self.turns = Turns(self.limits)
         self.under_way = [0.0] * self.late
+        self.decided: list[tuple[Cost | None, bool]] = []
 
     def step(self, working: str, admitting: bool = False, stalls: bool = False) -> str | None:
+        behind = self.turns.under_way
         expert = self.turns.next(self.now, working)
         cost = None
         if expert is not None and not stalls:
             switch = self.switch_s if expert != self.holds else 0.0
             self.under_way.append(switch)
             cost, self.holds = Cost(self.step_s + switch, self.under_way.pop(0)), expert
-        self.turns.done(cost, admitting)
-        self.trace.append(Step(self.now, tuple(working), expert, cost, admitting))
+        self.decided.append((cost, admitting))
+        while len(self.decided) > self.ahead:
+            self.turns.done(*self.decided.pop(0))
+        self.trace.append(Step(self.now, tuple(working), expert, cost, admitting, behind))
         self.now += cost.seconds if cost else 0.001
         return expert
 
@@ -67,6 +73,31 @@ def test_a_turn_is_paid_for_also_where_the_cost_of_its_switch_comes_late(late: i
     engine.steps("ab", 20)  # until the first cost is known it alternates
     turns = [len(list(turn)) for _, turn in groupby(engine.steps("ab", 60))]
     assert set(turns[1:-1]) == {3}, "0.25 is at most a tenth of the switch and three steps"
+
+
+def test_where_steps_are_decided_ahead_turns_are_as_long() -> None:
+    assert Simulation(Limits(0.1, 10.0), ahead=1).steps("abc", 6) == "abcabc"
+    engine = Simulation(Limits(0.1, 10.0), switch_s=0.25, ahead=1)
+    engine.steps("ab", 20)
+    turns = [len(list(turn)) for _, turn in groupby(engine.steps("ab", 60))]
+    assert set(turns[1:-1]) == {3}
+
+
+def test_one_slow_step_does_not_shorten_the_turns_after_it() -> None:
+    engine = Simulation(Limits(0.1, 10.0), switch_s=0.25, ahead=1)
+    engine.steps("ab", 20)
+    engine.step_s = 50.0
+    engine.step("ab")
+    engine.step_s = 1.0
+    turns = [len(list(turn)) for _, turn in groupby(engine.steps("ab", 20))]
+    assert set(turns[2:-1]) == {3}, turns
+
+
+def test_an_expert_that_stalls_with_a_step_decided_ahead_gives_up_its_turn() -> None:
+    engine = Simulation(Limits(0.1, 10.0), switch_s=1.0, ahead=1)
+    engine.steps("a", 2)
+    assert engine.step("ab", stalls=True) in ("a", "b")
+    assert "b" in engine.steps("ab", 2)
 
 
 def test_the_price_of_a_switch_is_smoothed() -> None:
@@ -200,11 +231,11 @@ def test_with_costs_that_vary_and_stalls_nobody_starves(
     assert longest_wait(engine) <= limits.max_wait_s + 4 * turn
 
 
-@given(limits=limits, step_s=step_times, switch_s=switch_times, arrivals=arrivals)
+@given(limits=limits, step_s=step_times, switch_s=switch_times, arrivals=arrivals, ahead=st.integers(0, 2))
 def test_the_engine_is_never_idle_while_anybody_has_work_and_a_trace_replays(
-    limits: Limits, step_s: float, switch_s: float, arrivals: list[tuple[str, bool]]
+    limits: Limits, step_s: float, switch_s: float, arrivals: list[tuple[str, bool]], ahead: int
 ) -> None:
-    engine = Simulation(limits, step_s, switch_s)
+    engine = Simulation(limits, step_s, switch_s, ahead=ahead)
     for working, admitting in arrivals:
         chosen = engine.step(working, admitting)
         assert chosen in working if chosen else not working

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     from vllm.platforms import current_platform
 
     from experts.inside_vllm.kv_pool import SleepingPool
+    from experts.inside_vllm.step_time import StepTime
     from experts.inside_vllm.switch_time import SwitchTime
     from experts.inside_vllm.weights.arrival import Arrival, Place
     from experts.inside_vllm.weights.device_room import check_room, given_back
@@ -70,8 +71,9 @@ class Worker(ExpertWorker):
         self.parallel_config = SimpleNamespace(world_size=1)
         self._images = (PointerImages if on_cpu else CopyImages)(self.model, "a")
         self._family = read_headers(folder)
-        self._switches, self._switch_seconds, self._busy_seconds = 0, 0.0, 0.0
-        self._timer, self._derived, self._scales = SwitchTime(), None, {}
+        self._switches, self._timer = 0, SwitchTime()
+        self._step_time = StepTime(self._timer)
+        self._derived, self._scales = None, {}
         self._image_bytes, self._slice_seconds = 0, 1e9
         self._arrival, self._pinned = None, PinnedFiles()
         self._graphs, self._asleep = None, None
