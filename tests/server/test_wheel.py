@@ -23,6 +23,8 @@ from server.engine_factory import check_installed
 from tests.experts.survey.tiny import a_llama
 from tests.server.conftest import EXPERTS, ROOT
 
+pytestmark = pytest.mark.system
+
 PACKAGES = ("server", "router", "cluster", "memory_tiers", "experts")
 
 

@@ -21,6 +21,8 @@ from server.transport.sockets import listen
 from tests.server.conftest import Gateway, Serving, changed, settled, simulated, until
 from tests.ui.conftest import PHONE, ROOT, WIDE, Shown, picture, shown
 
+pytestmark = pytest.mark.system
+
 VIEWS = ["Tiers", "Requests", "Playground", "Router", "Metrics", "Experts", "Keys and usage", "Logs"]
 VIEWS += ["Configuration", "API"]
 PLACES = {"Keys and usage": "usage"}

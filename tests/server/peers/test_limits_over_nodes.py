@@ -15,6 +15,8 @@ from server.peers.wire import HEARTBEAT, NodeSnapshot
 from tests.server.conftest import chat
 from tests.server.peers.nodes import PATIENCE_S, SECRET, Node, nodes, stream
 
+pytestmark = pytest.mark.system
+
 LIMIT = 2_000
 KEY = {"key": "sk-of-all-nodes", "name": "mobile", "tokens_per_day": LIMIT, "concurrent_requests": 3}
 OTHERS = {"key": "sk-of-the-test", "name": "test"}

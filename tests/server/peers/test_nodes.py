@@ -19,6 +19,8 @@ from tests.server.conftest import EXPERTS, chat
 from tests.server.peers.link import Link
 from tests.server.peers.nodes import PATIENCE_S, SECRET, Node, ask, free_ports, nodes, stream
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:

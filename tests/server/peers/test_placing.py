@@ -24,6 +24,8 @@ from tests.server.conftest import EXPERTS
 from tests.server.peers.link import Link
 from tests.server.peers.nodes import PATIENCE_S, Node, ask, free_ports, nodes
 
+pytestmark = pytest.mark.system
+
 RULES = {"copies": 1, "lost_grace_s": 0, "order_s": 5, "avoid_s": 1}
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from server.cli.main import main
 from server.config.settings import Settings
 from tests.server.conftest import chat
 from tests.server.peers.nodes import PATIENCE_S
 from tests.server.processes.served import Gateway, command_of, gateway_of
+
+pytestmark = pytest.mark.system
 
 KEY = {"key": "sk-of-a-test-alone", "name": "mobile", "requests_per_minute": 10, "tokens_per_day": 100_000}
 SENT = {"authorization": f"Bearer {KEY['key']}"}
