@@ -181,7 +181,8 @@ class Turns:
         self._active = expert
         self._turn += 1
         self._turn_s, self._last_step_s = 0.0, 0.0
-        self._switched = expert != (self._under_way[-1].expert if self._under_way else self._computed)
+        computing = (step.expert for step in reversed(self._under_way) if step.expert is not None)
+        self._switched = expert != next(computing, self._computed)
         self._owed_s = (self._switch_s or 0.0) / self._limits.switch_overhead if self._switched else 0.0
         self._admitting = False
 

@@ -100,6 +100,15 @@ def test_an_expert_that_stalls_with_a_step_decided_ahead_gives_up_its_turn() -> 
     assert "b" in engine.steps("ab", 2)
 
 
+def test_after_an_idle_step_that_is_under_way_the_expert_that_is_held_owes_nothing() -> None:
+    engine = Simulation(Limits(0.1, 10.0), switch_s=0.25, ahead=1)
+    engine.steps("ab", 20)
+    held = engine.holds or ""
+    assert engine.step("") is None
+    assert engine.step(held) == held
+    assert engine.step("ab") != held
+
+
 def test_the_price_of_a_switch_is_smoothed() -> None:
     engine = simulation(switch_s=0.25)
     engine.steps("ab", 12)
