@@ -126,6 +126,8 @@ class SimulationConfig(Strict):
     """Tokens a second of one stream."""
     kv_tokens: int = Field(default=65536, gt=0)
     """Tokens of prompts and answers that its KV cache is said to hold; more are answered all the same."""
+    streams: int | None = Field(default=None, ge=1)
+    """Answers computed at once; further ones wait. Absent means any number."""
     process: bool = False
     """Whether it is a process of its own, asked over HTTP as vLLM is, and not a part of the gateway."""
 

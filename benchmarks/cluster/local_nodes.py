@@ -38,6 +38,13 @@ class LocalNode:
         times = psutil.Process(self.process.pid).cpu_times()
         return float(times.user + times.system)
 
+    def memory(self) -> tuple[int, int]:
+        """Returns the bytes of the node's process and of a gateway process beside it, each with its part of
+        what several share."""
+        process = psutil.Process(self.process.pid)
+        beside = next(each for each in process.children() if "server.worker" in each.cmdline())
+        return process.memory_full_info().pss, beside.memory_full_info().pss
+
     async def status(self, http: httpx.AsyncClient) -> dict[str, Any]:
         found: dict[str, Any] = (await http.get(f"{self.url}/v1/coe/cluster")).json()
         return found
@@ -61,6 +68,18 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(_LOOK_S)
 
 
+async def on_device(http: httpx.AsyncClient, node: LocalNode, expert: str, watcher: LocalNode) -> None:
+    """Brings the expert to the node's device, and waits until ``watcher`` knows."""
+    await node.load(http, expert)
+
+    async def known() -> bool:
+        told = (await watcher.status(http))["nodes"]
+        of = next(each for each in told if each["address"] == node.address)
+        return bool(of["experts"].get(expert) == "device")
+
+    await until(known)
+
+
 @contextlib.asynccontextmanager
 async def local_nodes(
     folder: Path,
@@ -70,6 +89,7 @@ async def local_nodes(
     tls: bool = False,
     placement: dict[str, Any] | None = None,
     device: str = "1MB",
+    processes: int = 1,
     simulation: Mapping[str, Any],
 ) -> AsyncIterator[list[LocalNode]]:
     """Yields nodes that know each other. ``folder``: an empty one."""
@@ -89,7 +109,8 @@ async def local_nodes(
     for number in range(count):
         file = folder / f"node{number}.yaml"
         cluster = {"port": ports[count + number], "secret": secret, "peers": addresses, "tls": tls}
-        own = {"state": str(folder / f"state{number}"), "server": {"port": ports[number], "drain_s": 5}}
+        server = {"port": ports[number], "drain_s": 5, "processes": processes}
+        own = {"state": str(folder / f"state{number}"), "server": server}
         file.write_text(yaml.safe_dump(tree | own | {"cluster": cluster | {"placement": placement}}))
         files.append(file)
     settings = load(files[0])

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.cluster.local_nodes import EXPERTS, PATIENCE_S, LocalNode, local_nodes, until
+from benchmarks.cluster.local_nodes import EXPERTS, PATIENCE_S, LocalNode, local_nodes, on_device, until
+from benchmarks.cluster.throughput import BOUND, TOKENS, Bound, rate
 
 FAST = {"tokens_per_s": 1e9, "switch_s": 0.0}
-TOKENS = 4
 CLIENTS = 8
 STEADY_TOKENS_PER_S = 200.0
 STEADY_RATE = 40.0
@@ -45,6 +45,14 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of a node's process, and of a gateway process beside it, each with its part of what is shared."""
+
+    node: int
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failover:
     """A node killed under load. ``usual_ms``: what requests took at most before the kill, twice the median
     at least. ``normal_s``: seconds after the kill until none took more. ``timeline``: seconds after the kill
@@ -71,6 +79,8 @@ class Replica:
 class Report:
     hops: list[Hop] = field(default_factory=list)
     scales: list[Scale] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
+    memory: Memory | None = None
     failover: Failover | None = None
     replica: Replica | None = None
 
@@ -95,6 +105,17 @@ async def measure(requests: int, say: Callable[[str], None], *, only_loss: bool 
                 async with local_nodes(folder / f"scale{count}", count, http, simulation=FAST) as nodes:
                     costs.append(await _cost(http, nodes, requests * 2))
                 report.scales.append(Scale(count, costs[-1] * 1e3, count * costs[0] / costs[-1]))
+            rates: list[float] = []
+            for count in () if only_loss else (1, 2, 3):
+                say(f"{count} nodes whose engines bound them")
+                async with local_nodes(folder / f"bound{count}", count, http, simulation=BOUND) as nodes:
+                    rates.append(await rate(http, nodes))
+                report.bounds.append(Bound(count, rates[-1], rates[-1] / rates[0]))
+            if not only_loss:
+                say("memory")
+                async with local_nodes(folder / "memory", 1, http, processes=2, simulation=FAST) as (node,):
+                    await asyncio.gather(*(node.ask(http, EXPERTS[0], TOKENS) for _ in range(requests)))
+                    report.memory = Memory(*node.memory())
             say("a node is lost")
             speed = {"tokens_per_s": STEADY_TOKENS_PER_S}
             async with local_nodes(folder / "failover", 2, http, simulation=speed) as nodes:
@@ -109,22 +130,10 @@ async def measure(requests: int, say: Callable[[str], None], *, only_loss: bool 
     return report
 
 
-async def _on(http: httpx.AsyncClient, node: LocalNode, expert: str, watcher: LocalNode) -> None:
-    """Brings the expert to the node's device, and waits until ``watcher`` knows."""
-    await node.load(http, expert)
-
-    async def known() -> bool:
-        told = (await watcher.status(http))["nodes"]
-        of = next(each for each in told if each["address"] == node.address)
-        return bool(of["experts"].get(expert) == "device")
-
-    await until(known)
-
-
 async def _only_on_second(http: httpx.AsyncClient, nodes: Sequence[LocalNode]) -> str:
     here, there = nodes
     for expert in EXPERTS:
-        await _on(http, there, expert, here)
+        await on_device(http, there, expert, here)
         if (await here.status(http))["nodes"][0]["experts"].get(expert) != "device":
             return expert
     raise AssertionError("the first node has all experts on its device")
@@ -150,7 +159,7 @@ async def _cost(http: httpx.AsyncClient, nodes: Sequence[LocalNode], requests: i
     """Returns the processor seconds of a request, where each node has its part of the experts, and each is
     asked for all of them in turn."""
     for number, expert in enumerate(EXPERTS):
-        await _on(http, nodes[number % len(nodes)], expert, nodes[number % len(nodes)])
+        await on_device(http, nodes[number % len(nodes)], expert, nodes[number % len(nodes)])
 
     async def client(first: int, many: int) -> None:
         for number in range(first, first + many):

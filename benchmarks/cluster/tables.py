@@ -20,6 +20,15 @@ def show(report: Report) -> None:
         scales.add_row(str(scale.nodes), f"{scale.request_ms:.3f} ms", f"{scale.factor:.2f}")
     if report.scales:
         out.print(scales)
+    bounds = table("nodes", "answers/s", "beside one", numbers=("nodes", "answers/s", "beside one"))
+    for bound in report.bounds:
+        bounds.add_row(str(bound.nodes), f"{bound.per_s:.1f}", f"{bound.factor:.2f}")
+    if report.bounds:
+        out.print(bounds)
+    if report.memory is not None:
+        memory = report.memory
+        node, process = (f"{each / 1e6:.0f} MB" for each in (memory.node, memory.process))
+        out.print(f"memory: a node {node}, a gateway process beside it {process}")
     if report.failover is not None:
         lost = report.failover
         out.print(

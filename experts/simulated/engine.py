@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -14,7 +15,8 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class SimulatedEngine:
-    """Holds any number of experts. Each stream gets ``tokens_per_s``, however many streams there are."""
+    """Holds any number of experts. Each stream gets ``tokens_per_s``, however many streams there are, up to
+    ``streams``: further ones wait."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class SimulatedEngine:
         self._switches = 0
         self._busy_seconds = 0.0
         self._running: set[SimulatedResponse] = set()
+        self._waiting: OrderedDict[SimulatedResponse, asyncio.Event] = OrderedDict()
         self._numbers = itertools.count(1)
         self._died = asyncio.Event()
         self._reason = ""
@@ -142,8 +145,8 @@ class SimulatedEngine:
             raise ExpertNotResident(f"{expert} is not on the device of {self._family}; load it first")
         number = next(self._numbers)
         response = SimulatedResponse(self.step, self.forget, number, expert, path, body, self._task)
-        self._running.add(response)
         try:
+            await self._turn_of(response)
             await response.begin()
         except BaseException:
             self.forget(response)
@@ -181,13 +184,34 @@ class SimulatedEngine:
             raise EngineLost(f"engine of {self._family} went away in the middle of an answer")
         return seconds
 
+    async def _turn_of(self, response: SimulatedResponse) -> None:
+        """Waits until the response may be computed. Raises EngineUnavailable where the engine has ended
+        meanwhile."""
+        most = self._speeds.streams
+        if most is None or len(self._running) < most:
+            self._running.add(response)
+            return
+        turn = self._waiting[response] = asyncio.Event()
+        await turn.wait()
+        if response not in self._running:
+            raise EngineUnavailable(f"engine of {self._family} went away before the answer began")
+
     def forget(self, response: SimulatedResponse) -> None:
-        """Notes that a response has ended."""
+        """Notes that a response has ended, and gives its place to the one that has waited longest."""
+        self._waiting.pop(response, None)
+        if response not in self._running:
+            return
         self._running.discard(response)
+        if self._waiting:
+            following, turn = self._waiting.popitem(last=False)
+            self._running.add(following)
+            turn.set()
 
     def _end(self, state: EngineState) -> None:
         self._state = state
         self._running.clear()
+        while self._waiting:
+            self._waiting.popitem()[1].set()
         self._resident, self._active = {}, None
 
     def _expect_ready(self) -> None:

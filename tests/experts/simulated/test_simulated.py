@@ -48,6 +48,26 @@ async def test_an_answer_takes_as_long_as_its_tokens(tmp_path: Path) -> None:
     assert completion["choices"][0]["message"]["content"].startswith("Simulated answer of law:")
 
 
+async def test_answers_beyond_those_computed_at_once_wait_for_their_turn(tmp_path: Path) -> None:
+    engine = await started(tmp_path, Clock(), streams=2, switch_s=0)
+    body = {**ASK, "max_tokens": 2, "stream": True}
+    first, second = [await engine.request("law", "/v1/chat/completions", body) for _ in range(2)]
+    waiting = [asyncio.create_task(engine.request("law", "/v1/chat/completions", body)) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (engine.running, [each.done() for each in waiting]) == (2, [False] * 3)
+    waiting[0].cancel()
+    await first.close()
+    third = await waiting[1]
+    assert (engine.running, waiting[2].done()) == (2, False)
+    engine.crash()
+    with pytest.raises(EngineUnavailable):
+        await waiting[2]
+    assert engine.running == 0
+    for each in (second, third):
+        await each.close()
+
+
 async def test_a_load_takes_as_long_as_its_bytes_and_a_switch_its_time(tmp_path: Path) -> None:
     clock = Clock()
     engine = await started(tmp_path, clock, load_bytes_per_s=2**19, tokens_per_s=1, switch_s=0.5)
