@@ -2,7 +2,7 @@
 
 Each object is checked against the schema of its kind, strictly: a field that Kubernetes does not know is an
 error. A ServiceMonitor has no schema there; that its selector finds one Service is checked for it, and that
-TLS has a name to check.
+TLS has a name to check. Nodes and gateways have to be told apart by what selects them.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 NEEDED = {"StatefulSet", "Service", "PodDisruptionBudget"}
+PODS = {"StatefulSet", "Deployment"}
 
 
 def problems(file: Path) -> list[str]:
@@ -24,7 +25,10 @@ def problems(file: Path) -> list[str]:
     found += [f"there is no {kind}" for kind in NEEDED - kinds.keys()]
     names = Counter((each["kind"], each["metadata"]["name"]) for each in objects)
     found += [f"{kind} {name} is there {count} times" for (kind, name), count in names.items() if count > 1]
-    found += [problem for each in objects if each["kind"] == "StatefulSet" for problem in _of_nodes(each)]
+    workloads = [each for each in objects if each["kind"] in PODS]
+    nodes = sum(each["spec"]["replicas"] for each in workloads if each["kind"] == "StatefulSet")
+    found += [problem for each in workloads for problem in _of_pods(each, nodes)]
+    found += _of_selectors(objects, workloads)
     services = [each for each in objects if each["kind"] == "Service"]
     for each in objects:
         if each["kind"] == "ServiceMonitor":
@@ -49,17 +53,32 @@ def _of_schema(each: dict[str, Any]) -> list[str]:
     return []
 
 
-def _of_nodes(nodes: dict[str, Any]) -> list[str]:
+def _of_pods(workload: dict[str, Any], nodes: int) -> list[str]:
     """Checks that every node is in the list of nodes, and that what is mounted is there."""
-    spec = nodes["spec"]
+    spec = workload["spec"]
     container = spec["template"]["spec"]["containers"][0]
     peers = next(each for each in container["args"] if each.startswith("--peers="))
     count = len(peers.partition("=")[2].split(","))
-    found = [] if count == spec["replicas"] else [f"{count} peers for {spec['replicas']} nodes"]
+    found = [] if count == nodes else [f"{count} peers for {nodes} nodes"]
     there = {each["name"] for each in spec["template"]["spec"]["volumes"]}
     there |= {each["metadata"]["name"] for each in spec.get("volumeClaimTemplates", [])}
     mounted = {each["name"] for each in container["volumeMounts"]}
     return found + [f"volume {name} is not there" for name in mounted - there]
+
+
+def _of_selectors(objects: list[dict[str, Any]], workloads: list[dict[str, Any]]) -> list[str]:
+    """Checks that what selects pods finds those of one workload, and the Service for metrics all."""
+    found = []
+    for each in objects:
+        if each["kind"] not in PODS | {"Service", "PodDisruptionBudget"}:
+            continue
+        selector = each["spec"]["selector"]
+        wanted = selector.get("matchLabels", selector).items()
+        count = sum(wanted <= one["spec"]["template"]["metadata"]["labels"].items() for one in workloads)
+        expected = len(workloads) if each["metadata"]["name"].endswith("-metrics") else 1
+        if count != expected:
+            found.append(f"{each['kind']} {each['metadata']['name']} selects pods of {count} workloads")
+    return found
 
 
 def main(files: list[str]) -> int:

@@ -38,3 +38,35 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $server := .Values.config.server | default dict -}}
 {{- if $server.tls_cert }}https{{ else }}http{{ end }}
 {{- end }}
+
+{{- define "coe.probes" -}}
+# Preparing and the engines' start take minutes, and a gateway waits for a node; until then it is alive and not ready.
+startupProbe:
+  httpGet: {path: /health, port: http, scheme: {{ include "coe.scheme" . | upper }}}
+  periodSeconds: 10
+  failureThreshold: 180
+livenessProbe:
+  httpGet: {path: /health, port: http, scheme: {{ include "coe.scheme" . | upper }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /ready, port: http, scheme: {{ include "coe.scheme" . | upper }}}
+  periodSeconds: 5
+  timeoutSeconds: 4
+{{- end }}
+
+{{- define "coe.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "coe.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+{{- end }}
