@@ -118,7 +118,8 @@ async def _started(
             observers.append(traces.observe)
         observe = functools.partial(_observe, observers)
         tiers = await _tiers(found, catalog.experts, observe, engine_of, host_store())
-        await tiers.start()
+        if settings.computes:
+            await tiers.start()
         try:
             yield NodeServices(
                 catalog=catalog,

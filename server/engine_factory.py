@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from experts.checkpoints.fingerprint import read_json
 from experts.checkpoints.prepared import base_name
+from experts.engines.elsewhere import EngineElsewhere
 from experts.engines.engine import Engine
 from experts.engines.nursery import Nurseries
 from experts.errors import EngineStartFailed
@@ -29,6 +30,8 @@ def engine_of(
     ``nurseries``: as of ``ServerLife``. Raises CheckpointError, and EngineStartFailed where vLLM is not
     installed."""
     config = settings.families[family]
+    if not settings.computes:
+        return EngineElsewhere(family)
     if config.mode == "simulated":
         if config.simulation.process or settings.server.process_count > 1:
             return SimulatedProcess(family, config, settings.logs)

@@ -64,6 +64,8 @@ class NodeStatus(BaseModel):
     version: str = ""
     running: int = 0
     experts: dict[str, Tier] = {}
+    gateway: bool = False
+    """Whether it is a gateway alone, without engines."""
 
 
 class CopyStatus(BaseModel):

@@ -26,6 +26,7 @@ from server.errors import ReloadRefused
 from server.logs import is_verbose
 from server.node.kept_elsewhere import KeptElsewhere
 from server.node.membership import joined
+from server.node.prepared_experts import with_experts_of_nodes
 from server.peers.identity import Identity
 from server.peers.wire import HEARTBEAT
 from server.processes.processes import Processes, beside
@@ -39,6 +40,8 @@ from server.transport.tls import Certificate, certificate_of
 
 log = logging.getLogger("coe.serve")
 
+LOOK_S = 1.0
+"""Seconds until a gateway without engines looks again for a node."""
 LAST_ANSWER_S = 5.0
 """Seconds in which a connection of a process that makes way may bring one more request."""
 
@@ -91,7 +94,7 @@ def server_over(app: FastAPI, services: NodeServices, certificate: Certificate |
     """Makes the HTTP server of ``app``, which ``create_app`` made. It ends once ``should_exit`` is set and
     answers under way have had their time."""
     config = services.settings.server
-    everywhere = KeptElsewhere(FastPath(app, FAST_ENDPOINTS), lambda: services.peers)
+    everywhere = KeptElsewhere(FastPath(app, FAST_ENDPOINTS), lambda: services.peers, config.max_body)
     gate = AdmissionGate(everywhere, config.limits)
     hosts = AllowedHosts(
         with_cors(gate, config.cors_origins), config, config.host, lambda: services.keys.needed
@@ -222,7 +225,9 @@ class Stopping:
 
 async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping: Stopping) -> None:
     """Starts everything, and serves until ``stopping`` is asked for."""
-    settings = read()
+    settings = await _read_first(read)
+    if not settings.computes:
+        read = functools.partial(_read_as_gateway, read)
     certificate = certificate_of(settings.server)
     listener = listen(settings.server.host, settings.server.port)
     with (
@@ -248,6 +253,25 @@ async def _started(read: Callable[[], Settings], hangup: asyncio.Event, stopping
 
                 stopping.started(stop)
                 await _serve(server, listener, services, processes, _reload_at(hangup, reload))
+
+
+async def _read_first(read: Callable[[], Settings]) -> Settings:
+    """Reads the settings; those of a gateway without engines once a node says what the experts are."""
+    settings, why = read(), ""
+    while not settings.computes:
+        try:
+            return await asyncio.to_thread(with_experts_of_nodes, settings)
+        except SettingsError as error:
+            if str(error) != why:
+                why = str(error)
+                log.info("waiting for a node: %s", why)
+            await asyncio.sleep(LOOK_S)
+    return settings
+
+
+def _read_as_gateway(read: Callable[[], Settings]) -> Settings:
+    """Reads the settings, and asks nodes what the experts are. Raises SettingsError."""
+    return with_experts_of_nodes(read())
 
 
 async def _serve(
@@ -286,7 +310,8 @@ async def _open(
     server: Server, listener: socket.socket, services: NodeServices, processes: Processes
 ) -> None:
     address = _address(listener, services)
-    print(f"Listening on {address}; starting {', '.join(services.engines)} ...", flush=True)
+    begun = f"starting {', '.join(services.engines)}" if services.settings.computes else "nodes compute"
+    print(f"Listening on {address}; {begun} ...", flush=True)
     try:
         starting = asyncio.create_task(processes.start(services.settings.server.process_count - 1))
         try:

@@ -122,7 +122,12 @@ class NodeServices(Services):
     async def problems(self) -> dict[str, str]:
         """Returns the engines that a request would not reach now, with what is wrong; empty when all is well.
         One that rests is started by the next request, one that sleeps is woken by it, and is as well while it
-        wakes; one of several is none that others stand in for."""
+        wakes; one of several is none that others stand in for. A gateway without engines reaches what its
+        nodes do, if one answers."""
+        if not self.settings.computes:
+            nodes = [] if self.peers is None else [peer.snapshot for peer in self.peers.up]
+            answer = any(said is not None and said.experts and not said.draining for said in nodes)
+            return {} if answer else {"nodes": "none answers"}
         resting = {engine.family for engine in self.tiers.readiness.engines if engine.rests}
         resting |= {name for name, engine in self.engines.items() if engine.state == "asleep"}
         wrong = {

@@ -163,25 +163,36 @@ class Decision:
 
     def _seconds(self, node: NodeRecord, expert: ExpertRecord) -> float:
         tier = node.copies.get(expert.name, "disk")
-        return node.facts.seconds(expert.bytes, tier, from_peer=self._source(node, expert) is not None)
+        return node.facts.seconds(expert.bytes, tier, from_peer=bool(self._whole(node, expert)))
 
     def _may(self, node: NodeRecord, expert: ExpertRecord) -> bool:
         busy = sum(not order.leaves for order in node.orders.values()) >= self._rules.orders_per_node
         avoided = expert.avoided.get(node.name, 0.0) > self._records.now
         return node.usable and not busy and not avoided and expert.name not in node.orders
 
-    def _source(self, node: NodeRecord, expert: ExpertRecord) -> str | None:
-        """Names the node from whose host memory the expert comes: of several that with the least load."""
+    def _whole(self, node: NodeRecord, expert: ExpertRecord) -> list[NodeRecord]:
+        """Lists the nodes from whose host memory the expert can come."""
         if expert.name in node.copies:
+            return []
+        return [other for other in expert.on.values() if other is not node and other.facts.host_bytes]
+
+    def _source(self, node: NodeRecord, expert: ExpertRecord) -> str | None:
+        """Names the node that the expert comes from: one that no other reads it from. Where there is none
+        left, that is the node that was told last to bring it, which passes on what it has of it: so several
+        make a chain, and each sends it once (BlitzScale, OSDI 25)."""
+        whole = self._whole(node, expert)
+        if not whole:
             return None
-        sources = [other for other in expert.on.values() if other is not node and other.facts.host_bytes]
-        source = min(sources, key=lambda other: (other.load, other.name), default=None)
-        return None if source is None else source.name
+        read_from = {other.orders[expert.name].source for other in expert.ordered.values()}
+        coming = [other for other in expert.coming() if other is not node and other.facts.host_bytes]
+        free = [other for other in whole if other.name not in read_from]
+        free = free or [other for other in coming if other.name not in read_from]
+        return min(free or whole, key=lambda other: (other.load, other.name)).name
 
     def _want(self, node: NodeRecord, expert: ExpertRecord, tier: Held) -> None:
         source = self._source(node, expert)
         ends = self._records.now + self._rules.order_s + self._seconds(node, expert)
-        self._order(node, expert, Order(tier, False, ends))
+        self._order(node, expert, Order(tier, False, ends, source))
         self._records.actions.append(Want(node.name, expert.name, tier, source))
 
     def _unwant(self, node: NodeRecord, expert: ExpertRecord, tier: Held) -> None:

@@ -10,11 +10,13 @@ from memory_tiers.tiers import Tier
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order to a node about an expert: to bring it to ``tier``, or with ``leaves`` to give it up there."""
+    """An order to a node about an expert: to bring it to ``tier``, or with ``leaves`` to give it up there.
+    ``source``: the node whose host memory it comes from."""
 
     tier: Held
     leaves: bool
     given_up_at: float
+    source: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -21,9 +21,11 @@ def open_expert(
     store: Path,
     base: CheckpointSource | None = None,
     task: Task = "generate",
+    *,
+    weights: bool = True,
 ) -> Expert:
     """Reads the expert as prepared in ``store``, small files only. ``base``: the base of a family of LoRA
-    experts. ``task``: its family's.
+    experts. ``task``: its family's. ``weights``: they have to be there.
 
     Raises CheckpointMissing when it is not prepared or was prepared from another source, CheckpointUnreadable
     when a file is cut or malformed."""
@@ -36,7 +38,8 @@ def open_expert(
     made = manifest if base is None else read_manifest(store / base_name(config.family))
     if made.fingerprint != manifest.fingerprint:
         raise CheckpointMismatch(f"expert {name} was prepared beside another base than is there now; {AGAIN}")
-    check_sizes(folder, manifest)
+    if weights:
+        check_sizes(folder, manifest)
     counted = config.parameters_billion
     return Expert(
         name=name,

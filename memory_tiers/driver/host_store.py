@@ -18,6 +18,7 @@ from experts.errors import LoadFailed
 from experts.memory.machine_memory import Room
 from experts.memory.shared_memory import room_in
 from experts.spec import Expert
+from memory_tiers.driver.arriving import Arriving
 from memory_tiers.driver.pieces import NoPieces, Pieces
 from memory_tiers.driver.staging import DISK, Disk, Reading, Staged, stage
 from memory_tiers.errors import HostFull, HostUnavailable
@@ -42,6 +43,8 @@ class HostStore:
         self._disk = disk
         self.pieces: Pieces = FROM_DISK
         """Where pieces of checkpoints may come from instead."""
+        self.arriving: dict[str, Arriving] = {}
+        """Copies that are being read, by their experts. Other threads may look."""
         self._opened: Path | None = None
         self._lock = -1
         self._closing = threading.Event()
@@ -97,8 +100,9 @@ class HostStore:
         started = time.perf_counter()
         with self._work():
             partial = self.folder / f"partial-{secrets.token_hex(8)}"
+            coming = self.arriving[expert.name] = Arriving(partial)
             try:
-                copied = self._copy(expert, partial, reading)
+                copied = self._copy(expert, coming, reading)
                 partial.rename(self.path(expert.name))
             except OSError as error:
                 message = f"copying {expert.folder} to {self.folder}: {error}"
@@ -107,6 +111,7 @@ class HostStore:
                     raise HostFull(f"{message}: {_ADVICE}", self._most()) from error
                 raise LoadFailed(message) from error
             finally:
+                del self.arriving[expert.name]
                 shutil.rmtree(partial, ignore_errors=True)
         return Loaded(copied, time.perf_counter() - started)
 
@@ -162,7 +167,8 @@ class HostStore:
                     held += found.st_size if stat.S_ISREG(found.st_mode) else 0
         return room_in(self.folder) + held
 
-    def _copy(self, expert: Expert, partial: Path, reading: Reading | None) -> int:
+    def _copy(self, expert: Expert, coming: Arriving, reading: Reading | None) -> int:
+        partial = coming.folder
         partial.mkdir(mode=0o700)
         files: list[Staged] = []
         for source in sorted(expert.folder.iterdir()):
@@ -171,7 +177,7 @@ class HostStore:
                 size, checksum = source.stat().st_size, expert.checksums.get(source.name)
                 pieces = FROM_DISK if checksum is None else self.pieces
                 opened = pieces.open(expert.name, source.name, size, checksum or "")
-                files.append(Staged(source, target, size, checksum, opened))
+                files.append(Staged(source, target, size, checksum, opened, coming.noting(source.name)))
             else:
                 target.symlink_to(source.absolute())
         size = sum(file.size for file in files)

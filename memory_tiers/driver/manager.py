@@ -12,6 +12,7 @@ from experts.engines.engine import Engine
 from experts.errors import EngineStartFailed
 from experts.spec import Expert
 from memory_tiers.actions import AbortMove, Action, Forget, Grant, Move, Reject, StartEngine, StopEngine
+from memory_tiers.driver.arriving import Arriving
 from memory_tiers.driver.engine_supervisor import RESTART_PAUSE_S, EngineSupervisor
 from memory_tiers.driver.event_feed import EventFeed
 from memory_tiers.driver.event_log import EventLog
@@ -210,6 +211,10 @@ class TierManager:
     def host_copy(self, expert: str) -> Path:
         """Names the folder where the copy of an expert's checkpoint is, if it is in host memory."""
         return self._host.path(expert)
+
+    def arriving(self, expert: str) -> Arriving | None:
+        """Returns the copy of an expert's checkpoint that is being read into host memory, if one is."""
+        return self._host.arriving.get(expert)
 
     def read_from(self, pieces: Pieces) -> None:
         """Has checkpoints' pieces come from there, where it gives them, and not from disk."""

@@ -24,6 +24,12 @@ from memory_tiers.driver.page_cache import PageCache
 from memory_tiers.driver.pieces import FilePieces, NoPieces
 
 _FROM_DISK = NoPieces()
+
+
+def _unsaid(number: int) -> None:
+    """Is told a piece, and tells nobody."""
+
+
 READERS = 4
 HUGE_PAGE_BYTES = 2 * 2**20
 BLOCK_BYTES = 4096
@@ -33,13 +39,15 @@ BLOCK_BYTES = 4096
 @dataclass(frozen=True, slots=True)
 class Staged:
     """One file to copy. ``checksum``: as in ``experts.checkpoints.hashing``; None: the copy is not
-    checked. ``pieces``: where they may come from instead of from disk."""
+    checked. ``pieces``: where they may come from instead of from disk. ``arrived`` is told the number of each
+    that was written."""
 
     source: Path
     target: Path
     size: int
     checksum: str | None
     pieces: FilePieces = _FROM_DISK
+    arrived: Callable[[int], None] = _unsaid
 
 
 class Disk:
@@ -151,6 +159,7 @@ class _Copy:
             _write(self._target, buffer[:size], start)
         if self._file.checksum is not None:
             self._digests[number] = self._digest(start, size)
+        self._file.arrived(number)
         reading.arrived(size, from_disk=not elsewhere)
 
     def _digest(self, start: int, size: int) -> bytes:

@@ -26,6 +26,8 @@ def add_to(parent: Parent) -> None:
     )
     made.add_argument("--peers", metavar="LIST", help="nodes, with commas between, instead of cluster.peers")
     made.add_argument("--reached-at", metavar="HOST:PORT", help="where nodes reach it, for cluster.address")
+    made.add_argument("--drained", type=Path, metavar="FILE", help="make this file once it was drained")
+    made.add_argument("--gateway", action="store_true", help="have no engines: the nodes compute")
     made.add_argument("--secret-file", type=Path, help="file with the secret, instead of cluster.secret")
     made.add_argument("--verbose", action="store_true", help="log every HTTP access and library")
 
@@ -44,7 +46,7 @@ def serve(options: argparse.Namespace) -> int:
     if not 0 <= changed.get("port", 0) <= 65535:
         raise SettingsError(f"--port {options.port}: ports go from 0 to 65535")
 
-    if options.prepare:
+    if options.prepare and not options.gateway:
         settings = load(options.config)
         prepare_experts(settings, list(settings.experts), options.config)
 
@@ -68,11 +70,16 @@ def _as_node(settings: Settings, options: argparse.Namespace) -> Settings:
         changes["secret"] = _secret_in(options.secret_file)
     if options.node is not None:
         changes |= _listener(options.node)
+    if options.drained is not None:
+        changes["drained"] = options.drained.absolute()
+    if options.gateway:
+        changes["gateway"] = True
     if not changes:
         return settings
     if settings.cluster is None and "secret" not in changes:
         raise SettingsError(
-            "--node and --peers need cluster in the configuration, with its secret, or --secret-file"
+            "--node, --peers and --gateway need cluster in the configuration, with its secret, or "
+            "--secret-file"
         )
     before = {} if settings.cluster is None else dict(settings.cluster)
     try:

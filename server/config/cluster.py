@@ -69,6 +69,12 @@ class ClusterConfig(Strict):
     weights_from_nodes: PeerWeightsRule = "auto"
     """Whether weights are read from other nodes' host memory: ``auto`` where that is quicker than the disk,
     ``always`` where any has them, for instance where all disks are one over the network, or ``never``."""
+    gateway: bool = False
+    """Whether this is a gateway alone: it has no engines and holds no experts. The nodes of ``peers`` compute
+    for its clients, keep what these store, and tell it what their experts are."""
+    drained: Path | None = None
+    """File that is made once this node was drained and has given away what it holds: whoever starts nodes
+    then starts this one no more."""
     placement: PlacementRules | None = PlacementRules()
     """How experts are placed over the nodes: the node that has run longest decides, and the others follow.
     Null leaves them where requests bring them; on all nodes or on none."""

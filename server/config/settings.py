@@ -184,6 +184,11 @@ class Settings(Strict):
     """Responses kept for clients to read and to go on from at ``/v1/responses``
     (docs/guides/responses.md)."""
 
+    @property
+    def computes(self) -> bool:
+        """Returns whether there are engines here, and not on other nodes alone."""
+        return self.cluster is None or not self.cluster.gateway
+
     def base_of(self, expert: str) -> CheckpointSource | None:
         """Returns the base that a LoRA expert is served with."""
         return self.families[self.experts[expert].family].base

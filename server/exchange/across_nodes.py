@@ -91,6 +91,8 @@ async def _ask(
     whole: bool,
 ) -> OpenAnswer:
     """Asks one node. ``strict``: it refuses if the expert has left the device since it said so."""
+    if choice.peer is None and choice.snapshot.gateway:
+        raise EngineUnavailable(f"No node that has expert {sent.expert.name} answers this gateway.")
     if choice.peer is None:
         return await open_here(services, sent, terms, leased, whole=whole)
     place = choice.snapshot.experts[sent.expert.name]

@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from server.fleet.cluster_file import ClusterFile
+from server.fleet.machine_folder import own_folder, raylet_of_this_process
 from server.fleet.node_process import NodeProcess, Started
 
 LOOK_S = 1.0
@@ -33,13 +34,17 @@ class Keeper:
         id = ray.get_runtime_context().get_node_id()
         known = hashlib.blake2b(f"{file.name} {file.config}".encode(), digest_size=6).hexdigest()
         folder = file.state or Path(tempfile.gettempdir()) / f"coe-fleet-{known}"
-        self._process = NodeProcess(file, ray.util.get_node_ip_address(), folder / id[:16])
+        host = ray.util.get_node_ip_address()
+        self._process = NodeProcess(file, host, own_folder(folder, id, raylet_of_this_process(host)))
 
     def address(self) -> str:
         return self._process.address()
 
-    def ensure(self, peers: list[str]) -> Started:
+    def ensure(self, peers: list[str]) -> Started | None:
         return self._process.ensure(peers)
+
+    def restore(self) -> None:
+        self._process.restore()
 
     def end(self) -> None:
         self._process.end(END_S)
@@ -47,10 +52,12 @@ class Keeper:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Nodes by the ids of Ray's machines. ``waiting``: machines whose node has not started yet."""
+    """Nodes by the ids of Ray's machines. ``waiting``: machines whose node has not started yet; ``drained``:
+    those whose node was drained."""
 
     nodes: Mapping[str, Started]
     waiting: tuple[str, ...]
+    drained: tuple[str, ...]
 
 
 class Watcher:
@@ -62,6 +69,8 @@ class Watcher:
         self._keepers: dict[str, Any] = {}
         self._addresses: dict[str, str] = {}
         self._nodes: dict[str, Started] = {}
+        self._drained: set[str] = set()
+        self._restoring: set[str] = set()
         self._tending: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
         await self.begin()
@@ -71,10 +80,15 @@ class Watcher:
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_for_ever())
 
+    async def restore(self) -> None:
+        """Has nodes that were drained started again, soon."""
+        self._restoring = await asyncio.to_thread(self._machines)
+
     async def fleet(self) -> Fleet:
         there = self._machines()
         nodes = {id: started for id, started in self._nodes.items() if id in there}
-        return Fleet(nodes, tuple(there - nodes.keys()))
+        drained = (self._drained - self._restoring) & there
+        return Fleet(nodes, tuple(there - nodes.keys() - drained), tuple(drained))
 
     async def end(self) -> Mapping[str, str]:
         """Ends all nodes and their keepers, also those of which this actor does not know yet, since it was
@@ -126,6 +140,15 @@ class Watcher:
             self._tending.pop(id).cancel()
         for known in (self._addresses, self._nodes):
             known.pop(id, None)
+        self._drained.discard(id)
+
+    def _tended(self, id: str, started: Started | None) -> None:
+        if started is None:
+            self._drained.add(id)
+            self._nodes.pop(id, None)
+        else:
+            self._drained.discard(id)
+            self._nodes[id] = started
 
     async def _tend(self, id: str) -> None:
         """Has the machine's keeper start the node if it does not run, and tells it of all nodes whose address
@@ -136,8 +159,12 @@ class Watcher:
                 self._keepers[id] = _keeper(self._file, id)
             keeper = self._keepers[id]
             self._addresses[id] = await asyncio.wait_for(keeper.address.remote(), ANSWER_S)
+            if id in self._restoring:
+                await asyncio.wait_for(keeper.restore.remote(), ANSWER_S)
+                self._restoring.discard(id)
+                self._drained.discard(id)
             answer = keeper.ensure.remote([*self._addresses.values()])
-            self._nodes[id] = await asyncio.wait_for(answer, ANSWER_S)
+            self._tended(id, await asyncio.wait_for(answer, ANSWER_S))
         except (ray.exceptions.RayError, TimeoutError, ValueError) as error:
             print(f"machine {id[:8]}: no node yet: {error}", flush=True)
 

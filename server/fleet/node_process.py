@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from server.fleet.cluster_file import ClusterFile
+from server.fleet.machine_folder import began
 
 _DETACHED = (
     "import contextlib, os, subprocess, sys\n"
@@ -44,6 +45,7 @@ class NodeProcess:
         self._file = file
         self._host = host
         self._folder = folder
+        self._mark = folder / "drained"
         folder.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self) -> str:
@@ -56,16 +58,26 @@ class NodeProcess:
             started = Started(**json.loads((self._folder / "node.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return started if _began(started.pid) == started.began else None
+        return started if began(started.pid) == started.began else None
 
-    def ensure(self, peers: Sequence[str]) -> Started:
-        """Starts the process unless it runs. ``peers``: nodes to begin with. Raises OSError."""
+    @property
+    def drained(self) -> bool:
+        """Returns whether an operator drained the node, which has ended since."""
+        return self._mark.exists() and self.running is None
+
+    def restore(self) -> None:
+        """Lets a node that was drained be started again."""
+        self._mark.unlink(missing_ok=True)
+
+    def ensure(self, peers: Sequence[str]) -> Started | None:
+        """Starts the process unless it runs or was drained: then there is none. ``peers``: nodes to begin
+        with. Raises OSError."""
         running = self.running
-        if running is not None:
+        if running is not None or self.drained:
             return running
         port, node_port = self._ports()
         address, url = f"{self._host}:{node_port}", f"http://{self._host}:{port}"
-        command = _command(self._file, self._host, port, address, peers)
+        command = _command(self._file, self._host, port, address, peers, self._mark)
         environment = dict(os.environ)
         if self._file.state is not None:
             environment["COE_STATE"] = str(self._folder / "state")
@@ -77,7 +89,7 @@ class NodeProcess:
             check=True,
         )
         pid = int(done.stdout)
-        started = Started(pid, _began(pid) or "", address, url)
+        started = Started(pid, began(pid) or "", address, url)
         new = self._folder / "node.json.new"
         new.write_text(json.dumps(asdict(started)))
         new.replace(self._folder / "node.json")
@@ -115,22 +127,15 @@ class NodeProcess:
                 time.sleep(0.05)
 
 
-def _command(file: ClusterFile, host: str, port: int, address: str, peers: Sequence[str]) -> list[str]:
+def _command(
+    file: ClusterFile, host: str, port: int, address: str, peers: Sequence[str], mark: Path
+) -> list[str]:
     others = ",".join(peer for peer in peers if peer != address)
     return [
         sys.executable, "-m", "server.cli", "serve", "--config", str(file.config),
         "--host", host, "--port", str(port), "--node", address, "--reached-at", address,
-        "--peers", others, "--secret-file", str(file.secret_file), *file.options,
+        "--peers", others, "--secret-file", str(file.secret_file), "--drained", str(mark), *file.options,
     ]  # fmt: skip
-
-
-def _began(pid: int) -> str | None:
-    """Returns when a process began, in ticks since the machine did; None: there is none, or it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def _free_port(host: str, wanted: int) -> int:

@@ -55,7 +55,17 @@ class Departure:
             log.exception("not all that only this node holds was given away: others load it from disk")
         else:
             log.info("this node has given away what others could take, and ends")
+        self._note()
         signal.raise_signal(signal.SIGTERM)
+
+    def _note(self) -> None:
+        """Has whoever starts this node not start it again, where the configuration names a file for that."""
+        config = self._services.settings.cluster
+        if config is not None and config.drained is not None:
+            try:
+                config.drained.touch()
+            except OSError as error:
+                log.error("%s cannot be made: %s: this node may be started again", config.drained, error)
 
     async def _give_away(self) -> None:
         assert self._services.peers is not None, "there are others"
@@ -73,7 +83,7 @@ class Departure:
         now = time.monotonic()
         yield from state.handle(taken(HERE, peers.here, now))
         for peer in peers.up:
-            if peer.snapshot is not None and not peer.snapshot.draining:
+            if peer.snapshot is not None and not peer.snapshot.draining and not peer.snapshot.gateway:
                 yield from state.handle(taken(str(peer.address), peer.snapshot, now))
         yield from state.handle(TimePassed(now))
 

@@ -6,13 +6,17 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.engines.http_connection import ConnectionEnded
 from experts.errors import EngineUnavailable
+from server.error_table import error_response
+from server.errors import GatewayError
 from server.peers.peer import Peer
 from server.peers.peers import Peers
 from server.peers.wire import ClientAnswer, ClientRequest
+from server.transport.body_limits import read_body
 from server.transport.disconnect import DISCONNECT, Disconnect, while_connected
 from server.transport.streaming import send_end, send_part
 
@@ -20,6 +24,8 @@ log = logging.getLogger("coe.cluster")
 
 _KEPT = re.compile(r"/v1/(responses|files|batches)/[^/]+(/[a-z_]+)?")
 """Paths of what one node keeps."""
+_KEPT_BY_NODES = re.compile(r"/v1/(responses|files|batches)(/.*)?")
+"""Paths of all that nodes keep, which a gateway without engines leaves to them."""
 _MADE_FROM = {"/v1/batches": b'"input_file_id"', "/v1/responses": b'"previous_response_id"'}
 """Paths at which something is made of what one node keeps, and the field that names it."""
 _NO_PREVIOUS = b'"previous_response_not_found"'
@@ -31,19 +37,26 @@ _HOP = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"date", b
 class KeptElsewhere:
     """ASGI application around another, which does not know of nodes. A request for what is not kept here is
     asked again of the other nodes, one after another, in the name of its client; the first that has it
-    answers. Where none has, the answer is this node's."""
+    answers. Where none has, the answer is this node's. A gateway without engines keeps nothing: its nodes
+    are asked first of all."""
 
-    def __init__(self, app: ASGIApp, peers: Callable[[], Peers | None]) -> None:
+    def __init__(self, app: ASGIApp, peers: Callable[[], Peers | None], max_body: int) -> None:
+        """``max_body``: most bytes of a body that a gateway without engines passes on."""
         self._app = app
         self._peers = peers
+        self._max_body = max_body
 
     def __repr__(self) -> str:
         return f"<KeptElsewhere around {self._app!r}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        peers = self._peers() if scope["type"] == "http" else None
+        kept = scope["type"] == "http" and _KEPT_BY_NODES.fullmatch(scope["path"])
+        peers = self._peers() if kept else None
+        if peers is not None and peers.here.gateway:
+            await self._leave_to_nodes(peers, scope, receive, send)
+            return
         field = _MADE_FROM.get(scope["path"]) if scope.get("method") == "POST" else None
-        if peers is None or not peers.up or not (field or _KEPT.fullmatch(scope["path"])):
+        if peers is None or not (field or _KEPT.fullmatch(scope["path"])) or not peers.with_engines:
             await self._app(scope, receive, send)
             return
         heard, answer = _Heard(receive), _Answer(send)
@@ -56,17 +69,34 @@ class KeptElsewhere:
         else:
             await answer.give(send)
 
+    async def _leave_to_nodes(self, peers: Peers, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has a node answer. That none has what is asked for, the last one says."""
+        try:
+            body = await read_body(Request(scope, receive), self._max_body)
+        except ClientDisconnect:
+            return
+        except GatewayError as error:
+            await error_response(error, scope["path"])(scope, receive, send)
+            return
+        nodes = peers.with_engines
+        asked = _asked_by_client(scope, body)
+
+        async def ask() -> None:
+            failed = EngineUnavailable("No node answers this gateway.")
+            for number, peer in enumerate(nodes, 1):
+                try:
+                    last = number == len(nodes)
+                    if await _passed_on(peer, asked, body, send, scope[DISCONNECT], whatever=last):
+                        return
+                except EngineUnavailable as error:
+                    failed = error
+            await error_response(failed, scope["path"])(scope, receive, send)
+
+        await while_connected(ask(), scope[DISCONNECT])
+
     async def _ask(self, peers: Peers, scope: Scope, body: bytes, answer: "_Answer", send: Send) -> None:
-        query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-        asked = ClientRequest(
-            method=scope["method"],
-            target=scope["raw_path"].decode("latin-1") + query,
-            headers=tuple(
-                (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-            ),
-            size=len(body),
-        )
-        for peer in peers.up:
+        asked = _asked_by_client(scope, body)
+        for peer in peers.with_engines:
             try:
                 if await _passed_on(peer, asked, body, send, scope[DISCONNECT]):
                     return
@@ -75,19 +105,36 @@ class KeptElsewhere:
         await answer.give(send)
 
 
+def _asked_by_client(scope: Scope, body: bytes) -> ClientRequest:
+    query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+    return ClientRequest(
+        method=scope["method"],
+        target=scope["raw_path"].decode("latin-1") + query,
+        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+        size=len(body),
+    )
+
+
 async def _passed_on(
-    peer: Peer, asked: ClientRequest, body: bytes, send: Send, disconnect: Disconnect
+    peer: Peer,
+    asked: ClientRequest,
+    body: bytes,
+    send: Send,
+    disconnect: Disconnect,
+    *,
+    whatever: bool = False,
 ) -> bool:
-    """Asks one node; returns whether it had what was asked for. Raises EngineUnavailable before the answer
-    has begun; one that ends in its middle is cut."""
+    """Asks one node; returns whether it had what was asked for. ``whatever``: also what it says where it has
+    not is passed on. Raises EngineUnavailable before the answer has begun; one that ends in its middle is
+    cut."""
     answer = await peer.ask_for_client(asked, body)
     with contextlib.closing(answer.response):
-        if answer.head.status in _NOT_FOUND:
+        if answer.head.status in _NOT_FOUND and not whatever:
             return False
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.head.headers]
         kept = [(name, value) for name, value in headers if name.lower() not in _HOP]
         first = answer.rest or await _more(answer.response)
-        if _NO_PREVIOUS in first and answer.head.status == 400:
+        if _NO_PREVIOUS in first and answer.head.status == 400 and not whatever:
             return False
         await send({"type": "http.response.start", "status": answer.head.status, "headers": kept})
         try:

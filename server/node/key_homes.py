@@ -204,12 +204,14 @@ class KeyHomes:
     # The rest
 
     def _home(self, key: str) -> Peer | None:
-        """Returns the node that counts for a key now; None: this one."""
-        leaving = self._peers.here.draining
+        """Returns the node that counts for a key now; None: this one. No gateway alone does while a node is
+        there: gateways do not know of each other."""
+        here = self._peers.here
+        leaving = here.draining or here.gateway
         nodes = {
-            peer.snapshot.id: peer
+            said.id: peer
             for peer in self._peers.up
-            if peer.snapshot is not None and not peer.snapshot.draining
+            if (said := peer.snapshot) is not None and not said.draining and not said.gateway
         }
         names = [*nodes] if leaving and nodes else [*nodes, self._peers.id]
         return nodes.get(home_of(key, names))
@@ -233,7 +235,7 @@ class KeyHomes:
                 del self._ended[key]
             members = {id: each for id, each in zip(up, told, strict=True) if each is not None}
             members[self._peers.id] = self.figures_for(self._peers.id, key)
-            gone = [each for peer in self._peers.all for each in peer.gone(key)]
+            gone = [each for peer in (*self._peers.all, *self._peers.forgotten) for each in peer.gone(key)]
             total = self._totals[key] = KeyTotal(members, gone, self._clock())
             for each in ended:
                 if each.node != self._peers.id:  # whose figures are the latest

@@ -4,9 +4,10 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable
+from urllib.parse import parse_qs
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +23,7 @@ from server.exchange.engine.call import EngineRequest, open_answer
 from server.node.kept_elsewhere import ForClients
 from server.node.key_homes import KeyHomes
 from server.node.obedience import obey
+from server.node.prepared_experts import prepared
 from server.node.self_description import FRESH_S, SelfDescription
 from server.node.weights_served import WeightsServed
 from server.peers.peers import Peers
@@ -35,6 +37,7 @@ from server.peers.wire import (
     LISTENS_AT,
     ORDER,
     PLACEMENT,
+    PREPARED,
     REBALANCE,
     SETTLE,
     SUMS,
@@ -48,6 +51,7 @@ from server.peers.wire import (
     NodeRequest,
     PlacementNews,
     Refusal,
+    Settled,
     Settlement,
 )
 from server.services import NodeServices
@@ -83,7 +87,7 @@ class NodeApp:
         self._homes = homes
         self._clients = clients
         self._authorization = f"Bearer {token}".encode()
-        self._weights = WeightsServed(services.tiers.host_copy)
+        self._weights = WeightsServed(services.tiers.host_copy, services.tiers.arriving)
         self._under_way: dict[str, Disconnect] = {}
         """Requests that are computed for other nodes, by their ids."""
 
@@ -109,6 +113,8 @@ class NodeApp:
                     await while_connected(give(scope, send), scope[DISCONNECT])
                 except BadRequest as error:
                     await _refuse(send, error, 404)
+            case "GET", path if path == PREPARED:
+                await self._prepared(scope, send)
             case "POST", path if path == PLACEMENT:
                 await self._placement(Request(scope, receive), send)
             case "POST", path if path == REBALANCE:
@@ -182,6 +188,15 @@ class NodeApp:
         else:
             await _accepted(send)
 
+    async def _prepared(self, scope: Scope, send: Send) -> None:
+        name = parse_qs(scope["query_string"].decode("latin-1")).get("name", [""])[0]
+        try:
+            found = await asyncio.to_thread(prepared, self._services.settings, name)
+        except BadRequest as error:
+            await _refuse(send, error, 404)
+        else:
+            await _told(send, found)
+
     async def _placement(self, request: Request, send: Send) -> None:
         try:
             news = PlacementNews.model_validate_json(await read_body(request, MOST_NEWS))
@@ -222,14 +237,14 @@ class NodeApp:
             raw = await read_body(request, self._services.settings.server.max_body)
             match path:
                 case path if path == ADMIT:
-                    answer = (await self._admit(AdmitRequest.model_validate_json(raw))).model_dump_json()
+                    answer: BaseModel = await self._admit(AdmitRequest.model_validate_json(raw))
                 case path if path == FIGURES:
                     asked = FiguresRequest.model_validate_json(raw)
-                    answer = self._homes.figures_for(asked.home, asked.key).model_dump_json()
+                    answer = self._homes.figures_for(asked.home, asked.key)
                 case _:
                     for each in _SETTLEMENTS.validate_json(raw):
                         self._homes.settle_for(each)
-                    answer = "{}"
+                    answer = Settled()
         except ClientDisconnect:
             return
         except ValidationError as error:
@@ -239,10 +254,7 @@ class NodeApp:
         except GatewayError as error:
             await _refuse(send, error)
         else:
-            body = answer.encode()
-            length = {"content-type": "application/json", "content-length": str(len(body))}
-            await send_start(send, 200, length)
-            await send_end(send, body)
+            await _told(send, answer)
 
     def _admit(self, asked: AdmitRequest) -> Awaitable[AdmitAnswer]:
         limits = Limits(
@@ -301,6 +313,12 @@ class NodeApp:
 async def _accepted(send: Send) -> None:
     await send_start(send, 202, {"content-length": "0"})
     await send_end(send)
+
+
+async def _told(send: Send, answer: BaseModel) -> None:
+    body = answer.model_dump_json().encode()
+    await send_start(send, 200, {"content-type": "application/json", "content-length": str(len(body))})
+    await send_end(send, body)
 
 
 async def _refuse(send: Send, error: Exception, status: int | None = None) -> None:

@@ -101,7 +101,7 @@ class Placing:
             return
         election = peers.followed.election
         others = [_standing(peer.snapshot) for peer in peers.up if peer.snapshot is not None]
-        begins = election.look(others, leaving=peers.leaving or peers.here.draining)
+        begins = election.look(others, leaving=peers.leaving or _never_places(peers.here))
         if self._term is not None and (begins or not election.deciding):
             log.info("this node places experts no more in term %d", self._term.number)
             self._end()
@@ -158,7 +158,8 @@ class Term:
 
     def look(self) -> None:
         """Takes in what nodes have said, has nodes told what follows, and tells all of the table."""
-        now, nodes = self._clock(), self._nodes()
+        now, everyone = self._clock(), self._nodes()
+        nodes = {name: said for name, said in everyone.items() if not said.gateway}
         self._take_in_experts(nodes, now)
         for name in self._said.keys() - nodes.keys():
             del self._said[name]
@@ -170,7 +171,7 @@ class Term:
                 self.feed(taken(name, said, now))
                 if said.draining:
                     self.feed(DrainBegun(name, now))
-        self._take_in_demand(nodes, now)
+        self._take_in_demand(everyone, now)
         for _ in range(LOOKS):
             if self._state.deadline is None or self._state.deadline > now:
                 break
@@ -308,7 +309,12 @@ class Term:
 
 def _standing(said: NodeSnapshot) -> Standing:
     hears = None if said.hears is None else Seniority(*said.hears)
-    return Standing(Seniority(said.run, said.id), said.draining, hears, said.term, said.placer)
+    return Standing(Seniority(said.run, said.id), _never_places(said), hears, said.term, said.placer)
+
+
+def _never_places(said: NodeSnapshot) -> bool:
+    """Says whether the node leaves the placement to others: it ends, or is a gateway alone."""
+    return said.draining or said.gateway
 
 
 def _log(path: Path | None, rules: PlacementRules, term: int) -> PlacementLog | None:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cluster.election import Seniority
-from memory_tiers.status import ExpertStatus
+from memory_tiers.status import ExpertStatus, TierStatus
 from memory_tiers.tiers import Tier
 from server.access.figures import Figures
 from server.peers.peers import Peers
-from server.peers.wire import ExpertPlace, NodeSnapshot
+from server.peers.wire import PROTOCOL, ExpertPlace, NodeSnapshot
 from server.services import NodeServices
 
 FRESH_S = 0.02
 """Seconds for which a description is as good as a new one."""
+NOTHING = TierStatus("device", 0, 0, 0)
+"""The memory for experts of a gateway that has no engines."""
 _GUESS: dict[Tier, float] = {"device": 0.0, "host": 0.2e-9, "disk": 1e-9}
 """Seconds for each byte to the device while none was measured; and a tenth of a second beside."""
 
@@ -45,6 +47,8 @@ class SelfDescription:
         experts = tiers.status()
         ahead = sum(self._seconds(each) for each in experts if each.waiting and each.tier != "device")
         device, host, _ = tiers.usage()
+        if not services.settings.computes:
+            experts, device, host = (), NOTHING, NOTHING
         return NodeSnapshot(
             id=self._own.id,
             run=self._own.run,
@@ -62,6 +66,8 @@ class SelfDescription:
             peer_rate=None if peers is None else peers.weights_rate(),
             disk_rate=tiers.bytes_per_s("disk", "host"),
             used=self.used(),
+            protocol=PROTOCOL,
+            gateway=not services.settings.computes,
         )
 
     def _places(self, experts: tuple[ExpertStatus, ...], ahead: float) -> Iterator[tuple[str, ExpertPlace]]:
@@ -94,7 +100,8 @@ class SelfDescription:
 def _among(peers: Peers) -> dict[str, Any]:
     """Returns what this node says of the others."""
     followed = peers.followed.election
-    stays = [peer.snapshot for peer in peers.up if peer.snapshot is not None and not peer.snapshot.draining]
+    others = [peer.snapshot for peer in peers.up if peer.snapshot is not None]
+    stays = [said for said in others if not said.draining and not said.gateway]
     hears = min(((said.run, said.id) for said in stays), default=None)
     return {
         "term": followed.term,

@@ -17,7 +17,8 @@ from urllib.parse import quote
 from experts.checkpoints.hashing import PIECE_BYTES, checksum, digest
 from memory_tiers.driver.pieces import FilePieces, NoPieces
 from server.config.cluster import Address, PeerWeightsRule
-from server.peers.wire import DIGEST_BYTES, SUMS, WEIGHTS
+from server.peers.peers import Holder
+from server.peers.wire import COMING, DIGEST_BYTES, SUMS, WEIGHTS
 
 log = logging.getLogger("coe.cluster")
 
@@ -73,7 +74,7 @@ class PeerWeights:
     """Implements ``memory_tiers.driver.pieces.Pieces``. ``holders`` names the nodes whose host memory has an
     expert's files, the one to ask first in front."""
 
-    def __init__(self, rule: PeerWeightsRule, way: Way, holders: Callable[[str], Sequence[Address]]) -> None:
+    def __init__(self, rule: PeerWeightsRule, way: Way, holders: Callable[[str], Sequence[Holder]]) -> None:
         self._rule = rule
         self._way = way
         self._holders = holders
@@ -91,7 +92,8 @@ class PeerWeights:
 
 class PeerFile:
     """One file on several nodes. A node that ends, lies or is too slow is not asked for it again: the next
-    one goes on where it has ended, then the disk."""
+    one goes on where it has ended, then the disk. A node that is just getting the file gives each piece once
+    it has it; the digests come from one that has all."""
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class PeerFile:
         file: str,
         size: int,
         checksum: str,
-        holders: Sequence[Address],
+        holders: Sequence[Holder],
         way: Way,
         rates: Rates,
         always: bool,
@@ -118,18 +120,16 @@ class PeerFile:
         self._connections: list[http.client.HTTPConnection] = []
 
     def __repr__(self) -> str:
-        return f"<PeerFile {self._named} from {[*map(str, self._holders)]}>"
+        return f"<PeerFile {self._named} from {[str(each.address) for each in self._holders]}>"
 
     def read(self, number: int, buffer: memoryview) -> bool:
         if not self._holders or not (self._always or self._rates.peer_is_quicker(number)):
             return False
         while True:
             with self._lock:
-                if not self._holders:
+                if not self._holders or not (self._sums or self._learn_sums()):
                     return False
                 holder = self._holders[0]
-                if not self._sums and not self._learn_sums(holder):
-                    continue
             began = time.perf_counter()
             try:
                 self._fetch(holder, number, buffer)
@@ -148,8 +148,12 @@ class PeerFile:
         for connection in self._connections:
             connection.close()
 
-    def _learn_sums(self, holder: Address) -> bool:
-        """Asks for the digests of all pieces, which the checksum proves."""
+    def _learn_sums(self) -> bool:
+        """Asks nodes for the digests of all pieces until one gives them."""
+        return any(self._sums_of(holder) for holder in [*self._holders] if holder.whole)
+
+    def _sums_of(self, holder: Holder) -> bool:
+        """Asks for the digests, which the checksum proves."""
         count = -(-self._size // PIECE_BYTES)
         try:
             found = bytearray(count * DIGEST_BYTES)
@@ -163,12 +167,13 @@ class PeerFile:
         self._sums = sums
         return True
 
-    def _fetch(self, holder: Address, number: int, buffer: memoryview) -> None:
+    def _fetch(self, holder: Holder, number: int, buffer: memoryview) -> None:
         start = number * PIECE_BYTES
         range_ = {"range": f"bytes={start}-{start + len(buffer) - 1}"}
-        self._ask(holder, f"{WEIGHTS}{self._path}", buffer, range_)
+        coming = "" if holder.whole else f"&{COMING}=1"
+        self._ask(holder, f"{WEIGHTS}{self._path}{coming}", buffer, range_)
 
-    def _ask(self, holder: Address, path: str, buffer: memoryview, headers: dict[str, str]) -> None:
+    def _ask(self, holder: Holder, path: str, buffer: memoryview, headers: dict[str, str]) -> None:
         """Fills the buffer. Raises OSError, HTTPException, _Refused."""
         response = self._begun(holder, path, headers)
         if response.status not in (200, 206) or response.length != len(buffer):
@@ -182,10 +187,10 @@ class PeerFile:
             done += read
         response.read()  # its end, so that the connection can be asked again
 
-    def _begun(self, holder: Address, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    def _begun(self, holder: Holder, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         """Asks again over a new connection where one that was kept has been closed meanwhile."""
         headers = {"authorization": f"Bearer {self._way.token}", **headers}
-        connection = self._connection(holder)
+        connection = self._connection(holder.address)
         until = time.monotonic() + PIECE_S
         connection.response_class = functools.partial(_Response, until)  # type: ignore[assignment]
         kept = connection.sock is not None
@@ -209,17 +214,17 @@ class PeerFile:
         self._connections.append(connection)
         return connection
 
-    def _pass_over(self, holder: Address, error: Exception) -> None:
+    def _pass_over(self, holder: Holder, error: Exception) -> None:
         self._own.connection = None
         with self._lock:
             self._drop(holder, error)
 
-    def _drop(self, holder: Address, error: Exception) -> None:
+    def _drop(self, holder: Holder, error: Exception) -> None:
         if holder in self._holders:
             self._holders.remove(holder)
             with contextlib.suppress(AttributeError):
                 del self._own.connection
-            log.warning("node %s gives no more of %s: %s", holder, self._named, error)
+            log.warning("node %s gives no more of %s: %s", holder.address, self._named, error)
 
 
 class _Response(http.client.HTTPResponse):

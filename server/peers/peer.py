@@ -25,6 +25,7 @@ from server.peers.wire import (
     LOST_S,
     ORDER,
     PLACEMENT,
+    PROTOCOL,
     REBALANCE,
     AnswerHead,
     ClientAnswer,
@@ -139,6 +140,16 @@ class Peer:
             if key in figures:
                 each, at = figures[key]
                 yield each.aged(now - at)
+
+    def remember(self, before: "Peer") -> None:
+        """Takes over what was counted of the same address when it was followed before."""
+        self.figures, self._gone, self._figures_of = before.figures, before._gone, before._figures_of
+
+    def counts_today(self) -> bool:
+        """Says whether anything that it has let in may count on today: clocks differ."""
+        yesterday = int(time.time() // 86400) - 1
+        told = (*self.figures.values(), *self._gone.values())
+        return any(each.day >= yesterday and each.day_tokens > 0 for each, _ in told)
 
     async def watch(self, own_id: str, most_s: float = math.inf) -> None:
         """Follows its heartbeat for ever, or until it proves to be this node itself, or was lost for
@@ -258,9 +269,15 @@ class Peer:
                     return
 
     def _heard(self, snapshot: NodeSnapshot, own_id: str) -> None:
+        """Raises ConnectionEnded."""
         if snapshot.id == own_id:
             self.is_self = True
             return
+        if abs(snapshot.protocol - PROTOCOL) > 1:
+            raise ConnectionEnded(
+                f"it speaks version {snapshot.protocol} of the nodes' protocol and this node {PROTOCOL}: "
+                "they may differ by one, so update in between"
+            )
         back = self.snapshot is None
         if self._figures_of != snapshot.id:  # it was started anew, and has read its own usage of the day
             self.figures = {key: (each.minute, at) for key, (each, at) in self.figures.items()}

@@ -41,6 +41,14 @@ class Choice:
     snapshot: NodeSnapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A node to read an expert's files from. ``whole``: it has them all, and is not just getting them."""
+
+    address: Address
+    whole: bool
+
+
 class Peers:
     """The other nodes of the configuration, watched from ``peering``'s beginning to its end."""
 
@@ -67,6 +75,8 @@ class Peers:
         """Spreads experts evenly; False: another node decides that."""
         self.weights_rate: Callable[[], float | None] = lambda: None
         """Bytes/s of weights from other nodes; None: not measured."""
+        self.forgotten: tuple[Peer, ...] = ()
+        """Nodes that are followed no more, of which it is remembered what they let in today."""
         self._sources: dict[str, str] = {}
         self._here = here
         self._chance = chance or random.Random()
@@ -94,6 +104,10 @@ class Peers:
         if any(peer.address == address for peer in self.all) or str(address) == self._listens_at:
             return
         peer = self._peer(address)
+        before = [each for each in self.forgotten if each.address == address]
+        for each in before:
+            peer.remember(each)
+        self.forgotten = tuple(each for each in self.forgotten if each not in before)
         self.all = (*self.all, peer)
         if self._watching is not None:
             self._watching[peer] = asyncio.create_task(self._follow_met(peer), name=f"watch node {address}")
@@ -101,6 +115,7 @@ class Peers:
     async def _follow_met(self, peer: Peer) -> None:
         await peer.watch(self.id, FORGOTTEN_S)
         self.all = tuple(each for each in self.all if each is not peer)
+        self.forgotten = tuple(each for each in (*self.forgotten, peer) if each.counts_today())
         if self._watching is not None:
             self._watching.pop(peer, None)
         self.changed.set()
@@ -127,6 +142,14 @@ class Peers:
     def up(self) -> Sequence[Peer]:
         """Returns the nodes that answer."""
         return [peer for peer in self.all if peer.snapshot is not None]
+
+    @property
+    def with_engines(self) -> Sequence[Peer]:
+        """Returns the nodes that answer and are no gateways alone: one that drains comes last, one that
+        computes little first."""
+        said = [(peer.snapshot, peer) for peer in self.up if peer.snapshot is not None]
+        nodes = [(each.draining, peer.running, peer) for each, peer in said if not each.gateway]
+        return [peer for *_, peer in sorted(nodes, key=lambda node: node[:2])]
 
     @property
     def others(self) -> Sequence[Peer]:
@@ -163,18 +186,22 @@ class Peers:
         """Notes from which node the expert is to be read first."""
         self._sources[expert] = source
 
-    def holders(self, expert: str) -> list[Address]:
-        """Returns the nodes from whose host memory the expert can be read: the one that was named first, then
-        those that compute the least."""
-        giving = []
+    def holders(self, expert: str) -> list[Holder]:
+        """Returns the nodes from whose host memory the expert can be read: the one that was named first,
+        which may be getting it just now, then those that compute the least. None where none has all of it."""
+        named = self._sources.get(expert, "")
+        giving: list[tuple[bool, int, Holder]] = []
         for peer in self.all:  # read by threads: what it said may be gone the next moment
             said = peer.snapshot
             place = said.experts.get(expert) if said is not None else None
-            if said is not None and place is not None and place.gives:
-                giving.append((said.running, peer.address))
-        named = self._sources.pop(expert, "")
-        giving.sort(key=lambda each: (str(each[1]) != named, each[0]))
-        return [address for _, address in giving]
+            if said is None or place is None:
+                continue
+            later = str(peer.address) != named
+            if place.gives or not later:
+                giving.append((later, said.running, Holder(peer.address, place.gives)))
+        if not any(holder.whole for *_, holder in giving):
+            return []
+        return [holder for *_, holder in sorted(giving, key=lambda each: each[:2])]
 
     def wait_s(self, expert: str) -> float:
         """Predicts how long a request for ``expert`` waits that is asked now."""

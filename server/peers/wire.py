@@ -1,4 +1,8 @@
-"""Messages of nodes to each other. Fields that another version does not know are passed over."""
+"""Messages of nodes to each other, of a version that may differ by one from another node's.
+
+A field that a version adds has a default, and the version before passes over it. A field or a path that is
+needed no more goes with the version after the one that has stopped to need it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +14,8 @@ from memory_tiers.events import Priority
 from memory_tiers.tiers import Tier
 from server.access.figures import Figures
 
+PROTOCOL = 2
+"""Version of these messages: one more with the first change of them after a release."""
 HEARTBEAT = "/node/heartbeat"
 """A stream of ``NodeSnapshot``, one a line, one every ``HEARTBEAT_S``, and one whenever an
 expert has moved."""
@@ -25,14 +31,19 @@ followed, or tables in between were missed."""
 REBALANCE = "/node/rebalance"
 """Has the node that places experts spread them evenly; 409 if it is another one."""
 WEIGHTS = "/node/weights"
-"""Gives a range, of one piece at most, of a file of an expert's copy in host memory."""
+"""Gives a range, of one piece at most, of a file of an expert's copy in host memory. A piece that is on its
+way there is given once it has come."""
+COMING = "coming"
+"""Field of its query by which a node says that the copy was ordered only now: it is waited for too."""
 SUMS = "/node/sums"
 """Gives the digests of all pieces of such a file, of which its checksum is made."""
 DIGEST_BYTES = 8
+PREPARED = "/node/prepared"
+"""Gives the small files of a prepared expert, for a gateway that has no store of its own."""
 ADMIT = "/node/admit"
 """Takes an ``AdmitRequest``, and gives an ``AdmitAnswer``; 409 where another node is the key's home."""
 SETTLE = "/node/settle"
-"""Takes a list of ``Settlement``, and answers 202."""
+"""Takes a list of ``Settlement``, and gives ``Settled``."""
 FIGURES = "/node/figures"
 """Takes a ``FiguresRequest``, and gives the ``Figures`` of what this node has let in for the key."""
 CLIENT = "/node/client"
@@ -92,6 +103,10 @@ class NodeSnapshot(BaseModel):
     disk_rate: float | None = None
     used: Mapping[str, Figures] = {}
     """Tells what this node has let in for keys with limits that were used in the last seconds."""
+    protocol: int = 1
+    """The version of what it says; the first one did not say it."""
+    gateway: bool = False
+    """Whether it is a gateway alone: it holds no experts, and is given none."""
 
 
 class NodeRequest(BaseModel):
@@ -173,6 +188,10 @@ class Settlement(BaseModel):
     charged: int
     offline: bool
     used: int
+
+
+class Settled(BaseModel):
+    """The answer to settlements."""
 
 
 class FiguresRequest(BaseModel):

@@ -25,8 +25,12 @@ def budgets_of(
 ) -> Sized:
     """Resolves budgets that are auto, and lowers a host budget that the machine cannot hold. ``shared`` is
     asked what shared memory may take, where that matters. What is given needs no reason: ``why`` is empty
-    then. Raises MemoryUnknown and what ``shared`` does."""
+    then, and where nothing is computed, so that everything has room. Raises MemoryUnknown and what ``shared``
+    does."""
     settings = found.settings
+    if not settings.computes:
+        size = sum(expert.weights_bytes for expert in experts.values())
+        return Sized(TiersConfig.model_validate({**dict(settings.tiers), "device": max(1, size)}), "")
     if settings.tiers.host == 0 and settings.tiers.device != "auto":
         return Sized(TiersConfig.model_validate(dict(settings.tiers)), "")
     given, warning = within_shared_memory(settings.tiers, shared())

@@ -41,6 +41,8 @@ class PlannedSettings:
 def planned(settings: Settings) -> PlannedSettings:
     """Plans for this machine. Reads files: not for the event loop. Raises PlanImpossible where a GPU cannot
     hold what is configured, CheckpointError where a model is not known, MemoryUnknown."""
+    if not settings.computes:
+        return PlannedSettings(_of_a_gateway(settings))
     vllm = installed_vllm()
     gpus: tuple[Gpu, ...] = ()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -50,6 +52,15 @@ def planned(settings: Settings) -> PlannedSettings:
     if not gpus:
         return PlannedSettings(in_main_memory(_without_gpus(settings)))
     return on_gpus(settings, gpus, place=numbered(visible))
+
+
+def _of_a_gateway(settings: Settings) -> Settings:
+    """Leaves out what needs engines, or is kept by nodes."""
+    families: dict[str, dict[str, object]] = {
+        name: {"devices": (), "replicas": 1} for name in settings.families
+    }
+    tiers = settings.tiers.model_copy(update={"devices": {}, "host": ByteSize(0)})
+    return _with(settings, families).model_copy(update={"tiers": tiers, "batches": None})
 
 
 def _without_gpus(settings: Settings) -> Settings:

@@ -47,7 +47,14 @@ def open_experts(settings: Settings) -> dict[str, Expert]:
     match."""
     experts = {
         name: replace(
-            open_expert(name, config, settings.store, settings.base_of(name), settings.task_of(name)),
+            open_expert(
+                name,
+                config,
+                settings.store,
+                settings.base_of(name),
+                settings.task_of(name),
+                weights=settings.computes,
+            ),
             parses_tools=settings.families[config.family].parses_tools,
         )
         for name, config in settings.experts.items()

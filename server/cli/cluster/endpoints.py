@@ -42,10 +42,10 @@ def endpoints(options: argparse.Namespace) -> int:
 def entries(
     nodes: tuple[NodeStatus, ...], resolve: Callable[[str], str] = socket.gethostbyname
 ) -> Iterator[dict[str, Any]]:
-    """Yields an entry for each node that takes requests, as llm-d-router's ``file-discovery`` reads it: an
-    IPv4 address, and the port as text. Raises OperatorError."""
+    """Yields an entry for each node with engines that takes requests, as llm-d-router's ``file-discovery``
+    reads it: an IPv4 address, and the port as text. Raises OperatorError."""
     for node in nodes:
-        if node.state not in ("this node", "up"):
+        if node.state not in ("this node", "up") or node.gateway:
             continue
         asked = urlsplit(node.url)
         assert asked.hostname is not None, "nodes say where clients ask them"

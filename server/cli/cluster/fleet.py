@@ -32,6 +32,7 @@ def up(options: argparse.Namespace) -> int:
     watcher = actors.watcher(file, begin=True)
     try:
         ray.get(watcher.begin.remote(), timeout=options.wait)
+        ray.get(watcher.restore.remote(), timeout=options.wait)
         while True:
             fleet = ray.get(watcher.fleet.remote(), timeout=max(0.0, until - time.monotonic()))
             if fleet.nodes and not fleet.waiting:

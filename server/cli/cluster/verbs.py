@@ -73,7 +73,8 @@ def _table(found: ClusterStatus) -> Table:
 def _row(node: NodeStatus) -> tuple[str, ...]:
     tiers = Counter(node.experts.values())
     figures = (node.running, tiers["device"], tiers["host"]) if node.url else ("", "", "")
-    return (node.address or "-", node.state, *map(str, figures), node.url, node.version)
+    state = f"{node.state}, a gateway" if node.gateway else node.state
+    return (node.address or "-", state, *map(str, figures), node.url, node.version)
 
 
 def _show(placement: PlacementStatus) -> None:

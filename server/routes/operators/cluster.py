@@ -87,4 +87,5 @@ def _of(state: Literal["this node", "up"], address: str, said: NodeSnapshot) -> 
         version=said.version,
         running=said.running,
         experts=held,
+        gateway=said.gateway,
     )

@@ -210,3 +210,19 @@ def test_a_rebalance_brings_copies_to_a_node_that_came_late_and_then_ends() -> N
     assert sorted([*held["a"], *held["b"]]) == [expert.name for expert in experts], "none twice, none lost"
     assert actions == []
     assert script.state.settled
+
+
+def test_copies_for_several_nodes_come_in_a_chain_and_each_node_is_read_by_one() -> None:
+    script = Script(PlacementRules(copies=5))
+    script.says("a", law="host")
+    assert script.says("b") == [Want("b", "law", "host", "a")]
+    assert script.says("c") == [Want("c", "law", "host", "b")], "which is just getting it"
+    assert script.says("d") == [Want("d", "law", "host", "c")]
+    assert script.says("c", law="host") == [], "its own copy was the order"
+    assert script.says("e") == [Want("e", "law", "host", "b")], "which nobody reads any more"
+
+
+def test_copies_that_no_memory_holds_yet_come_from_disk_and_not_in_a_chain() -> None:
+    script = Script(PlacementRules(copies=2))
+    assert script.says("a") == [Want("a", "law", "host", None)]
+    assert script.says("b") == [Want("b", "law", "host", None)]

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from server.config.settings import Settings
-from server.fleet.node_process import _began
+from server.fleet.machine_folder import began
 from tests.server.conftest import ROOT, chat
 
 PATIENCE_S = 240.0
@@ -106,8 +106,7 @@ def none_left(tmp_path: Path) -> Iterator[None]:
 
 
 def alive(node: dict[str, Any]) -> bool:
-    began: str = node["began"]
-    return _began(node["pid"]) == began
+    return bool(began(node["pid"]) == node["began"])
 
 
 @pytest.mark.soak
@@ -138,10 +137,22 @@ def test_nodes_start_where_ray_has_machines_are_kept_adopted_and_ended(
     assert all(nodes(tmp_path)[name] == before[name] for name in kept), "none of the others was touched"
 
     raylet = psutil.Process(third.all_processes["raylet"][0].process.pid)
-    kill(raylet.pid, *(each.pid for each in raylet.children(recursive=True)), before[added]["pid"])
-    cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
-    until(lambda: len(nodes(tmp_path)) == 4)
+    kill(raylet.pid, *(each.pid for each in raylet.children(recursive=True)))
+    cluster.add_node(num_cpus=1, object_store_memory=MEMORY)  # the same machine, by Ray under another id
+    until(lambda: added not in nodes(tmp_path))
+    found = nodes(tmp_path)
+    (again,) = found.keys() - before.keys()
+    assert found[again] == before[added], "its node was not touched"
+    kill(found[again]["pid"])
+    until(lambda: nodes(tmp_path)[again]["pid"] != found[again]["pid"])
     until(lambda: up(one) == 3)
+    drained = nodes(tmp_path)[victim]
+    coe("cluster", "drain", drained["address"], "--url", one["url"], "--config", str(tmp_path / "fleet.yaml"))
+    until(lambda: not alive(drained))
+    until(lambda: up(one) == 2)
+    shown = coe("cluster", "up", "--config", str(file), "--wait", str(PATIENCE_S))
+    until(lambda: up(one) == 3)
+    assert nodes(tmp_path)[victim]["pid"] != drained["pid"], "it was started again because it was asked for"
     ended = coe("cluster", "down", "--config", str(file), "--wait", str(PATIENCE_S))
     assert "all nodes have ended" in ended
     assert not any(alive(node) for node in nodes(tmp_path).values())

@@ -44,6 +44,7 @@ def test_a_process_is_adopted_and_replaced_once_it_has_ended(
     first = NodeProcess(file, "127.0.0.1", tmp_path / "node")
     monkeypatch.setattr("server.fleet.node_process._command", lambda *given: [str(sleeper)])
     started = first.ensure([])
+    assert started is not None
     again = NodeProcess(file, "127.0.0.1", tmp_path / "node")
     assert again.ensure(["10.0.0.1:8100"]) == started, "it runs: it is not started twice"
     os.kill(started.pid, signal.SIGKILL)
@@ -51,6 +52,12 @@ def test_a_process_is_adopted_and_replaced_once_it_has_ended(
     while again.running is not None:
         assert time.monotonic() < until
     other = again.ensure([])
+    assert other is not None
     assert other.pid != started.pid
     again.end(30)
     assert first.running is None
+    (tmp_path / "node" / "drained").touch()
+    assert again.ensure([]) is None, "it was drained"
+    again.restore()
+    assert first.ensure([]) is not None
+    first.end(30)

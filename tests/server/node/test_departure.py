@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from server.services import NodeServices
 
 
 async def test_a_node_that_fails_to_give_away_says_so_and_ends_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Peers:
         leaving = False
@@ -23,10 +24,12 @@ async def test_a_node_that_fails_to_give_away_says_so_and_ends_all_the_same(
 
     raised: list[int] = []
     monkeypatch.setattr(signal, "raise_signal", raised.append)
-    services = SimpleNamespace(peers=Peers(), residency=SimpleNamespace(note=lambda: None))
+    settings = SimpleNamespace(cluster=SimpleNamespace(drained=tmp_path / "drained"))
+    services = SimpleNamespace(peers=Peers(), residency=SimpleNamespace(note=lambda: None), settings=settings)
     departure = Departure(cast(NodeServices, services))
     departure.begin()
     assert departure._task is not None
     await asyncio.wait([departure._task])
     assert raised == [signal.SIGTERM]
     assert "it cannot be described" in caplog.text
+    assert (tmp_path / "drained").exists(), "it was sent away"

@@ -29,11 +29,11 @@ class Node:
     """A node among others in this process. ``passes``: awaited before and after each message to it."""
 
     def __init__(self, name: str) -> None:
-        self.snapshot: Any = SimpleNamespace(id=name, draining=False)
+        self.snapshot: Any = SimpleNamespace(id=name, draining=False, gateway=False)
         self.address = name
         self.passes: Callable[[str, str], Any] = _at_once
         accounts = SimpleNamespace(used={}, started=None, note=lambda *_: None)
-        self.peers = SimpleNamespace(id=name, here=self.snapshot, all=[], up=[])
+        self.peers = SimpleNamespace(id=name, here=self.snapshot, all=[], forgotten=[], up=[])
         self.homes = KeyHomes(LocalCounts(cast(Accounts, accounts)), cast(Peers, self.peers))
 
     def gone(self, key: str) -> list[Any]:

@@ -15,6 +15,7 @@ from memory_tiers.driver.staging import DISK, Reading, Staged, stage
 from server.config.cluster import Address, PeerWeightsRule
 from server.node import weights_source
 from server.node.weights_source import PeerWeights, Rates, Way
+from server.peers.peers import Holder
 from server.peers.wire import SUMS
 
 PIECES = 7
@@ -31,7 +32,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass
-class Holder:
+class Node:
     """A node that gives ``content``. ``spoil``: makes of a piece what it sends. It ends after ``ends_after``
     pieces, in the middle of the next, or sends that byte by byte until ``ended`` where it ``drips``."""
 
@@ -45,7 +46,7 @@ class Holder:
     tokens: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator["Holder"]:
+    def serving(self) -> Iterator["Node"]:
         holder = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -98,8 +99,9 @@ class Holder:
             thread.join()
 
 
-def copied(weights: Path, target: Path, *holders: Address, rule: PeerWeightsRule = "always") -> Reading:
+def copied(weights: Path, target: Path, *nodes: Address, rule: PeerWeightsRule = "always") -> Reading:
     """Copies the file, and checks that it is whole."""
+    holders = [Holder(address, whole=True) for address in nodes]
     source = PeerWeights(rule, Way("the token", lambda address: None), lambda expert: holders)
     checksum = hashes(weights).checksum
     pieces = source.open("law/1", weights.name, SIZE, checksum)
@@ -111,7 +113,7 @@ def copied(weights: Path, target: Path, *holders: Address, rule: PeerWeightsRule
 
 
 def test_all_pieces_come_from_a_node_that_has_the_file(weights: Path, tmp_path: Path) -> None:
-    with Holder(weights.read_bytes()).serving() as holder:
+    with Node(weights.read_bytes()).serving() as holder:
         assert copied(weights, tmp_path / "copy", holder.address).bytes_from_elsewhere == SIZE
         assert sorted(holder.given) == [*range(PIECES)], "each once"
         assert holder.tokens == {"Bearer the token"}
@@ -120,13 +122,13 @@ def test_all_pieces_come_from_a_node_that_has_the_file(weights: Path, tmp_path: 
 def test_a_piece_that_is_a_lie_is_read_from_disk_and_so_are_those_after_it(
     weights: Path, tmp_path: Path
 ) -> None:
-    lie = Holder(weights.read_bytes(), lambda number, piece: piece if number < 3 else b"x" + piece[1:])
+    lie = Node(weights.read_bytes(), lambda number, piece: piece if number < 3 else b"x" + piece[1:])
     with lie.serving() as holder:
         assert copied(weights, tmp_path / "copy", holder.address).bytes_from_elsewhere <= 3 * PIECE_BYTES
 
 
 def test_a_node_with_another_file_under_the_name_gives_nothing(weights: Path, tmp_path: Path) -> None:
-    with Holder(b"y" * SIZE).serving() as holder:
+    with Node(b"y" * SIZE).serving() as holder:
         assert copied(weights, tmp_path / "copy", holder.address).bytes_from_elsewhere == 0
         assert holder.given == [], "its digests told it"
 
@@ -135,8 +137,8 @@ def test_where_a_node_ends_in_the_middle_another_goes_on_and_nothing_is_read_twi
     weights: Path, tmp_path: Path
 ) -> None:
     with (
-        Holder(weights.read_bytes(), ends_after=2).serving() as ends,
-        Holder(weights.read_bytes()).serving() as goes_on,
+        Node(weights.read_bytes(), ends_after=2).serving() as ends,
+        Node(weights.read_bytes()).serving() as goes_on,
     ):
         reading = copied(weights, tmp_path / "copy", ends.address, goes_on.address)
         assert reading.bytes_from_elsewhere == SIZE
@@ -148,8 +150,8 @@ def test_a_node_that_gives_a_piece_byte_by_byte_is_passed_over(
 ) -> None:
     monkeypatch.setattr(weights_source, "PIECE_S", 1.0)
     with (
-        Holder(weights.read_bytes(), ends_after=2, drips=True).serving() as drips,
-        Holder(weights.read_bytes()).serving() as goes_on,
+        Node(weights.read_bytes(), ends_after=2, drips=True).serving() as drips,
+        Node(weights.read_bytes()).serving() as goes_on,
     ):
         reading = copied(weights, tmp_path / "copy", drips.address, goes_on.address)
         assert reading.bytes_from_elsewhere == SIZE
@@ -158,13 +160,13 @@ def test_a_node_that_gives_a_piece_byte_by_byte_is_passed_over(
 
 
 def test_where_no_node_answers_the_disk_is_read(weights: Path, tmp_path: Path) -> None:
-    with Holder(b"").serving() as gone:
+    with Node(b"").serving() as gone:
         pass
     assert copied(weights, tmp_path / "copy", gone.address).bytes_from_elsewhere == 0
 
 
 def test_no_node_is_asked_where_that_is_not_wanted(weights: Path, tmp_path: Path) -> None:
-    with Holder(weights.read_bytes()).serving() as holder:
+    with Node(weights.read_bytes()).serving() as holder:
         assert copied(weights, tmp_path / "copy", holder.address, rule="never").bytes_from_elsewhere == 0
         assert holder.given == []
 

@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Node:
     port: int
     node_port: int
     options: tuple[str, ...] = ()
+    program: tuple[str, ...] = ("server.cli",)
+    """The module that is run in the place of ``coe``, and its first arguments."""
     process: asyncio.subprocess.Process | None = None
     said: bytearray = field(default_factory=bytearray)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,7 +56,7 @@ class Node:
     async def start(self) -> None:
         """Starts it and waits until it is ready."""
         self.said.clear()
-        command = (sys.executable, "-m", "server.cli", "serve", "--config", str(self.config), *self.options)
+        command = (sys.executable, "-m", *self.program, "serve", "--config", str(self.config), *self.options)
         self.process = await asyncio.create_subprocess_exec(
             *command,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -111,12 +113,16 @@ async def nodes(
     weights: str = "auto",
     server: dict[str, Any] | None = None,
     batches: bool = False,
+    programs: Mapping[int, tuple[str, ...]] | None = None,
+    options: Mapping[int, tuple[str, ...]] | None = None,
     **simulation: Any,
 ) -> AsyncIterator[list[Node]]:
     """As many nodes as ``count``, which know each other. ``folder`` has ``config.yaml`` with prepared
     experts; ``peers``: other addresses than the nodes' own, by the node's number;
     ``placement``: rules, without which experts stay where requests bring them; ``host``: the host tier;
-    ``weights``: as ``cluster.weights_from_nodes``; ``server``: more of that part of the configuration."""
+    ``weights``: as ``cluster.weights_from_nodes``; ``server``: more of that part of the configuration;
+    ``programs``: what is run in the place of ``coe``, and ``options`` of ``coe serve``, by the node's
+    number."""
     ports = free_ports(2 * count)
     made = []
     addresses = [f"127.0.0.1:{port}" for port in ports[count:]]
@@ -135,7 +141,9 @@ async def nodes(
             tree["tiers"]["host"] = host
         file = folder / f"node{number}.yaml"
         file.write_text(yaml.safe_dump(tree))
-        made.append(Node(file, ports[number], ports[count + number]))
+        program = (programs or {}).get(number, ("server.cli",))
+        its_own = (options or {}).get(number, ())
+        made.append(Node(file, ports[number], ports[count + number], its_own, program))
     try:
         await asyncio.gather(*(node.start() for node in made))
         for node in made:

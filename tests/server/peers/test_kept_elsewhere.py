@@ -23,6 +23,7 @@ from tests.server.conftest import chat
 from tests.server.peers.nodes import PATIENCE_S, nodes
 
 KEYS = {"api_keys": [{"key": "sk-one", "name": "one"}, {"key": "sk-other", "name": "other"}]}
+HERE = SimpleNamespace(gateway=False)
 OTHER = {"authorization": "Bearer sk-other"}
 
 
@@ -105,11 +106,11 @@ async def test_an_answer_whose_node_goes_away_in_its_middle_is_cut_and_asked_of_
     async def send(message: Message) -> None:
         sent.append(message)
 
-    peers = cast(Peers, SimpleNamespace(up=[Other("one"), Other("two")]))
+    peers = cast(Peers, SimpleNamespace(with_engines=[Other("one"), Other("two")], here=HERE))
     path = "/v1/files/file-1/content"
     disconnect = Disconnect(lambda: cut.append(True))
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await KeptElsewhere(not_here, lambda: peers)(
+    await KeptElsewhere(not_here, lambda: peers, 1000)(
         scope | {"headers": [], DISCONNECT: disconnect}, receive, send
     )
     assert (asked, cut) == (["one"], [True])

@@ -218,7 +218,8 @@ async def test_a_stranger_is_refused_and_a_node_with_another_secret_is_none(
 async def test_a_drained_node_gives_away_what_only_it_holds_and_ends(
     settings: Settings, tmp_path: Path, http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with nodes(tmp_path, 2) as (here, there):
+    mark = tmp_path / "drained"
+    async with nodes(tmp_path, 2, options={1: ("--drained", str(mark))}) as (here, there):
         held = await only_there(http, here, there)
         assert await asyncio.to_thread(main, ["cluster", "drain", "nowhere:1", "--url", here.url]) == 1
         assert "there is no node 'nowhere:1'; there are" in capsys.readouterr().err
@@ -227,6 +228,7 @@ async def test_a_drained_node_gives_away_what_only_it_holds_and_ends(
         assert "ends once others hold all" in capsys.readouterr().out
         assert there.process is not None
         assert await asyncio.wait_for(there.process.wait(), PATIENCE_S) == 0, there.said.decode()
+        assert mark.exists(), "whoever starts nodes knows by it"
         tiers = (await http.get(f"{here.url}/v1/coe/cluster")).json()["nodes"][0]["experts"]
         assert held in tiers
         assert await asyncio.to_thread(main, ["cluster", "status", "--config", str(here.config)]) == 0

@@ -69,12 +69,29 @@ async def test_limits_usage_metrics_and_stories_are_those_of_one(settings: Setti
             assert 'coe_requests_total{expert="",outcome="429"} 2.0' in metrics
             decided = [line for line in metrics.splitlines() if line.startswith("coe_route_decisions_total")]
             assert sum(float(line.rpartition(" ")[2]) for line in decided) == 4
-        responses = [await client.post("/v1/responses", json={"model": "law"}) for client in (ours, theirs)]
-        assert {answer.status_code for answer in responses} == {400}, "they are read where they are kept"
         await ours.aclose()
         await theirs.aclose()
         assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
         assert b"Traceback" not in gateway.said, gateway.said.decode()
+
+
+async def test_what_one_process_was_asked_to_keep_is_found_and_gone_on_from_by_the_other(
+    settings: Settings, tmp_path: Path
+) -> None:
+    asked = {"model": "law", "input": "hello", "store": True, "max_output_tokens": 16}
+    async with gateway_of(tmp_path) as gateway:
+        pids = (gateway.node, *gateway.beside)
+        clients = [await gateway.client_of(pid) for pid in pids]
+        for here, there in (clients, clients[::-1]):
+            made = (await here.post("/v1/responses", json=asked)).json()
+            at = f"/v1/responses/{made['id']}"
+            assert (await there.get(at)).json() == made
+            more = await there.post("/v1/responses", json=asked | {"previous_response_id": made["id"]})
+            assert more.json()["previous_response_id"] == made["id"], more.text
+            assert (await there.delete(at)).json()["deleted"] is True
+            assert (await here.get(at)).status_code == 404
+        for client in clients:
+            await client.aclose()
 
 
 async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
