@@ -52,9 +52,10 @@ class LocalNode:
     async def load(self, http: httpx.AsyncClient, expert: str) -> None:
         (await http.post(f"{self.url}/v1/coe/experts/{expert}/load")).raise_for_status()
 
-    async def ask(self, http: httpx.AsyncClient, expert: str, tokens: int) -> int:
-        """Asks for a whole answer; returns its status, 0 where none came."""
-        body = {"model": expert, "messages": [{"role": "user", "content": "hello"}], "max_tokens": tokens}
+    async def ask(self, http: httpx.AsyncClient, expert: str, tokens: int, said: object = "hello") -> int:
+        """Asks for a whole answer; returns its status, 0 where none came. Requests in which the same is
+        ``said`` are one conversation, which stays with a node where it can."""
+        body = {"model": expert, "messages": [{"role": "user", "content": f"{said}"}], "max_tokens": tokens}
         try:
             return (await http.post(f"{self.url}/v1/chat/completions", json=body)).status_code
         except httpx.HTTPError:

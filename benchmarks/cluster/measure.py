@@ -163,9 +163,8 @@ async def _cost(http: httpx.AsyncClient, nodes: Sequence[LocalNode], requests: i
 
     async def client(first: int, many: int) -> None:
         for number in range(first, first + many):
-            assert (
-                await nodes[number % len(nodes)].ask(http, EXPERTS[number // len(nodes) % 6], TOKENS) == 200
-            )
+            node, expert = nodes[number % len(nodes)], EXPERTS[number // len(nodes) % 6]
+            assert await node.ask(http, expert, TOKENS, f"{first} {number}") == 200
 
     await asyncio.gather(*(client(each, 20) for each in range(CLIENTS)))
     before = sum(node.processor_s() for node in nodes)

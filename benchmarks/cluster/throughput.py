@@ -34,11 +34,12 @@ async def rate(http: httpx.AsyncClient, nodes: Sequence[LocalNode]) -> float:
         await on_device(http, nodes[number % len(nodes)], expert, nodes[number % len(nodes)])
     answered, stop = 0, asyncio.Event()
 
-    async def client(number: int) -> None:
+    async def client(first: int) -> None:
         nonlocal answered
+        number = first
         while not stop.is_set():
             node = nodes[number % len(nodes)]
-            assert await node.ask(http, EXPERTS[number // len(nodes) % 6], TOKENS) == 200
+            assert await node.ask(http, EXPERTS[number // len(nodes) % 6], TOKENS, f"{first} {number}") == 200
             answered, number = answered + 1, number + len(nodes)
 
     clients = [asyncio.create_task(client(number)) for number in range(CLIENTS * len(nodes))]
