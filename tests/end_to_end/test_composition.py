@@ -21,8 +21,11 @@ from tests.end_to_end.conftest import (
     GatewayProcess,
 )
 from tests.end_to_end.held_bytes import shared_memory_of
+from tests.memory_limit import memory_limit
 
 pytestmark = pytest.mark.engine
+LITTLE = 32 * 2**20
+"""Bytes: more than a step of one stream takes, less than all probabilities of a long prompt."""
 
 
 def eventually(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
@@ -229,6 +232,28 @@ def test_killing_the_engine_costs_time_and_streams_under_way_but_no_request_not_
     assert answers == list(alone.values())[:6]
     assert meanwhile == 503
     eventually(lambda: httpx.get(f"{gateway.url}/ready", timeout=30).status_code == 200, "ready again")
+
+
+def test_a_core_out_of_memory_costs_streams_under_way_and_no_request_not_yet_begun(
+    gateway: GatewayProcess,
+) -> None:
+    async def starve() -> tuple[str, int]:
+        async with gateway.async_client() as client:
+            begun = asyncio.Event()
+            under_way = asyncio.create_task(long_stream(client, begun, 1900))
+            await begun.wait()
+            with memory_limit(LITTLE, [_engine_core(gateway).pid]):
+                # Probabilities of each token of a prompt take 300 MB that no computation has taken before.
+                large = {"prompt": "one " * 1500, "max_tokens": 1, "prompt_logprobs": 1}
+                asked = asyncio.create_task(
+                    client.post("/completions", body={"model": "general", **large}, cast_to=httpx.Response)
+                )
+                ended = await under_way
+                return ended, (await asked).status_code
+
+    assert asyncio.run(starve()) == ("engine_lost", 200)
+    eventually(lambda: httpx.get(f"{gateway.url}/ready", timeout=30).status_code == 200, "ready again")
+    eventually(lambda: gateway.total("coe_leases{") == 0, "every lease came back")
 
 
 def _engine_core(gateway: GatewayProcess) -> psutil.Process:
