@@ -20,10 +20,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class TicketAsked:
-    """A request asks for a lease; ``ticket`` is a new number. With ``fail_fast`` it is granted or rejected at
-    once, and causes no load. ``conversation``: equal for requests that begin alike, whose prefix an engine of
-    several may have cached; empty: none. ``keep_s``: the expert's ``ttl_s`` until another request is granted
-    it; None: as configured, infinite: none."""
+    """A request asks for a lease; ``ticket`` is a number above all before. With ``fail_fast`` it is granted
+    or rejected at once, and causes no load. ``conversation``: equal for requests that begin alike, whose
+    prefix an engine of several may have cached; empty: none. ``keep_s``: the expert's ``ttl_s`` until another
+    request is granted it; None: as configured, infinite: none."""
 
     ticket: int
     expert: str

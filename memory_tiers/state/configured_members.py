@@ -29,10 +29,9 @@ class ConfiguredMembers:
             raise OrderRefused(f"there is no expert {name}")
         return expert
 
-    def member(self, name: str, *, pinned: bool | None = None) -> Member:
-        """Describes an expert as it is now, apart from ``pinned`` if given. Raises OrderRefused."""
-        member = _member(self.record(name))
-        return member if pinned is None else replace(member, pinned=pinned)
+    def member(self, name: str, *, pinned: bool) -> Member:
+        """Describes an expert as it is now, apart from ``pinned``. Raises OrderRefused."""
+        return replace(_member(self.record(name)), pinned=pinned)
 
     def all(self) -> dict[str, Member]:
         """Describes every configured expert, by its name."""

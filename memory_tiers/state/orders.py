@@ -89,7 +89,7 @@ class Orders:
         if expert.pinned:
             records.clear_order(expert)
             self._load(expert)
-        elif not expert.waiting:
+        else:
             self._demand.unwant(expert)
         records.rank(expert)
 

@@ -91,9 +91,8 @@ class Revisions:
 
     def _remove(self, expert: ExpertRecord) -> None:
         records = self._records
-        expert.removed = True
         expert.pinned = expert.default = False
-        if not expert.waiting:
-            self._demand.unwant(expert)
+        self._demand.unwant(expert)
         records.rank(expert)
         records.order(expert, "disk", "removed")
+        expert.removed = True

@@ -145,7 +145,7 @@ class Decision:
     def _spread(self, expert: ExpertRecord, needs: int) -> bool:
         """Makes room for an expert that another engine has too of idle ones that are used much less."""
         rank = self._records.rankings.policy.rank
-        wanted = rank(expert.first, "device")
+        wanted = max(rank(replica, "device") for replica in expert.replicas)
         victims = self._evictions.make_room_of_idle(
             expert, needs, lambda victim: rank(victim, "device") + MARGIN < wanted
         )

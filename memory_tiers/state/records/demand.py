@@ -53,7 +53,7 @@ class Demand:
         expert.waiting.clear()
         self._dequeue(expert)
         records.tickets.update(dict.fromkeys(moved, other))
-        other.waiting = dict(sorted((other.waiting | moved).items(), key=lambda each: (each[1], each[0])))
+        other.waiting = dict(sorted((other.waiting | moved).items()))  # the oldest has the lowest number
         if other.device.presence == "present" and other.name not in records.victims:
             self.grant(other)
         else:

@@ -1,8 +1,11 @@
 """Several engines of one family over one host: where requests go, and what an engine takes along."""
 
+import pytest
+
 from memory_tiers.actions import Action, Grant, Move, Reject, StartEngine
-from memory_tiers.events import EngineDied, Opened, TicketAsked
+from memory_tiers.events import EngineDied, LeaseReleased, Opened, TicketAsked
 from memory_tiers.members import Family, Member
+from memory_tiers.state.decision.dispatch import CONVERSATIONS
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, an_expert
@@ -15,12 +18,14 @@ def two_engines(*names: str, room: int = 20, host: int = 100, pinned: bool = Fal
     return opened(members, room, host)
 
 
-def opened(members: list[Member], room: int, host: int, sleep_after_s: float | None = None) -> Script:
+def opened(
+    members: list[Member], room: int, host: int, sleep_after_s: float | None = None, policy: str = "lru"
+) -> Script:
     families = [
         Family("f", None, 0, (0,), sleep_after_s=sleep_after_s),
         Family("f#2", None, 0, (1,), "f", sleep_after_s),
     ]
-    tree = {"devices": {0: room, 1: room}, "host": host, "min_residency_s": 0, "policy": "lru"}
+    tree = {"devices": {0: room, 1: room}, "host": host, "min_residency_s": 0, "policy": policy}
     script = Script(TierState(TiersConfig.model_validate(tree), members, families))
     script.settle(script.feed(Opened(script.now())))
     return script
@@ -93,6 +98,22 @@ def test_an_engine_that_wakes_slowly_sleeps_on_beside_one_with_little_to_load() 
     assert [action.engine for action in actions if isinstance(action, Grant)] == ["f", "f"]
 
 
+@pytest.mark.parametrize(("seconds_per_byte", "wake_s"), [(None, 2.5), (0.3, 7.0)])
+def test_an_engine_wakes_once_the_loads_that_wait_for_the_other_take_longer(
+    seconds_per_byte: float | None, wake_s: float
+) -> None:
+    """A load takes 1 s as long as none was measured, and 3 s then."""
+    script = opened([an_expert(name) for name in "abcdef"], room=100, host=100, sleep_after_s=5.0)
+    ask(script, "a")
+    script.wait(10)
+    assert [engine.state for engine in script.state.status.engines()] == ["ready", "asleep"]
+    for engine in script.state._records.engines.values():
+        engine.seconds_per_byte, engine.wake_s = seconds_per_byte, wake_s  # the first one woke earlier
+    actions = [action for expert in "cdef" for action in script.ask(expert)]
+    granted = [action for action in script.settle(actions) if isinstance(action, Grant)]
+    assert [grant.engine for grant in sorted(granted, key=lambda each: each.ticket)] == ["f", "f", "f", "f#2"]
+
+
 def test_an_expert_in_demand_comes_to_another_engine_where_that_costs_nothing() -> None:
     script = two_engines("a", "b", room=20)
     for _ in range(8):
@@ -107,12 +128,144 @@ def test_an_expert_in_demand_takes_the_place_of_one_that_is_not_and_of_no_other(
     script = two_engines("a", "b", room=10)
     for _ in range(9):
         ask(script, "a")
-    assert where(script, "b") == (), "nobody asked for it"
+    assert (where(script, "a"), where(script, "b")) == (("f", "f#2"), ()), "nobody asked for b"
     script = two_engines("a", "b", room=10)
     ask(script, "b")
     for _ in range(9):
         ask(script, "a")
     assert where(script, "b") == ("f#2",), "it is in use"
+    script.settle(script.release(1))
+    assert where(script, "b") == ("f#2",), "it was in use just now"
+
+
+@pytest.mark.parametrize(("others", "comes"), [(4, True), (5, False)])
+def test_an_expert_in_demand_comes_to_an_engine_with_at_most_half_as_many_requests(
+    others: int, comes: bool
+) -> None:
+    script = two_engines("a", "b", room=20)
+    for expert in "b" * others + "a" * 9:
+        ask(script, expert)
+    assert where(script, "a") == (("f", "f#2") if comes else ("f",))
+
+
+def test_an_expert_in_demand_does_not_wait_for_an_engine_that_loads_another() -> None:
+    script = two_engines("a", "b", "c", room=20)
+    for _ in range(8):
+        ask(script, "a")
+    (read,) = script.ask("c")
+    (load,) = script.done(read)
+    assert isinstance(load, Move)
+    assert load.expert == "c#2"
+    assert script.ask("a") == [Grant(10, "f")]
+    script.settle([load])
+    assert (where(script, "a"), where(script, "c")) == (("f",), ("f#2",))
+
+
+def test_whoever_asks_for_an_expert_that_is_on_its_way_waits_for_it_there() -> None:
+    script = two_engines("a", "b", "c", room=20)
+    (read,) = script.ask("c")
+    assert script.ask("c") == []
+    (load,) = script.done(read)
+    script.cancel(1)
+    script.cancel(2)
+    assert script.ask("c") == [], "the load goes on"
+    assert [action.engine for action in script.done(load) if isinstance(action, Grant)] == ["f"]
+    assert where(script, "c") == ("f",)
+
+
+def test_that_an_expert_leaves_for_one_in_demand_is_said_of_its_eviction() -> None:
+    script = two_engines("a", "b", room=10)
+    moves = [action for _ in range(9) for action in ask(script, "a") if isinstance(action, Move)]
+    evicted = next(move for move in moves if move.source == "device")
+    assert (evicted.expert, evicted.reason, evicted.beneficiary) == ("b#2", "eviction", "a#2")
+
+
+def test_an_expert_in_demand_takes_a_place_from_whichever_engine_it_is_on() -> None:
+    script = two_engines("a", "b", room=10)
+    for _ in range(9):
+        assert engine_of(ask(script, "b")) == "f#2"
+    assert (where(script, "a"), where(script, "b")) == ((), ("f", "f#2"))
+
+
+@pytest.mark.parametrize(("uses", "leaves"), [(4, True), (5, False)])
+def test_an_expert_leaves_for_one_that_was_used_more_than_twice_as_much(uses: int, leaves: bool) -> None:
+    script = opened([an_expert("a"), an_expert("b")], room=10, host=100, policy="cost")
+    used(script, "b", uses)
+    for _ in range(9):
+        ask(script, "a")
+    assert where(script, "b") == (() if leaves else ("f#2",))
+
+
+def test_what_counts_is_the_use_since_the_device_was_filled_anew_however_little_the_host_was() -> None:
+    script = opened([an_expert(name) for name in "abcd"], room=10, host=100, policy="cost")
+    used(script, "b", 16)
+    for _ in range(12):  # all have a copy on the host and take turns on the first engine
+        for expert in "cda":
+            ask(script, expert)
+            script.settle(script.release(script.tickets))
+    assert where(script, "b") == ("f#2",)
+    for _ in range(9):
+        ask(script, "a")
+    assert where(script, "b") == ()
+
+
+def used(script: Script, expert: str, times: int) -> None:
+    for _ in range(times):
+        ask(script, expert)
+        script.settle(script.release(script.tickets))
+
+
+def test_an_engine_that_computes_for_an_expert_anyway_may_have_two_more_requests() -> None:
+    script = two_engines("a", "b", "c", room=30)
+    on_both(script, "a")
+    assert [engine_of(ask(script, expert)) for expert in "cb"] == ["f", "f#2"]
+    assert [engine_of(ask(script, "a")) for _ in range(4)] == ["f", "f", "f", "f#2"]
+
+
+def test_a_conversation_goes_back_to_the_engine_that_had_it() -> None:
+    script = two_engines("a", "b")
+    on_both(script, "a")
+    first = script.tickets + 1
+    assert [engine_of(ask(script, "a", "x" if last else "")) for last in (0, 0, 0, 1)] == [
+        "f",
+        "f",
+        "f",
+        "f#2",
+    ]
+    for ticket in range(first, script.tickets + 1):
+        script.release(ticket)
+    assert engine_of(ask(script, "a", "x")) == "f#2"
+
+
+def test_the_conversations_that_went_on_latest_are_remembered() -> None:
+    script = two_engines("a", "b")
+    on_both(script, "a")
+    held = range(script.tickets + 1, script.tickets + 4)
+    assert [engine_of(ask(script, "a")) for _ in held] == ["f", "f", "f"]
+    assert [converse(script, conversation) for conversation in "xy"] == ["f#2", "f#2"]
+    for ticket in held:
+        script.release(ticket)
+    for number in range(CONVERSATIONS - 2):
+        converse(script, f"another {number}")
+    assert converse(script, "x") == "f#2", "the oldest of as many as are remembered"
+    converse(script, "one more")
+    assert converse(script, "x") == "f#2", "it went on meanwhile"
+    assert converse(script, "y") == "f", "it is forgotten"
+
+
+def converse(script: Script, conversation: str) -> str:
+    """Asks and releases at once. Returns the engine."""
+    script.tickets += 1
+    asked = TicketAsked(script.tickets, "a", script.now(), conversation=conversation)
+    engine = engine_of(script.state.handle(asked))
+    script.state.handle(LeaseReleased(script.tickets, script.now()))
+    return engine
+
+
+def test_a_conversation_goes_on_where_it_was_until_that_engine_is_busier_by_nine() -> None:
+    script = two_engines("a", "b")
+    on_both(script, "a")
+    assert [engine_of(ask(script, "a", "x")) for _ in range(10)] == ["f"] * 9 + ["f#2"]
 
 
 def test_a_conversation_stays_where_its_prefix_is_unless_others_have_much_less_to_do() -> None:

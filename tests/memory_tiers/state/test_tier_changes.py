@@ -536,6 +536,36 @@ def test_a_removed_expert_serves_who_has_asked_and_then_is_forgotten() -> None:
     assert script.settle(script.ask("b"))[-1] == Grant(4)
 
 
+@pytest.mark.parametrize("waited_for", [False, True])
+def test_an_expert_that_is_removed_before_it_came_comes_for_nobody(waited_for: bool) -> None:
+    script = opened("ab", device=10, host=20)
+    script.ask("a")
+    (read,) = order(script, "b", "device")
+    if waited_for:
+        script.ask("b")
+    revise(script, Revision(removed=("b",)))
+    if waited_for:
+        script.cancel(2)
+    moves = script.settle([read, *script.release(1)])
+    assert not any(isinstance(move, Move) and move.target == "device" for move in moves)
+    assert not script.state.status.knows("b")
+
+
+@pytest.mark.parametrize("waited_for", [False, True])
+def test_an_expert_whose_pin_ends_before_it_came_comes_for_nobody(waited_for: bool) -> None:
+    script = opened("abc", device=20, host=40)
+    script.ask("a")
+    script.settle(script.ask("c"))
+    (read,) = revise(script, Revision(changed=(an_expert("b", pinned=True),)))
+    if waited_for:
+        script.ask("b")
+    revise(script, Revision(changed=(an_expert("b"),)))
+    if waited_for:
+        script.cancel(3)
+    moves = script.settle([read, *script.release(1), *script.release(2)])
+    assert not any(isinstance(move, Move) and move.target == "device" for move in moves)
+
+
 def test_a_removed_expert_that_cannot_be_given_back_is_tried_again() -> None:
     script = opened("ab", device=20, host=20)
     script.settle(script.ask("b"))

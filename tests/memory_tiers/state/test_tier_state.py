@@ -712,6 +712,10 @@ def test_an_unknown_expert_is_rejected() -> None:
     assert rejection.reason == "unknown_expert"
 
 
+def test_an_expert_that_nobody_configured_is_nowhere_but_on_disk() -> None:
+    assert opened("a", device=20).where("b") == "disk"
+
+
 def test_draining_rejects_who_waits_and_who_comes_and_lets_leases_end() -> None:
     script = opened("ab", device=10)
     script.ask("a")
