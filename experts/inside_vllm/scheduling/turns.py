@@ -90,13 +90,10 @@ class Turns:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._active: str | None = None
         self._queue: dict[str, float] = {}
         """The other experts with work, the one that has waited longest first, and since when they wait."""
         self._computed: str | None = None
         """The expert of the latest step that computed: the workers hold it."""
-        self._switched = False
-        """Whether the workers had to change experts for this turn, which then has that to pay for."""
         self._switch_s: float | None = None
         self._step_s: float | None = None
         self._latest_s = 0.0
@@ -119,16 +116,14 @@ class Turns:
         self._under_way.append(_UnderWay(self._turn, expert))
         return expert
 
-    def done(self, cost: Cost | None, admitting: bool = False) -> None:
+    def done(self, cost: Cost | None, admitting: bool) -> None:
         """Notes the cost of the first step that is not done, None when it computed nothing. ``admitting``:
         see 3."""
         step = self._under_way.popleft()
         active = step.turn == self._turn
-        if active:
-            self._admitting = admitting
         if cost is None:
             if active:
-                self._owed_s = 0.0  # 5
+                self._owed_s, self._admitting = 0.0, False  # 5
             return
         if cost.switch_seconds > 0:
             self._switch_s = _smoothed(self._switch_s, cost.switch_seconds)
@@ -138,6 +133,7 @@ class Turns:
         self._step_s = _smoothed(self._step_s, cost.seconds)
         self._latest_s = max(0.0, cost.seconds - cost.switch_seconds)
         if active:
+            self._admitting = admitting
             self._last_step_s = cost.seconds
             self._turn_s += cost.seconds
 
@@ -182,7 +178,8 @@ class Turns:
         self._turn += 1
         self._turn_s, self._last_step_s = 0.0, 0.0
         computing = (step.expert for step in reversed(self._under_way) if step.expert is not None)
-        self._switched = expert != next(computing, self._computed)
+        self._switched: bool = expert != next(computing, self._computed)
+        """Whether the workers had to change experts for this turn, which then has that to pay for."""
         self._owed_s = (self._switch_s or 0.0) / self._limits.switch_overhead if self._switched else 0.0
         self._admitting = False
 

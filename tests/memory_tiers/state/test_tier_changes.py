@@ -541,6 +541,7 @@ def test_an_expert_that_is_removed_before_it_came_comes_for_nobody(waited_for: b
     script = opened("ab", device=10, host=20)
     script.ask("a")
     (read,) = order(script, "b", "device")
+    assert isinstance(read, Move)
     if waited_for:
         script.ask("b")
     revise(script, Revision(removed=("b",)))
@@ -557,6 +558,7 @@ def test_an_expert_whose_pin_ends_before_it_came_comes_for_nobody(waited_for: bo
     script.ask("a")
     script.settle(script.ask("c"))
     (read,) = revise(script, Revision(changed=(an_expert("b", pinned=True),)))
+    assert isinstance(read, Move)
     if waited_for:
         script.ask("b")
     revise(script, Revision(changed=(an_expert("b"),)))

@@ -85,6 +85,15 @@ def test_what_a_lost_node_had_under_way_is_free_again_and_what_it_used_counts() 
     assert total.remaining(LIMITS, at).of["requests"].remaining == 20 - 9
 
 
+def test_what_others_have_told_leaves_the_minute_second_by_second() -> None:
+    told = [Figures(requests={10: 1, 50: 2}, tokens={60: 3}), Figures(requests={30: 4}, tokens={61: 100})]
+    whole = summed(told, instant(0))
+    requests = [whole.requests.used(instant(seconds).steady) for seconds in (0, 10, 11, 30, 31, 50, 51)]
+    assert requests == [7, 7, 5, 5, 1, 1, 0]
+    tokens = summed(told, instant(0)).tokens
+    assert [tokens.used(instant(seconds).steady) for seconds in (0, 1)] == [3, 0]
+
+
 def test_figures_of_a_node_that_is_gone_grow_old() -> None:
     at = instant(0)
     counted = RateLimits(at)

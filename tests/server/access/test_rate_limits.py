@@ -151,6 +151,14 @@ def test_what_is_used_beyond_what_was_reserved_is_charged_when_it_ends() -> None
     assert refusal == Refusal("tokens", most=100, used=120, asked=1, retry_after_s=60.0)
 
 
+def test_a_single_token_beyond_what_was_reserved_counts_from_the_end_too() -> None:
+    rate_limits, limits = RateLimits(), Limits(tokens_per_minute=1)
+    reservation = rate_limits.admit(limits, at(0), 0)
+    assert isinstance(reservation, Reservation)
+    rate_limits.settle(reservation, at(100), 1)
+    assert rate_limits.admit(limits, at(101), 1) == Refusal("tokens", 1, 1, 1, 60.0)
+
+
 def admitted(rate_limits: RateLimits, now: Instant, tokens: int = 1) -> Reservation:
     decided = rate_limits.admit(LIMITS, now, tokens)
     assert isinstance(decided, Reservation)
@@ -163,8 +171,10 @@ def admitted(rate_limits: RateLimits, now: Instant, tokens: int = 1) -> Reservat
         (Limits(concurrent_requests=1), Refusal("concurrent", 1, 1, 1, 1.0)),
         (Limits(requests_per_minute=1), Refusal("requests", 1, 1, 1, 60.75)),
         (Limits(tokens_per_minute=90), Refusal("tokens", 90, 50, 50, 60.75)),
+        (Limits(tokens_per_minute=50), Refusal("tokens", 50, 50, 50, 60.75)),
         (Limits(tokens_per_minute=40), Refusal("tokens", 40, 50, 50, None)),
         (Limits(tokens_per_day=90), Refusal("day", 90, 50, 50, DAY_S - 0.25)),
+        (Limits(tokens_per_day=50), Refusal("day", 50, 50, 50, DAY_S - 0.25)),
         (Limits(tokens_per_day=40), Refusal("day", 40, 50, 50, None)),
     ],
 )
@@ -232,6 +242,11 @@ def test_half_a_second_before_the_next_day_half_a_second_is_to_be_waited() -> No
     rate_limits, limits = RateLimits(at(0), 10), Limits(tokens_per_day=10)
     soon = Instant(DAY_S - JUMP_S - 0.5, MIDNIGHT + DAY_S)  # by the wall clock the next day has come
     assert rate_limits.admit(limits, soon, 1) == Refusal("day", 10, 10, 1, 0.5)
+    assert isinstance(rate_limits.admit(limits, Instant(soon.steady + 0.5, soon.utc), 10), Reservation)
+
+
+def test_a_day_of_which_nothing_was_used_is_all_there() -> None:
+    assert isinstance(RateLimits(at(0)).admit(Limits(tokens_per_day=10), at(1), 10), Reservation)
 
 
 def test_a_day_begins_with_what_was_used_before_a_restart_and_ends_at_midnight() -> None:

@@ -109,6 +109,45 @@ def test_after_an_idle_step_that_is_under_way_the_expert_that_is_held_owes_nothi
     assert engine.step("ab") != held
 
 
+def test_with_steps_decided_ahead_a_turn_of_steps_that_become_short_is_paid_for_all_the_same() -> None:
+    engine = Simulation(Limits(0.1, 10.0), switch_s=0.25, ahead=1)
+    engine.steps("ab", 20)
+    engine.step_s = 0.1
+    engine.steps("ab", 200)
+    turns = [list(turn) for _, turn in groupby(engine.trace, key=lambda step: step.expert)]
+    for turn in turns[2:-1]:  # from the first one on whose switch has a price
+        assert sum(cost.seconds for cost in costs_of(turn)) >= 2.5 - 1e-9
+
+
+def test_with_steps_decided_ahead_the_step_after_a_slow_one_is_not_thought_to_be_as_slow() -> None:
+    turns = Turns(Limits(0.1, 10.0))
+    turns.next(0.0, "a")
+    turns.done(Cost(1.0, 0.5), admitting=False)  # a switch asks for a turn of 5 s
+    assert turns.next(1.0, "b") == "b"
+    turns.done(Cost(3.0, 0.5), admitting=False)
+    turns.next(4.0, "ab")
+    assert turns.next(4.0, "ab") == "b", "3 s are over, and what is under way may take 1.25 s"
+
+
+def test_a_turn_without_a_switch_owes_nothing_for_an_earlier_one_whose_cost_comes_late() -> None:
+    turns = Turns(Limits(0.1, 10.0))
+    turns.next(0.0, "a")
+    turns.done(Cost(1.0), admitting=False)
+    assert turns.next(1.0, "") is None
+    turns.done(None, admitting=False)
+    assert turns.next(1.0, "a") == "a"
+    turns.done(Cost(1.0, 0.5), admitting=False)
+    assert turns.next(2.0, "ab") == "b"
+
+
+def test_a_turn_without_a_switch_owes_nothing_however_short_its_steps_are() -> None:
+    engine = Simulation(Limits(0.1, 10.0), step_s=0.01)
+    engine.steps("a", 2)
+    assert engine.step("") is None
+    assert engine.steps("a", 1) == "a"
+    assert engine.step("ab") == "b"
+
+
 def test_the_price_of_a_switch_is_smoothed() -> None:
     engine = simulation(switch_s=0.25)
     engine.steps("ab", 12)
@@ -165,6 +204,18 @@ def test_admitting_ends_when_those_who_wait_would_wait_too_long() -> None:
     assert longest_wait(engine) <= 10
 
 
+def test_admitting_leaves_time_for_the_turns_of_all_who_wait_which_pay_for_their_switches() -> None:
+    engine = simulation(switch_s=0.25, max_wait_s=20)
+    engine.steps("abcd", 40, admitting=True)
+    assert longest_wait(engine) <= 20
+
+
+def test_an_expert_that_stalls_gives_up_its_turn_though_requests_wait_to_be_admitted() -> None:
+    engine = simulation()
+    assert engine.step("ab", admitting=True, stalls=True) == "a"
+    assert engine.step("ab") == "b"
+
+
 def test_where_both_limits_cannot_hold_the_overhead_wins() -> None:
     engine = simulation(switch_s=0.5, max_wait_s=1.0)
     assert engine.steps("abc", 15) == "aaaaabbbbbccccc"
@@ -175,6 +226,14 @@ def test_where_both_limits_cannot_hold_the_overhead_wins() -> None:
 def test_an_overhead_is_a_share(overhead: float) -> None:
     with pytest.raises(ValueError, match="switch_overhead"):
         Limits(overhead, 1.0)
+
+
+def test_a_turn_may_be_all_switch() -> None:
+    assert simulation(switch_s=2.0, overhead=1.0).steps("ab", 4) == "abab"
+
+
+def test_at_first_nobody_has_a_turn() -> None:
+    assert Turns(Limits(0.1, 1.0)).active is None
 
 
 limits = st.builds(Limits, st.floats(0.01, 0.5), st.floats(0.01, 5.0))
