@@ -48,7 +48,7 @@ class Orders:
             if tier != "device":
                 records.order(replica, tier, "operator")
         if tier == "device" and all(replica.device.presence != "present" for replica in expert.replicas):
-            chosen = self._dispatch.choose(expert)
+            chosen = self._dispatch.choose(expert, "")
             chosen.ordered = "device"
             self._load(chosen)
 

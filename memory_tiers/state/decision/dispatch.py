@@ -34,8 +34,8 @@ class Dispatch:
     def __repr__(self) -> str:
         return f"<Dispatch of {len(self._records.conversations)} conversations>"
 
-    def choose(self, expert: ExpertRecord, conversation: str = "") -> ExpertRecord:
-        """Chooses for a new request of the expert."""
+    def choose(self, expert: ExpertRecord, conversation: str) -> ExpertRecord:
+        """Chooses for a new request of the expert, which may belong to a conversation."""
         if len(expert.replicas) == 1:
             return expert
         chosen = self._choose(expert, self._records.conversations.get(conversation))

@@ -5,6 +5,7 @@ import pytest
 from memory_tiers.actions import Action, Grant, Move, Reject, StartEngine
 from memory_tiers.events import EngineDied, LeaseReleased, Opened, TicketAsked
 from memory_tiers.members import Family, Member
+from memory_tiers.replicas import replica_name
 from memory_tiers.state.decision.dispatch import CONVERSATIONS
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
@@ -19,13 +20,23 @@ def two_engines(*names: str, room: int = 20, host: int = 100, pinned: bool = Fal
 
 
 def opened(
-    members: list[Member], room: int, host: int, sleep_after_s: float | None = None, policy: str = "lru"
+    members: list[Member],
+    room: int,
+    host: int,
+    sleep_after_s: float | None = None,
+    policy: str = "lru",
+    engines: int = 2,
 ) -> Script:
     families = [
-        Family("f", None, 0, (0,), sleep_after_s=sleep_after_s),
-        Family("f#2", None, 0, (1,), "f", sleep_after_s),
+        Family(replica_name("f", number), None, 0, (number,), "f" if number else "", sleep_after_s)
+        for number in range(engines)
     ]
-    tree = {"devices": {0: room, 1: room}, "host": host, "min_residency_s": 0, "policy": policy}
+    tree = {
+        "devices": dict.fromkeys(range(engines), room),
+        "host": host,
+        "min_residency_s": 0,
+        "policy": policy,
+    }
     script = Script(TierState(TiersConfig.model_validate(tree), members, families))
     script.settle(script.feed(Opened(script.now())))
     return script
@@ -303,6 +314,18 @@ def test_an_engine_that_ends_takes_its_own_leases_along_and_nothing_else() -> No
     assert script.state._records.experts["c#2"].waiting, "c waits for the engine that runs"
     assert not script.state._records.experts["c"].waiting
     assert any(isinstance(action, StartEngine) and action.family == "f" for action in script.settle(actions))
+
+
+def test_who_waits_for_an_engine_that_ends_goes_where_the_expert_is_though_another_has_less_to_do() -> None:
+    script = opened([an_expert(name) for name in "abcd"], room=10, host=100, engines=3)
+    for expert in "abc":
+        ask(script, expert)
+    (read,) = script.ask("d")
+    assert script.done(read) == []
+    assert script.ask("a") == [], "a is to leave the first engine for d, and waits for the second"
+    script.cancel(4)
+    script.release(3)
+    assert Grant(5, "f") in script.die("f#2")
 
 
 def test_what_an_operator_sends_down_leaves_every_engine() -> None:

@@ -85,6 +85,17 @@ def test_what_a_lost_node_had_under_way_is_free_again_and_what_it_used_counts() 
     assert total.remaining(LIMITS, at).of["requests"].remaining == 20 - 9
 
 
+def test_what_other_nodes_have_under_way_and_what_all_used_counts_on_when_one_is_lost() -> None:
+    at = instant(0)
+    total = KeyTotal({"a": Figures(), "b": Figures()}, (), at)
+    for member in "aaabbbbb":
+        assert isinstance(total.admit(member, LIMITS, at, 10, offline=False), Reservation)
+    total.lost("b")
+    assert total.remaining(Limits(tokens_per_day=100), at).of["tokens"].remaining == 20
+    taken = [isinstance(total.admit("a", LIMITS, at, 0, offline=False), Reservation) for _ in range(6)]
+    assert taken == [True] * 5 + [False]
+
+
 def test_what_others_have_told_leaves_the_minute_second_by_second() -> None:
     told = [Figures(requests={10: 1, 50: 2}, tokens={60: 3}), Figures(requests={30: 4}, tokens={61: 100})]
     whole = summed(told, instant(0))
