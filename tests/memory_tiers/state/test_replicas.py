@@ -326,6 +326,8 @@ def test_who_waits_for_an_engine_that_ends_goes_where_the_expert_is_though_anoth
     script.cancel(4)
     script.release(3)
     assert Grant(5, "f") in script.die("f#2")
+    script.release(5)
+    assert script.state.status.counts.leases == 2, "of the requests for a and b before"
 
 
 def test_what_an_operator_sends_down_leaves_every_engine() -> None:

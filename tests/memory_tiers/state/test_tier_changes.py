@@ -448,6 +448,14 @@ def test_nothing_is_prefetched_while_somebody_waits_or_for_an_equal() -> None:
     assert foreseen(script, c=0.9) == [], "it has not been used twice as much as the one that would leave"
 
 
+def test_what_is_foreseen_takes_the_place_of_what_is_used_least() -> None:
+    script = opened("abc", device=20, prefetch_share=0.5, policy="cost")
+    for ticket, expert in enumerate("aaab", start=1):
+        script.settle(script.ask(expert))
+        script.release(ticket)
+    assert foreseen(script, c=1.0) == [Move("b", "device", "disk", "eviction", "c")]
+
+
 def test_a_ticket_does_not_wait_for_a_prefetch_to_be_read() -> None:
     script = opened("abc", device=10, host=40, prefetch_share=0.5)
     (read,) = foreseen(script, c=0.9)
