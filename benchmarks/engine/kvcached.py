@@ -12,7 +12,7 @@ from benchmarks.engine.rival import KVCACHED
 from experts.spec import Expert
 
 SWITCH = "ENABLE_KVCACHED"
-"""By this variable kvcached changes vLLM as it is imported. Installed and without it, it does nothing."""
+"""Variable by which kvcached changes vLLM as it is imported. Without it, it does nothing."""
 
 
 class Kvcached(Processes):

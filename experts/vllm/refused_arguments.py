@@ -48,7 +48,7 @@ _SALTED: Mapping[str, frozenset[str]] = {
 }
 """KV connectors whose keys are vLLM's own block hashes, or carry the salt: no expert reads another's."""
 _KEEP_ADDRESSES = frozenset({"SimpleCPUOffloadConnector", "LMCacheMPConnector"})
-"""Those of them that were told once where the KV pool is, which a sleep changes."""
+"""Connectors that are told once where the KV pool is, which a sleep changes."""
 _BACKENDS = {"native": "OffloadingConnector", "lmcache": "LMCacheMPConnector"}
 _ONE = frozenset({"1", "true"})
 """Values that leave a parallel size as it is."""

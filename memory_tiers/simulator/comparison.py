@@ -23,7 +23,7 @@ Rival = Literal["lru", "cost", "belady", "fifo"]
 future. ``fifo``: a swapper that behaves like llama-swap."""
 RIVALS: tuple[Rival, ...] = get_args(Rival)
 OF_ONE_ENGINE: tuple[Rival, ...] = ("belady", "fifo")
-"""Those that know of one engine alone."""
+"""Rivals that know of one engine alone."""
 RivalProgress = Callable[[str, int, int], None]
 """Called with the rival, the requests done and the requests in all."""
 
