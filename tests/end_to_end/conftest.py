@@ -50,14 +50,14 @@ class GatewayProcess:
 
     def series(self) -> dict[str, float]:
         """Every sample of /metrics by its name and labels."""
-        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        text = httpx.get(f"{self.url}/metrics", timeout=120).text
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
     def total(self, prefix: str) -> float:
         """Sums the samples of /metrics whose name and labels begin so. There may be none yet of a series that
         there is."""
-        text = httpx.get(f"{self.url}/metrics", timeout=30).text
+        text = httpx.get(f"{self.url}/metrics", timeout=120).text
         return total_of(text, prefix)
 
     def descendants(self) -> list[psutil.Process]:

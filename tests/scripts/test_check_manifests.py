@@ -11,7 +11,9 @@ kind: StatefulSet
 metadata: {name: coe}
 spec:
   replicas: %d
+  selector: {matchLabels: {part: node}}
   template:
+    metadata: {labels: {part: node}}
     spec:
       containers:
         - args: [serve, "--peers=coe-0.nodes:8100,coe-1.nodes:8100"]
@@ -21,9 +23,11 @@ spec:
 ---
 kind: Service
 metadata: {name: coe, labels: {of: %s}}
+spec: {selector: {part: %s}}
 ---
 kind: PodDisruptionBudget
 metadata: {name: coe}
+spec: {selector: {matchLabels: {part: node}}}
 ---
 kind: ServiceMonitor
 metadata: {name: coe}
@@ -32,16 +36,18 @@ spec: {selector: {matchLabels: {of: clients}}, endpoints: [{scheme: https, tlsCo
 
 
 @pytest.mark.parametrize(
-    ("replicas", "volume", "label", "tls", "wrong"),
+    ("replicas", "volume", "label", "part", "tls", "wrong"),
     [
-        (2, "secret", "clients", "{serverName: coe}", []),
-        (3, "secret", "clients", "{serverName: coe}", ["2 peers for 3 nodes"]),
-        (2, "config", "clients", "{serverName: coe}", ["volume config is not there"]),
-        (2, "secret", "nodes", "{serverName: coe}", ["the ServiceMonitor finds 0 services"]),
+        (2, "secret", "clients", "node", "{serverName: coe}", []),
+        (3, "secret", "clients", "node", "{serverName: coe}", ["2 peers for 3 nodes"]),
+        (2, "config", "clients", "node", "{serverName: coe}", ["volume config is not there"]),
+        (2, "secret", "nodes", "node", "{serverName: coe}", ["the ServiceMonitor finds 0 services"]),
+        (2, "secret", "clients", "gateway", "{serverName: coe}", ["Service coe selects pods of 0 workloads"]),
         (
             2,
             "secret",
             "clients",
+            "node",
             "{ca: {}}",
             ["the ServiceMonitor asks over TLS by addresses, for which no certificate is"],
         ),
@@ -53,10 +59,11 @@ def test_what_does_not_fit_together_is_named(
     replicas: int,
     volume: str,
     label: str,
+    part: str,
     tls: str,
     wrong: list[str],
 ) -> None:
     monkeypatch.setattr(check_manifests, "_of_schema", lambda each: [])
     file = tmp_path / "rendered.yaml"
-    file.write_text(NODES % (replicas, volume, label, tls))
+    file.write_text(NODES % (replicas, volume, label, part, tls))
     assert check_manifests.problems(file) == wrong

@@ -32,7 +32,9 @@ pytestmark = pytest.mark.engine
 CONFIG = FamilyConfig.model_validate(
     {"dtype": "float32", "max_model_len": 512, "kv_cache": "256MiB", "max_num_seqs": 32}
 )
-SWITCHES = 2000 if NIGHT else 500
+SWITCHES = 2000 if NIGHT else 1000
+WARM = 650
+"""Switches after which the engine has taken the memory that it keeps."""
 STREAMS = 24
 TOKENS = 16
 BLOCK = 128
@@ -70,7 +72,7 @@ class Load:
     """Expert, prompt, answer."""
     switches: int = 0
     grown_bytes: int = 0
-    """By how much the memory of all processes grew from a third of the switches to the last."""
+    """By how much the memory of all processes grew from the warm engine to the last switch."""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ async def load(engine: VllmEngine, experts: list[Expert]) -> Load:
         load.answers += [(*each, answer) for each, answer in zip(asked, said, strict=True)]
         rounds += 1
         load.switches = await switches(engine) - begun
-        if not warm and load.switches > SWITCHES / 3:
+        if not warm and load.switches > WARM:
             warm = memory(engine)
     load.grown_bytes = memory(engine) - warm
     return load
