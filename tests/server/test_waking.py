@@ -23,7 +23,12 @@ async def test_a_node_is_ready_while_an_engine_wakes(tmp_path: Path) -> None:
         house.manager.foresee({})
         await house.until(lambda: house.engine.state == "asleep")
         await house.at_rest()
-        seen = SimpleNamespace(tiers=house.manager, engines=house.manager.engines, breakers=Breakers())
+        seen = SimpleNamespace(
+            tiers=house.manager,
+            engines=house.manager.engines,
+            breakers=Breakers(),
+            settings=SimpleNamespace(computes=True),
+        )
         services = cast(NodeServices, seen)
         house.engine.gate.clear()
         asked = asyncio.create_task(house.manager.lease("b"))
