@@ -72,7 +72,7 @@ class Load:
     """Expert, prompt, answer."""
     switches: int = 0
     grown_bytes: int = 0
-    """By how much the memory of all processes grew from the warm engine to the last switch."""
+    """Growth of all processes' memory from the warm engine to the last switch."""
 
 
 @pytest.fixture(scope="module")
