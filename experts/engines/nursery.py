@@ -157,7 +157,7 @@ class Nurseries:
         if run is None or not run.alive:
             if run is not None:
                 run.close()
-            run = self._runs[environment] = _launched(self._module, dict(environment))
+            run = self._runs[environment] = _launched(self._module, dict(sorted(environment)))
         return run
 
     def __repr__(self) -> str:
