@@ -8,17 +8,21 @@ from memory_tiers.events import (
     EngineStopped,
     Event,
     LeaseReleased,
+    LoadCancelled,
     MoveFailed,
     MoveFinished,
     Opened,
+    OrderGiven,
     Priority,
+    Revised,
     TicketAsked,
     TicketCancelled,
     TimePassed,
 )
-from memory_tiers.members import Family, Member
+from memory_tiers.members import Family, Member, Revision
 from memory_tiers.state.state_machine import TierState
-from memory_tiers.tiers import TiersConfig
+from memory_tiers.status import ExpertStatus
+from memory_tiers.tiers import Tier, TiersConfig
 
 
 class Script:
@@ -80,6 +84,18 @@ class Script:
         self.at = max(self.at, end)
         return seen
 
+    def order(self, expert: str, tier: Tier) -> list[Action]:
+        self.state.orders.may_order(expert, tier)
+        return self.feed(OrderGiven(expert, tier, self.now()))
+
+    def cancel_load(self, expert: str) -> list[Action]:
+        self.state.orders.may_cancel(expert)
+        return self.feed(LoadCancelled(expert, self.now()))
+
+    def revise(self, revision: Revision) -> list[Action]:
+        self.state.revisions.may_revise(revision)
+        return self.feed(Revised(revision, self.now()))
+
     def die(self, family: str = "f") -> list[Action]:
         return self.feed(EngineDied(family, "killed", self.now()))
 
@@ -95,11 +111,14 @@ class Script:
                 pending += more
         return seen
 
+    def status(self, expert: str) -> ExpertStatus:
+        return next(status for status in self.state.status.experts() if status.expert == expert)
+
     def where(self, expert: str) -> str:
         return self.state.status.tier(expert)
 
     def on_host(self, expert: str) -> int:
-        return next(status.host_bytes for status in self.state.status.experts() if status.expert == expert)
+        return self.status(expert).host_bytes
 
 
 def an_expert(name: str, *, family: str = "f", size: int = 10, **more: bool | float | None) -> Member:
