@@ -43,19 +43,14 @@ class ConfiguredMembers:
         members: Mapping[str, Member],
         families: Sequence[Family] = (),
         device: int | None = None,
-        host: int | None = None,
     ) -> None:
         """Checks that ``members`` could be served, in the running families and the new ``families``, with
-        these budgets (None: the current ones). Engines without experts give back what they hold. Raises
-        BudgetTooSmall."""
+        this budget of the device (None: the current one). Engines without experts give back what they hold.
+        Raises BudgetTooSmall."""
         records = self._records
         served = {member.family for member in members.values()}
-        config = self._config.model_copy(
-            update={
-                "device": records.device.capacity if device is None else device,
-                "host": records.host.capacity if host is None else host,
-            }
-        )
+        capacity = records.device.capacity if device is None else device
+        config = self._config.model_copy(update={"device": capacity})
         there = [family for family in (*records.families(), *families) if family.serves in served]
         check_members(config, on_each_engine(members.values(), there), there, self._device_bytes)
 

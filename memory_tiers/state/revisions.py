@@ -52,7 +52,7 @@ class Revisions:
         members = self._configured.all()
         end = {name: member for name, member in members.items() if name not in revision.removed}
         end |= {member.name: member for member in (*revision.changed, *revision.added)}
-        self._configured.check(end, revision.families, revision.device, revision.host)
+        self._configured.check(end, revision.families, revision.device)
 
     def revise(self, revision: Revision) -> None:
         """Carries the revision out; experts move as later decisions can move them."""

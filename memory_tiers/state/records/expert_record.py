@@ -8,6 +8,7 @@ from typing import Optional, get_args
 from experts.engines.engine import EngineState
 from memory_tiers.actions import MoveReason
 from memory_tiers.events import Priority
+from memory_tiers.members import Family
 from memory_tiers.move_costs import WEIGHT_OF_LATEST
 from memory_tiers.state.records.ledger import ALL, Copy, HostCopy, Parts, whole
 from memory_tiers.state.records.recency_weighted_use import NEVER_USED
@@ -19,11 +20,12 @@ NORMAL = PRIORITIES.index("normal")
 
 @dataclass(slots=True, eq=False)
 class EngineRecord:
-    """One engine. ``held``: bytes of the device that it takes while it runs, whichever experts are resident,
-    in equal shares on its ``parts``.
+    """One engine, which is ``configured`` as its family says. ``held``: bytes of the device that it takes
+    while it runs, whichever experts are resident, in equal shares on its ``parts``.
     ``holds``: whether they are charged, from the beginning, or from its start if it came later, until it is
     stopped, and again from its next start. ``busy``: the expert of its one running move, or of its start."""
 
+    configured: Family
     family: str
     resident_limit: int | None
     held: int
@@ -78,7 +80,7 @@ class EngineRecord:
 
     def woke(self, seconds: float, size: int) -> None:
         """Takes in the seconds of a load of ``size`` bytes that woke it, where loads were measured before."""
-        if self.seconds_per_byte is not None and size > 0:
+        if self.seconds_per_byte is not None:
             latest = max(0.0, seconds - size * self.seconds_per_byte)
             self.wake_s += (WEIGHT_OF_LATEST if self.wake_s else 1.0) * (latest - self.wake_s)
 

@@ -79,6 +79,7 @@ class Records:
         held = whole(family.held, parts)
         number = sum(engine.serves == family.serves for engine in self.engines.values())
         self.engines[family.name] = EngineRecord(
+            family,
             family.name,
             family.resident_limit,
             held,
@@ -113,21 +114,11 @@ class Records:
 
     def families(self) -> list[Family]:
         """Describes the engines as they were configured."""
-        return [
-            Family(
-                engine.family,
-                engine.resident_limit,
-                engine.held,
-                engine.parts if self.by_gpu else (),
-                engine.serves if engine.serves != engine.family else "",
-                engine.sleep_after_s,
-            )
-            for engine in self.engines.values()
-        ]
+        return [engine.configured for engine in self.engines.values()]
 
     def forget(self, expert: ExpertRecord) -> None:
         """Drops an expert that is in no tier and that no ticket waits for."""
-        self.ordered.pop(expert.name, None)
+        del self.ordered[expert.name]
         del self.experts[expert.name]
         del expert.engine.members[expert.name]
         expert.replicas.remove(expert)
