@@ -60,12 +60,12 @@ class Phase:
     fits: int
 
 
-EACH = 50 if NIGHT else 20
 PHASES: Mapping[Kind, Phase] = {
-    "zipf": Phase(14 * EACH, ON_DEVICE),
-    "adversarial": Phase(3 * EACH, ON_DEVICE),
-    "round-robin": Phase(3 * EACH, ON_HOST),
+    "zipf": Phase(700 if NIGHT else 120, ON_DEVICE),
+    "adversarial": Phase(150 if NIGHT else 50, ON_DEVICE),
+    "round-robin": Phase(150 if NIGHT else 50, ON_HOST),
 }
+REQUESTS = sum(phase.requests for phase in PHASES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ def write_figures(day: Day) -> None:
 
 
 def test_requests_of_all_experts_are_answered_in_full(day: Day) -> None:
-    assert len(day.crowd) == 20 * EACH
+    assert len(day.crowd) == REQUESTS
     assert [answer for answer in day.crowd if not answer.is_whole(TOKENS)] == []
     assert len({answer.question.expert for answer in day.crowd}) == len(TWELVE)
 
@@ -245,7 +245,7 @@ def test_no_two_experts_could_be_taken_for_each_other(day: Day) -> None:
 
 def test_nobody_waits_longer_than_the_bound_and_the_turns_of_those_who_waited_longer(day: Day) -> None:
     waits = read_waits(day.log)
-    assert len(waits.waits) >= 20 * EACH
+    assert len(waits.waits) >= REQUESTS
     assert [wait for wait in waits.waits if wait.seconds > waits.bound(wait)] == []
 
 
