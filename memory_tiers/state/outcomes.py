@@ -163,8 +163,8 @@ class Outcomes:
             self._want_first(engine)
 
     def _measured(self, expert: ExpertRecord, size: int) -> None:
-        """Takes in what a load took. Residents that came before the first was measured are compared by it
-        from now on."""
+        """Takes in what a load took. Experts of which nothing was measured before are compared by it from now
+        on: all of the engine's, and those of engines without a measurement of their own."""
         engine, unknown = expert.engine, expert.engine.seconds_per_byte is None
         expert.load_seconds = self._records.now - expert.load_began
         if engine.waking:  # which says less of a load
@@ -173,9 +173,10 @@ class Outcomes:
             return
         engine.took(expert.load_seconds, size)
         if unknown and engine.seconds_per_byte is not None:
-            for other in engine.residents.values():
-                other.seconds_per_byte = engine.seconds_per_byte
-                self._records.rank(other)
+            for other in self._records.experts.values():
+                if other.engine is engine or other.engine.seconds_per_byte is None:
+                    other.seconds_per_byte = engine.seconds_per_byte
+                    self._records.rank(other)
 
     def _image_left(self, move: Move, size: int) -> None:
         """Charges what the host holds now that a load has ended: an image of ``size``, or the checkpoint, if
@@ -201,7 +202,7 @@ class Outcomes:
             records.leave_device(expert)
             return
         expert.fatal_loads = 0
-        expert.seconds_per_byte = engine.seconds_per_byte or 1.0
+        expert.seconds_per_byte = records.seconds_per_byte(engine)
         records.loaded(expert)
         if expert.weights_bytes:  # a base among its adapters has none, and says nothing of theirs
             engine.scale = size / expert.weights_bytes

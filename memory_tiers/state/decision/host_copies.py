@@ -55,10 +55,8 @@ class HostCopies:
         return False
 
     def prefetch(self, expert: ExpertRecord, worth_it: Callable[[ExpertRecord], bool]) -> bool:
-        """Prefetches the expert from disk if all copies that would go for it are ``worth_it``, and says
-        whether the read begins, or will once they have left."""
-        if self.promised or expert.host.presence != "absent":
-            return False
+        """Prefetches the expert from disk, when nothing else is promised, if all copies that would go for it
+        are ``worth_it``, and says whether the read begins, or will once they have left."""
         victims = self._victims(expert.weights_bytes)
         if victims is None or not all(map(worth_it, victims)):
             return False
@@ -67,7 +65,7 @@ class HostCopies:
 
     def order(self, expert: ExpertRecord) -> None:
         """Reads the expert from disk for an operator, as soon as that is possible."""
-        if not self.promised and expert.host.presence == "absent":
+        if not self.promised:
             victims = self._victims(expert.weights_bytes)
             if victims is not None:
                 self._stage(expert, "operator", victims)

@@ -55,7 +55,7 @@ class Prefetch:
             expert = records.experts.get(name)
             if expert is None or chance <= 0:
                 continue
-            records.count_use(expert, min(chance, 1.0))
+            records.count_use(expert, chance)
             records.rank(expert)
             self._chances[name] = self._chances.get(name, 0.0) + chance
         if len(self._chances) > KEPT:
@@ -66,8 +66,7 @@ class Prefetch:
     def ended(self, tier: Tier, seconds: float) -> None:
         """Notes that a prefetch to ``tier`` took so long: the next one waits until that is ``prefetch_share``
         of the time."""
-        if self._share > 0:
-            self._not_before[tier] = self._records.now + seconds * (1 / self._share - 1)
+        self._not_before[tier] = self._records.now + seconds * (1 / self._share - 1)
 
     def prefetch(self) -> None:
         """Begins what may be prefetched now, the likeliest expert first."""
@@ -112,9 +111,10 @@ class Prefetch:
     def _bring(self, expert: ExpertRecord, tier: Tier) -> bool:
         records = self._records
         rank = records.rankings.policy.rank
+        wanted = max(rank(replica, tier) for replica in expert.replicas)
 
         def worth_it(victim: ExpertRecord) -> bool:
-            return rank(victim, tier) + MARGIN < rank(expert, tier)
+            return rank(victim, tier) + MARGIN < wanted
 
         if not self._fits_share(expert, tier):
             return False

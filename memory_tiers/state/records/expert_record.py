@@ -170,7 +170,8 @@ class ExpertRecord:
     """Seconds of its last load to the device; 0 for the expert an engine started with."""
     loaded_at: float = 0.0
     seconds_per_byte: float = 1.0
-    """Seconds that loads of its family took when it came; 1 before any was measured and could be compared."""
+    """Seconds that loads of its family took when it came, or when the first one was measured, if later; those
+    of another family before that; 1 before any was measured."""
     device_use: float = NEVER_USED
     """Its recency-weighted use by the device's turnovers: see ``recency_weighted_use``."""
     host_use: float = NEVER_USED

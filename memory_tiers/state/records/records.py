@@ -108,6 +108,7 @@ class Records:
             member.default,
             member.ttl_s,
         )
+        expert.seconds_per_byte = self.seconds_per_byte(engine)
         expert.replicas.append(expert)
         self.experts[member.name] = engine.members[member.name] = expert
         return expert
@@ -115,6 +116,12 @@ class Records:
     def families(self) -> list[Family]:
         """Describes the engines as they were configured."""
         return [engine.configured for engine in self.engines.values()]
+
+    def seconds_per_byte(self, engine: EngineRecord) -> float:
+        """Seconds that a byte takes to the engine's device, as far as loads were measured: else to another's,
+        else 1."""
+        measured = (each.seconds_per_byte for each in (engine, *self.engines.values()))
+        return next((seconds for seconds in measured if seconds is not None), 1.0)
 
     def forget(self, expert: ExpertRecord) -> None:
         """Drops an expert that is in no tier and that no ticket waits for."""

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory_tiers.actions import Move
+from memory_tiers.events import Opened
 from memory_tiers.simulator.belady import Belady, fewest_moves
 from memory_tiers.state.records.policy import LeastRecentlyUsed, RateTimesCost
 from memory_tiers.state.records.recency_weighted_use import HALF_LIFE, NEVER_USED, recency_weighted_use
-from tests.memory_tiers.state.script import opened
+from memory_tiers.state.state_machine import TierState
+from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
 
 @dataclass
@@ -93,6 +95,16 @@ def test_experts_that_are_used_no_more_leave_for_those_that_are() -> None:
             script.settle(script.ask(expert))
             script.release(script.tickets)
     assert (script.where("c"), script.where("d")) == ("device", "device")
+
+
+def test_a_family_of_which_no_load_was_measured_yet_counts_like_one_of_which_some_were() -> None:
+    members = [an_expert(name) for name in "abd"] + [an_expert("c", family="g")]
+    script = Script(TierState(a_config(30, policy="cost"), members, engines(f=None, g=None)))
+    script.settle(script.feed(Opened(script.now())))
+    for expert in "aaabbbc":
+        script.settle(script.ask(expert))
+        script.release(script.tickets)
+    assert script.ask("d") == [Move("c", "device", "disk", "eviction", "d")]
 
 
 def test_the_host_forgets_by_what_is_staged_not_by_what_is_loaded() -> None:

@@ -5,7 +5,6 @@ import math
 import pytest
 
 from memory_tiers.actions import (
-    AbortMove,
     Grant,
     Move,
     Reject,
@@ -15,8 +14,6 @@ from memory_tiers.actions import (
 from memory_tiers.errors import BudgetTooSmall
 from memory_tiers.events import (
     DrainRequested,
-    Foreseen,
-    MoveFailed,
     Opened,
     RestartDue,
 )
@@ -238,33 +235,6 @@ def test_the_queue_of_all_is_full_with_the_place_one_would_have_had() -> None:
     assert rejection.message == ("1 requests wait already, and this one would be number 2: try again later")
 
 
-def foreseen(script: Script, **chances: float) -> list[object]:
-    return [*script.feed(Foreseen(tuple(chances.items()), script.now()))]
-
-
-def test_what_is_likely_is_prefetched_to_the_host_and_then_to_the_device() -> None:
-    script = opened("abcd", device=40, host=40, prefetch_share=0.5)
-    (read,) = foreseen(script, b=0.6, c=0.02)
-    assert read == Move("b", "disk", "host", "prefetch")
-    assert isinstance(read, Move)
-    (load,) = script.done(read)
-    assert load == Move("b", "host", "device", "prefetch")
-    script.done(load)
-    assert script.ask("b") == [Grant(1)]
-    assert script.state.status.prefetches == {("host", "used"): 1, ("device", "used"): 1}
-
-
-def test_a_prefetch_takes_no_more_than_its_share_of_the_time() -> None:
-    script = opened("abcd", device=80, prefetch_share=0.25)
-    (load,) = foreseen(script, b=0.6)
-    assert isinstance(load, Move)
-    script.wait(10)
-    script.done(load)
-    assert foreseen(script, c=0.9) == [], "a quarter of the time: three times as long it is not its turn"
-    assert script.state.deadline is not None
-    assert Move("c", "disk", "device", "prefetch") in script.wait(40)
-
-
 def test_a_read_from_disk_counts_as_a_move_until_it_ends() -> None:
     script = opened("ab", device=20, host=80)
     assert script.state.status.counts.moves == 0
@@ -272,44 +242,6 @@ def test_a_read_from_disk_counts_as_a_move_until_it_ends() -> None:
     assert script.state.status.counts.moves == 1
     script.settle(script.done(read))
     assert script.state.status.counts.moves == 0
-
-
-def test_reads_of_prefetches_take_no_more_than_their_share_of_the_time_either() -> None:
-    script = opened("abcd", device=10, host=80, prefetch_share=0.25)
-    (read,) = foreseen(script, b=0.6)
-    assert isinstance(read, Move)
-    script.wait(10)
-    script.done(read)
-    assert foreseen(script, c=0.9) == []
-    assert Move("c", "disk", "host", "prefetch") in script.wait(40)
-
-
-def test_nothing_is_prefetched_while_somebody_waits_or_for_an_equal() -> None:
-    script = opened("abc", device=10, prefetch_share=0.5, policy="cost")
-    script.ask("a")
-    script.ask("b")
-    assert foreseen(script, c=0.9) == []
-    script = opened("abc", device=10, prefetch_share=0.5, policy="cost")
-    script.ask("a")
-    script.release(1)
-    assert foreseen(script, c=0.9) == [], "it has not been used twice as much as the one that would leave"
-
-
-def test_what_is_foreseen_takes_the_place_of_what_is_used_least() -> None:
-    script = opened("abc", device=20, prefetch_share=0.5, policy="cost")
-    for ticket, expert in enumerate("aaab", start=1):
-        script.settle(script.ask(expert))
-        script.release(ticket)
-    assert foreseen(script, c=1.0) == [Move("b", "device", "disk", "eviction", "c")]
-
-
-def test_a_ticket_does_not_wait_for_a_prefetch_to_be_read() -> None:
-    script = opened("abc", device=10, host=40, prefetch_share=0.5)
-    (read,) = foreseen(script, c=0.9)
-    assert isinstance(read, Move)
-    assert script.ask("b") == [AbortMove(read)]
-    assert script.feed(MoveFailed(read, "aborted", script.now())) == [Move("b", "disk", "host", "ticket")]
-    assert script.state.status.prefetches == {("host", "wasted"): 1}
 
 
 def test_bytes_on_their_way_are_reserved() -> None:
