@@ -67,6 +67,7 @@ def _check_expert(records: Records, expert: ExpertRecord) -> None:
     # No ticket waits for an expert that could be granted.
     could_be_granted = expert.waiting and device == "present" and not victim
     assert not could_be_granted, f"{expert!r} could be granted"
+    assert not expert.removed or expert.ordered == "disk", f"{expert!r} was removed and stays"
     queues = [index for index, queue in enumerate(expert.engine.queues) if expert.name in queue]
     assert queues == ([expert.priority] if expert.needed else []), f"{expert!r} is in queues {queues}"
     may_leave = device == "present" and not expert.pinned and not expert.stuck

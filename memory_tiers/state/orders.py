@@ -95,7 +95,7 @@ class Orders:
 
     def _load(self, expert: ExpertRecord) -> None:
         """Wants the expert even if others must leave for it, and forgets why an earlier load failed."""
-        expert.restored, expert.spread, expert.failure = False, False, ""
+        expert.restored, expert.failure = False, ""
         self._demand.want(expert)
 
 

@@ -63,7 +63,7 @@ class Outcomes:
             for replica in [*expert.replicas]:
                 self._stays_for_now(replica)
             beneficiary = records.experts.get(move.beneficiary or "")
-            if beneficiary is not None and beneficiary.device.presence != "leaving":  # that needs no room now
+            if beneficiary is not None and beneficiary.device.presence == "absent":  # else it needs no room
                 message = f"no room on the host for expert {beneficiary.name}: {reason}"
                 self._demand.reject(beneficiary, "load_failed", message)
 
@@ -135,9 +135,9 @@ class Outcomes:
         self._dispatch.redirect(engine)
         if not self._records.closing:
             for expert in sorted(held, key=lambda expert: expert.last_used, reverse=True):
-                if not expert.removed:
+                if expert.ordered is None:  # else it was to leave
                     self._demand.want(expert)
-                    expert.restored = True
+                    expert.restored = not expert.pinned
             self.want_engine(engine)
 
     def want_engine(self, engine: EngineRecord) -> None:
@@ -151,7 +151,7 @@ class Outcomes:
 
     def _want_first(self, engine: EngineRecord) -> None:
         first = engine.first
-        if first is not None:
+        if first is not None and not first.wanted:
             self._demand.want(first)
             single = any(other.single_resident for other in self._records.engines.values())
             first.restored = single and not (first.pinned or first.default)
