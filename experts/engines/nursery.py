@@ -157,12 +157,18 @@ class Nurseries:
         if run is None or not run.alive:
             if run is not None:
                 run.close()
-            run = self._runs[environment] = _launched(self._module, dict(sorted(environment)))
+            run = self._runs[environment] = _launched(self._module, dict(environment))
         return run
 
     def __repr__(self) -> str:
         running = sum(run.alive for run in self._runs.values())
         return f"<Nurseries [running: {running}, unfit: {len(self._unfit)}]>"
+
+
+def titled(variables: Mapping[str, str]) -> dict[str, str]:
+    """Returns an environment whose first variable nothing changes: where the first is changed, setproctitle
+    finds no title to write over, and says nothing."""
+    return {**SAFE_PATH, **variables, **SAFE_PATH}
 
 
 def _job(command: Sequence[str], variables: Mapping[str, str], folder: Path, log: Path) -> bytes:
@@ -185,7 +191,7 @@ def _launched(module: str, environment: Mapping[str, str]) -> _Run:
             stdout=output,
             stderr=output,
             cwd=folder,
-            env={**environment, **own, "TMPDIR": str(folder)},
+            env=titled({**environment, **own, "TMPDIR": str(folder)}),
             start_new_session=True,
         )
     return _Run(process, folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from experts.engines.first_cause import first_cause
-from experts.engines.nursery import PARENT_DEATH_SIGNAL, SAFE_PATH, Nurseries
+from experts.engines.nursery import PARENT_DEATH_SIGNAL, Nurseries, titled
 from experts.engines.private_folder import private_folder
 from experts.engines.session import computes, is_tracker, send, session_members
 
@@ -185,7 +185,7 @@ async def _started(
             stdout=output,
             stderr=output,
             cwd=folder,
-            env={**os.environ, **SAFE_PATH, "TMPDIR": str(folder), **environment},
+            env=titled({**os.environ, "TMPDIR": str(folder), **environment}),
             start_new_session=True,
         )
 

@@ -168,18 +168,9 @@ def _set_title(job: Job) -> None:
     setproctitle.setproctitle(" ".join([sys.executable, "-m", job.module, *job.arguments]))
 
 
-def _keep_titles() -> None:
-    """Finds where this process keeps its title, which servers and their cores write over. Once the first
-    variable of the environment is changed, setproctitle looks in vain, and says nothing."""
-    import setproctitle
-
-    setproctitle.getproctitle()
-
-
 def main(arguments: list[str]) -> None:
     """Runs the nursery on the socket ``arguments[0]``; the others name variables that are for it alone."""
     path, *own = arguments
-    _keep_titles()
     for module in IMPORTED:
         importlib.import_module(module)
     threads = len(os.listdir("/proc/self/task"))

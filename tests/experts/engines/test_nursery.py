@@ -7,11 +7,9 @@ import logging
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -71,33 +69,17 @@ async def test_servers_are_children_of_one_nursery_each_with_a_folder_and_a_sess
         await process.stop()
 
 
-def test_a_server_has_its_title_where_the_first_variable_of_the_environment_changes(tmp_path: Path) -> None:
-    """A server changes ``TMPDIR``; setproctitle finds the title by the first variable."""
-    path, log = tmp_path / "nursery.sock", tmp_path / "server.log"
-    command = [sys.executable, "-m", "tests.experts.engines.small_nursery", path.name]
-    environment = {"TMPDIR": str(tmp_path), **os.environ, "PYTHONPATH": str(ROOT)}
-    job = {"module": SERVER, "arguments": [], "variables": {}, "folder": str(tmp_path), "log": str(log)}
-    log.touch()
-    with (
-        (tmp_path / "log").open("wb") as output,
-        socket.socket(socket.AF_UNIX) as connection,
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=output) as nursery,
-    ):
-        try:
-            while not path.exists():
-                time.sleep(0.01)
-            connection.connect(str(path))
-            connection.sendall(json.dumps(job).encode() + b"\n")
-            server = int(connection.recv(100))
-            while b"ready" not in log.read_bytes():
-                time.sleep(0.01)
-            title = command_line(server)
-            for member in session_members(server):
-                os.kill(member, signal.SIGKILL)
-            assert int(connection.recv(100)) == -signal.SIGKILL
-        finally:
-            nursery.kill()
-    assert f"-m {SERVER}" in title
+@pytest.mark.parametrize("forked", [True, False])
+async def test_a_server_begins_with_a_variable_that_nothing_changes_and_so_can_be_given_a_title(
+    forked: bool, nurseries: Nurseries, tmp_path: Path
+) -> None:
+    command, environment = [sys.executable, "-m", SERVER], {"A": "B", **ENVIRONMENT}
+    process = await EngineProcess.launch(
+        command, environment, tmp_path / "log", nurseries if forked else None
+    )
+    parent = (await said(process))["parent"]
+    assert variables(parent if forked else process.pid)[0] == "PYTHONSAFEPATH=1"
+    await process.stop()
 
 
 async def test_what_this_process_changes_in_its_environment_later_makes_no_other_nursery(
@@ -244,6 +226,11 @@ def test_a_killed_gateway_takes_nursery_and_servers_with_it(tmp_path: Path) -> N
     for descriptor in descriptors:
         assert select.select([descriptor], [], [], 30)[0], "ended"
         os.close(descriptor)
+
+
+def variables(pid: int) -> list[str]:
+    """Those that a process was started with; a title is written over them."""
+    return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
 
 
 def command_line(pid: int) -> str:
