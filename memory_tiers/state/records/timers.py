@@ -4,7 +4,7 @@ import heapq
 
 
 class Timers:
-    """Holds one time for each name. A change costs O(log n)."""
+    """Holds one time for each name. Is a heap whose outdated entries are skipped; a change costs O(log n)."""
 
     def __init__(self) -> None:
         self._at: dict[str, float] = {}
@@ -23,9 +23,11 @@ class Timers:
 
     def set(self, name: str, at: float) -> None:
         """Sets the time of ``name`` in place of an earlier one."""
-        if self._at.get(name) != at:
-            self._at[name] = at
-            heapq.heappush(self._heap, (at, name))
+        self._at[name] = at
+        heapq.heappush(self._heap, (at, name))
+        if len(self._heap) > 2 * len(self._at) + 64:
+            self._heap = [(at, name) for name, at in self._at.items()]
+            heapq.heapify(self._heap)
 
     def clear(self, name: str) -> None:
         """Drops the time of ``name``, if it has one."""
