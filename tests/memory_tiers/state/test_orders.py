@@ -4,6 +4,7 @@ import pytest
 
 from memory_tiers.actions import (
     AbortMove,
+    Forget,
     Grant,
     Move,
     Reject,
@@ -17,7 +18,9 @@ from memory_tiers.events import (
     Opened,
     OrderGiven,
 )
+from memory_tiers.members import Family, Revision
 from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
 
@@ -181,3 +184,132 @@ def test_a_pin_that_leaves_no_room_for_others_is_refused_with_the_numbers() -> N
     script = opened("ab", device=15)
     with pytest.raises(BudgetTooSmall, match="needs 10 bytes beside 10 bytes that never leave"):
         script.state.orders.may_change(script.state.configured.member("b", pinned=True))
+
+
+def test_an_order_to_where_the_expert_is_or_fits_to_the_byte_is_carried_out() -> None:
+    script = opened("ab", device=20, host=10, pinned="a")
+    assert script.order("a", "device") == [], "it is there, as its pin says"
+    assert script.status("a").ordered is None
+    assert script.order("b", "host") == [Move("a", "host", "disk", "eviction", "b")]
+
+
+def test_an_order_down_forgets_why_a_load_failed() -> None:
+    script = opened("ab", device=20, host=20)
+    (read,) = script.ask("b")
+    script.fail(read, "truncated")
+    assert script.status("b").failure == "expert b could not be read: truncated"
+    script.order("b", "disk")
+    assert script.status("b").failure == ""
+
+
+def test_a_load_that_cannot_be_cancelled_is_refused_and_the_reason_is_given() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    script.ask("b")
+    script.ask("a")
+    with pytest.raises(OrderRefused, match=r"^expert a is not being loaded$"):
+        script.cancel_load("a")  # it is there, and a ticket waits until it has left for b
+    script = opened("ab", device=20, pinned="b")
+    with pytest.raises(OrderRefused, match=r"^expert b is pinned to the device: unpin it first$"):
+        script.cancel_load("b")
+
+
+def test_who_waits_for_a_load_that_is_cancelled_is_told_by_whom() -> None:
+    script = opened("ab", device=20)
+    script.ask("b")
+    assert script.cancel_load("b") == [
+        Reject(1, "load_cancelled", "the load of expert b was cancelled by an operator")
+    ]
+
+
+def test_a_cancelled_load_ends_no_read_of_another_expert_and_its_own_once() -> None:
+    script = opened("abc", device=40, host=40)
+    (read,) = script.ask("b")
+    (load,) = script.done(read)
+    (other,) = script.ask("c")
+    assert other == Move("c", "disk", "host", "ticket")
+    (rejection,) = script.cancel_load("b")
+    assert isinstance(rejection, Reject)
+    rejection, abort = script.cancel_load("c")
+    assert abort == AbortMove(other)
+    script.ask("c")
+    (rejection,) = script.cancel_load("c")
+    assert isinstance(rejection, Reject)
+    assert script.fail(other, "aborted") == []
+    assert script.done(load) == [Move("b", "device", "host", "operator")]
+
+
+def test_a_removed_expert_whose_load_was_cancelled_leaves_every_tier() -> None:
+    script = opened("ab", device=20, host=40)
+    (read,) = script.ask("b")
+    (load,) = script.done(read)
+    script.cancel_load("b")
+    script.revise(Revision(removed=("b",)))
+    assert script.settle([load])[1:] == [
+        Move("b", "device", "host", "removed"), Move("b", "host", "disk", "removed"), Forget("b")
+    ]  # fmt: skip
+
+
+def test_a_default_expert_that_was_sent_down_comes_back_when_all_is_quiet() -> None:
+    experts = [an_expert("a"), an_expert("b", default=True)]
+    script = Script(TierState(a_config(20, return_to_default_s=60.0), experts, engines(f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.order("b", "disk"))
+    script.settle(script.ask("a"))
+    script.release(1)
+    assert script.wait(100) == [Move("b", "disk", "device", "preload")]
+
+
+def test_a_copy_that_is_given_back_tells_how_long_it_was_there_and_what_it_held() -> None:
+    script = opened("ab", device=10, host=20)
+    script.settle(script.order("b", "host"))
+    script.at += 5.0
+    (drop,) = script.order("b", "disk")
+    assert isinstance(drop, Move)
+    assert (drop.age_s, drop.gives_back) == (6.0, 10)
+
+
+def test_a_pin_leaves_the_rest_of_how_an_expert_is_configured() -> None:
+    experts = [an_expert("a"), an_expert("b", default=True, ttl_s=5.0), an_expert("c", ttl_s=7.0)]
+    script = Script(TierState(a_config(40), experts, engines(f=None)))
+    for name in "bc":
+        script.feed(ExpertChanged(script.state.configured.member(name, pinned=True), script.now()))
+    told = [script.status(name) for name in "bc"]
+    assert [(each.pinned, each.default, each.ttl_s) for each in told] == [
+        (True, True, 5.0),
+        (True, False, 7.0),
+    ]
+
+
+def test_a_pin_for_which_an_engine_has_too_few_places_is_refused() -> None:
+    script = opened("abc", device=100, limit=2, pinned="a")
+    with pytest.raises(BudgetTooSmall, match=r"^family f holds 2 at a time of its 3 experts, and 2 pinned: "):
+        script.state.orders.may_change(script.state.configured.member("b", pinned=True))
+
+
+def test_a_pin_is_judged_by_what_the_expert_itself_was_measured_to_take() -> None:
+    script = opened("abc", device=16)
+    (eviction,) = script.ask("b")
+    (load,) = script.done(eviction)
+    script.done(load, size=6)
+    (load,) = script.ask("c")
+    script.done(load, size=10)
+    script.state.orders.may_change(script.state.configured.member("b", pinned=True))
+    with pytest.raises(BudgetTooSmall, match="expert c needs 10 bytes beside 10 bytes that never leave"):
+        script.state.orders.may_change(script.state.configured.member("a", pinned=True))
+
+
+def test_cancelling_the_load_onto_one_engine_leaves_the_order_to_leave_another() -> None:
+    families = [Family("f", None, 0, (0,)), Family("f#2", None, 0, (1,), "f")]
+    config = TiersConfig.model_validate({"devices": {0: 20, 1: 20}, "host": 100, "min_residency_s": 0})
+    script = Script(TierState(config, [an_expert("a"), an_expert("b")], families))
+    script.settle(script.feed(Opened(script.now())))
+    pending = [action for _ in range(9) for action in script.ask("a")]
+    (load,) = [action for action in pending if isinstance(action, Move)]
+    assert (load.expert, load.target) == ("a#2", "device"), "it is in demand"
+    script.order("a", "disk")
+    script.cancel_load("a")
+    script.settle([load])
+    for ticket in range(1, 10):
+        script.settle(script.release(ticket))
+    assert script.where("a") == "disk"

@@ -19,6 +19,7 @@ from memory_tiers.events import (
 )
 from memory_tiers.members import Family, Revision
 from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import TiersConfig
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
 
@@ -198,3 +199,76 @@ def test_smaller_budgets_make_experts_leave_both_tiers() -> None:
         (10, 10),
         (10, 10),
     ]
+
+
+def test_a_removed_expert_that_still_serves_counts_for_nothing_and_takes_no_orders() -> None:
+    script = Script(TierState(a_config(20, disk=20), [an_expert("a"), an_expert("b")], engines(f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.ask("b"))
+    script.revise(Revision(removed=("b",)))
+    assert script.state.status.knows("b")
+    with pytest.raises(OrderRefused, match=r"^there is no expert b$"):
+        script.order("b", "device")
+    script.revise(Revision(added=(an_expert("c"),)))
+    assert [status.expert for status in script.state.status.experts()] == ["a", "c"]
+
+
+def test_an_added_expert_is_judged_by_what_its_family_was_measured_to_take() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    script.done(load, size=6)
+    script.release(1)
+    script.state.revisions.may_revise(Revision(added=(an_expert("c", size=30),)))
+    with pytest.raises(BudgetTooSmall, match="expert d needs 30 bytes"):
+        script.state.revisions.may_revise(
+            Revision(added=(an_expert("d", family="g", size=30),), families=(Family("g", None),))
+        )
+
+
+def test_an_expert_with_other_weights_is_refused_and_the_operator_told_what_to_do() -> None:
+    script = opened("ab", device=20)
+    says = (
+        "expert b has other weights, or another family: give it a new name, or remove it first and add it "
+        "when it has left"
+    )
+    for member in (an_expert("b", size=9), an_expert("b", family="g")):
+        with pytest.raises(OrderRefused, match=f"^{says}$"):
+            script.revise(Revision(changed=(member,)))
+
+
+def test_a_server_that_shuts_down_takes_no_revision() -> None:
+    script = opened("ab", device=20)
+    script.feed(DrainRequested(script.now()))
+    says = "the server is shutting down: change what it serves when it runs again"
+    with pytest.raises(OrderRefused, match=f"^{says}$"):
+        script.revise(Revision(removed=("b",)))
+
+
+def on_two_gpus(*names: str) -> Script:
+    """Experts of a family with an engine of its own, which holds 5 bytes, on each of two GPUs of 30."""
+    families = [Family("f", None, 5, (0,)), Family("f#2", None, 5, (1,), "f")]
+    tree = {"devices": {0: 30, 1: 30}, "min_residency_s": 0, "policy": "lru", "engine_idle_s": 60.0}
+    config = TiersConfig.model_validate(tree)
+    script = Script(TierState(config, [an_expert(name) for name in names], families))
+    script.settle(script.feed(Opened(script.now())))
+    return script
+
+
+def test_gpus_with_budgets_of_their_own_take_experts_and_pins_but_no_common_budget() -> None:
+    script = on_two_gpus("a", "b")
+    script.settle(script.revise(Revision(added=(an_expert("c", pinned=True), an_expert("d", pinned=True)))))
+    assert [script.status(name).engines for name in "cd"] == [("f#2",), ("f",)], "one engine has each pin"
+    says = r"^expert e needs 16 bytes beside 15 bytes that never leave, over tiers\.devices\.0 of 30 bytes: "
+    with pytest.raises(BudgetTooSmall, match=says):
+        script.revise(Revision(added=(an_expert("e", size=16),)))
+    says = r"^tiers\.device: GPUs have budgets of their own: restart with others$"
+    with pytest.raises(OrderRefused, match=says):
+        script.revise(Revision(device=50))
+
+
+def test_an_engine_that_stops_gives_its_own_gpu_back_what_it_held() -> None:
+    script = on_two_gpus("a", "b")
+    assert [gpu.used_bytes for gpu in script.state.status.gpus()] == [15, 15]
+    script.ask("a")
+    assert [action.family for action in script.wait(100) if isinstance(action, StopEngine)] == ["f#2"]
+    assert [gpu.used_bytes for gpu in script.state.status.gpus()] == [15, 0]
