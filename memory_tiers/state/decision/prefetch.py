@@ -40,7 +40,7 @@ class Prefetch:
         self._copies = copies
         self._loads = loads
         self._share = config.prefetch_share
-        self._chances: dict[str, float] = {}
+        self._chances: dict[str, float] = {}  # the likeliest first
         self._not_before: dict[Tier, float] = {}
 
     def __repr__(self) -> str:
@@ -58,10 +58,9 @@ class Prefetch:
             records.count_use(expert, chance)
             records.rank(expert)
             self._chances[name] = self._chances.get(name, 0.0) + chance
-        if len(self._chances) > KEPT:
-            likeliest = sorted(self._chances.items(), key=lambda each: -each[1])[:KEPT]
-            self._chances = dict(likeliest)
-        records.decision_due = records.decision_due or self._share > 0
+        self._chances = dict(sorted(self._chances.items(), key=lambda each: -each[1])[:KEPT])
+        if self._share > 0:
+            records.decision_due = True
 
     def ended(self, tier: Tier, seconds: float) -> None:
         """Notes that a prefetch to ``tier`` took so long: the next one waits until that is ``prefetch_share``
@@ -73,8 +72,8 @@ class Prefetch:
         if self._share == 0 or self._records.waiting:
             return
         free: set[Tier] = {tier for tier in ("device", "host") if self._free(tier)}
-        for name in sorted(self._chances, key=lambda name: -self._chances[name]):
-            if not free or self._chances[name] < LIKELY:
+        for name, chance in self._chances.items():
+            if not free or chance < LIKELY:
                 return
             known = self._records.experts.get(name)
             expert = min(known.replicas, key=_until_free) if known is not None else None

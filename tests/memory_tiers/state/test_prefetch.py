@@ -81,6 +81,13 @@ def test_what_is_likely_is_prefetched_from_the_first_second_on_and_only_if_the_c
         assert script.feed(Foreseen((("b", 0.9),), 0.5)) == follows
 
 
+def test_without_a_share_nothing_is_prefetched_however_small() -> None:
+    script = started([an_expert("a"), an_expert("b", size=0)], engines(f=None), a_config(20))
+    assert foreseen(script, b=0.9) == []
+    script.ask("a")
+    assert script.release(1) == []
+
+
 @pytest.mark.parametrize(("device", "host"), [(80, 0), (10, 80)])
 def test_a_prefetch_takes_no_more_than_its_share_of_the_time(device: int, host: int) -> None:
     script = opened("abc", device=device, host=host, prefetch_share=0.25)
