@@ -44,7 +44,7 @@ def test_without_room_for_a_single_copy_the_expert_is_loaded_from_disk() -> None
     assert Grant(1) in script.done(actions[1])
 
 
-@pytest.mark.parametrize(("held", "then"), [(15, 15), (20, 19), (1000, 19)])
+@pytest.mark.parametrize(("held", "then"), [(0, 0), (15, 15), (20, 19), (1000, 19)])
 def test_the_host_shrinks_below_what_did_not_fit_whatever_is_said_of_it(held: int, then: int) -> None:
     """Else the same read would be tried for ever."""
     script = opened("ab", device=20, host=100)

@@ -307,9 +307,9 @@ def test_cancelling_the_load_onto_one_engine_leaves_the_order_to_leave_another()
     pending = [action for _ in range(9) for action in script.ask("a")]
     (load,) = [action for action in pending if isinstance(action, Move)]
     assert (load.expert, load.target) == ("a#2", "device"), "it is in demand"
-    script.order("a", "disk")
+    script.order("a", "host")
     script.cancel_load("a")
     script.settle([load])
     for ticket in range(1, 10):
         script.settle(script.release(ticket))
-    assert script.where("a") == "disk"
+    assert script.where("a") == "host"
