@@ -42,6 +42,8 @@ class Orders:
         """Sends the expert to ``tier``, in place of an earlier order: off every engine, or onto one."""
         records = self._records
         for replica in expert.replicas:
+            if replica.ordered == "device" and tier != "device":
+                self._demand.unwant(replica)
             records.clear_order(replica)
             replica.stuck, replica.failure = False, ""
             records.rank(replica)
@@ -89,7 +91,7 @@ class Orders:
         if expert.pinned:
             records.clear_order(expert)
             self._load(expert)
-        else:
+        elif expert.ordered != "device":
             self._demand.unwant(expert)
         records.rank(expert)
 

@@ -207,7 +207,7 @@ class Outcomes:
         if expert.weights_bytes:  # a base among its adapters has none, and says nothing of theirs
             engine.scale = size / expert.weights_bytes
         records.device.settle(expert.device, size)
-        if expert.ordered == "device" or (expert.ordered is not None and not expert.removed):
+        if expert.needed and not expert.removed:
             records.clear_order(expert)
         self._stays(expert)
         if expert.cancelled:

@@ -313,3 +313,33 @@ def test_cancelling_the_load_onto_one_engine_leaves_the_order_to_leave_another()
     for ticket in range(1, 10):
         script.settle(script.release(ticket))
     assert script.where("a") == "host"
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_order_down_takes_the_place_of_an_order_up(begun: bool) -> None:
+    script = opened("ab", device=20 if begun else 10)
+    script.ask("a")
+    moves = script.order("b", "device")
+    assert len(moves) == begun
+    script.order("b", "disk")
+    moves = script.settle([*moves, *script.release(1)])
+    assert [move for move in moves if isinstance(move, Move) and move.reason == "preload"] == []
+    assert (script.where("b"), script.status("b").ordered) == ("disk", None)
+
+
+def test_a_load_that_somebody_waits_for_outlives_an_order_down() -> None:
+    script = opened("ab", device=20)
+    (load,) = script.ask("b")
+    script.order("b", "disk")
+    assert script.done(load) == [Grant(1)]
+    assert script.status("b").ordered is None
+    assert script.release(1) == []
+
+
+def test_an_order_up_outlives_another_time_to_live() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    assert script.order("b", "device") == [], "there is a lease in its place"
+    script.revise(Revision(changed=(an_expert("b", ttl_s=50.0),)))
+    script.settle(script.release(1))
+    assert (script.where("b"), script.status("b").ordered) == ("device", None)
