@@ -75,6 +75,7 @@ class Decision:
         self._serve()
         self.prefetch.prefetch()
         self._evictions.end()
+        self._idle_rules.return_to_default()  # all is quiet from now on if the last ticket was refused
 
     def _serve(self) -> None:
         """Serves, for each engine, the first expert that can be loaded, and those behind it that have been

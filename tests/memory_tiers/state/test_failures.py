@@ -312,3 +312,46 @@ def test_an_ordered_expert_comes_once_there_is_room_though_its_engine_was_to_be_
     assert script.feed(RestartDue("f", script.now())) == []
     assert script.settle(script.release(1)) == [StopEngine("g", "eviction", "a"), start]
     assert script.where("a") == "device"
+
+
+def test_an_engine_that_ran_meanwhile_may_fail_to_start_once_more() -> None:
+    script = Script(TierState(a_config(device=20), [an_expert("a"), an_expert("b")], engines(f=None)))
+    for _ in range(2):
+        (start,) = script.ask("b") if not script.tickets else script.die()
+        (again,) = script.fail(start)
+        assert isinstance(again, StartEngine), "nobody is rejected"
+        script.settle([again])
+
+
+def test_an_expert_that_was_loaded_meanwhile_may_kill_its_engine_once_more() -> None:
+    script = opened("ab", device=20)
+    for _ in range(2):
+        (load,) = script.ask("b")
+        script.die()
+        actions = script.fail(load)
+        assert not any(isinstance(action, Reject) for action in actions)
+        script.settle(actions)
+        script.release(script.tickets)
+        script.settle(script.order("b", "disk"))
+
+
+def test_an_engine_that_dies_takes_along_an_expert_that_was_to_leave_it() -> None:
+    script = opened("ab", device=10)
+    script.ask("a")
+    assert script.ask("b") == [], "it waits until the lease of a is released"
+    (start,) = script.die()
+    assert start == StartEngine("f", "b", "disk")
+    assert script.done(start) == [Grant(2)]
+    script.release(1)
+
+
+def test_a_cancelled_load_that_ended_well_says_nothing_of_a_later_prefetch() -> None:
+    script = opened("ab", device=20, prefetch_share=0.5)
+    (load,) = script.ask("b")
+    script.cancel_load("b")
+    (unload,) = script.done(load)
+    assert script.status("b").ordered == "host", "until it has left"
+    script.settle([unload])
+    (prefetch,) = script.feed(Foreseen((("b", 0.9),), script.now()))
+    assert script.done(prefetch) == []
+    assert script.where("b") == "device"

@@ -263,10 +263,10 @@ def test_a_default_expert_that_was_sent_down_comes_back_when_all_is_quiet() -> N
 def test_a_copy_that_is_given_back_tells_how_long_it_was_there_and_what_it_held() -> None:
     script = opened("ab", device=10, host=20)
     script.settle(script.order("b", "host"))
-    script.at += 5.0
+    script.at += 5 + 1 / 3
     (drop,) = script.order("b", "disk")
     assert isinstance(drop, Move)
-    assert (drop.age_s, drop.gives_back) == (6.0, 10)
+    assert (drop.age_s, drop.gives_back) == (6.333333, 10)
 
 
 def test_a_pin_leaves_the_rest_of_how_an_expert_is_configured() -> None:

@@ -169,6 +169,38 @@ def test_the_defaults_do_not_come_back_during_a_lease_that_was_granted_at_once()
     assert script.wait(20) != []
 
 
+def test_the_defaults_come_back_after_a_request_that_was_refused_as_its_expert_cannot_fit() -> None:
+    experts = [an_expert("b", default=True), an_expert("c")]
+    script = Script(TierState(a_config(20, return_to_default_s=60.0), experts, engines(f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    (load,) = script.ask("c")
+    script.settle(script.done(load, size=30))
+    script.settle(script.order("c", "disk"))
+    script.settle(script.release(1))
+    (refusal,) = script.ask("c")
+    assert isinstance(refusal, Reject)
+    assert script.wait(50) == []
+    assert script.wait(20) == [Move("b", "disk", "device", "preload")]
+
+
+def test_the_defaults_come_back_though_a_load_that_was_ordered_goes_on() -> None:
+    experts = [an_expert("a"), an_expert("b"), an_expert("c", family="g", default=True)]
+    script = Script(TierState(a_config(40, return_to_default_s=60.0), experts, engines(f=None, g=None)))
+    script.settle(script.feed(Opened(script.now())))
+    script.settle(script.order("c", "disk"))
+    (load,) = script.order("b", "device")
+    script.ask("b")
+    script.cancel(1)
+    assert script.wait(70) == [Move("c", "disk", "device", "preload")]
+    assert script.done(load) == []
+
+
+def test_the_engine_of_a_default_expert_starts_before_one_that_only_needs_an_expert_to_start_with() -> None:
+    experts = [an_expert("a"), an_expert("b", family="g", default=True)]
+    script = Script(TierState(a_config(10), experts, engines(f=1, g=1)))
+    assert script.settle(script.feed(Opened(script.now()))) == [StartEngine("g", "b", "disk")]
+
+
 def test_an_engine_that_was_given_up_is_started_when_its_restart_is_due() -> None:
     script = Script(TierState(a_config(10), [an_expert("a")], engines(f=None)))
     (start,) = script.feed(Opened(script.now()))
