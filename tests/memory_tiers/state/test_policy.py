@@ -49,6 +49,11 @@ def test_heat_stays_exact_after_very_many_loads() -> None:
     assert recency_weighted_use(heat_of(0.0, 1.0), long_after) == pytest.approx(long_after / HALF_LIFE)
 
 
+def test_a_foreseen_use_counts_with_its_probability() -> None:
+    assert recency_weighted_use(NEVER_USED, HALF_LIFE) == 1.0
+    assert recency_weighted_use(NEVER_USED, HALF_LIFE, 0.25) == -1.0
+
+
 def test_cost_lets_go_who_is_used_least_for_what_a_load_takes() -> None:
     policy = RateTimesCost()
     rare, often = heat_of(1.0), heat_of(1.0, 1.0, 1.0)
@@ -83,6 +88,19 @@ def test_the_configuration_says_which_policy_the_tiers_follow() -> None:
 def test_in_an_engine_that_is_full_by_count_too() -> None:
     assert used("lru", limit=2).replaces == "a"
     assert used("cost", limit=2).replaces == "b"
+
+
+def test_an_expert_is_worth_what_loads_took_when_it_came() -> None:
+    script = opened("abcd", device=20, policy="cost")
+    for expert in "bbbbb":
+        script.settle(script.ask(expert))
+    (eviction,) = script.ask("c")
+    (load,) = script.done(eviction)
+    script.at += 50.0
+    script.done(load)
+    for ticket in range(1, 7):
+        script.release(ticket)
+    assert script.ask("d") == [Move("b", "device", "disk", "eviction", "d")], "c is used less and took longer"
 
 
 def test_experts_that_are_used_no_more_leave_for_those_that_are() -> None:

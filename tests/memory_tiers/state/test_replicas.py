@@ -69,6 +69,7 @@ def on_both(script: Script, expert: str) -> None:
 def test_engines_of_one_family_start_with_different_experts() -> None:
     script = two_engines("a", "b", "c")
     assert (where(script, "a"), where(script, "b"), where(script, "c")) == (("f",), ("f#2",), ())
+    assert [script.where(name) for name in "abc"] == ["device", "device", "disk"]
     assert engine_of(ask(script, "a")) == "f"
     assert engine_of(ask(script, "b")) == "f#2"
 

@@ -525,25 +525,21 @@ def test_the_queue_of_each_expert_is_bounded() -> None:
     script = opened("abc", device=10, max_queue_per_expert=1)
     script.ask("b")
     (rejection,) = script.ask("b")
-    assert isinstance(rejection, Reject)
-    assert rejection.message == (
-        "1 requests wait for expert b already, and this one would be number 2: try again later"
-    )
+    message = "1 requests wait for expert b already, and this one would be number 2: try again later"
+    assert rejection == Reject(2, "queue_full", message)
     assert script.ask("c") == [], "waits for another"
 
 
 def test_failing_fast_loads_nothing() -> None:
     script = opened("ab", device=20)
     (rejection,) = script.ask("b", fail_fast=True)
-    assert isinstance(rejection, Reject)
-    assert rejection.reason == "not_resident"
+    assert rejection == Reject(1, "not_resident", "expert b would have to wait: it is on disk")
     assert script.ask("a", fail_fast=True) == [Grant(2)]
 
 
 def test_an_unknown_expert_is_rejected() -> None:
     (rejection,) = opened("a", device=20).ask("nobody")
-    assert isinstance(rejection, Reject)
-    assert rejection.reason == "unknown_expert"
+    assert rejection == Reject(1, "unknown_expert", "there is no expert nobody")
 
 
 def test_an_expert_that_nobody_configured_is_nowhere_but_on_disk() -> None:
@@ -618,6 +614,12 @@ def test_the_state_tells_of_tiers_and_experts_what_is_there_and_what_is_on_its_w
         ),
     ]
     assert status.engines() == (EngineStatus("f", "ready", 1, "", False, 0),)
+
+
+def test_the_state_tells_that_an_expert_is_leaving() -> None:
+    script = opened("ab", device=10)
+    script.ask("b")
+    assert (script.status("a").device, script.where("a")) == ("leaving", "disk")
 
 
 def test_engines_of_two_families_share_the_device_budget() -> None:
