@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_tiers.actions import Move
+from memory_tiers.actions import Grant, Move
 from memory_tiers.events import Opened
 from memory_tiers.simulator.belady import Belady, fewest_moves
-from memory_tiers.state.records.policy import LeastRecentlyUsed, RateTimesCost
+from memory_tiers.state.records.policy import Candidate, LeastRecentlyUsed, RateTimesCost
 from memory_tiers.state.records.recency_weighted_use import HALF_LIFE, NEVER_USED, recency_weighted_use
 from memory_tiers.state.state_machine import TierState
+from memory_tiers.tiers import Tier
 from tests.memory_tiers.state.script import Script, a_config, an_expert, engines, opened
 
 
@@ -83,6 +84,28 @@ def used(policy: str, limit: int | None = None) -> Move:
 def test_the_configuration_says_which_policy_the_tiers_follow() -> None:
     assert used("lru") == Move("a", "device", "disk", "eviction", "c")
     assert used("cost") == Move("b", "device", "disk", "eviction", "c")
+
+
+class ByName:
+    """Has the expert leave whose name comes first on the device, and on the host the one that comes last."""
+
+    def rank(self, candidate: Candidate, tier: Tier) -> float:
+        return {"device": 1.0, "host": -1.0}[tier] * ord(candidate.name)
+
+
+def test_another_policy_decides_who_leaves_each_tier() -> None:
+    members = [an_expert(name) for name in "abcde"]
+    script = Script(TierState(a_config(20, 30), members, engines(f=None), ByName()))
+    script.settle(script.feed(Opened(script.now())))
+    for expert in "bc":
+        script.settle(script.ask(expert))
+        script.release(script.tickets)
+    moves = [move for move in script.settle(script.ask("e")) if isinstance(move, Move) and move.beneficiary]
+    assert [(move.source, move.expert) for move in moves] == [("host", "c"), ("device", "b")]
+    script.settle(script.ask("d"))
+    script.settle(script.ask("a"))
+    assert script.ask("d") == [], "it is to leave though it has a lease"
+    assert script.ask("e") == [Grant(script.tickets)]
 
 
 def test_in_an_engine_that_is_full_by_count_too() -> None:

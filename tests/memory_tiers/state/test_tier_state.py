@@ -27,7 +27,11 @@ def test_an_engine_starts_with_its_first_pinned_expert_and_then_loads_the_other_
     script = Script(TierState(a_config(device=40), experts, engines(f=None)))
     actions = script.feed(Opened(0.0))
     assert actions == [StartEngine("f", "b", "disk")]
-    assert script.done(actions[0]) == [Move("c", "disk", "device", "preload")]
+    (load,) = script.done(actions[0])
+    assert load == Move("c", "disk", "device", "preload")
+    assert not script.state.status.settled
+    script.done(load)
+    assert script.state.status.settled
 
 
 def test_engines_start_one_after_another() -> None:
@@ -422,6 +426,15 @@ def test_loading_and_pinned_experts_are_never_victims() -> None:
     assert script.release(1) == [Move("b", "device", "disk", "eviction", "c")]
 
 
+def test_who_is_asked_for_again_keeps_its_place_however_many_wait() -> None:
+    script = opened("abcdefghijklmnopqrst", device=10)
+    script.ask("a")
+    for expert in "bcdefghijklmnopqrst":
+        script.ask(expert)
+    script.ask("b")
+    assert script.release(1) == [Move("a", "device", "disk", "eviction", "b")]
+
+
 def test_room_an_older_ticket_counts_on_is_not_given_to_a_younger_one() -> None:
     experts = [an_expert("a", size=20), an_expert("big", size=40), an_expert("b", size=20)]
     script = Script(TierState(a_config(device=40), experts, engines(f=None)))
@@ -731,6 +744,7 @@ def test_the_state_shows_itself_in_one_line() -> None:
     script.ask("a")
     script.ask("b")
     shown = repr(script.state)
+    assert shown.startswith("<TierState device=<Ledger 10/10 bytes, 0 leaving> host=<Ledger 0/0 bytes")
     assert "victims=[a for b]" in shown
     assert "<a device=present host=absent leases=1 waiting=0>" in shown
     assert "\n" not in shown
