@@ -23,7 +23,7 @@ class Demand:
         for engine in self._records.engines.values():
             yield from engine.queued
 
-    def wait(self, ticket: int, expert: ExpertRecord, priority: Priority = "normal") -> None:
+    def wait(self, ticket: int, expert: ExpertRecord, priority: Priority) -> None:
         """Makes the new ticket wait for the expert."""
         records = self._records
         assert ticket not in records.tickets, ticket

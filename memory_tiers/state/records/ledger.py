@@ -21,10 +21,11 @@ def whole(size: int, parts: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Copy:
-    """One expert's weights in one tier. ``bytes``: an estimate until a measurement replaces it. ``parts``:
-    where they are, or would be; a tier charges the bytes in equal shares."""
+    """One expert's weights in one tier. ``bytes``: what they take, as estimated when they began to arrive,
+    until a measurement replaces it. ``parts``: where they are, or would be; a tier charges the bytes in equal
+    shares."""
 
-    bytes: int
+    bytes: int = 0
     measured: bool = False
     presence: Presence = "absent"
     charged: int = 0

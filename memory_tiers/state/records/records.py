@@ -94,14 +94,14 @@ class Records:
 
     def add(self, member: Member) -> ExpertRecord:
         """Adds an expert of a family that is there."""
-        engine, size = self.engines[member.family], member.weights_bytes
+        engine = self.engines[member.family]
         first = self.experts.get(member.known_as)
         expert = ExpertRecord(
             member.name,
             engine,
-            size,
-            Copy(size, parts=engine.parts),
-            HostCopy(size) if first is None else first.host,
+            member.weights_bytes,
+            Copy(parts=engine.parts),
+            HostCopy() if first is None else first.host,
             [] if first is None else first.replicas,
             member.known_as,
             member.pinned,
