@@ -158,7 +158,7 @@ class Decision:
         parts = expert.device.parts
         share = size // len(parts)
         for number in parts:
-            immovable, capacity = self._immovable(expert, number), self._records.device.parts[number].capacity
+            immovable, capacity = self._immovable(number), self._records.device.parts[number].capacity
             if share + immovable > capacity:
                 where, setting = (
                     (f"GPU {number}", "devices") if self._records.by_gpu else ("the device", "device")
@@ -169,14 +169,11 @@ class Decision:
                 )
         return None
 
-    def _immovable(self, expert: ExpertRecord, part: int) -> int:
-        """Counts the bytes of a part of the device that will not become free however long the expert
-        waits."""
+    def _immovable(self, part: int) -> int:
+        """Counts the bytes of a part of the device that will not become free however long an expert waits."""
         engines = [engine for engine in self._records.engines.values() if part in engine.parts]
         return sum(
-            engine.held // len(engine.parts)
-            for engine in engines
-            if engine.holds and not _will_stop(engine, expert.engine)
+            engine.held // len(engine.parts) for engine in engines if engine.holds and not _will_stop(engine)
         ) + sum(
             other.device.charged // len(engine.parts)
             for engine in engines
@@ -197,9 +194,9 @@ class Decision:
         self._demand.reject(expert, "load_failed", f"expert {expert.name} could not be loaded: {why}")
 
 
-def _will_stop(engine: EngineRecord, own: EngineRecord) -> bool:
-    """Whether the engine stops for want of experts, whatever becomes of those of ``own``."""
-    return engine is not own and engine.leaving and not any(engine.queued)
+def _will_stop(engine: EngineRecord) -> bool:
+    """Whether the engine stops for want of experts."""
+    return engine.leaving and not any(engine.queued)
 
 
 def _reason(expert: ExpertRecord) -> MoveReason:

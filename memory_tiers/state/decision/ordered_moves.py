@@ -35,8 +35,7 @@ class OrderedMoves:
         if expert.removed and (expert.needed or self._stays_for_now(expert)):
             return
         if expert.device.presence == "present":
-            if not expert.pinned and not expert.stuck:
-                self._evictions.send_away(expert, expert.order_reason)
+            self._evictions.send_away(expert, expert.order_reason)
             return
         if expert.device.presence != "absent" or expert.host.presence == "leaving":
             return

@@ -203,7 +203,8 @@ class ExpertRecord:
     fatal_loads: int = 0
     """Consecutive loads during which the engine died."""
     stuck: bool = False
-    """Whether evicting it failed; not tried again before it is used or a ticket was rejected for it."""
+    """Whether evicting it failed; not tried again before it is used, or a ticket was rejected for it, or its
+    engine ended."""
 
     def __repr__(self) -> str:
         return (

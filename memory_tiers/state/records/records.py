@@ -195,6 +195,7 @@ class Records:
     def leave_device(self, expert: ExpertRecord) -> None:
         """Notes that the expert is not on the device any more, or never came."""
         self.device.vanish(expert.device)
+        expert.stuck = False
         del expert.engine.residents[expert.name]
         self.victims.pop(expert.name, None)
         self.prefetch_ended(expert, "device", "wasted")

@@ -331,6 +331,37 @@ def test_who_waits_for_an_engine_that_ends_goes_where_the_expert_is_though_anoth
     assert script.state.status.counts.leases == 2, "of the requests for a and b before"
 
 
+def test_who_waits_for_an_engine_that_ends_goes_to_the_one_with_least_to_do() -> None:
+    script = opened([an_expert(name) for name in "abcd"], room=20, host=100, engines=3)
+    ask(script, "b")
+    (read,) = script.ask("d")
+    (load,) = script.done(read)
+    assert isinstance(load, Move)
+    assert load.expert == "d"
+    (other,) = script.die("f")
+    assert isinstance(other, Move)
+    assert other.expert == "d#3", "the second one has a lease"
+
+
+def test_an_expert_in_demand_comes_to_the_engine_with_least_to_do() -> None:
+    script = opened([an_expert(name) for name in "abc"], room=20, host=100, engines=3)
+    ask(script, "b")
+    for _ in range(9):
+        ask(script, "a")
+    assert where(script, "a") == ("f", "f#3")
+
+
+def test_an_expert_stays_on_its_engine_while_it_was_in_use_within_the_last_second() -> None:
+    script = two_engines("a", "b", room=10)
+    for _ in range(8):
+        ask(script, "a")
+    used(script, "b", 1)
+    ask(script, "a")
+    assert where(script, "b") == ("f#2",)
+    ask(script, "a")
+    assert where(script, "b") == ()
+
+
 def test_what_an_operator_sends_down_leaves_every_engine() -> None:
     script = two_engines("a", "b")
     on_both(script, "a")
