@@ -28,9 +28,8 @@ class HostCopies:
                 records.host.resize(records.host_budget)
                 records.host_budget = None
         self.promised = records.staging is not None
-        if records.host.free + records.host.leaving < 0:
-            for victim in self._victims(0) or []:
-                records.drop(victim, "over_budget")
+        for victim in self._victims(0) or []:
+            records.drop(victim, "over_budget")
 
     def readable(self, expert: ExpertRecord, reason: MoveReason) -> bool:
         """Whether a load may read the weights where they are now; if not, starts to stage them on the host,

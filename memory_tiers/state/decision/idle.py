@@ -38,7 +38,7 @@ class IdleRules:
     def stop_engines(self) -> None:
         """Stops the engines that were unused long enough, or has them sleep (2)."""
         for engine in [*self._records.engines.values()]:
-            if engine.occupied or engine.state == "starting" or engine.leases or any(engine.queued):
+            if engine.occupied or engine.leases or any(engine.queued):
                 continue
             if not engine.members or self._has_rested(engine, self._engine_idle_s):
                 self._evictions.stop(engine, None, "idle")
@@ -56,7 +56,7 @@ class IdleRules:
             return
         records.quiet_since = None
         for expert in records.experts.values():
-            if expert.default and not expert.removed and expert.ordered is None:
+            if expert.default and expert.ordered is None:
                 self._demand.want(expert)
 
     def _has_rested(self, engine: EngineRecord, seconds: float | None) -> bool:

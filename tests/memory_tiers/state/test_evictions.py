@@ -103,3 +103,47 @@ def test_an_expert_that_could_not_leave_an_engine_that_died_may_leave_the_next_o
     script.settle(script.die())
     assert [script.where(name) for name in "abc"] == ["device", "disk", "device"]
     assert script.ask("b") == [evicted("a", "b")], "the other one has a lease"
+
+
+def test_what_is_on_its_way_out_counts_as_room_and_no_other_is_claimed() -> None:
+    script = opened("abcd", device=30)
+    use(script, "b")
+    script.settle(script.ask("c"))
+    assert script.ask("d") == [evicted("a", "d")]
+    script.release(2)
+    assert script.ask("b") == [Grant(4)]
+
+
+def test_an_expert_over_the_budget_leaves_however_short_it_was_there() -> None:
+    script = opened("ab", device=20, min_residency_s=1000)
+    (load,) = script.ask("b")
+    assert script.done(load, 15) == [Grant(1), Move("a", "device", "disk", "over_budget")]
+
+
+def test_an_engine_that_is_busy_keeps_no_expert_of_another_from_leaving() -> None:
+    """Two would have to leave; the engine of one of them loads."""
+    members = [
+        an_expert("a"),
+        an_expert("b"),
+        an_expert("c", family="g"),
+        an_expert("d", family="g", size=30),
+    ]
+    script = Script(TierState(a_config(40), members, engines(f=None, g=None)))
+    script.settle(script.feed(Opened(script.now())))
+    assert script.ask("b") == [Move("b", "disk", "device", "ticket")]
+    assert script.ask("d") == [evicted("c", "d")]
+
+
+def test_as_many_engines_of_one_expert_stop_as_another_needs_the_place_of() -> None:
+    members = [an_expert("a", family="p"), an_expert("b", family="q"), an_expert("c", family="f", size=20)]
+    script = Script(TierState(a_config(20), members, engines(p=1, q=1, f=None)))
+    script.settle(script.feed(Opened(script.now())))
+    assert script.ask("c") == [StopEngine("p", "eviction", "c"), StopEngine("q", "eviction", "c")]
+
+
+def test_a_load_in_the_place_of_another_tells_how_long_that_was_there() -> None:
+    script = opened("ab", device=10, limit=1)
+    came = script.at
+    (load,) = script.ask("b")
+    assert isinstance(load, Move)
+    assert load.age_s == script.at - came

@@ -44,3 +44,11 @@ def test_an_image_is_made_where_the_host_has_just_enough_room_for_it() -> None:
     load = loading(script, "b")
     assert load == Move("b", "host", "device", "ticket", image=True)
     assert Grant(1) in script.done(load, image=10)
+
+
+def test_where_all_copies_are_in_use_an_expert_is_loaded_from_disk() -> None:
+    members = [an_expert("a"), an_expert("b"), an_expert("c", family="g"), an_expert("d", family="g")]
+    script = Script(TierState(a_config(40, 10), members, engines(f=None, g=None)))
+    script.settle(script.feed(Opened(script.now())))
+    loading(script, "b")
+    assert script.ask("d") == [Move("d", "disk", "device", "ticket")]

@@ -76,6 +76,9 @@ def test_the_budget_is_tried_again_after_a_while() -> None:
     assert script.state.deadline <= at
     script.feed(TimePassed(at))
     assert capacity(script) == 100
+    script.at = at
+    script.settle(script.ask("b"))
+    assert capacity(script) == 100
 
 
 def test_a_prefetch_without_room_is_wasted_and_no_more() -> None:
