@@ -129,18 +129,19 @@ def loading(script: Script, expert: str) -> Move:
         pending += script.done(action)
 
 
-def test_an_image_takes_the_place_of_the_checkpoint_on_the_host_and_is_used_from_then_on() -> None:
+@pytest.mark.parametrize("size", [12, 1])
+def test_an_image_takes_the_place_of_the_checkpoint_on_the_host_and_is_used_from_then_on(size: int) -> None:
     script = opened("ab", device=10, host=40, images=True)
     load = loading(script, "b")
     assert load == Move("b", "host", "device", "ticket", image=True)
     assert script.on_host("b") == 20, "until the load ends there are both"
-    script.done(load, image=12)
-    assert script.on_host("b") == 12
+    script.done(load, image=size)
+    assert script.on_host("b") == size
     script.release(1)
-    script.done(loading(script, "a"), image=12)
+    script.done(loading(script, "a"), image=size)
     script.release(2)
     assert loading(script, "b") == Move("b", "host", "device", "ticket", image=True)
-    assert script.on_host("b") == 12
+    assert script.on_host("b") == size
 
 
 def test_an_image_is_made_only_where_the_host_has_room_for_it_beside_the_checkpoint() -> None:
