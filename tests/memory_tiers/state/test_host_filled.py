@@ -77,7 +77,8 @@ def test_the_budget_is_tried_again_after_a_while() -> None:
     script.feed(TimePassed(at))
     assert capacity(script) == 100
     script.at = at
-    script.settle(script.ask("b"))
+    script.ask("a")
+    script.release(2)
     assert capacity(script) == 100
 
 
