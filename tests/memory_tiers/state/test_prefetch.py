@@ -399,3 +399,13 @@ def test_what_is_foreseen_of_an_expert_counts_whichever_engine_it_would_come_to(
     use(script, "cc")
     assert [script.on_host(name) for name in "abcd"] == [0, 10, 10, 0]
     assert foreseen(script, d=1.0) == [Move("b", "host", "disk", "eviction", "d#2")]
+
+
+def test_prefetched_experts_that_leave_the_device_unused_are_counted_as_wasted() -> None:
+    script = opened("ab", device=20, prefetch_share=0.5)
+    script.settle(script.feed(Foreseen((("b", 0.9),), script.now())))
+    for _ in range(2):
+        script.wait(100)
+        assert script.where("b") == "device", "it is as likely as before"
+        script.settle(script.order("b", "disk"))
+    assert script.state.status.prefetches == {("device", "wasted"): 2}
