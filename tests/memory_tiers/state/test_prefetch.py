@@ -147,7 +147,7 @@ def test_weights_come_over_the_host_unless_it_could_never_hold_them(size: int, f
 def test_one_load_and_one_read_from_disk_are_under_way_at_a_time() -> None:
     script = opened("abcde", device=80, host=80, prefetch_share=0.5)
     script.settle(order(script, "b", "host"))
-    assert foreseen(script, d=0.7, b=0.8, c=0.9) == [
+    assert foreseen(script, d=0.85, b=0.8, c=0.9) == [
         prefetch("c", "disk", "host"),
         prefetch("b", "host", "device"),
     ]
