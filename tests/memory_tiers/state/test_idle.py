@@ -31,15 +31,15 @@ def test_an_engine_does_not_stop_before_its_move_has_ended() -> None:
 
 
 def test_only_the_defaults_come_back_when_all_is_quiet() -> None:
-    members = [an_expert("a", default=True), an_expert("b"), an_expert("c")]
+    members = [an_expert("a", default=True), an_expert("b"), an_expert("c"), an_expert("d")]
     script = Script(TierState(a_config(20, return_to_default_s=60.0), members, engines(f=None)))
     script.settle(script.feed(Opened(script.now())))
     for ticket, expert in enumerate("bc", 1):
         script.settle(script.ask(expert))
         script.settle(script.release(ticket))
-    assert [script.where(name) for name in "abc"] == ["disk", "device", "device"]
+    assert [script.where(name) for name in "abcd"] == ["disk", "device", "device", "disk"]
     script.wait(100)
-    assert [script.where(name) for name in "abc"] == ["device", "disk", "device"]
+    assert [script.where(name) for name in "abcd"] == ["device", "disk", "device", "disk"]
 
 
 def test_an_engine_that_starts_again_takes_its_memory_of_its_own_gpu() -> None:
