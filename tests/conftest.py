@@ -58,8 +58,8 @@ the end and makes them even. Those in brackets share engines of the session, and
 
 DRAWN = (
     "tests/simulation/test_seeds.py",
-    "tests/memory_tiers/state/test_tier_state_random.py",
-    "tests/memory_tiers/state/test_replicas_random.py",
+    "tests/memory_tiers/traces/test_tier_state_random.py",
+    "tests/memory_tiers/traces/test_replicas_random.py",
     "tests/cluster/placement/test_placement_random.py",
 )
 """Files of tests that share nothing and take long, as each draws many cases."""

@@ -17,7 +17,7 @@ from memory_tiers.errors import LogUnreadable, LogUnwritable
 from memory_tiers.events import Event
 from memory_tiers.members import Family
 from memory_tiers.state.state_machine import TierState
-from tests.memory_tiers.state.test_tier_state_random import World, a_world, walk
+from tests.memory_tiers.traces.test_tier_state_random import World, a_world, walk
 
 
 class Recorded(TierState):

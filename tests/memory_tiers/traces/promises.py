@@ -19,8 +19,8 @@ from memory_tiers.events import (
     Revised,
 )
 from memory_tiers.tiers import TiersConfig
-from tests.memory_tiers.state.model import Model
-from tests.memory_tiers.state.model_expert import ModelExpert
+from tests.memory_tiers.traces.model import Model
+from tests.memory_tiers.traces.model_expert import ModelExpert
 
 AT_ONCE = ("queue_full", "not_resident", "unknown_expert")
 """Why a ticket is rejected that never waited."""

@@ -1,9 +1,9 @@
-"""Plays random traces of the tiers: ``python -m tests.memory_tiers.state --seeds 10000 20000``."""
+"""Plays random traces of the tiers: ``python -m tests.memory_tiers.traces --seeds 10000 20000``."""
 
 import argparse
 import sys
 
-from tests.memory_tiers.state.test_tier_state_random import play
+from tests.memory_tiers.traces.test_tier_state_random import play
 
 MOST_FAILURES = 10
 """Seeds that fail before the rest is not played any more."""

@@ -11,10 +11,10 @@ from memory_tiers.members import Family, Member
 from memory_tiers.replicas import replica_name
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import TiersConfig
-from tests.memory_tiers.state.model import Model
-from tests.memory_tiers.state.promises import Promises
-from tests.memory_tiers.state.replica_account import ReplicaAccount
-from tests.memory_tiers.state.test_tier_state_random import World, walk
+from tests.memory_tiers.traces.model import Model
+from tests.memory_tiers.traces.promises import Promises
+from tests.memory_tiers.traces.replica_account import ReplicaAccount
+from tests.memory_tiers.traces.test_tier_state_random import World, walk
 
 
 @dataclass

@@ -23,7 +23,7 @@ from memory_tiers.state.outcomes import HOST_FULL_S
 from memory_tiers.state.records.expert_record import PRIORITIES
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier, TiersConfig
-from tests.memory_tiers.state.model_expert import ModelEngine, ModelExpert
+from tests.memory_tiers.traces.model_expert import ModelEngine, ModelExpert
 
 
 class Model:

@@ -48,8 +48,8 @@ from memory_tiers.simulator.trace import Request
 from memory_tiers.state.records.expert_record import PRIORITIES
 from memory_tiers.state.state_machine import TierState
 from memory_tiers.tiers import Tier, TiersConfig
-from tests.memory_tiers.state.model import Model
-from tests.memory_tiers.state.promises import Promises
+from tests.memory_tiers.traces.model import Model
+from tests.memory_tiers.traces.promises import Promises
 
 TIERS: tuple[Tier, ...] = get_args(Tier)
 SIZES = {"small": 10, "large": 40, "plain": 20, "late": 30}
