@@ -152,7 +152,7 @@ async def nodes(
         yield made
     finally:
         for node in made:
-            if node.process is not None and node.process.returncode is None:
+            if node.process is not None:
                 await node.end(signal.SIGKILL)
 
 

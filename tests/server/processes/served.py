@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,5 @@ async def gateway_of(
         await made.start()
         yield made
     finally:
-        if made.process is not None and made.process.returncode is None:
-            made.process.kill()
-            await made.process.wait()
+        if made.process is not None:
+            await made.end(signal.SIGKILL)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ pytestmark = pytest.mark.system
 KEY = {"key": "sk-of-a-test-alone", "name": "mobile", "requests_per_minute": 10, "tokens_per_day": 100_000}
 SENT = {"authorization": f"Bearer {KEY['key']}"}
 CHAT = "/v1/chat/completions"
+ENDLESS: dict[str, Any] = {"max_tokens": 20_000, "ignore_eos": True}
+"""An answer that takes longer than any test."""
 
 
-async def begun(client: httpx.AsyncClient, **fields: Any) -> tuple[AsyncIterator[str], str]:
+async def begun(client: httpx.AsyncClient, **fields: Any) -> tuple[AsyncGenerator[str, None], str]:
     """A stream of which the first event has come, and that event."""
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncGenerator[str, None]:
         body = chat(stream=True, **fields)
         async with client.stream("POST", CHAT, json=body) as answer:
             answer.raise_for_status()
@@ -101,9 +103,9 @@ async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
         (old,) = gateway.beside
         ours = await gateway.client_of(gateway.node, headers=SENT)
         theirs = await gateway.client_of(old, headers=SENT)
-        mine, _ = await begun(ours, max_tokens=2000)
-        lost, _ = await begun(theirs, max_tokens=4000)
         refused = await gateway.client_of(gateway.node, headers=SENT)
+        mine, _ = await begun(ours, **ENDLESS)
+        lost, _ = await begun(theirs, **ENDLESS)
         assert (await refused.post(CHAT, json=chat())).status_code == 429, "two are under way"
         os.kill(old, signal.SIGKILL)
         try:
@@ -111,13 +113,17 @@ async def test_a_process_that_dies_is_replaced_and_only_its_own_streams_end(
         except httpx.HTTPError:
             rest = []
         assert "[DONE]" not in rest
-        assert [event async for event in mine][-1] == "[DONE]", "the other's stream goes on"
         new = await replaced(gateway, old)
+        for _ in range(400):
+            assert '"error"' not in await anext(mine), "the other's stream goes on"
+        await mine.aclose()
         await gateway.says("another takes its place")
         again = await gateway.client_of(new, headers=SENT)
         answer = await again.post(CHAT, json=chat(max_tokens=3))
         assert answer.status_code == 200, answer.text
-        assert 'coe_leases{expert="law"} 0.0' in (await again.get("/metrics")).text
+        async with asyncio.timeout(PATIENCE_S):
+            while 'coe_leases{expert="law"} 0.0' not in (await again.get("/metrics")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         for client in (ours, theirs, refused, again):
             await client.aclose()
         assert await gateway.end(signal.SIGTERM) == 0, gateway.said.decode()
@@ -181,6 +187,8 @@ async def test_one_stop_drains_all_and_the_end_of_the_node_ends_all(
         for events in streams:
             assert [event async for event in events][-1] == "[DONE]"
         assert await gateway.process.wait() == 0, gateway.said.decode()
+        assert gateway.reading is not None
+        await gateway.reading
         assert command_of(beside) == b""
         for client in clients:
             await client.aclose()
@@ -206,7 +214,7 @@ async def test_a_reload_and_a_lost_engine_are_seen_by_all(
         assert answer.headers["x-coe-expert"] == "law"
         assert await asyncio.to_thread(main, ["tiers", "status", "--url", gateway.url]) == 0
         assert "law" in capsys.readouterr().out
-        events, _ = await begun(theirs, max_tokens=2000)
+        events, _ = await begun(theirs, **ENDLESS)
         os.kill(gateway.engine, signal.SIGKILL)
         errors = [json.loads(event) async for event in events if "error" in event]
         assert [error["error"]["code"] for error in errors] == ["engine_lost"]
