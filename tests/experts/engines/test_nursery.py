@@ -229,7 +229,7 @@ def test_a_killed_gateway_takes_nursery_and_servers_with_it(tmp_path: Path) -> N
 
 
 def variables(pid: int) -> list[str]:
-    """Those that a process was started with; a title is written over them."""
+    """Reads the variables that a process was started with; a title is written over them."""
     return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
 
 

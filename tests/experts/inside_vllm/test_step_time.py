@@ -1,4 +1,4 @@
-"""Costs of steps, also where outputs come after the next step has begun."""
+"""Measures what steps cost, also where outputs come after the next step has begun."""
 
 import warnings
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""What fails: loads, reads, evictions, starts, and engines that die."""
+"""Fails loads, reads, evictions and starts, and lets engines die."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What operators order: where an expert shall be, that a load ends, and pins."""
+"""Gives operators' orders: where an expert shall be, that a load ends, and pins."""
 
 import pytest
 

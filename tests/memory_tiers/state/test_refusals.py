@@ -1,4 +1,4 @@
-"""What is told of an expert that can never fit, and what becomes of those that would have left for it."""
+"""Refuses an expert that can never fit, and says what becomes of those that would have left for it."""
 
 import pytest
 

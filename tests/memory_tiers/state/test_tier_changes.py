@@ -1,4 +1,4 @@
-"""What time brings about: idle experts and engines, priorities, prefetches."""
+"""Lets time pass: over idle experts and engines, priorities, prefetches."""
 
 import math
 

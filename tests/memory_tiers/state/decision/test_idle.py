@@ -1,4 +1,4 @@
-"""What time without use brings about, while other things go on."""
+"""Checks what idle rules do as time passes without use, while other things go on."""
 
 from memory_tiers.actions import Move, StopEngine
 from memory_tiers.events import Opened, TimePassed

@@ -1,4 +1,4 @@
-"""How orders to other tiers are carried out, step by step, while other moves are under way."""
+"""Carries out orders to other tiers, step by step, while other moves are under way."""
 
 import pytest
 

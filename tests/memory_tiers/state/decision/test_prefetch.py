@@ -1,4 +1,4 @@
-"""What is loaded ahead because the router finds it probable: when, how much of it, and in whose place."""
+"""Prefetches what the router finds probable: when, how much of it, and in whose place."""
 
 import pytest
 
