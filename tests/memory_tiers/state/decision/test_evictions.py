@@ -1,4 +1,4 @@
-"""Which expert leaves the device for another, and what is said of it."""
+"""Evicts one expert for another: which one leaves, and what is said of it."""
 
 from memory_tiers.actions import Action, Grant, Move, StopEngine
 from memory_tiers.events import Opened

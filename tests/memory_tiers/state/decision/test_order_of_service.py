@@ -1,4 +1,4 @@
-"""Whose expert is loaded next, of those that wait."""
+"""Chooses whose expert is loaded next, of those that wait."""
 
 import pytest
 
