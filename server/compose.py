@@ -31,7 +31,7 @@ from server.observation.observer import Observer, observing
 from server.openai.chat import CHAT
 from server.openai.completions import COMPLETIONS
 from server.openai.embeddings import EMBEDDINGS
-from server.peers.residency_changes import ResidencyChanges
+from server.peers.changes import ResidencyChanges
 from server.planning.budgets import budgets_of, explaining
 from server.planning.planned import PlannedSettings, planned
 from server.resilience.circuit_breakers import Breakers

@@ -21,8 +21,8 @@ from server.metrics.disk_space import free_shares
 from server.metrics.gateway import Metrics, RequestMetrics
 from server.model_request import ModelRequest
 from server.observation.observer import Observer
+from server.peers.changes import ResidencyChanges
 from server.peers.peers import Peers
-from server.peers.residency_changes import ResidencyChanges
 from server.resilience.circuit_breakers import Attempts, Breakers
 from server.routing.catalog import Catalog
 from server.routing.compositions import Named

@@ -1,7 +1,6 @@
 """Runs the placement on the node that has run longest, and has all nodes follow it."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -82,9 +81,7 @@ class Placing:
                     log.exception("the placement broke; it begins anew")
                     self._end()
                     self._peers.followed.election.deciding = False
-                self._peers.changed.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._peers.changed.wait(), TICK_S)
+                await self._peers.changed.next(TICK_S)
         finally:
             self._end()
 

@@ -15,6 +15,7 @@ from cluster.choice import Candidate, in_order
 from cluster.election import Seniority
 from experts.engines.http_client import TcpAddress
 from server.config.cluster import Address, ClusterConfig
+from server.peers.changes import Changes
 from server.peers.demand import Demand
 from server.peers.followed import Followed
 from server.peers.identity import Identity
@@ -67,8 +68,8 @@ class Peers:
         self.demand = Demand()
         self.leaving = False
         """Whether this node gives away what it holds, and then ends: others are not to ask it any more."""
-        self.changed = asyncio.Event()
-        """Set whenever a node was lost, or has said something."""
+        self.changed = Changes()
+        """Wakes those who wait whenever a node was lost, or has said something."""
         self.depart: Callable[[], None] = lambda: None
         """Begins to give away what only this node holds; then it ends."""
         self.even_out: Callable[[], bool] = lambda: False
@@ -97,7 +98,7 @@ class Peers:
     def _peer(self, address: Address) -> Peer:
         context = self._context if self._config.encrypted(address) else None
         place = TcpAddress(address.host, address.port, context, self._headers)
-        return Peer(address, place, self.changed.set)
+        return Peer(address, place, self.changed.note)
 
     def met(self, address: Address) -> None:
         """Follows a node that follows this one, if it is not known: until it is lost for ``FORGOTTEN_S``."""
@@ -118,7 +119,7 @@ class Peers:
         self.forgotten = tuple(each for each in (*self.forgotten, peer) if each.counts_today())
         if self._watching is not None:
             self._watching.pop(peer, None)
-        self.changed.set()
+        self.changed.note()
         await peer.close()
 
     async def watch(self) -> None:

@@ -19,9 +19,9 @@ from server.app import FAST_ENDPOINTS, Application, with_cors
 from server.config.settings import Settings
 from server.observation.observer import Observer
 from server.observation.story import Story
+from server.peers.changes import ResidencyChanges
 from server.peers.identity import Identity
 from server.peers.peers import Peers, watching
-from server.peers.residency_changes import ResidencyChanges
 from server.peers.wire import NodeSnapshot
 from server.processes.link import Link, Message
 from server.processes.messages import Begin, Tiers

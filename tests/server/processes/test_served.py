@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from server.config.settings import Settings
-from server.peers.residency_changes import ResidencyChanges
+from server.peers.changes import ResidencyChanges
 from server.processes import processes as processes_module
 from server.processes.link import Link
 from server.processes.processes import Processes, _Process

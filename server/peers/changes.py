@@ -1,4 +1,4 @@
-"""Changes of what this node holds, for those who tell other nodes."""
+"""Changes that others wait for: of the nodes, and of what this one holds."""
 
 import asyncio
 import contextlib
@@ -8,16 +8,11 @@ from memory_tiers.observations import Displaced, EngineChanged, MoveDone, Observ
 _CHANGES = (MoveDone, Displaced, EngineChanged)
 
 
-class ResidencyChanges:
+class Changes:
     """Wakes whoever waits for the next change."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
-
-    def observe(self, observation: Observation) -> None:
-        """Takes in what the tiers observe."""
-        if isinstance(observation, _CHANGES):
-            self.note()
 
     def note(self) -> None:
         """Wakes all who wait."""
@@ -30,4 +25,13 @@ class ResidencyChanges:
             await asyncio.wait_for(self._next.wait(), most_s)
 
     def __repr__(self) -> str:
-        return "<ResidencyChanges>"
+        return f"<{type(self).__name__}>"
+
+
+class ResidencyChanges(Changes):
+    """Tells of what this node holds, for those who tell other nodes."""
+
+    def observe(self, observation: Observation) -> None:
+        """Takes in what the tiers observe."""
+        if isinstance(observation, _CHANGES):
+            self.note()
