@@ -127,7 +127,7 @@ class Wire:
 
 
 @contextlib.asynccontextmanager
-async def wire(url: str, patience_s: float = 30.0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+async def wire(url: str, patience_s: float = 120.0, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
     """A connection to the gateway at ``url``."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)

@@ -61,7 +61,7 @@ async def test_the_end_of_the_server_ends_its_children_and_tells_why(tmp_path: P
     process = await launched(tmp_path / "e.log")
     segment = segment_of(process)
     os.kill(process.pid, signal.SIGKILL)
-    reason = await asyncio.wait_for(process.ended(), 10)
+    reason = await asyncio.wait_for(process.ended(), 100)
     assert "SIGKILL" in reason
     assert "ready" in reason
     assert list(session_members(process.pid)) == []
@@ -75,7 +75,7 @@ async def test_the_end_of_an_expected_child_ends_the_run(tmp_path: Path) -> None
     assert process.intact
     os.kill(child, signal.SIGKILL)
     wait_until(lambda: not process.intact)  # without the event loop, which has not been told
-    await asyncio.wait_for(process.ended(), 10)
+    await asyncio.wait_for(process.ended(), 100)
     assert list(session_members(process.pid)) == []
 
 
