@@ -19,7 +19,7 @@ import pytest
 
 from experts.engines.nursery import READ_LATE, Nurseries
 from experts.engines.process import EngineProcess
-from experts.engines.session import session_members
+from experts.engines.session import send, session_members
 from experts.vllm_seams import installed_sources
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -221,11 +221,13 @@ def test_a_killed_gateway_takes_nursery_and_servers_with_it(tmp_path: Path) -> N
     command = [sys.executable, "-c", textwrap.dedent(program)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as gateway:
         assert gateway.stdout is not None
-        descriptors = [os.pidfd_open(int(pid)) for pid in gateway.stdout.readline().split()]
+        server, nursery = map(int, gateway.stdout.readline().split())
+        descriptors = [os.pidfd_open(pid) for pid in (server, nursery)]
         gateway.kill()
     for descriptor in descriptors:
         assert select.select([descriptor], [], [], 30)[0], "ended"
         os.close(descriptor)
+    send(session_members(server), signal.SIGKILL)  # its child asked for no signal; the next start ends such
 
 
 def variables(pid: int) -> list[str]:
